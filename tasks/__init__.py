@@ -1,0 +1,17 @@
+"""Tasks: how an example becomes source and target, and how predictions are scored."""
+
+from .base import Example, PrimaryMetric, Scores, Task, get_task, register_task, task_names
+from .question_answering import QuestionAnswering
+from .translation import Translation
+
+__all__ = [
+    "Example",
+    "PrimaryMetric",
+    "QuestionAnswering",
+    "Scores",
+    "Task",
+    "Translation",
+    "get_task",
+    "register_task",
+    "task_names",
+]

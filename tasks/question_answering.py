@@ -1,0 +1,102 @@
+"""Question answering: question and context in, answer out; exact match and token F1 as SQuAD counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from string import Formatter
+from typing import Any
+
+from .base import Example, PrimaryMetric, Scores, Task, check_text, excerpt, group_of, register_task, text_column
+from .metrics import load_metric
+
+SEPARATOR = "<sep>"
+
+
+@register_task
+@dataclass(frozen=True)
+class QuestionAnswering(Task):
+    """Answers to questions about a context, written by the decoder.
+
+    Records have `question`, `context`, and `answers` (a list of texts that are all right, or SQuAD's mapping
+    `{"text": [...]}`) or `answer` (one text); training uses the first. Optionally a group.
+
+    Args:
+        source_template: the source text, with names of columns in braces. The question comes first, so that a source
+            cut at the end loses context and never the question; `<sep>` is a special token.
+        group_column: the column with the group; every record must have it. None: a column
+            `group` is used where there is one.
+
+    Metrics, after SQuAD 1.1's evaluation (Rajpurkar et al. 2016): `exact_match` and `f1`, each the best over
+    the references.
+
+    >>> QuestionAnswering().example({"question": "Where is Ann?", "context": "Ann is here.", "answer": "here"}).source
+    'Where is Ann?<sep> Ann is here.'
+    """
+
+    name = "question-answering"
+    primary_metric = PrimaryMetric("exact_match", greater_is_better=True)
+
+    source_template: str = "{question}" + SEPARATOR + " {context}"
+    group_column: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            names = self._template_columns
+        except ValueError as error:
+            template = self.source_template
+            raise ValueError(
+                f"source_template={template!r}: {error}; write {{{{ and }}}} for braces in the text"
+            ) from None
+        if not names:
+            raise ValueError(
+                f"source_template={self.source_template!r} names no column; write names in braces: {{question}}"
+            )
+        for name in names:
+            if not name.isidentifier():
+                raise ValueError(f"source_template={self.source_template!r} has {{{name}}}, which is no column name")
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        return (SEPARATOR,) if SEPARATOR in self.source_template else ()
+
+    @cached_property
+    def _template_columns(self) -> tuple[str, ...]:
+        return tuple(name for _, name, _, _ in Formatter().parse(self.source_template) if name is not None)
+
+    def example(self, record: Mapping[str, Any]) -> Example:
+        mend = "rename the column, or set the task option source_template"
+        texts = {name: text_column(record, name, mend) for name in self._template_columns}
+        answers = self._answers(record)
+        source = self.source_template.format_map(texts)
+        return Example(source, answers[0], answers, group_of(record, self.group_column))
+
+    def metrics(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
+        return self.by_group(predictions, examples, self._score)
+
+    @staticmethod
+    def _answers(record: Mapping[str, Any]) -> tuple[str, ...]:
+        name = "answers" if "answers" in record else "answer"
+        if name == "answer":
+            mend = "add 'answer' (a text) or 'answers' (a list of texts, or SQuAD's {'text': [...]})"
+            return (text_column(record, name, mend),)
+        answers = record[name]
+        given = type(answers).__name__
+        if isinstance(answers, Mapping):
+            given = (
+                "a mapping without 'text'" if "text" not in answers else f"'text' as {type(answers['text']).__name__}"
+            )
+            answers = answers.get("text")
+        if isinstance(answers, str) or not isinstance(answers, Sequence):
+            wanted = "a list of texts or SQuAD's {'text': [...]}"
+            raise ValueError(f"column 'answers' must hold {wanted}, not {given}: {excerpt(record)}")
+        if not answers:
+            raise ValueError(
+                f"column 'answers' is an empty list in the record {excerpt(record)}; drop unanswerable rows"
+            )
+        return tuple(dict.fromkeys(check_text(answer, name, record) for answer in answers))
+
+    def _score(self, predictions: list[str], examples: list[Example], group: str | None) -> Scores:
+        references = [list(example.references) for example in examples]
+        return load_metric("seq2seq_qa").compute(predictions=predictions, references=references)

@@ -1,0 +1,138 @@
+import pytest
+
+from crossmask.tasks import Example, PrimaryMetric, Task, get_task, register_task, task_names
+from crossmask.tasks.base import text_column
+
+
+@register_task
+class Reversal(Task):
+    """A third task, complete: what a newcomer writes."""
+
+    name = "reversal"
+    primary_metric = PrimaryMetric("exact_match", greater_is_better=True)
+
+    def example(self, record):
+        text = text_column(record, "text", mend="rename the column that holds the text")
+        return Example(source=text, target=text[::-1], references=(text[::-1],), group=record.get("kind"))
+
+    def metrics(self, predictions, examples):
+        return self.by_group(predictions, examples, self.score)
+
+    def score(self, predictions, examples, group):
+        hits = sum(p in e.references for p, e in zip(predictions, examples, strict=True))
+        return {"exact_match": 100 * hits / len(predictions)}
+
+
+def examples(*pairs):
+    return [Example("s", target, (target,), group) for target, group in pairs]
+
+
+def test_a_third_task_is_found_and_scores():
+    task = get_task("reversal")
+    assert isinstance(task, Reversal)
+    assert task.special_tokens == ()
+    made = [task.example({"text": "abc", "kind": "x"}), task.example({"text": "de", "kind": "y"})]
+    assert made[0] == Example("abc", "cba", ("cba",), "x")
+    assert task.metrics([" cba\n", "de"], made) == {"exact_match": 50.0, "exact_match_x": 100.0, "exact_match_y": 0.0}
+
+
+def test_groups_are_optional_and_partial():
+    task = get_task("reversal")
+    assert task.metrics(["a"], examples(("a", None))) == {"exact_match": 100.0}
+    scores = task.metrics(["a", "b", "c", "d"], examples(("a", None), ("b", "g"), ("x", None), ("x", "g")))
+    assert scores == {"exact_match": 50.0, "exact_match_g": 50.0}
+
+
+def test_two_scores_of_one_name_are_refused():
+    class Clash(Reversal):
+        def score(self, predictions, examples, group):
+            return {"f1": 0.0, "f1_x": 1.0}
+
+    with pytest.raises(ValueError, match="both named f1_x: rename the group 'x'"):
+        Clash().metrics(["a"], examples(("a", "x")))
+
+
+def test_unknown_name_and_option_list_the_known_ones():
+    with pytest.raises(
+        ValueError, match=r"^unknown task 'translate'; known tasks: .*question-answering.*, translation$"
+    ):
+        get_task("translate")
+    with pytest.raises(ValueError, match=r"^task 'translation' has no option 'tokeniser'; its options: .*tokenize"):
+        get_task("translation", tokeniser="intl")
+    with pytest.raises(ValueError, match="its options: none"):
+        get_task("reversal", speed=1)
+    assert {"question-answering", "reversal", "translation"} <= set(task_names())
+
+
+def test_a_name_is_taken_once_unless_the_same_class_comes_again():
+    assert register_task(Reversal) is Reversal
+
+    class Other(Reversal):
+        name = "translation"
+
+    with pytest.raises(ValueError, match=r"'translation' is taken by crossmask\.tasks\.translation\.Translation"):
+        register_task(Other)
+    assert type(get_task("translation")).__name__ == "Translation"
+
+
+def test_registration_asks_for_name_and_primary_metric():
+    class Nameless(Task):
+        pass
+
+    with pytest.raises(TypeError, match=r"Nameless has no name; give the class an attribute name"):
+        register_task(Nameless)
+
+    class Aimless(Task):
+        name = "aimless"
+        primary_metric = "f1"
+
+    with pytest.raises(TypeError, match=r"'aimless' has no primary_metric; set it to PrimaryMetric"):
+        register_task(Aimless)
+    assert "aimless" not in task_names()
+
+
+@pytest.mark.parametrize("name", ["reversal", "translation", "question-answering"])
+@pytest.mark.parametrize(
+    ("predictions", "count", "error", "message"),
+    [
+        (["a"], 2, ValueError, "1 predictions for 2 examples; give one for each example"),
+        ([], 0, ValueError, "nothing to score: predictions and examples are empty; give at least one of each"),
+        (["a", None], 2, TypeError, "prediction 1 is of type NoneType, not str; decode token ids before scoring"),
+        ([[3, 4]], 1, TypeError, "prediction 0 is of type list, not str; decode token ids before scoring"),
+        ("ab", 2, TypeError, "predictions are one string; expected a list of strings, one for each example"),
+    ],
+)
+def test_bad_predictions(name, predictions, count, error, message):
+    with pytest.raises(error) as caught:
+        get_task(name).metrics(predictions, examples(*[("a", None)] * count))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (
+            {"a": "x", "b": "y"},
+            "the record has no column 'text' (its columns: 'a', 'b'); rename the column that holds the text",
+        ),
+        ({}, "the record has no column 'text' (its columns: none); rename the column that holds the text"),
+        ({"text": 3}, "column 'text' holds int, not text, in the record {'text': 3}"),
+        ({"text": " \n"}, "column 'text' is empty in the record {'text': ' \\n'}; drop or fill such rows"),
+    ],
+)
+def test_bad_records(record, message):
+    with pytest.raises(ValueError) as caught:
+        get_task("reversal").example(record)
+    assert str(caught.value) == message
+
+
+def test_the_docstring_of_base_is_a_working_task():
+    from crossmask.tasks import base
+
+    code = "\n".join(line[4:] for line in base.__doc__.split("\n") if line.startswith("    "))
+    scope = {name: getattr(base, name) for name in ("Example", "PrimaryMetric", "Task", "text_column")}
+    exec(code, {**scope, "register_task": lambda cls: scope.setdefault("made", cls)})
+    task = scope["made"]()
+    assert task.metrics(["ba", "x"], [task.example({"text": "ab"}), task.example({"text": "cd"})]) == {
+        "exact_match": 50.0
+    }

@@ -1,0 +1,110 @@
+import pytest
+
+from crossmask.tasks import Example, get_task
+
+ROW = {"question": "Where is Ann?", "context": "Ann went {home}. Bob left."}
+
+
+def test_question_comes_first_then_a_special_token():
+    task = get_task("question-answering")
+    assert task.special_tokens == ("<sep>",)
+    example = task.example(ROW | {"answer": "home", "group": "qa1"})
+    assert example == Example("Where is Ann?<sep> Ann went {home}. Bob left.", "home", ("home",), "qa1")
+
+
+def test_template_of_ones_own():
+    task = get_task("question-answering", source_template="q: {question} c: {passage}", group_column="task")
+    assert task.special_tokens == ()
+    row = {"question": "Who?", "passage": "Ann.", "answer": "Ann", "task": 3}
+    assert task.example(row) == Example("q: Who? c: Ann.", "Ann", ("Ann",), "3")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        ["home", "at home", "home"],
+        {"text": ["home", "at home", "home"], "answer_start": [9, 2, 9]},
+        ("home", "at home"),
+    ],
+)
+def test_answers_in_every_form(answers):
+    example = get_task("question-answering").example(ROW | {"answers": answers})
+    assert example.target == "home"
+    assert example.references == ("home", "at home")
+
+
+def test_scores_by_hand_overall_and_per_group():
+    task = get_task("question-answering")
+    examples = [
+        Example("s", "the Eiffel Tower", ("the Eiffel Tower", "a tower in Paris"), "qa1"),
+        Example("s", "in Paris", ("in Paris",), "qa1"),
+        Example("s", "kitchen", ("kitchen",), "qa2"),
+    ]
+    # 1: equal after normalisation. 2: tokens {paris, france} against {in, paris}: P = R = 1/2. 3: no common token.
+    scores = task.metrics(["eiffel tower!", "Paris, France", "garden"], examples)
+    assert scores == {
+        "exact_match": pytest.approx(100 / 3),
+        "f1": pytest.approx(50.0),
+        "exact_match_qa1": 50.0,
+        "f1_qa1": 75.0,
+        "exact_match_qa2": 0.0,
+        "f1_qa2": 0.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {"question": "q", "text": "c", "answer": "a"},
+            "the record has no column 'context' (its columns: 'question', 'text', 'answer'); rename the column, or "
+            "set the task option source_template",
+        ),
+        (
+            {"question": "q", "context": "c"},
+            "the record has no column 'answer' (its columns: 'question', 'context'); add 'answer' (a text) or "
+            "'answers' (a list of texts, or SQuAD's {'text': [...]})",
+        ),
+        (
+            {"question": "q", "context": "c", "answers": {"text": []}},
+            "column 'answers' is an empty list in the record {'question': 'q', 'context': 'c', 'answers': {'text': []}"
+            "}; drop unanswerable rows",
+        ),
+        (
+            {"question": "q", "context": "c", "answers": "a"},
+            "column 'answers' must hold a list of texts or SQuAD's {'text': [...]}, not str: "
+            "{'question': 'q', 'context': 'c', 'answers': 'a'}",
+        ),
+        (
+            {"question": "q", "context": "c", "answers": {"texts": ["a"]}},
+            "column 'answers' must hold a list of texts or SQuAD's {'text': [...]}, not a mapping without 'text': "
+            "{'question': 'q', 'context': 'c', 'answers': {'texts': ['a']}}",
+        ),
+        (
+            {"question": "q", "context": "c", "answers": [1]},
+            "column 'answers' holds int, not text, in the record {'question': 'q', 'context': 'c', 'answers': [1]}",
+        ),
+        (
+            {"question": "q", "context": "\n" * 200, "answer": "a"},
+            "column 'context' is empty in the record {'question': 'q', 'context': '"
+            + "\\n" * 63
+            + "\\...; drop or fill such rows",
+        ),
+    ],
+)
+def test_bad_records(row, message):
+    with pytest.raises(ValueError) as caught:
+        get_task("question-answering").example(row)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("template", ["question context", "{question.__class__}", "{question[0]}", "{}", "{0}"])
+def test_bad_templates(template):
+    with pytest.raises(ValueError, match=r"^source_template=.*column"):
+        get_task("question-answering", source_template=template)
+
+
+@pytest.mark.parametrize("template", ["{question", "question}"])
+def test_unbalanced_templates(template):
+    with pytest.raises(ValueError, match=r"^source_template=.*write \{\{ and \}\} for braces"):
+        get_task("question-answering", source_template=template)

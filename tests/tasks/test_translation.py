@@ -1,0 +1,187 @@
+import importlib.util
+
+import pytest
+from sacrebleu.metrics import BLEU, CHRF
+
+from crossmask.tasks import Example, get_task
+
+GERMAN = ["Der Hund läuft heute schnell durch den Park.", "Eine Frau liest am Fenster ein Buch."]
+FRENCH = ["Le chien court vite dans le parc aujourd'hui."]
+CHINESE = ["我们今天坐火车去北京。", "他明天早上八点钟开会。"]
+
+
+def record(target, group=None):
+    return {"source": "some source", "target": target} | ({"group": group} if group else {})
+
+
+def test_example_from_a_record():
+    task = get_task("translation")
+    assert task.example({"source": "<2de> one", "target": "eins", "group": "de"}) == Example(
+        "<2de> one", "eins", ("eins",), "de"
+    )
+    assert task.example(record(["eins", "ein"])).references == ("eins", "ein")
+    assert task.example(record(["eins", "ein"])).target == "eins"
+    other = get_task("translation", source_column="en", target_column="de", group_column="year")
+    assert other.example({"en": "one", "de": "eins", "year": 2016}) == Example("one", "eins", ("eins",), "2016")
+
+
+def test_scores_are_those_of_sacrebleu():
+    task = get_task("translation")
+    predictions = ["Der Hund läuft schnell durch den Park.", "Eine Frau liest ein Buch am Fenster."]
+    scores = task.metrics(predictions, [task.example(record(text)) for text in GERMAN])
+    bleu, chrf = BLEU(), CHRF()
+    assert scores == {
+        "sacrebleu": bleu.corpus_score(predictions, [GERMAN]).score,
+        "sacrebleu_signature": str(bleu.get_signature()),
+        "chrf": chrf.corpus_score(predictions, [GERMAN]).score,
+        "chrf_signature": str(chrf.get_signature()),
+        "exact_match": 0.0,
+    }
+    assert 0 < scores["sacrebleu"] < 100
+    assert scores["sacrebleu_signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+
+
+def test_bleu_by_hand():
+    # Precisions 5/6, 4/5, 3/4, 2/3 and no brevity penalty: (5/6 * 4/5 * 3/4 * 2/3) ** (1/4) = (1/3) ** (1/4).
+    task = get_task("translation")
+    scores = task.metrics(["a b c d e x"], [Example("s", "a b c d e f", ("a b c d e f",), None)])
+    assert scores["sacrebleu"] == pytest.approx(100 * (1 / 3) ** 0.25)
+
+
+def test_each_group_by_itself_and_chinese_by_its_own_tokenizer():
+    task = get_task("translation")
+    texts = [*GERMAN, *FRENCH, *CHINESE]
+    groups = ["de", "de", "fr", "zh", "zh"]
+    examples = [task.example(record(text, group)) for text, group in zip(texts, groups, strict=True)]
+    predictions = [GERMAN[0], "Eine Frau liest.", "Le chien court dans le parc.", CHINESE[0], "他明天早上九点钟开会。"]
+    scores = task.metrics(predictions, examples)
+    exact = {key: value for key, value in scores.items() if key.startswith("exact_match")}
+    assert exact == {"exact_match": 40.0, "exact_match_de": 50.0, "exact_match_fr": 0.0, "exact_match_zh": 50.0}
+    assert scores["sacrebleu"] == BLEU().corpus_score(predictions, [texts]).score
+    assert scores["sacrebleu_de"] == BLEU().corpus_score(predictions[:2], [GERMAN]).score
+    assert scores["sacrebleu_zh"] == BLEU(tokenize="zh").corpus_score(predictions[3:], [CHINESE]).score
+    assert scores["sacrebleu_zh"] != BLEU().corpus_score(predictions[3:], [CHINESE]).score
+    assert scores["chrf_zh"] == CHRF().corpus_score(predictions[3:], [CHINESE]).score
+    assert "|tok:13a|" in scores["sacrebleu_signature"]
+    assert "|tok:13a|" in scores["sacrebleu_signature_fr"]
+    assert "|tok:zh|" in scores["sacrebleu_signature_zh"]
+
+
+@pytest.mark.parametrize(
+    ("group", "tokenize", "used"),
+    [
+        ("zh-Hant", "13a", "zh"),
+        ("zh_CN", "13a", "zh"),
+        ("zha", "13a", "13a"),
+        ("zh", "char", "char"),
+        ("de", "intl", "intl"),
+    ],
+)
+def test_tokenizer_of_a_group(group, tokenize, used):
+    task = get_task("translation", tokenize=tokenize)
+    scores = task.metrics(CHINESE, [task.example(record(text, group)) for text in CHINESE])
+    assert f"|tok:{used}|" in scores[f"sacrebleu_signature_{group}"]
+    assert f"|tok:{tokenize}|" in scores["sacrebleu_signature"]
+
+
+def test_lowercase_is_for_bleu_and_chrf_only():
+    examples = [Example("s", GERMAN[0], (GERMAN[0],), None)]
+    predictions = [GERMAN[0].lower()]
+    cased = get_task("translation").metrics(predictions, examples)
+    lower = get_task("translation", lowercase=True).metrics(predictions, examples)
+    assert lower["sacrebleu"] == pytest.approx(100)
+    assert lower["chrf"] == pytest.approx(100)
+    assert cased["sacrebleu"] < 100
+    assert cased["chrf"] < 100
+    assert cased["exact_match"] == lower["exact_match"] == 0.0
+    assert "case:lc" in lower["sacrebleu_signature"]
+    assert "case:lc" in lower["chrf_signature"]
+
+
+def test_several_references_of_unequal_number():
+    task = get_task("translation")
+    examples = [task.example(record([GERMAN[0], "Ein Hund rennt."])), task.example(record(GERMAN[1]))]
+    predictions = ["Ein Hund rennt.", GERMAN[1]]
+    scores = task.metrics(predictions, examples)
+    columns = [GERMAN, ["Ein Hund rennt.", None]]
+    assert scores["sacrebleu"] == BLEU().corpus_score(predictions, columns).score == pytest.approx(100)
+    assert scores["exact_match"] == 100.0
+
+
+def test_an_empty_prediction_counts_as_wrong():
+    examples = [Example("s", text, (text,), "de") for text in GERMAN]
+    scores = get_task("translation").metrics(["", GERMAN[1]], examples)
+    assert scores["exact_match"] == 50.0
+    assert 0 < scores["sacrebleu"] < 100
+    assert get_task("translation").metrics(["", ""], examples)["sacrebleu"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "row", "message"),
+    [
+        (
+            {},
+            {"en": "one", "de": "eins"},
+            "the record has no column 'source' (its columns: 'en', 'de'); set the task option source_column to one of "
+            "them, or rename the column",
+        ),
+        (
+            {"source_column": "en"},
+            {"en": "one", "de": "eins"},
+            "the record has no column 'target' (its columns: 'en', 'de'); set the task option target_column to one of "
+            "them, or rename the column",
+        ),
+        (
+            {"group_column": "language"},
+            {"source": "one", "target": "eins"},
+            "the record has no column 'language' (its columns: 'source', 'target'); set the task option group_column "
+            "to one of them, or leave it out",
+        ),
+        (
+            {},
+            record([]),
+            "column 'target' has no text in the record {'source': 'some source', 'target': []}; drop such rows",
+        ),
+        (
+            {},
+            record(None),
+            "column 'target' holds NoneType, not text, in the record {'source': 'some source', 'target': None}",
+        ),
+        (
+            {},
+            record(["a", 3]),
+            "column 'target' holds int, not text, in the record {'source': 'some source', 'target': ['a', 3]}",
+        ),
+        (
+            {},
+            record("eins") | {"group": ["de"]},
+            "the group must be a name or a number, not ['de'], in the record {'source': 'some source', 'target': 'eins"
+            "', 'group': ['de']}",
+        ),
+    ],
+)
+def test_bad_records(options, row, message):
+    with pytest.raises(ValueError) as caught:
+        get_task("translation", **options).example(row)
+    assert str(caught.value) == message
+
+
+def test_unknown_tokenizer_is_refused_before_training():
+    with pytest.raises(ValueError, match=r"^tokenize='14a' is no tokenizer of sacreBLEU; choose one of: 13a, .*, zh$"):
+        get_task("translation", tokenize="14a")
+
+
+def test_without_sacrebleu_examples_are_made_and_metrics_name_the_mend(monkeypatch):
+    real = importlib.util.find_spec
+
+    def without(name, package=None):
+        return None if name == "sacrebleu" else real(name, package)
+
+    monkeypatch.setattr("crossmask.tasks.translation.find_spec", without)
+    monkeypatch.setattr("crossmask.tasks.metrics.find_spec", without)
+    task = get_task("translation")
+    examples = [task.example(record("eins"))]
+    with pytest.raises(ImportError) as caught:
+        task.metrics(["eins"], examples)
+    message = "the metric seq2seq_translation needs sacrebleu, not installed here; pip install 'crossmask[metrics]'"
+    assert str(caught.value) == message
