@@ -19,8 +19,9 @@ SEPARATOR = "<sep>"
 class QuestionAnswering(Task):
     """Answers to questions about a context, written by the decoder.
 
-    Records have `question`, `context`, and `answers` (a list of texts that are all right, or SQuAD's mapping
-    `{"text": [...]}`) or `answer` (one text); training uses the first. Optionally a group.
+    Records have `question`, `context`, and `answers` (a list of texts that are all right, or as SQuAD has them on the
+    Hub, `{"text": [...]}`, and in its files, `[{"text": ...}, ...]`) or `answer` (one text); training uses the first.
+    Optionally a group.
 
     Args:
         source_template: the source text, with names of columns in braces. The question comes first, so that a source
@@ -95,6 +96,7 @@ class QuestionAnswering(Task):
             raise ValueError(
                 f"column 'answers' is an empty list in the record {excerpt(record)}; drop unanswerable rows"
             )
+        answers = [answer.get("text") if isinstance(answer, Mapping) else answer for answer in answers]
         return tuple(dict.fromkeys(check_text(answer, name, record) for answer in answers))
 
     def _score(self, predictions: list[str], examples: list[Example], group: str | None) -> Scores:

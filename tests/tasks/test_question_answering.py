@@ -25,6 +25,7 @@ def test_template_of_ones_own():
         ["home", "at home", "home"],
         {"text": ["home", "at home", "home"], "answer_start": [9, 2, 9]},
         ("home", "at home"),
+        [{"text": "home", "answer_start": 9}, {"text": "at home", "answer_start": 2}],
     ],
 )
 def test_answers_in_every_form(answers):
