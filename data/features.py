@@ -1,0 +1,104 @@
+"""From text to token ids: `source` and `target` columns become `input_ids` and `labels`."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+Overlong = Literal["error", "truncate", "drop"]
+
+
+def tokenize(
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_source_length: int,
+    max_target_length: int,
+    overlong: Overlong = "error",
+    source_column: str = "source",
+    target_column: str = "target",
+    prefix_column: str | None = None,
+    batch_size: int = 1000,
+) -> Dataset:
+    """Token ids of every example, in the order given; all other columns are dropped.
+
+    Args:
+        dataset: string columns, named by `source_column`, `target_column` and `prefix_column`.
+        tokenizer: ends every text with its eos token by itself, as those of `train_tokenizer` do.
+        max_source_length: the most tokens in `input_ids`, eos included.
+        max_target_length: the most tokens that the decoder reads: context prefix and target, eos included.
+        overlong: what becomes of an example over a limit: `error` raises, `truncate` cuts the end off (eos stays),
+            `drop` leaves the example out.
+        prefix_column: text that the decoder reads before it predicts; becomes `decoder_prefix_ids`, without eos.
+
+    Returns:
+        Columns `input_ids` and `labels` (lists of int), and `decoder_prefix_ids` where there is a prefix column.
+    """
+    if overlong not in get_args(Overlong):
+        raise ValueError(f"overlong is {overlong!r}: expected one of {', '.join(get_args(Overlong))}")
+    columns = [name for name in (source_column, target_column, prefix_column) if name is not None]
+    missing = [name for name in columns if name not in dataset.column_names]
+    if missing:
+        raise ValueError(f"no column {missing[0]!r} to tokenize: the dataset has {', '.join(dataset.column_names)}")
+
+    def tokenize_batch(batch: dict[str, list[str]], indices: list[int]) -> dict[str, list[list[int]]]:
+        sources = _encode(tokenizer, batch[source_column])
+        targets = _encode(tokenizer, batch[target_column])
+        prefixes = _encode(tokenizer, batch[prefix_column], eos=False) if prefix_column else [[]] * len(indices)
+        rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+        if prefix_column:
+            rows["decoder_prefix_ids"] = []
+        for index, source, target, prefix in zip(indices, sources, targets, prefixes, strict=True):
+            room = max_target_length - len(prefix)
+            if len(source) > max_source_length or len(target) > room:
+                if overlong == "error" or (overlong == "truncate" and room < 1):
+                    raise ValueError(
+                        _too_long("source", index, len(source), max_source_length, overlong)
+                        if len(source) > max_source_length and overlong == "error"
+                        else _too_long("target", index, len(prefix) + len(target), max_target_length, overlong)
+                    )
+                if overlong == "drop":
+                    continue
+            rows["input_ids"].append(_cut(source, max_source_length))
+            rows["labels"].append(_cut(target, room))
+            if prefix_column:
+                rows["decoder_prefix_ids"].append(prefix)
+        return rows
+
+    features = dataset.map(
+        tokenize_batch,
+        batched=True,
+        batch_size=batch_size,
+        with_indices=True,
+        remove_columns=dataset.column_names,
+        load_from_cache_file=False,
+        desc="Tokenizing",
+    )
+    if len(features) == 0:
+        raise ValueError(
+            f"none of {len(dataset)} examples is left within max_source_length={max_source_length} and "
+            f"max_target_length={max_target_length}: raise the limits, or give data that is not empty"
+        )
+    return features
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], eos: bool = True) -> list[list[int]]:
+    # verbose=False: lengths are checked here, against the limits given.
+    return tokenizer(list(texts), add_special_tokens=eos, verbose=False)["input_ids"]
+
+
+def _cut(ids: list[int], limit: int) -> list[int]:
+    return ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:]
+
+
+def _too_long(side: str, index: int, length: int, limit: int, overlong: Overlong) -> str:
+    if overlong == "truncate":
+        return (
+            f"example {index}: its decoder prefix fills all of max_target_length={limit} and leaves nothing to "
+            f"predict: raise max_target_length to at least {length} or shorten the prefix"
+        )
+    return (
+        f"example {index}: its {side} has {length} tokens and max_{side}_length is {limit}: raise max_{side}_length "
+        f"(and the model's max_position_embeddings), or set overlong to truncate or drop"
+    )

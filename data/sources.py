@@ -1,0 +1,110 @@
+"""Where records come from, as a recipe says it: a format, its options, and which part to keep.
+
+```yaml
+train:      {format: lines, source: train.en.gz, target: train.de.gz}
+validation: {format: tsv, path: dev.tsv, columns: {source: 0, target: 1}}
+test:       {format: babi, path: babi-en-10k, part: test, held_out: 0.1, split_by: story}
+```
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from datasets import Dataset
+
+from .formats import check_options, get_format
+
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """One set of records, declared. `options` go to the format's function in `formats.py`.
+
+    With `held_out`, a fraction, the records are divided into test (that fraction), validation (the same fraction
+    again) and train (the rest), in every group alike, and `part` names the one to keep.
+    """
+
+    format: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    part: Part | None = None  # which part to keep; needs held_out
+    held_out: float | None = None  # the fraction of test, and again of validation; needs part
+    split_by: str | None = None  # records that are alike in this column stay together
+    split_seed: int = 0  # another seed holds out other records
+    limit: int | None = None  # keep no more than the first so many
+
+    def __post_init__(self) -> None:
+        check_options(self.format, self.options)
+        if (self.part is None) != (self.held_out is None):
+            raise ValueError(f"part is {self.part} and held_out is {self.held_out}: give both or neither")
+        if self.part is not None and self.part not in get_args(Part):
+            raise ValueError(f"part is {self.part!r}: expected one of {', '.join(get_args(Part))}")
+        if self.held_out is not None and not 0 < self.held_out < 0.5:
+            raise ValueError(f"held_out is {self.held_out}: expected a fraction between 0 and 0.5, it is taken twice")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit is {self.limit}: expected at least 1")
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> "SourceSpec":
+        """The flat form of a recipe: this class's own fields beside the format's options."""
+        if "format" not in mapping:
+            raise ValueError(f"a data source needs a format: it has {', '.join(mapping) or 'nothing'}")
+        own = {item.name for item in fields(cls)} - {"options"}
+        return cls(
+            **{key: value for key, value in mapping.items() if key in own},
+            options={key: value for key, value in mapping.items() if key not in own},
+        )
+
+
+def load_split(spec: SourceSpec | Mapping[str, Any]) -> Dataset:
+    """The records that a spec, or its mapping in a recipe, declares.
+
+    ```python
+    >>> load_split({"format": "cldr", "split": "test", "size": 300, "held_out_size": 30}).column_names
+    ['source', 'target', 'group']
+    ```
+
+    Returns:
+        Columns of text: `source` and `target` (translation) or `question`, `context` and `answers`, a list (question
+        answering), `group` where metrics are broken down, and whatever else the spec maps.
+    """
+    if not isinstance(spec, SourceSpec):
+        spec = SourceSpec.from_mapping(spec)
+    dataset = get_format(spec.format)(**spec.options)
+    if spec.part is not None and spec.held_out is not None:
+        dataset = split_held_out(dataset, spec.held_out, seed=spec.split_seed, by=spec.split_by)[spec.part]
+        if len(dataset) == 0:
+            raise ValueError(
+                f"no records in the {spec.part} part with held_out={spec.held_out}: hold out more, or less"
+            )
+    return dataset if spec.limit is None else dataset.select(range(min(spec.limit, len(dataset))))
+
+
+def split_held_out(
+    dataset: Dataset, fraction: float, *, seed: int = 0, by: str | None = None, group: str = "group"
+) -> dict[Part, Dataset]:
+    """Divides records into `train`, `validation` and `test`; the held-out two have `fraction` of every group each.
+
+    Membership hangs on a hash of the record and the seed alone, so it is the same in every process and in any order of
+    the records, and equal records never come to lie on two sides.
+
+    Args:
+        by: the column that keeps records together; without it, only equal records are.
+        group: the column whose every value is divided by itself, if there is one.
+    """
+    for name in (by,) if by is not None else ():
+        if name not in dataset.column_names:
+            raise ValueError(f"no column {name!r} to split by: the records have {', '.join(dataset.column_names)}")
+    rows_of: dict[str, dict[str, list[int]]] = {}
+    for index, record in enumerate(dataset):
+        key = str(record[by]) if by else repr(sorted(record.items()))
+        rows_of.setdefault(str(record.get(group)), {}).setdefault(key, []).append(index)
+    parts: dict[Part, list[int]] = {"train": [], "validation": [], "test": []}
+    for keys in rows_of.values():
+        ranked = sorted(keys, key=lambda key: hashlib.blake2b(f"{seed} {key}".encode(), digest_size=16).digest())
+        size = round(fraction * len(ranked))
+        for at, key in enumerate(ranked):
+            parts["test" if at < size else "validation" if at < 2 * size else "train"].extend(keys[key])
+    return {name: dataset.select(sorted(rows)) for name, rows in parts.items()}
