@@ -1,3 +1,20 @@
 """crossmask: the encoder-decoder of the Hugging Face ecosystem whose masks you can program."""
 
+from . import masks
+from .configuration import CrossMaskConfig
+from .modeling import (
+    CrossMaskForConditionalGeneration,
+    CrossMaskModel,
+    CrossMaskPreTrainedModel,
+    InteractiveAttention,
+)
+
 __version__ = "0.1.0"
+__all__ = [
+    "CrossMaskConfig",
+    "CrossMaskForConditionalGeneration",
+    "CrossMaskModel",
+    "CrossMaskPreTrainedModel",
+    "InteractiveAttention",
+    "masks",
+]

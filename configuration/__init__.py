@@ -1,0 +1,5 @@
+"""What a model is."""
+
+from .crossmask import CrossMaskConfig
+
+__all__ = ["CrossMaskConfig"]

@@ -1,0 +1,196 @@
+"""What a crossmask model is: its sizes, its masks and its special tokens."""
+
+import os
+from collections.abc import Callable
+from typing import ClassVar
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from ..masks.base import Mask, MaskError
+from ..masks.rules import full
+from .layer_masks import masks_of_layers
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_crossmask.CrossMaskConfig",
+    "AutoModel": "modeling_crossmask.CrossMaskModel",
+    "AutoModelForSeq2SeqLM": "modeling_crossmask.CrossMaskForConditionalGeneration",
+}
+_ATTENTION = {"q_proj": "colwise", "k_proj": "colwise", "v_proj": "colwise", "o_proj": "rowwise"}
+_FEED_FORWARD = {"gate_proj": "colwise", "up_proj": "colwise", "down_proj": "rowwise"}
+
+
+@strict
+class CrossMaskConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`CrossMaskModel`] and [`CrossMaskForConditionalGeneration`]: a pre-norm encoder-decoder with
+    RMSNorm, rotary positions, gated feed-forward layers and grouped key/value heads, whose three kinds of attention
+    are masked by the rules of `crossmask.masks`.
+
+    Args:
+        vocab_size: size of the vocabulary, shared by both sides.
+        hidden_size: width of the encoder and the decoder.
+        intermediate_size: inner width of the gated feed-forward layers.
+        encoder_layers, decoder_layers: depths.
+        num_attention_heads: query heads H.
+        num_key_value_heads: key/value heads, a divisor of `num_attention_heads` (Ainslie et al. 2023); all of them by
+            default.
+        head_dim: width of a head, even; `hidden_size // num_attention_heads` by default.
+        hidden_act: activation of the gate.
+        dropout: after embeddings, attention and feed-forward layers.
+        attention_dropout: on attention weights.
+        max_position_embeddings: the longest source or target.
+        rope_parameters: rotary positions in Transformers' spelling, `{"rope_type": "default", "rope_theta": 10000.0}`.
+        rms_norm_eps, initializer_range: as in Llama.
+        tie_word_embeddings: `True` ties encoder embedding, decoder embedding and output head; `"embedding"` the two
+            embeddings only, `"head"` the decoder embedding and the output head only; `False` nothing.
+        embedding_size: width E of a factorised embedding (Lan et al. 2020), projected to `hidden_size`; none by
+            default.
+        embedding_act: activation after that projection, none by default.
+        memory_length: N learned queries pool the encoder's output into N vectors, which the decoder attends to instead
+            of the source positions; none by default. Needs `cross_mask="full()"`.
+        cross_attention_score: `"dot"` (scaled dot product) or `"additive"` (Bahdanau et al. 2015).
+        encoder_mask, decoder_mask, cross_mask: text of the masks (`"causal() & window(16)"`), one for all layers, or a
+            mapping from layers to texts: `{"0-2": "window(8)", "rest": "full()"}`.
+        use_cache: whether the decoder returns its keys and values.
+        pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id: the special tokens.
+
+    Raises:
+        StrictDataclassError: sizes, masks or special tokens that do not fit together, with the mend.
+
+    ```python
+    >>> from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration
+    >>> config = CrossMaskConfig(encoder_mask="causal()", cross_mask="wait_k(3)")
+    >>> model = CrossMaskForConditionalGeneration(config)
+    ```
+    """
+
+    model_type = "crossmask"
+    keys_to_ignore_at_inference = ["past_key_values"]
+    attribute_map = {
+        "num_hidden_layers": "encoder_layers",
+        "encoder_attention_heads": "num_attention_heads",
+        "decoder_attention_heads": "num_attention_heads",
+        "d_model": "hidden_size",
+    }
+    base_model_tp_plan = {
+        **{
+            f"{side}.layers.*.self_attn.{name}": how
+            for side in ("encoder", "decoder")
+            for name, how in _ATTENTION.items()
+        },
+        **{
+            f"{side}.layers.*.mlp.{name}": how
+            for side in ("encoder", "decoder")
+            for name, how in _FEED_FORWARD.items()
+        },
+        **{f"decoder.layers.*.cross_attn.{name}": how for name, how in _ATTENTION.items()},
+    }
+
+    code_writer: ClassVar[Callable[[str | os.PathLike], None] | None] = None
+    """Writes the code files that `trust_remote_code` needs; set where the whole package is at hand."""
+
+    vocab_size: int = 32000
+    hidden_size: int = 512
+    intermediate_size: int = 1408
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    num_attention_heads: int = 8
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    hidden_act: str = "silu"
+    dropout: float | int = 0.1
+    attention_dropout: float | int = 0.0
+    max_position_embeddings: int = 1024
+    rope_parameters: dict | None = None
+    rms_norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+    tie_word_embeddings: bool | str = True
+    embedding_size: int | None = None
+    embedding_act: str | None = None
+    memory_length: int | None = None
+    cross_attention_score: str = "dot"
+    encoder_mask: str | dict = "full()"
+    decoder_mask: str | dict = "causal()"
+    cross_mask: str | dict = "full()"
+    use_cache: bool = True
+    is_encoder_decoder: bool = True
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    decoder_start_token_id: int | None = 1
+
+    def __post_init__(self, **kwargs):
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
+        if self.head_dim is None:
+            self.head_dim = self.hidden_size // max(self.num_attention_heads, 1)
+        super().__post_init__(**kwargs)
+
+    def layer_masks(self, scope: str) -> tuple[Mask, ...]:
+        """The mask of each layer in a scope: `"encoder"`, `"decoder"` or `"cross"`.
+
+        Raises:
+            MaskError: the scope's mask cannot be read, or names a layer that does not exist.
+        """
+        layers = self.encoder_layers if scope == "encoder" else self.decoder_layers
+        return masks_of_layers(getattr(self, f"{scope}_mask"), layers, f"{scope}_mask")
+
+    def validate_sizes(self):
+        sizes = ("vocab_size", "hidden_size", "intermediate_size", "encoder_layers", "decoder_layers", "head_dim")
+        for name in (*sizes, "num_attention_heads", "num_key_value_heads", "max_position_embeddings"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("embedding_size", "memory_length"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, or None to go without, got {getattr(self, name)}")
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads ({self.num_attention_heads}) must be a multiple of num_key_value_heads "
+                f"({self.num_key_value_heads}), since each key/value head serves as many query heads as the others"
+            )
+        if self.head_dim % 2:
+            raise ValueError(
+                f"head_dim ({self.head_dim}) must be even for rotary positions; set it, or choose hidden_size "
+                f"({self.hidden_size}) and num_attention_heads ({self.num_attention_heads}) with an even quotient"
+            )
+
+    def validate_choices(self):
+        choices = {
+            "tie_word_embeddings": (True, False, "embedding", "head"),
+            "cross_attention_score": ("dot", "additive"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if self.embedding_act is not None and self.embedding_size is None:
+            raise ValueError(f"embedding_act={self.embedding_act!r} needs embedding_size: it follows that projection")
+
+    def validate_special_tokens(self):
+        for name in ("pad_token_id", "decoder_start_token_id"):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} must be set: the decoder's inputs are built with it")
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
+            value = getattr(self, name)
+            for token in value if isinstance(value, list) else [value]:
+                if token is not None and not 0 <= token < self.vocab_size:
+                    raise ValueError(
+                        f"{name} ({token}) must be from 0 to vocab_size - 1 ({self.vocab_size - 1}); "
+                        "set the special tokens to the tokenizer's"
+                    )
+
+    def validate_masks(self):
+        for scope in ("encoder", "decoder", "cross"):
+            rules = self.layer_masks(scope)
+            if scope == "cross" and self.memory_length is not None and set(rules) != {full()}:
+                raise MaskError(
+                    f"cross_mask={self.cross_mask!r} cannot be combined with memory_length={self.memory_length}: the "
+                    'memory has no source positions; use cross_mask="full()" and put the rule into encoder_mask'
+                )
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs):
+        """Save as Transformers does, with the code files that `trust_remote_code=True` needs beside `config.json`."""
+        if self.code_writer is not None:
+            self.code_writer(save_directory)
+            self.auto_map = AUTO_MAP
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)

@@ -1,0 +1,134 @@
+"""A mask is a value: a rule of positions, or a combination of rules by `&`, `|` and `~`.
+
+A mask answers one question: may the token at place `q` (the query) see the token at place `k` (the key)? True means
+allowed. It is asked with plain integers by `naive.py`, which is the specification, and with broadcast tensors by
+`compile.py`, which is the fast path; one expression serves both, so a new rule is a few lines (see `rules.py`).
+"""
+
+from dataclasses import MISSING, dataclass, fields
+from typing import ClassVar
+
+import torch
+
+
+class MaskError(ValueError):
+    """A mask that cannot be read, built, combined or run. The message names the offending part and the mend."""
+
+
+Allowed = bool | torch.Tensor
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a token stands: its `position` inside its own segment, counted from 0, and the `segment`'s number.
+
+    Both are plain integers, or integer tensors that broadcast to (B, H, queries, keys).
+    """
+
+    position: int | torch.Tensor
+    segment: int | torch.Tensor
+
+
+class Mask:
+    """Base of all masks: hashable, compared by value, with a text form that is the Python that builds it."""
+
+    def allows(self, q: Place, k: Place) -> Allowed:
+        """Whether `q` may see `k`; only comparisons, arithmetic, `&`, `|` and `^` may be used on the positions."""
+        raise NotImplementedError
+
+    def __and__(self, other: "Mask") -> "Mask":
+        return And.of(self, other) if isinstance(other, Mask) else NotImplemented
+
+    def __or__(self, other: "Mask") -> "Mask":
+        return Or.of(self, other) if isinstance(other, Mask) else NotImplemented
+
+    def __invert__(self) -> "Mask":
+        return self.part if isinstance(self, Not) else Not(self)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Rule(Mask):
+    """A mask that is not made of others. Subclasses are frozen dataclasses whose fields are the rule's parameters."""
+
+    name: ClassVar[str]
+
+    def __str__(self) -> str:
+        parameters = fields(self)
+        if len(parameters) == 1:
+            return f"{self.name}({getattr(self, parameters[0].name)!r})"
+        given = [(p.name, getattr(self, p.name)) for p in parameters if not self.is_default(p)]
+        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in given)})"
+
+    def is_default(self, parameter) -> bool:
+        """Whether the text form may leave `parameter` out."""
+        return parameter.default is not MISSING and getattr(self, parameter.name) == parameter.default
+
+    def at_least(self, **lowest: int) -> None:
+        """Check that parameters are integers and no smaller than `lowest`.
+
+        Raises:
+            MaskError: one is not, with the rule, the parameter and what was expected.
+        """
+        for parameter, bound in lowest.items():
+            value = getattr(self, parameter)
+            if isinstance(value, bool) or not isinstance(value, int) or value < bound:
+                raise MaskError(f"{self.name}: {parameter} must be an integer of at least {bound}, got {value!r}")
+
+
+@dataclass(frozen=True, repr=False)
+class _Combination(Mask):
+    parts: tuple[Mask, ...]
+    symbol: ClassVar[str]
+
+    @classmethod
+    def of(cls, *masks: Mask) -> Mask:
+        """Combine, flattening nested combinations of the same kind and dropping repeated parts."""
+        parts = [part for mask in masks for part in (mask.parts if isinstance(mask, cls) else (mask,))]
+        unique = tuple(dict.fromkeys(parts))
+        return unique[0] if len(unique) == 1 else cls(unique)
+
+    def __str__(self) -> str:
+        # `|` binds weaker than `&`, so only an Or inside an And needs brackets.
+        return self.symbol.join(
+            f"({p})" if isinstance(self, And) and isinstance(p, Or) else str(p) for p in self.parts
+        )
+
+
+class And(_Combination):
+    """Allowed where every part allows."""
+
+    symbol = " & "
+
+    def allows(self, q: Place, k: Place) -> Allowed:
+        result = self.parts[0].allows(q, k)
+        for part in self.parts[1:]:
+            result = result & part.allows(q, k)
+        return result
+
+
+class Or(_Combination):
+    """Allowed where at least one part allows."""
+
+    symbol = " | "
+
+    def allows(self, q: Place, k: Place) -> Allowed:
+        result = self.parts[0].allows(q, k)
+        for part in self.parts[1:]:
+            result = result | part.allows(q, k)
+        return result
+
+
+@dataclass(frozen=True, repr=False)
+class Not(Mask):
+    """Allowed where the part does not allow. Padding and other segments stay closed all the same."""
+
+    part: Mask
+
+    def allows(self, q: Place, k: Place) -> Allowed:
+        # `^ True` negates plain bools and boolean tensors alike; `~True` is -2.
+        return self.part.allows(q, k) ^ True
+
+    def __str__(self) -> str:
+        return f"~({self.part})" if isinstance(self.part, _Combination) else f"~{self.part}"

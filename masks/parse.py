@@ -1,0 +1,76 @@
+"""From text to a mask, through `ast`; nothing is ever evaluated.
+
+The grammar is the text form itself: rule calls with integer arguments, combined by `&`, `|`, `~` and brackets.
+"""
+
+import ast
+
+from .base import Mask, MaskError
+from .rules import RULES
+
+
+def parse(text: str) -> Mask:
+    """The mask whose text form is `text`: `parse(str(m)) == m`.
+
+    ```python
+    >>> parse("wait_k(3) & window(left=16)")
+    wait_k(3) & window(left=16)
+    ```
+
+    Raises:
+        MaskError: the text is anything but rules, `&`, `|`, `~` and brackets; the offending part is shown.
+    """
+    if not isinstance(text, str):
+        raise MaskError(f"a mask's text must be a string like 'wait_k(3) & window(16)', got {type(text).__name__}")
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        raise MaskError(f"cannot read the mask {text!r}: {reason}; write rules joined by &, | and ~") from error
+    return _build(tree.body, text.strip())
+
+
+def _build(node: ast.expr, text: str) -> Mask:
+    match node:
+        case ast.BinOp(left=left, op=ast.BitAnd(), right=right):
+            return _build(left, text) & _build(right, text)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _build(left, text) | _build(right, text)
+        case ast.UnaryOp(op=ast.Invert(), operand=operand):
+            return ~_build(operand, text)
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
+            return _call(node, name, args, keywords, text)
+        case ast.Name(id=name) if name in RULES:
+            raise MaskError(f"{name!r} in the mask {text!r} lacks its brackets: write {name}(...)")
+    raise MaskError(
+        f"{ast.get_source_segment(text, node)!r} in the mask {text!r} is not a rule: "
+        f"use {', '.join(sorted(RULES))} with &, | and ~"
+    )
+
+
+def _call(node: ast.Call, name: str, args: list[ast.expr], keywords: list[ast.keyword], text: str) -> Mask:
+    part = ast.get_source_segment(text, node)
+    if name not in RULES:
+        raise MaskError(
+            f"{part!r} in the mask {text!r}: no rule is named {name!r}; there are {', '.join(sorted(RULES))}"
+        )
+    names = [keyword.arg for keyword in keywords]
+    if None in names or len(set(names)) < len(names):
+        raise MaskError(f"{part!r} in the mask {text!r}: every parameter must be named once")
+    positional = [_value(arg, part, text) for arg in args]
+    named = {keyword.arg: _value(keyword.value, part, text) for keyword in keywords}
+    try:
+        return RULES[name](*positional, **named)
+    except TypeError as error:
+        reason = str(error).replace(f"{name}.__init__()", name)
+        raise MaskError(f"{part!r} in the mask {text!r}: {reason}") from error
+
+
+def _value(node: ast.expr, part: str, text: str) -> int:
+    match node:
+        case ast.Constant(value=int() as value) if not isinstance(value, bool):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as value)):
+            return -value
+    shown = ast.get_source_segment(text, node)
+    raise MaskError(f"{part!r} in the mask {text!r}: a parameter must be an integer, got {shown}")

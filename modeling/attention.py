@@ -1,0 +1,202 @@
+"""Self-attention, and the interactive attention from target to source.
+
+Letters: B batch, S source length, T target length, H query heads, D head width.
+Masks are boolean, True = allowed, and a query with nothing to see gets zero, forward and backward.
+"""
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.integrations.sdpa_attention import repeat_kv
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from ..configuration.crossmask import CrossMaskConfig
+
+AttentionResult = tuple[torch.Tensor, torch.Tensor | None]
+
+
+def masked_softmax(scores: torch.Tensor, allowed: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
+    """Softmax over the allowed keys: (B, H, T, S) scores to weights in `dtype`; all zero where none is allowed."""
+    if allowed is None:
+        return scores.softmax(dim=-1, dtype=torch.float32).to(dtype)
+    scores = scores.float().masked_fill(~allowed, torch.finfo(torch.float32).min)
+    # The product, unlike -inf scores, leaves neither NaN nor an average where a row is all False.
+    return (scores.softmax(dim=-1) * allowed).to(dtype)
+
+
+def _weigh(weights: torch.Tensor, value: torch.Tensor, dropout: float, training: bool) -> AttentionResult:
+    output = nn.functional.dropout(weights, p=dropout, training=training) @ value
+    return output.transpose(1, 2).contiguous(), weights
+
+
+def eager_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> AttentionResult:
+    """Scaled dot-product attention (Vaswani et al. 2017) that also returns its weights.
+
+    Args:
+        query: (B, H, T, D). key, value: (B, H / groups, S, D). attention_mask: bool, broadcast to (B, H, T, S).
+
+    Returns:
+        (B, T, H, D) and (B, H, T, S).
+    """
+    key, value = (repeat_kv(states, module.num_key_value_groups) for states in (key, value))
+    weights = masked_softmax(query @ key.transpose(2, 3) * scaling, attention_mask, query.dtype)
+    return _weigh(weights, value, dropout, module.training)
+
+
+def additive_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    **kwargs,
+) -> AttentionResult:
+    """Additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473): score `v . tanh(q + k)` per head.
+
+    Shapes as in `eager_attention`; takes T x S x D of memory for each head.
+    """
+    key, value = (repeat_kv(states, module.num_key_value_groups) for states in (key, value))
+    summed = torch.tanh(query[:, :, :, None] + key[:, :, None])
+    scores = torch.einsum("bhtsd,hd->bhts", summed, module.score_vector.to(summed.dtype))
+    weights = masked_softmax(scores, attention_mask, query.dtype)
+    return _weigh(weights, value, dropout, module.training)
+
+
+class _Attention(nn.Module):
+    """Projections and backend, shared by both kinds of attention."""
+
+    is_causal = False  # the mask says so, never the backend
+
+    def __init__(self, config: CrossMaskConfig, layer_idx: int = 0):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.head_dim = config.head_dim
+        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
+        self.scaling = config.head_dim**-0.5
+        self.attention_dropout = config.attention_dropout
+        inner, inner_kv = config.num_attention_heads * self.head_dim, config.num_key_value_heads * self.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, inner, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, inner_kv, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, inner_kv, bias=False)
+        self.o_proj = nn.Linear(inner, config.hidden_size, bias=False)
+
+    def split(self, projected: torch.Tensor) -> torch.Tensor:
+        """(B, L, heads * D) to (B, heads, L, D)."""
+        return projected.view(*projected.shape[:2], -1, self.head_dim).transpose(1, 2)
+
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor | None
+    ) -> AttentionResult:
+        output, weights = self.backend()(
+            self,
+            query,
+            key,
+            value,
+            allowed,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+        )
+        return self.o_proj(output.flatten(2)), weights
+
+    def backend(self):
+        return ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation or "eager", eager_attention)
+
+
+class SelfAttention(_Attention):
+    """Attention of a sequence to itself, with rotary positions (Su et al. 2021, https://arxiv.org/abs/2104.09864)."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+    ) -> AttentionResult:
+        """(B, L, hidden) to (B, L, hidden) and weights (B, H, L, keys), None where the backend keeps them.
+
+        Args:
+            position_embeddings: cosine and sine, each (B or 1, L, D).
+            attention_mask: bool, broadcast to (B, H, L, keys), or None where all is allowed.
+        """
+        query = self.split(self.q_proj(hidden_states))
+        key = self.split(self.k_proj(hidden_states))
+        value = self.split(self.v_proj(hidden_states))
+        query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
+        return self.attend(query, key, value, attention_mask)
+
+
+class InteractiveAttention(_Attention):
+    """Cross-attention: target positions attend to source positions.
+
+    Usable by itself:
+
+    ```python
+    >>> attention = InteractiveAttention(CrossMaskConfig(hidden_size=64, num_attention_heads=4))
+    >>> target, source = torch.randn(2, 5, 64), torch.randn(2, 7, 64)
+    >>> output, weights = attention(target, source, torch.ones(2, 5, 7, dtype=torch.bool))
+    >>> output.shape, weights.shape
+    (torch.Size([2, 5, 64]), torch.Size([2, 4, 5, 7]))
+    ```
+    """
+
+    def __init__(self, config: CrossMaskConfig, layer_idx: int = 0):
+        super().__init__(config, layer_idx)
+        if config.cross_attention_score == "additive":
+            self.score_vector = nn.Parameter(torch.empty(config.num_attention_heads, self.head_dim))
+            nn.init.normal_(self.score_vector, std=self.head_dim**-0.5)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+    ) -> AttentionResult:
+        """(B, T, hidden) and (B, S, hidden) to (B, T, hidden) and weights (B, H, T, S).
+
+        The weights are None where the backend keeps them to itself.
+
+        Args:
+            attention_mask: bool, True = allowed: (B, S), (B, T, S) or broadcast to (B, H, T, S).
+            past_key_values: keys and values of the source are computed once and kept here.
+
+        Raises:
+            TypeError: a mask that is not boolean.
+        """
+        if attention_mask is not None:
+            if attention_mask.dtype != torch.bool:
+                raise TypeError(f"attention_mask must be boolean with True = allowed, got {attention_mask.dtype}")
+            if attention_mask.ndim < 4:
+                attention_mask = attention_mask[:, None] if attention_mask.ndim == 3 else attention_mask[:, None, None]
+        query = self.split(self.q_proj(hidden_states))
+        key, value = self.source_states(encoder_hidden_states, past_key_values)
+        return self.attend(query, key, value, attention_mask)
+
+    def source_states(
+        self, encoder_hidden_states: torch.Tensor, past_key_values: EncoderDecoderCache | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if past_key_values is not None and past_key_values.is_updated.get(self.layer_idx):
+            layer = past_key_values.cross_attention_cache.layers[self.layer_idx]
+            return layer.keys, layer.values
+        key, value = self.split(self.k_proj(encoder_hidden_states)), self.split(self.v_proj(encoder_hidden_states))
+        if past_key_values is not None:
+            key, value = past_key_values.cross_attention_cache.update(key, value, self.layer_idx)
+            past_key_values.is_updated[self.layer_idx] = True
+        return key, value
+
+    def backend(self):
+        return additive_attention if self.config.cross_attention_score == "additive" else super().backend()

@@ -1,0 +1,216 @@
+"""The models.
+
+Notable choices, each in a file of its own:
+
+- masks are values in the config and in the call, compiled once per forward pass: `layer_masks.py`, `../masks/`
+- attention that gives zero, not an average, to a query with nothing to see; interactive attention: `attention.py`
+- pre-norm layers with RMSNorm, gated feed-forward, no biases: `layers.py`
+- packed rows through segments, positions counted inside each: `encoder.py`, `decoder.py`
+- a fixed-length memory between encoder and decoder, if wanted: `memory.py`
+- `generate()` with masks, whatever the cache and the decoding mode: `generation.py`
+"""
+
+import torch
+from torch import nn
+from transformers.cache_utils import EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.utils import can_return_tuple
+
+from ..configuration.crossmask import CrossMaskConfig
+from ..masks.given import MaskLike
+from .decoder import CrossMaskDecoder
+from .decoder_inputs import attention_mask_from_labels, shift_right
+from .encoder import CrossMaskEncoder
+from .generation import MaskedGenerationMixin
+from .pretrained import CrossMaskPreTrainedModel
+
+
+class CrossMaskModel(CrossMaskPreTrainedModel):
+    """Encoder and decoder, without an output head."""
+
+    def __init__(self, config: CrossMaskConfig):
+        super().__init__(config)
+        if config.tie_word_embeddings in (True, "embedding"):
+            self._tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
+        self.encoder = CrossMaskEncoder(config)
+        self.decoder = CrossMaskDecoder(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.encoder.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.encoder.embed_tokens = value
+        if self.config.tie_word_embeddings in (True, "embedding"):
+            self.decoder.embed_tokens = value
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_mask: MaskLike | None = None,
+        decoder_mask: MaskLike | None = None,
+        cross_mask: MaskLike | None = None,
+        segment_ids: torch.LongTensor | None = None,
+        decoder_segment_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        decoder_position_ids: torch.LongTensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        decoder_inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> Seq2SeqModelOutput:
+        """Encode the source, unless `encoder_outputs` has it, and decode.
+
+        Args:
+            input_ids: (B, S) int64. attention_mask: (B, S), 1 for tokens and 0 for padding.
+            decoder_input_ids: (B, T) int64. decoder_attention_mask: (B, P + T), counting P cached tokens.
+            encoder_mask, decoder_mask, cross_mask: and-ed with the config's: a mask, its text, or a boolean tensor
+                (B, S), (B, T, S) or (B, H, T, S), True = allowed.
+            segment_ids, decoder_segment_ids: (B, S) and (B, P + T) int64 of packed rows, 0 for padding.
+            position_ids, decoder_position_ids: (B, S) and (B, P + T) int64; counted inside each segment by default.
+            inputs_embeds, decoder_inputs_embeds: (B, S, E) and (B, T, E), instead of ids.
+
+        Raises:
+            ValueError: inputs that are missing, too long, or do not fit together.
+        """
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                encoder_mask=encoder_mask,
+                segment_ids=segment_ids,
+                position_ids=position_ids,
+                inputs_embeds=inputs_embeds,
+                **kwargs,
+            )
+        elif not isinstance(encoder_outputs, BaseModelOutput):
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        decoded = self.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            decoder_mask=decoder_mask,
+            cross_mask=cross_mask,
+            segment_ids=decoder_segment_ids,
+            position_ids=decoder_position_ids,
+            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_attention_mask=attention_mask,
+            encoder_segment_ids=segment_ids,
+            encoder_position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        return Seq2SeqModelOutput(
+            last_hidden_state=decoded.last_hidden_state,
+            past_key_values=decoded.past_key_values,
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
+            cross_attentions=decoded.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+        )
+
+
+class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerationMixin):
+    """The model with an output head: training loss, and `generate()`."""
+
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+
+    def __init__(self, config: CrossMaskConfig):
+        super().__init__(config)
+        tied = {True: "model.encoder.embed_tokens.weight", "head": "model.decoder.embed_tokens.weight"}
+        if config.tie_word_embeddings in tied:
+            self._tied_weights_keys = {"lm_head.weight": tied[config.tie_word_embeddings]}
+        self.model = CrossMaskModel(config)
+        factorised = config.embedding_size is not None
+        self.head_proj = (
+            nn.Linear(config.hidden_size, config.embedding_size, bias=False) if factorised else nn.Identity()
+        )
+        self.lm_head = nn.Linear(config.embedding_size or config.hidden_size, config.vocab_size, bias=False)
+        self.loss_type = "ForMaskedLM"  # labels are shifted already: see decoder_inputs.py
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.model.set_input_embeddings(value)
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """(B, T) labels to (B, T) decoder inputs; collators call this."""
+        return shift_right(labels, self.config.decoder_start_token_id, self.config.pad_token_id)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_mask: MaskLike | None = None,
+        decoder_mask: MaskLike | None = None,
+        cross_mask: MaskLike | None = None,
+        segment_ids: torch.LongTensor | None = None,
+        decoder_segment_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        decoder_position_ids: torch.LongTensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        decoder_inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs,
+    ) -> Seq2SeqLMOutput:
+        """As [`CrossMaskModel.forward`], with logits and a loss.
+
+        Args:
+            labels: (B, T) int64, aligned with the decoder's inputs (never shifted again); -100 is ignored. The inputs
+                are made from them by `shift_right` where they are not given.
+            logits_to_keep: compute the last so many logits only, or those at these indices; 0 for all.
+
+        Returns:
+            `loss`: the mean over labels that count, or their sum over `num_items_in_batch` where that is given, which
+            makes it exact under gradient accumulation. `logits`: (B, T, vocabulary).
+        """
+        if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+            if decoder_attention_mask is None and decoder_segment_ids is None:
+                decoder_attention_mask = attention_mask_from_labels(labels)
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            encoder_mask=encoder_mask,
+            decoder_mask=decoder_mask,
+            cross_mask=cross_mask,
+            segment_ids=segment_ids,
+            decoder_segment_ids=decoder_segment_ids,
+            position_ids=position_ids,
+            decoder_position_ids=decoder_position_ids,
+            encoder_outputs=encoder_outputs,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+        logits = self.lm_head(self.head_proj(hidden_states))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs)
+        return Seq2SeqLMOutput(
+            loss=loss, logits=logits, **{k: v for k, v in outputs.items() if k != "last_hidden_state"}
+        )

@@ -1,0 +1,151 @@
+"""The decoder."""
+
+import torch
+from torch import nn
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from ..configuration.crossmask import CrossMaskConfig
+from ..masks.given import MaskLike
+from ..masks.layout import Layout, lay_out
+from .attention import InteractiveAttention, SelfAttention
+from .layer_masks import LayerMasks
+from .layers import DecoderLayer, EmbeddingProjection, ScaledEmbedding, rms_norm
+from .memory import memory_layout
+from .pretrained import CrossMaskPreTrainedModel, embed
+
+
+class CrossMaskDecoder(CrossMaskPreTrainedModel):
+    """From target tokens and the encoder's output to hidden states."""
+
+    _can_record_outputs = {
+        "hidden_states": DecoderLayer,
+        "attentions": OutputRecorder(SelfAttention, index=1),
+        "cross_attentions": OutputRecorder(InteractiveAttention, index=1),
+    }
+
+    def __init__(self, config: CrossMaskConfig):
+        super().__init__(config)
+        self.embed_tokens = ScaledEmbedding(
+            config.vocab_size, config.embedding_size or config.hidden_size, config.pad_token_id
+        )
+        self.embed_proj = EmbeddingProjection(config)
+        self.rotary_emb = LlamaRotaryEmbedding(config)
+        self.layers = nn.ModuleList([DecoderLayer(config, index) for index in range(config.decoder_layers)])
+        self.norm = rms_norm(config)
+        self.self_masks = LayerMasks(config, "decoder")
+        self.cross_masks = LayerMasks(config, "cross")
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_mask: MaskLike | None = None,
+        cross_mask: MaskLike | None = None,
+        segment_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        encoder_hidden_states: torch.FloatTensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        encoder_segment_ids: torch.LongTensor | None = None,
+        encoder_position_ids: torch.LongTensor | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """Decode. With P cached tokens, this side's (B, P + T) tensors count the cached ones too.
+
+        Args:
+            input_ids: (B, T) int64.
+            attention_mask: (B, P + T), 1 for tokens and 0 for padding.
+            decoder_mask: and-ed with the config's: a mask, its text, or bool (B, P + T), (B, rows, P + T) or
+                (B, H, rows, P + T).
+            cross_mask: and-ed with the config's: a mask, its text, or bool (B, S), (B, rows, S), (B, H, rows, S).
+            segment_ids, position_ids: (B, P + T) int64.
+            encoder_hidden_states: (B, S, hidden).
+            encoder_attention_mask, encoder_segment_ids, encoder_position_ids: (B, S), as the encoder had them.
+            inputs_embeds: (B, T, E), instead of `input_ids`.
+
+        Raises:
+            ValueError: inputs that are missing, too long, or do not fit together.
+        """
+        if encoder_hidden_states is None:
+            raise ValueError(
+                "the decoder needs encoder_hidden_states, or the model one of input_ids and encoder_outputs"
+            )
+        if (segment_ids is None) != (encoder_segment_ids is None):
+            raise ValueError("packed rows need both segment_ids and decoder_segment_ids; only one of them was given")
+        inputs_embeds = embed(self, input_ids, inputs_embeds)
+        batch, length = inputs_embeds.shape[:2]
+        device = inputs_embeds.device
+        if past_key_values is None and use_cache and not self.training:
+            past_key_values = EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache())
+        past = past_key_values.get_seq_length() if past_key_values is not None else 0
+        capacity = past_key_values.get_mask_sizes(length, 0)[0] if past_key_values is not None else length
+        # A static cache counts on the device; asking it would make the host wait, and break a compiled graph.
+        seen = past + length if isinstance(past, int) else None
+        self.check_length(seen or length, "target", packed=segment_ids is not None or position_ids is not None)
+
+        rows = past + torch.arange(length, device=device)
+        target = self.lay_out_target(
+            capacity, seen, rows, attention_mask=attention_mask, segment_ids=segment_ids, position_ids=position_ids
+        )
+        query = target if capacity == length else target.pick(rows)
+        source = self.lay_out_source(
+            encoder_hidden_states, encoder_attention_mask, encoder_segment_ids, encoder_position_ids
+        )
+        common = {"batch": batch, "rows": rows, "seen": seen}
+        self_masks = self.self_masks.compile(decoder_mask, query, target, **common)
+        cross_masks = self.cross_masks.compile(cross_mask, query, source, **common)
+
+        hidden_states = self.embed_proj(inputs_embeds)
+        position_embeddings = self.rotary_emb(hidden_states, query.positions)
+        for layer, self_mask, cross in zip(self.layers, self_masks, cross_masks, strict=True):
+            hidden_states = layer(
+                hidden_states, encoder_hidden_states, position_embeddings, self_mask, cross, past_key_values
+            )
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values
+        )
+
+    @staticmethod
+    def lay_out_target(capacity: int, seen: int | None, rows: torch.Tensor, **given: torch.Tensor | None) -> Layout:
+        """The places of all target tokens, cached and new. What a static cache has not written yet is padding."""
+        for name, tensor in given.items():
+            if tensor is not None and seen is not None and tensor.shape[-1] not in (seen, capacity):
+                raise ValueError(
+                    f"decoder_{name} has {tensor.shape[-1]} columns, but there are {seen} target tokens, cached ones "
+                    "included; give it for all of them"
+                )
+            if tensor is not None and tensor.shape[-1] < capacity:
+                fill = int(name == "attention_mask")
+                given[name] = nn.functional.pad(tensor, (0, capacity - tensor.shape[-1]), value=fill)
+        layout = lay_out(capacity, rows.device, **given)
+        if capacity == seen:
+            return layout
+        segments = torch.ones_like(layout.positions) if layout.segments is None else layout.segments
+        unwritten = torch.arange(capacity, device=rows.device) > rows[-1]
+        return Layout(layout.positions, segments.masked_fill(unwritten, 0))
+
+    def lay_out_source(
+        self,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        segment_ids: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+    ) -> Layout:
+        """The places that the decoder may attend to: the source's, or the memory's."""
+        length, device = encoder_hidden_states.shape[1], encoder_hidden_states.device
+        memory = self.config.memory_length
+        if memory is not None:
+            return memory_layout(length // memory, memory, device)
+        return lay_out(
+            length, device, attention_mask=attention_mask, segment_ids=segment_ids, position_ids=position_ids
+        )

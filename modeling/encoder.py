@@ -1,0 +1,86 @@
+"""The encoder."""
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from ..configuration.crossmask import CrossMaskConfig
+from ..masks.given import MaskLike
+from ..masks.layout import lay_out
+from .attention import SelfAttention
+from .layer_masks import LayerMasks
+from .layers import EmbeddingProjection, EncoderLayer, ScaledEmbedding, rms_norm
+from .memory import FixedLengthMemory
+from .pretrained import CrossMaskPreTrainedModel, embed
+
+
+class CrossMaskEncoder(CrossMaskPreTrainedModel):
+    """From source tokens to hidden states, or to the fixed-length memory where the config has one."""
+
+    _can_record_outputs = {"hidden_states": EncoderLayer, "attentions": SelfAttention}
+
+    def __init__(self, config: CrossMaskConfig):
+        super().__init__(config)
+        self.embed_tokens = ScaledEmbedding(
+            config.vocab_size, config.embedding_size or config.hidden_size, config.pad_token_id
+        )
+        self.embed_proj = EmbeddingProjection(config)
+        self.rotary_emb = LlamaRotaryEmbedding(config)
+        self.layers = nn.ModuleList([EncoderLayer(config, index) for index in range(config.encoder_layers)])
+        self.norm = rms_norm(config)
+        self.memory = FixedLengthMemory(config) if config.memory_length else None
+        self.layer_masks = LayerMasks(config, "encoder")
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        encoder_mask: MaskLike | None = None,
+        segment_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutput:
+        """Encode.
+
+        Args:
+            input_ids: (B, S) int64.
+            attention_mask: (B, S), 1 for tokens and 0 for padding.
+            encoder_mask: and-ed with the config's: a mask, its text, or bool (B, S), (B, S, S), (B, H, S, S).
+            segment_ids: (B, S) int64, 0 for padding, one number from 1 up for each packed example.
+            position_ids: (B, S) int64; counted inside each segment by default.
+            inputs_embeds: (B, S, E), instead of `input_ids`.
+
+        Returns:
+            `last_hidden_state`: (B, S, hidden), or (B, G * N, hidden) with a memory of N vectors for G segments.
+
+        Raises:
+            ValueError: both or neither of `input_ids` and `inputs_embeds`, a source that is too long, masks that do
+                not fit.
+        """
+        inputs_embeds = embed(self, input_ids, inputs_embeds)
+        batch, length = inputs_embeds.shape[:2]
+        device = inputs_embeds.device
+        source = lay_out(
+            length, device, attention_mask=attention_mask, segment_ids=segment_ids, position_ids=position_ids
+        )
+        self.check_length(length, "source", packed=segment_ids is not None or position_ids is not None)
+        rows = torch.arange(length, device=device)
+        masks = self.layer_masks.compile(encoder_mask, source, source, batch=batch, rows=rows, seen=length)
+
+        hidden_states = self.embed_proj(inputs_embeds)
+        position_embeddings = self.rotary_emb(hidden_states, source.positions)
+        for layer, mask in zip(self.layers, masks, strict=True):
+            hidden_states = layer(hidden_states, position_embeddings, mask)
+        hidden_states = self.norm(hidden_states)
+        if self.memory is not None:
+            groups = 1 if segment_ids is None else max(int(segment_ids.max()), 1)
+            hidden_states = self.memory(hidden_states, source, groups)
+        return BaseModelOutput(last_hidden_state=hidden_states)

@@ -1,0 +1,57 @@
+"""What `generate()` needs to know of masks; the decoding loop itself is Transformers'."""
+
+import torch
+from torch import nn
+from transformers import GenerationMixin
+
+from ..masks.given import MaskLike, TensorMask, check_fit, read
+
+
+class MaskedGenerationMixin(GenerationMixin):
+    """Keeps rules and tensor masks right from the first to the last step, whatever the cache and the decoding mode."""
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.LongTensor,
+        decoder_mask: MaskLike | None = None,
+        cross_mask: MaskLike | None = None,
+        decoder_position_ids: torch.LongTensor | None = None,
+        decoder_segment_ids: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> dict:
+        """As Transformers prepares them, with this side's tensors counting the cached tokens too.
+
+        Raises:
+            MaskError: the target has outgrown a tensor mask whose last row does not repeat.
+        """
+        length = input_ids.shape[1]
+        for name, mask in (("decoder_mask", decoder_mask), ("cross_mask", cross_mask)):
+            # Here the length is known without asking the device; a static cache hides it from the forward pass.
+            if isinstance(read(mask, name), TensorMask):
+                check_fit(
+                    read(mask, name),
+                    name,
+                    batch=input_ids.shape[0],
+                    heads=self.config.num_attention_heads,
+                    queries=length,
+                    keys=length if name == "decoder_mask" else None,
+                    growing=name == "decoder_mask",
+                )
+        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        extra = {
+            "decoder_mask": decoder_mask,
+            "cross_mask": cross_mask,
+            "decoder_position_ids": decoder_position_ids,
+            "decoder_segment_ids": decoder_segment_ids,
+        }
+        return {**inputs, **{name: value for name, value in extra.items() if value is not None}}
+
+    @staticmethod
+    def create_masks_for_generate(
+        attention_mask: torch.Tensor | None, past_key_values, **kwargs
+    ) -> torch.Tensor | None:
+        """Leave the decoder's padding mask two-dimensional, as wide as the static cache so that shapes stay put."""
+        if attention_mask is None:
+            return None
+        capacity = past_key_values.get_max_length()
+        return nn.functional.pad(attention_mask, (0, capacity - attention_mask.shape[1]), value=1)

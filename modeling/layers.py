@@ -1,0 +1,107 @@
+"""Embeddings, feed-forward, and the two kinds of layer."""
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.cache_utils import EncoderDecoderCache
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from ..configuration.crossmask import CrossMaskConfig
+from .attention import InteractiveAttention, SelfAttention
+
+
+class ScaledEmbedding(nn.Embedding):
+    """Token embeddings times the square root of their width, so that they weigh as much as a layer's output."""
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(input_ids) * self.embedding_dim**0.5
+
+
+class EmbeddingProjection(nn.Module):
+    """From embeddings (B, L, E) to the model's width: dropout, behind a projection and activation if factorised."""
+
+    def __init__(self, config: CrossMaskConfig):
+        super().__init__()
+        factorised = config.embedding_size is not None
+        self.proj = nn.Linear(config.embedding_size, config.hidden_size, bias=False) if factorised else nn.Identity()
+        self.act = ACT2FN[config.embedding_act] if config.embedding_act else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, inputs_embeds: torch.Tensor) -> torch.Tensor:
+        return self.dropout(self.act(self.proj(inputs_embeds)))
+
+
+class GatedMLP(nn.Module):
+    """Gated feed-forward layer (Shazeer 2020, https://arxiv.org/abs/2002.05202)."""
+
+    def __init__(self, config: CrossMaskConfig):
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.act_fn = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.down_proj(self.act_fn(self.gate_proj(hidden_states)) * self.up_proj(hidden_states))
+
+
+def rms_norm(config: CrossMaskConfig) -> nn.RMSNorm:
+    return nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+
+class EncoderLayer(GradientCheckpointingLayer):
+    """Self-attention and feed-forward, each behind a norm and beside a residual connection."""
+
+    def __init__(self, config: CrossMaskConfig, layer_idx: int):
+        super().__init__()
+        self.self_attn_norm = rms_norm(config)
+        self.self_attn = SelfAttention(config, layer_idx)
+        self.mlp_norm = rms_norm(config)
+        self.mlp = GatedMLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(B, S, hidden) to (B, S, hidden)."""
+        attended, _ = self.self_attn(self.self_attn_norm(hidden_states), position_embeddings, attention_mask)
+        hidden_states = hidden_states + self.dropout(attended)
+        return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
+
+
+class DecoderLayer(GradientCheckpointingLayer):
+    """Self-attention, interactive attention and feed-forward."""
+
+    def __init__(self, config: CrossMaskConfig, layer_idx: int):
+        super().__init__()
+        self.self_attn_norm = rms_norm(config)
+        self.self_attn = SelfAttention(config, layer_idx)
+        self.cross_attn_norm = rms_norm(config)
+        self.cross_attn = InteractiveAttention(config, layer_idx)
+        self.mlp_norm = rms_norm(config)
+        self.mlp = GatedMLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        cross_mask: torch.Tensor | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+    ) -> torch.Tensor:
+        """(B, T, hidden) and (B, S, hidden) to (B, T, hidden)."""
+        own_cache = past_key_values.self_attention_cache if past_key_values is not None else None
+        attended, _ = self.self_attn(
+            self.self_attn_norm(hidden_states), position_embeddings, attention_mask, own_cache
+        )
+        hidden_states = hidden_states + self.dropout(attended)
+        attended, _ = self.cross_attn(
+            self.cross_attn_norm(hidden_states), encoder_hidden_states, cross_mask, past_key_values
+        )
+        hidden_states = hidden_states + self.dropout(attended)
+        return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))

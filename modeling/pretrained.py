@@ -1,0 +1,70 @@
+"""What all models of the family share: flags, initialisation, embeddings."""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, initialization
+
+from ..configuration.crossmask import CrossMaskConfig
+from .attention import InteractiveAttention
+from .memory import FixedLengthMemory
+
+
+class CrossMaskPreTrainedModel(PreTrainedModel):
+    """Base class: loading, saving and initialisation by Transformers."""
+
+    config: CrossMaskConfig
+    config_class = CrossMaskConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["EncoderLayer", "DecoderLayer"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, FixedLengthMemory):
+            initialization.normal_(module.queries)
+        elif isinstance(module, InteractiveAttention) and self.config.cross_attention_score == "additive":
+            initialization.normal_(module.score_vector, std=module.head_dim**-0.5)
+
+    def _resize_token_embeddings(
+        self, new_num_tokens: int | None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """As Transformers does, for the decoder's own embedding too where it is not tied to the encoder's."""
+        resized = super()._resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        decoder = self.get_decoder()
+        if decoder.embed_tokens.num_embeddings != resized.num_embeddings:
+            decoder.embed_tokens = self._get_resized_embeddings(
+                decoder.embed_tokens, resized.num_embeddings, mean_resizing=mean_resizing
+            )
+        return resized
+
+    def check_length(self, length: int, side: str, packed: bool) -> None:
+        """Refuse a sequence longer than `max_position_embeddings`; a packed row may be longer, its examples not.
+
+        Raises:
+            ValueError: with the length, the limit and the mend.
+        """
+        limit = self.config.max_position_embeddings
+        if not packed and length > limit:
+            raise ValueError(
+                f"the {side} has {length} tokens, more than max_position_embeddings={limit}; "
+                "truncate it, or train with a larger max_position_embeddings"
+            )
+
+
+def embed(side: nn.Module, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
+    """The embeddings (B, L, E) of one side, from its ids (B, L) or as given.
+
+    Raises:
+        ValueError: both or neither are given.
+    """
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError(
+            "give either ids or embeddings of the source, and likewise of the target: exactly one of the two"
+        )
+    return side.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
