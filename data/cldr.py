@@ -1,8 +1,8 @@
 """The embedded corpus: localised text from Unicode CLDR, English into German, French and Chinese.
 
-It needs neither network nor files: `Babel` carries CLDR. A line joins one to three parts, each of them a value (a date,
-an amount, a list of names, ...) that is formatted by the rules of both languages, so that every English line has exactly
-one translation into each language. Spaces are CLDR's own, non-breaking ones included.
+It needs neither network nor files: `Babel` carries CLDR. A line joins one to three parts, each of them a value
+(a date, an amount, a list of names, ...) that is formatted by the rules of both languages, so that every English line
+has exactly one translation into each language. Spaces are CLDR's own, non-breaking ones included.
 """
 
 import datetime as dt
@@ -87,7 +87,7 @@ def cldr_corpus(
 
 
 def _split_of(text: str) -> str:
-    """The split is a function of the English text alone, so that no text can be in two: a twentieth each is held out."""
+    """The split is a function of the English text alone, so no text can be in two: a twentieth each is held out."""
     return {0: "test", 1: "validation"}.get(zlib.crc32(text.encode()) % 20, "train")
 
 

@@ -13,7 +13,7 @@ Feature = Mapping[str, Any]
 
 def with_prefix(feature: Feature) -> tuple[list[int], int]:
     """What the decoder goes through, context prefix and target, and how many tokens of it are prefix."""
-    prefix = list(feature.get("decoder_prefix_ids") or ())
+    prefix = list(feature.get("decoder_prefix_ids", ()))
     return prefix + list(feature["labels"]), len(prefix)
 
 

@@ -94,13 +94,13 @@ def split_held_out(
         by: the column that keeps records together; without it, only equal records are.
         group: the column whose every value is divided by itself, if there is one.
     """
-    for name in (by,) if by is not None else ():
-        if name not in dataset.column_names:
-            raise ValueError(f"no column {name!r} to split by: the records have {', '.join(dataset.column_names)}")
-    rows_of: dict[str, dict[str, list[int]]] = {}
-    for index, record in enumerate(dataset):
-        key = str(record[by]) if by else repr(sorted(record.items()))
-        rows_of.setdefault(str(record.get(group)), {}).setdefault(key, []).append(index)
+    if by is not None and by not in dataset.column_names:
+        raise ValueError(f"no column {by!r} to split by: the records have {', '.join(dataset.column_names)}")
+    keys_of_rows = dataset[by][:] if by else [repr(sorted(record.items())) for record in dataset]
+    groups = dataset[group][:] if group in dataset.column_names else [None] * len(dataset)
+    rows_of: dict[str | None, dict[str, list[int]]] = {}
+    for index, (key, name) in enumerate(zip(keys_of_rows, groups, strict=True)):
+        rows_of.setdefault(name, {}).setdefault(key, []).append(index)
     parts: dict[Part, list[int]] = {"train": [], "validation": [], "test": []}
     for keys in rows_of.values():
         ranked = sorted(keys, key=lambda key: hashlib.blake2b(f"{seed} {key}".encode(), digest_size=16).digest())

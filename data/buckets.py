@@ -1,0 +1,40 @@
+"""Batches of examples of like length within a budget of tokens, for evaluation and for training without packing."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def bucket_batches(
+    source_lengths: Sequence[int], target_lengths: Sequence[int], max_tokens: int, seed: int | None = None
+) -> list[list[int]]:
+    """Batches of indices whose padded size, sources and targets together, keeps within `max_tokens`.
+
+    Every index is in exactly one batch. Without a seed the longest come first, so that a batch too large for memory
+    shows at once; with one, examples of equal length change places and the batches come in random order. An example
+    that is over the budget by itself has a batch by itself. The result does as the `batch_sampler` of a `DataLoader`.
+
+    ```python
+    >>> bucket_batches([3, 9, 4, 3], [2, 8, 4, 3], max_tokens=18)
+    [[1], [2, 3], [0]]
+    ```
+    """
+    if len(source_lengths) != len(target_lengths) or not len(source_lengths):
+        raise ValueError(
+            f"{len(source_lengths)} source and {len(target_lengths)} target lengths: expected as many, at least one"
+        )
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens is {max_tokens}: expected at least 1")
+    rng = None if seed is None else np.random.default_rng(seed)
+    ties = np.arange(len(source_lengths)) if rng is None else rng.permutation(len(source_lengths))
+    order = np.lexsort((ties, -np.asarray(target_lengths), -np.asarray(source_lengths)))
+    batches: list[list[int]] = []
+    longest_source = longest_target = 0
+    for index in order.tolist():
+        source, target = max(longest_source, source_lengths[index]), max(longest_target, target_lengths[index])
+        if not batches or (len(batches[-1]) + 1) * (source + target) > max_tokens:
+            batches.append([])
+            source, target = source_lengths[index], target_lengths[index]
+        batches[-1].append(index)
+        longest_source, longest_target = source, target
+    return batches if rng is None else [batches[at] for at in rng.permutation(len(batches))]
