@@ -6,7 +6,8 @@ allowed. It is asked with plain integers by `naive.py`, which is the specificati
 """
 
 from dataclasses import MISSING, dataclass, fields
-from typing import ClassVar
+from importlib import import_module
+from typing import Any, ClassVar
 
 import torch
 
@@ -48,6 +49,28 @@ class Mask:
     def __repr__(self) -> str:
         return str(self)
 
+    def plot(self, source: int | None = None, target: int | None = None, **options) -> Any:
+        """Draw the mask with matplotlib; rows are queries, columns are keys, dark is allowed.
+
+        Args:
+            source, target: numbers of columns and rows, 12 unless tokens are given.
+            options: `source_tokens`, `target_tokens` to write on the axes; `source_segments`, `target_segments` for
+                packed rows; `scope="cross"`, `"encoder"` or `"decoder"`, which names the axes; `ax` to draw into.
+
+        Returns:
+            the matplotlib Axes; `mask.plot().figure.savefig("mask.png")` writes a file.
+
+        Raises:
+            ImportError: matplotlib is not there; `pip install 'crossmask[plots]'`.
+            MaskError: lengths that do not fit together.
+        """
+        # By name, since the files that a saved model carries are those that an import statement names.
+        try:
+            figures = import_module(".figures", __package__)
+        except ModuleNotFoundError as error:
+            raise ImportError("plots are drawn by the crossmask package: pip install 'crossmask[plots]'") from error
+        return figures.plot(self, source, target, **options)
+
 
 class Rule(Mask):
     """A mask that is not made of others. Subclasses are frozen dataclasses whose fields are the rule's parameters."""
@@ -66,7 +89,7 @@ class Rule(Mask):
         return parameter.default is not MISSING and getattr(self, parameter.name) == parameter.default
 
     def at_least(self, **lowest: int) -> None:
-        """Check that parameters are integers and no smaller than `lowest`.
+        """Check that parameters are integers, no smaller than `lowest` and below 2**31, so that no sum overflows.
 
         Raises:
             MaskError: one is not, with the rule, the parameter and what was expected.
@@ -75,6 +98,8 @@ class Rule(Mask):
             value = getattr(self, parameter)
             if isinstance(value, bool) or not isinstance(value, int) or value < bound:
                 raise MaskError(f"{self.name}: {parameter} must be an integer of at least {bound}, got {value!r}")
+            if value >= 2**31:
+                raise MaskError(f"{self.name}: {parameter} must be smaller than 2**31, got {value}")
 
 
 @dataclass(frozen=True, repr=False)

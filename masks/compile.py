@@ -38,7 +38,7 @@ def compile_mask(mask: Mask, query: Layout, key: Layout, given: torch.Tensor | N
     allowed = parts[0]
     for part in parts[1:]:
         allowed = allowed & part
-    return allowed.expand(-1, -1, query.length, -1)
+    return allowed.expand(-1, -1, query.length, key.length)
 
 
 def _places(side: Layout, dim: int) -> Place:

@@ -30,8 +30,11 @@ def tensor(allowed: torch.Tensor, *, repeat_last: bool = False) -> TensorMask:
         repeat_last: let the last row repeat instead of raising an error.
 
     Raises:
-        MaskError: a wrong number of dimensions, a dtype that is no yes or no, or integers other than 0 and 1.
+        MaskError: no tensor, a wrong number of dimensions, a dtype that is no yes or no, or integers other than 0
+            and 1.
     """
+    if not isinstance(allowed, torch.Tensor):
+        raise MaskError(f"expected a torch tensor, got {type(allowed).__name__}; write torch.as_tensor(...)")
     if allowed.ndim not in (2, 3, 4):
         shapes = "(batch, source), (batch, target, source) or (batch, heads, target, source)"
         raise MaskError(f"a tensor mask must be {shapes}, got {tuple(allowed.shape)}")
@@ -82,7 +85,7 @@ def check_fit(
         MaskError: a size that does not fit, with the mend.
     """
     shape = tuple(mask.allowed.shape)
-    if batch % shape[0]:
+    if shape[0] not in (1, batch):
         raise MaskError(f"{name}: {shape} is a mask for {shape[0]} examples, but the batch has {batch}")
     if mask.allowed.ndim == 4 and shape[1] not in (1, heads):
         raise MaskError(f"{name}: {shape} is a mask for {shape[1]} heads, but the model has {heads}")
@@ -97,11 +100,10 @@ def check_fit(
         raise MaskError(f"{name}: {shape} has {shape[-1]} columns, but there are {keys} tokens to attend to")
 
 
-def cut(mask: TensorMask, *, batch: int, rows: torch.Tensor, columns: int) -> torch.Tensor:
-    """The part of a tensor mask that belongs to these rows: (B, 1 or H, T, S) bool.
+def cut(mask: TensorMask, *, rows: torch.Tensor, columns: int) -> torch.Tensor:
+    """The part of a tensor mask that belongs to these rows: (1 or B, 1 or H, T or 1, S) bool.
 
     Args:
-        batch: B; a multiple of the mask's own batch where hypotheses of one example stand side by side.
         rows: (T,) int64, the decoder indices of the queries, counted from the start token.
         columns: S, the number of keys.
     """
@@ -114,6 +116,4 @@ def cut(mask: TensorMask, *, batch: int, rows: torch.Tensor, columns: int) -> to
     if allowed.shape[-1] != columns:
         index = torch.arange(columns, device=rows.device).clamp(max=allowed.shape[-1] - 1)
         allowed = allowed.index_select(-1, index)
-    if allowed.shape[0] != batch:
-        allowed = allowed.repeat_interleave(batch // allowed.shape[0], dim=0)
     return allowed

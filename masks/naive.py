@@ -16,9 +16,8 @@ def naive_mask(
     Args:
         given: (B, S), (B, T, S) or (B, H, T, S) bool, and-ed with the rule.
     """
-    batch = max(
-        side.shape[0] for side in (query.positions, key.positions, query.segments, key.segments) if side is not None
-    )
+    sides = (query.positions, key.positions, query.segments, key.segments, given)
+    batch = max(side.shape[0] for side in sides if side is not None)
     result = torch.zeros(batch, heads, query.length, key.length, dtype=torch.bool)
     for b in range(batch):
         for h in range(heads):
@@ -38,8 +37,9 @@ def _place(side: Layout, row: int, index: int) -> Place:
 
 
 def _look_up(given: torch.Tensor, b: int, h: int, i: int, j: int) -> bool:
-    index = {2: (b, j), 3: (b, i, j), 4: (b, h if given.ndim == 4 and given.shape[1] > 1 else 0, i, j)}[given.ndim]
-    return bool(given[index])
+    b = b if given.shape[0] > 1 else 0
+    h = h if given.ndim == 4 and given.shape[1] > 1 else 0
+    return bool(given[{2: (b, j), 3: (b, i, j), 4: (b, h, i, j)}[given.ndim]])
 
 
 def naive_attention(

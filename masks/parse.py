@@ -4,6 +4,7 @@ The grammar is the text form itself: rule calls with integer arguments, combined
 """
 
 import ast
+from inspect import signature
 
 from .base import Mask, MaskError
 from .rules import RULES
@@ -23,11 +24,12 @@ def parse(text: str) -> Mask:
     if not isinstance(text, str):
         raise MaskError(f"a mask's text must be a string like 'wait_k(3) & window(16)', got {type(text).__name__}")
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        return _build(ast.parse(text.strip(), mode="eval").body, text.strip())
+    except MaskError:
+        raise
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else error
-        raise MaskError(f"cannot read the mask {text!r}: {reason}; write rules joined by &, | and ~") from error
-    return _build(tree.body, text.strip())
+        raise MaskError(f"cannot read the mask {_short(text)}: {reason}; write rules joined by &, | and ~") from error
 
 
 def _build(node: ast.expr, text: str) -> Mask:
@@ -41,36 +43,38 @@ def _build(node: ast.expr, text: str) -> Mask:
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
             return _call(node, name, args, keywords, text)
         case ast.Name(id=name) if name in RULES:
-            raise MaskError(f"{name!r} in the mask {text!r} lacks its brackets: write {name}(...)")
+            raise MaskError(f"{name!r} in the mask {_short(text)} lacks its brackets: write {name}(...)")
     raise MaskError(
-        f"{ast.get_source_segment(text, node)!r} in the mask {text!r} is not a rule: "
+        f"{_short(ast.get_source_segment(text, node))} in the mask {_short(text)} is not a rule: "
         f"use {', '.join(sorted(RULES))} with &, | and ~"
     )
 
 
 def _call(node: ast.Call, name: str, args: list[ast.expr], keywords: list[ast.keyword], text: str) -> Mask:
-    part = ast.get_source_segment(text, node)
+    where = f"{_short(ast.get_source_segment(text, node))} in the mask {_short(text)}"
     if name not in RULES:
-        raise MaskError(
-            f"{part!r} in the mask {text!r}: no rule is named {name!r}; there are {', '.join(sorted(RULES))}"
-        )
+        raise MaskError(f"{where}: no rule is named {name!r}; there are {', '.join(sorted(RULES))}")
     names = [keyword.arg for keyword in keywords]
     if None in names or len(set(names)) < len(names):
-        raise MaskError(f"{part!r} in the mask {text!r}: every parameter must be named once")
-    positional = [_value(arg, part, text) for arg in args]
-    named = {keyword.arg: _value(keyword.value, part, text) for keyword in keywords}
+        raise MaskError(f"{where}: every parameter must be named once")
+    positional = [_value(arg, where, text) for arg in args]
+    named = {keyword.arg: _value(keyword.value, where, text) for keyword in keywords}
     try:
+        signature(RULES[name]).bind(*positional, **named)
         return RULES[name](*positional, **named)
-    except TypeError as error:
-        reason = str(error).replace(f"{name}.__init__()", name)
-        raise MaskError(f"{part!r} in the mask {text!r}: {reason}") from error
+    except (TypeError, MaskError) as error:
+        raise MaskError(f"{where}: {error}") from error
 
 
-def _value(node: ast.expr, part: str, text: str) -> int:
+def _value(node: ast.expr, where: str, text: str) -> int:
     match node:
         case ast.Constant(value=int() as value) if not isinstance(value, bool):
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as value)):
             return -value
     shown = ast.get_source_segment(text, node)
-    raise MaskError(f"{part!r} in the mask {text!r}: a parameter must be an integer, got {shown}")
+    raise MaskError(f"{where}: a parameter must be an integer, got {shown}")
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 100 else f"{text[:97]}...")

@@ -1,10 +1,14 @@
 """What `generate()` needs to know of masks; the decoding loop itself is Transformers'."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 from transformers import GenerationMixin
 
 from ..masks.given import MaskLike, TensorMask, check_fit, read
+
+MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
 
 
 class MaskedGenerationMixin(GenerationMixin):
@@ -45,6 +49,23 @@ class MaskedGenerationMixin(GenerationMixin):
             "decoder_segment_ids": decoder_segment_ids,
         }
         return {**inputs, **{name: value for name, value in extra.items() if value is not None}}
+
+    def _expand_inputs_for_generation(
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: torch.LongTensor | None = None,
+        **model_kwargs,
+    ) -> tuple[torch.LongTensor, dict]:
+        """As Transformers repeats them for beams, masks read once; a tensor for the whole batch stays as it is."""
+        given = {name: read(model_kwargs.pop(name), name) for name in MASKS if name in model_kwargs}
+        for name, mask in given.items():
+            if isinstance(mask, TensorMask) and len(mask.allowed) > 1:
+                given[name] = replace(mask, allowed=mask.allowed.repeat_interleave(expand_size, dim=0))
+        input_ids, expanded = super()._expand_inputs_for_generation(
+            expand_size, is_encoder_decoder, input_ids, **model_kwargs
+        )
+        return input_ids, {**expanded, **given}
 
     @staticmethod
     def create_masks_for_generate(

@@ -10,7 +10,7 @@ from ..masks.layout import Layout
 
 
 class LayerMasks:
-    """Compiles the masks of one scope (`"encoder"`, `"decoder"`, `"cross"`): each distinct one once per forward pass."""
+    """Compiles the masks of one scope (`"encoder"`, `"decoder"`, `"cross"`): each distinct one once a pass."""
 
     def __init__(self, config: CrossMaskConfig, scope: str):
         self.config = config
@@ -24,7 +24,7 @@ class LayerMasks:
             layers = self.config.layer_masks(self.scope)
             self.distinct = tuple(dict.fromkeys(layers))
             self.of_layer = tuple(self.distinct.index(mask) for mask in layers)
-            self.text = text
+            self.text = dict(text) if isinstance(text, dict) else text  # a mapping may change in place
         return self.distinct, self.of_layer
 
     def compile(
@@ -55,7 +55,7 @@ class LayerMasks:
             keys = seen if growing else key.length
             heads = self.config.num_attention_heads
             check_fit(given, name, batch=batch, heads=heads, queries=seen, keys=keys, growing=growing)
-            allowed = cut(given, batch=batch, rows=rows, columns=key.length)
+            allowed = cut(given, rows=rows, columns=key.length)
         distinct, of_layer = self.rules()
         rules = [rule & given if isinstance(given, Mask) else rule for rule in distinct]
         compiled = [compile_mask(rule, query, key, allowed) for rule in rules]

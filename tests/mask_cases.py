@@ -1,0 +1,86 @@
+"""Masks, layouts and tiny models that several test modules share."""
+
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from crossmask import masks
+from crossmask.configuration.crossmask import CrossMaskConfig
+from crossmask.modeling.crossmask import CrossMaskForConditionalGeneration
+
+randomised = settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+small = st.integers(0, 5)
+rules = st.one_of(
+    st.just(masks.full()),
+    st.just(masks.causal()),
+    st.builds(masks.window, small, st.none() | small),
+    st.builds(masks.wait_k, st.integers(1, 5)),
+    st.builds(masks.prefix, small),
+    st.builds(masks.blocks, st.integers(1, 5)),
+)
+expressions = st.recursive(
+    rules,
+    lambda inner: st.one_of(
+        st.builds(lambda a, b: a & b, inner, inner),
+        st.builds(lambda a, b: a | b, inner, inner),
+        st.builds(lambda a: ~a, inner),
+    ),
+    max_leaves=6,
+)
+
+
+def grids(rows: int, columns: int, values: st.SearchStrategy[int]) -> st.SearchStrategy[torch.Tensor]:
+    """(rows, columns) int64 tensors."""
+    row = st.lists(values, min_size=columns, max_size=columns)
+    return st.lists(row, min_size=rows, max_size=rows).map(lambda cells: torch.tensor(cells).view(rows, columns))
+
+
+@st.composite
+def layouts(draw, batch: int) -> masks.Layout:
+    """A side of a batch: whole, padded on the left or the right, or packed, with segments in any order."""
+    length = draw(st.integers(1, 6))
+    kind = draw(st.sampled_from(["whole", "left", "right", "packed"]))
+    if kind == "whole":
+        return masks.lay_out(length, torch.device("cpu"))
+    if kind == "packed":
+        return masks.lay_out(length, torch.device("cpu"), segment_ids=draw(grids(batch, length, st.integers(0, 3))))
+    tokens = torch.tensor(draw(st.lists(st.integers(0, length), min_size=batch, max_size=batch)))
+    attention_mask = (torch.arange(length) < tokens[:, None]).long()
+    attention_mask = attention_mask.flip(-1) if kind == "left" else attention_mask
+    return masks.lay_out(length, torch.device("cpu"), attention_mask=attention_mask)
+
+
+def picture(allowed: torch.Tensor) -> str:
+    """A (queries, keys) mask as lines of `#` (allowed) and `.`."""
+    return "\n".join("".join("#" if cell else "." for cell in row) for row in allowed.tolist())
+
+
+def draw(mask: masks.Mask, queries: int, keys: int) -> str:
+    """What the specification says of a whole sequence, as a picture."""
+    cpu = torch.device("cpu")
+    return picture(masks.naive_mask(mask, masks.lay_out(queries, cpu), masks.lay_out(keys, cpu))[0, 0])
+
+
+def tiny_model(attn_implementation: str = "eager", **options) -> CrossMaskForConditionalGeneration:
+    """A model of two layers on either side, the same at every call, without dropout, in evaluation mode."""
+    sizes = {
+        "vocab_size": 40,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "dropout": 0.0,
+        "initializer_range": 0.5,
+    }
+    torch.manual_seed(0)
+    config = CrossMaskConfig(**{**sizes, **options}, attn_implementation=attn_implementation)
+    return CrossMaskForConditionalGeneration(config).eval()
+
+
+def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Random ordinary tokens, none of them special."""
+    return torch.randint(4, 40, shape, generator=torch.Generator().manual_seed(seed))
