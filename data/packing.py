@@ -192,7 +192,8 @@ class PackedCollator:
     ```
 
     Called with B rows, each a list of features as `PackedDataset` gives them. Returns, all int64, `input_ids`,
-    `segment_ids` (B, source_length) and `decoder_input_ids`, `decoder_segment_ids`, `labels` (B, target_length). Every example has a decoder start token of its own; prefixes and padding are -100 in the labels.
+    `segment_ids` (B, source_length) and `decoder_input_ids`, `decoder_segment_ids`, `labels` (B, target_length).
+    Every example has a decoder start token of its own; prefixes and padding are -100 in the labels.
     """
 
     pad_token_id: int

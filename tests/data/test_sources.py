@@ -1,0 +1,269 @@
+import gzip
+import inspect
+import json
+import os
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+
+from crossmask.data import formats
+from crossmask.data.formats import _FORMATS, load_lines
+from crossmask.data.reading import read_lines
+from crossmask.data.sources import SourceSpec, load_split, split_held_out
+
+CORPORA = Path(os.environ.get("CROSSMASK_DATA", Path(__file__).parents[2] / "../shared/data"))
+
+
+def write(path: Path, content: str | bytes) -> str:
+    """Writes text or bytes, compressed where the name ends with .gz."""
+    raw = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+    return str(path)
+
+
+@pytest.fixture(params=["", ".gz"])
+def suffix(request):
+    return request.param
+
+
+def test_lines(tmp_path, suffix):
+    source = write(tmp_path / f"a.en{suffix}", "one\ntwo\n\n")
+    target = write(tmp_path / f"a.de{suffix}", "eins\r\nzwei\x85\nleer")
+    loaded = load_split({"format": "lines", "source": source, "target": target, "group": "de"})
+    assert loaded[:] == {
+        "source": ["one", "two", ""],
+        "target": ["eins", "zwei\x85", "leer"],
+        "group": ["de"] * 3,
+    }
+
+
+def test_byte_order_mark_is_no_text(tmp_path):
+    assert list(read_lines(write(tmp_path / "a.txt", b"\xef\xbb\xbfone\n\xef\xbb\xbftwo"))) == ["one", "\ufefftwo"]
+
+
+def test_tsv_by_number_and_by_header(tmp_path, suffix):
+    plain = write(tmp_path / f"a.tsv{suffix}", 'a\tb\tc "d\n1\t2\t3\n')
+    assert load_split({"format": "tsv", "path": plain})[:] == {"source": ["a", "1"], "target": ["b", "2"]}
+    numbered = load_split({"format": "tsv", "path": plain, "columns": {"source": 2, "target": 0}})
+    assert numbered[:] == {"source": ['c "d', "3"], "target": ["a", "1"]}
+    named = load_split({"format": "tsv", "path": plain, "columns": {"source": "b", "target": "a"}})
+    assert named[:] == {"source": ["2"], "target": ["1"]}
+
+
+def test_jsonl_takes_nested_keys_numbers_and_lists(tmp_path, suffix):
+    lines = [{"translation": {"en": "a", "de": "b"}, "id": 7, "refs": ["x", "y"]}]
+    path = write(tmp_path / f"a.jsonl{suffix}", "\n".join(map(json.dumps, lines)))
+    columns = {"source": "translation.en", "target": "translation.de", "group": "id", "references": "refs"}
+    loaded = load_split({"format": "jsonl", "path": path, "columns": columns})
+    assert loaded[0] == {"source": "a", "target": "b", "group": "7", "references": ["x", "y"]}
+
+
+def test_squad(tmp_path, suffix):
+    qas = [
+        {"question": "Who?", "answers": [{"text": "Ada", "answer_start": 0}, {"text": "Ada L.", "answer_start": 0}]}
+    ]
+    document = {"data": [{"paragraphs": [{"context": "Ada L. did.", "qas": qas}]}]}
+    path = write(tmp_path / f"a.json{suffix}", json.dumps(document, indent=1))
+    loaded = load_split({"format": "squad", "path": path, "group": "en"})
+    assert loaded[0] == {"question": "Who?", "context": "Ada L. did.", "answers": ["Ada", "Ada L."], "group": "en"}
+
+
+STORIES = """\
+1 Mary moved to the bathroom.
+2 Where is Mary? \tbathroom\t1
+3 John went out.
+4 Where is John? \tout\t3
+1 The office is east of the hall.
+2 How do you go? \ts,e\t1
+"""
+
+
+def test_babi(tmp_path, suffix):
+    write(tmp_path / f"qa10_b_train.txt{suffix}", STORIES.replace("Mary", "Eve"))
+    write(tmp_path / f"qa2_a_train.txt{suffix}", STORIES)
+    write(tmp_path / "README.txt", "no task")
+    loaded = load_split({"format": "babi", "path": str(tmp_path)})
+    assert loaded["group"][:] == ["qa2"] * 3 + ["qa10"] * 3
+    assert loaded["story"][:] == ["qa2-1", "qa2-1", "qa2-2", "qa10-1", "qa10-1", "qa10-2"]
+    assert loaded[1] == {
+        "question": "Where is John?",
+        "context": "Mary moved to the bathroom. John went out.",
+        "answers": ["out"],
+        "group": "qa2",
+        "story": "qa2-1",
+    }
+    assert loaded["context"][2] == "The office is east of the hall."
+
+
+def test_hub_reads_a_local_dataset_folder(tmp_path):
+    rows = "\n".join(json.dumps({"translation": {"en": f"e{i}", "de": f"d{i}"}}) for i in range(3))
+    write(tmp_path / "train.jsonl", rows)
+    columns = {"source": "translation.en", "target": "translation.de"}
+    loaded = load_split({"format": "hub", "name": str(tmp_path), "split": "train", "columns": columns})
+    assert loaded[:] == {"source": ["e0", "e1", "e2"], "target": ["d0", "d1", "d2"]}
+    assert load_split({"format": "hub", "name": str(tmp_path)}).column_names == ["translation"]
+
+
+def test_cldr_takes_its_options():
+    loaded = load_split(
+        {"format": "cldr", "split": "test", "size": 30, "held_out_size": 6, "languages": ["fr"], "limit": 5}
+    )
+    assert len(loaded) == 5
+    assert set(loaded["group"]) == {"fr"}
+
+
+def broken(tmp_path: Path) -> dict[str, tuple[dict, type[Exception], list[str]]]:
+    """A spec, the exception and parts of its message for every kind of bad input."""
+    empty, text = write(tmp_path / "empty.txt", ""), write(tmp_path / "three.txt", "a\nb\nc\n")
+    two = write(tmp_path / "two.txt", "a\nb\n")
+    latin = write(tmp_path / "latin.txt", "a\nGrüße\n".encode("latin-1"))
+    cut = tmp_path / "cut.gz"
+    cut.write_bytes(gzip.compress(os.urandom(4000).hex().encode())[:-900])
+    flipped = tmp_path / "flipped.gz"
+    flipped.write_bytes(gzip.compress(b"a\nb\n")[:-8] + b"\0" * 8)
+    tsv = write(tmp_path / "a.tsv", "a\tb\nc\n")
+    jsonl = write(tmp_path / "a.jsonl", '{"source": "a", "target": "b"}\n{"source": "a", "target": }\n')
+    keys = write(tmp_path / "b.jsonl", '{"source": "a", "target": "b"}\n{"source": "a", "other": "b"}\n')
+    kinds = write(tmp_path / "c.jsonl", '{"source": "a", "target": {"b": 1}}\n')
+    squad = write(
+        tmp_path / "squad.json", '{"data": [{"paragraphs": [{"context": "c", "qas": [{"question": "q"}]}]}]}'
+    )
+    babi = write(tmp_path / "qa1.txt", "1 a.\nb.\n")
+    lines = {"format": "lines", "source": text}
+    return {
+        "empty": ({**lines, "target": empty}, ValueError, ["empty.txt is empty"]),
+        "unequal": ({**lines, "target": two}, ValueError, ["three.txt has 3 lines", "two.txt has 2"]),
+        "missing": ({**lines, "target": str(tmp_path / "no.txt")}, FileNotFoundError, ["no.txt does not exist"]),
+        "folder": ({**lines, "target": str(tmp_path)}, FileNotFoundError, ["is a folder"]),
+        "encoding": ({**lines, "target": latin}, ValueError, ["latin.txt, line 2", "0xfc at column 3"]),
+        "cut": ({**lines, "target": str(cut)}, OSError, ["cut.gz, line", "broken gzip"]),
+        "flipped": ({**lines, "target": str(flipped)}, OSError, ["flipped.gz, line", "broken gzip"]),
+        "tsv": ({"format": "tsv", "path": tsv}, ValueError, ["a.tsv, line 2", "'target'"]),
+        "header": (
+            {"format": "tsv", "path": tsv, "columns": {"source": "a", "target": "z"}},
+            ValueError,
+            ["a.tsv, line 1", "'z'", "it has a, b"],
+        ),
+        "json": ({"format": "jsonl", "path": jsonl}, ValueError, ["a.jsonl, line 2, column 27"]),
+        "key": ({"format": "jsonl", "path": keys}, ValueError, ["b.jsonl, line 2", "'target'", "source, other"]),
+        "kind": ({"format": "jsonl", "path": kinds}, ValueError, ["c.jsonl, line 1", "'target' is dict"]),
+        "squad": (
+            {"format": "squad", "path": squad},
+            ValueError,
+            ["squad.json, data[0].paragraphs[0].qas[0]", "answers"],
+        ),
+        "babi": ({"format": "babi", "path": babi}, ValueError, ["qa1.txt, line 2", "`N sentence`"]),
+        "no_babi": ({"format": "babi", "path": str(tmp_path / "sub")}, OSError, ["sub does not exist"]),
+        "format": ({"format": "xml"}, ValueError, ["'xml'", "jsonl"]),
+        "no_format": ({"path": tsv}, ValueError, ["needs a format"]),
+        "option": ({"format": "tsv", "path": tsv, "sep": ","}, ValueError, ["'sep'", "path, columns"]),
+        "no_option": ({"format": "tsv"}, ValueError, ["needs the option 'path'"]),
+        "part": ({"format": "tsv", "path": tsv, "part": "dev", "held_out": 0.1}, ValueError, ["'dev'"]),
+        "half_a_part": ({"format": "tsv", "path": tsv, "part": "test"}, ValueError, ["give both or neither"]),
+        "fraction": ({"format": "tsv", "path": tsv, "part": "test", "held_out": 0.6}, ValueError, ["0.6"]),
+        "split_by": (
+            {**lines, "target": text, "part": "test", "held_out": 0.4, "split_by": "story"},
+            ValueError,
+            ["'story'", "source, target"],
+        ),
+        "no_part": (
+            {**lines, "target": text, "part": "test", "held_out": 0.1},
+            ValueError,
+            ["no records in the test"],
+        ),
+        "cldr": ({"format": "cldr", "split": "dev"}, ValueError, ["'dev'"]),
+    }
+
+
+CASES = (
+    "empty unequal missing folder encoding cut flipped tsv header json key kind squad babi no_babi format "
+    "no_format option no_option part half_a_part fraction split_by no_part cldr "
+)
+
+
+@pytest.mark.parametrize("case", CASES.split())
+def test_bad_input_is_named_in_one_line(tmp_path, case):
+    cases = broken(tmp_path)
+    assert sorted(cases) == sorted(CASES.split())
+    spec, exception, parts = cases[case]
+    with pytest.raises(exception) as caught:
+        load_split(spec)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_hub_failure_is_one_line(monkeypatch):
+    def offline(*arguments, **options):
+        raise ConnectionError("Couldn't reach 'some/dataset' on the Hub\nTraceback of many lines")
+
+    monkeypatch.setattr(formats, "load_dataset", offline)
+    with pytest.raises(
+        OSError, match=r"cannot load the dataset 'some/dataset' from the Hub: Couldn't reach"
+    ) as caught:
+        load_split({"format": "hub", "name": "some/dataset"})
+    assert "\n" not in str(caught.value)
+
+
+def test_options_of_formats_never_hide_the_specs_own():
+    own = {"format", "options", "part", "held_out", "split_by", "split_seed", "limit"}
+    for name, loader in _FORMATS.items():
+        assert not own & set(inspect.signature(loader).parameters), name
+        assert loader.__doc__
+
+
+def test_spec_is_flat_in_a_recipe():
+    spec = SourceSpec.from_mapping({"format": "lines", "source": "a", "target": "b", "limit": 3})
+    assert spec == SourceSpec("lines", {"source": "a", "target": "b"}, limit=3)
+    assert load_lines is _FORMATS["lines"]
+
+
+def many(groups=("a", "b"), stories=50, questions=4) -> Dataset:
+    rows = [
+        {"question": f"{group} {story} {question}", "story": f"{group}-{story}", "group": group}
+        for group in groups
+        for story in range(stories)
+        for question in range(questions)
+    ]
+    return Dataset.from_list(rows)
+
+
+def test_held_out_is_a_fraction_of_every_group_and_splits_no_story():
+    parts = split_held_out(many(), 0.1, by="story")
+    assert {name: len(part) for name, part in parts.items()} == {"train": 320, "validation": 40, "test": 40}
+    for part in parts.values():
+        assert part["group"][:].count("a") == len(part) / 2
+    stories = [set(part["story"]) for part in parts.values()]
+    assert len(set.union(*stories)) == sum(map(len, stories)) == 100
+
+
+def test_held_out_depends_on_records_and_seed_alone():
+    forward = set(split_held_out(many(), 0.1)["test"]["question"])
+    backward = many().select(range(399, -1, -1))
+    assert set(split_held_out(backward, 0.1)["test"]["question"]) == forward
+    assert set(split_held_out(many(), 0.1, seed=1)["test"]["question"]) != forward
+
+
+def test_equal_records_stay_on_one_side():
+    dataset = Dataset.from_dict({"source": [str(at % 20) for at in range(100)]})
+    parts = split_held_out(dataset, 0.2)
+    sides = [set(part["source"]) for part in parts.values()]
+    assert sum(map(len, sides)) == 20
+    assert min(map(len, sides)) == 4
+
+
+@pytest.mark.skipif(not CORPORA.is_dir(), reason=f"no corpora at {CORPORA}: set CROSSMASK_DATA")
+def test_real_corpora():
+    multi30k = CORPORA / "multi30k"
+    pairs = load_split({"format": "lines", "source": multi30k / "val.en.gz", "target": multi30k / "val.de.gz"})
+    assert len(pairs) == 1014
+    assert pairs[0]["target"].startswith("Eine Gruppe von Männern")
+    assert len(load_split({"format": "squad", "path": CORPORA / "xquad/xquad.en.json.gz"})) == 1190
+    story = CORPORA / "babi-en-10k/qa19_path-finding_train.txt.gz"
+    assert load_split({"format": "babi", "path": story})[0]["answers"] == ["s,e"]
+    assert (
+        len(load_split({"format": "babi", "path": story, "part": "test", "held_out": 0.1, "split_by": "story"}))
+        == 1000
+    )
