@@ -16,6 +16,7 @@ from .given import MaskLike, TensorMask, tensor
 from .layout import Layout, lay_out
 from .naive import naive_attention, naive_mask
 from .parse import parse
+from .picture import picture
 from .rules import RULES, blocks, causal, full, prefix, rule, wait_k, window
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "naive_attention",
     "naive_mask",
     "parse",
+    "picture",
     "prefix",
     "rule",
     "tensor",
