@@ -1,0 +1,1 @@
+"""What leaves the house: code files, model cards, uploads."""

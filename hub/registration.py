@@ -1,0 +1,18 @@
+"""What `import crossmask` tells Transformers: the Auto classes, and the code files that a saved model carries."""
+
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+
+from ..configuration.crossmask import CrossMaskConfig
+from ..modeling.crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
+from .code_files import write_code_files
+
+
+def register() -> None:
+    """Register the classes with the Auto classes, and have a config write the code files when it is saved.
+
+    Saving a model saves its config. Calling this again changes nothing.
+    """
+    AutoConfig.register(CrossMaskConfig.model_type, CrossMaskConfig, exist_ok=True)
+    AutoModel.register(CrossMaskConfig, CrossMaskModel, exist_ok=True)
+    AutoModelForSeq2SeqLM.register(CrossMaskConfig, CrossMaskForConditionalGeneration, exist_ok=True)
+    CrossMaskConfig.code_writer = staticmethod(write_code_files)

@@ -1,0 +1,213 @@
+"""A saved or pushed model is the same model where crossmask is not installed."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from loopback_hub import LoopbackHub
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+
+import crossmask
+from crossmask.configuration.crossmask import CrossMaskConfig
+from crossmask.hub.code_files import write_code_files
+from crossmask.hub.registration import register
+from crossmask.modeling.crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
+
+# A process in which crossmask cannot be imported; it gets a folder or repository, and the folder with what to expect.
+STRANGER = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "crossmask":
+            raise ModuleNotFoundError(f"no module named {name}: blocked")
+
+sys.meta_path.insert(0, Block())
+place, expected = sys.argv[1:]
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+
+torch.set_num_threads(1)
+want = torch.load(f"{expected}/want.pt")
+
+def check(name):
+    model = AutoModelForSeq2SeqLM.from_pretrained(name, trust_remote_code=True).eval()
+    assert type(model).__module__.startswith("transformers_modules."), type(model)
+    with torch.no_grad():
+        assert torch.equal(model(**want["inputs"]).logits, want["logits"])
+        assert torch.equal(model.generate(want["inputs"]["input_ids"], **want["generate"]), want["tokens"])
+    return model
+"""
+
+
+def stranger(code: str, place: str, expected: Path, env: dict[str, str]) -> None:
+    variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HF_TOKEN")}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            STRANGER + textwrap.dedent(code) + "\nassert 'crossmask' not in sys.modules\n",
+            place,
+            str(expected),
+        ],
+        cwd=expected,
+        env={**variables, "OMP_NUM_THREADS": "1", **env},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def expected(model, tmp_path_factory):
+    """A folder with inputs and what the model makes of them."""
+    folder = tmp_path_factory.mktemp("expected")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(1)
+    inputs = {
+        "input_ids": torch.randint(4, 300, (2, 9), generator=generator),
+        "attention_mask": torch.tensor([[1] * 9, [1] * 6 + [0] * 3]),
+        "decoder_input_ids": torch.randint(4, 300, (2, 7), generator=generator),
+    }
+    how = {"max_new_tokens": 8, "num_beams": 2, "do_sample": False, "cross_mask": "prefix(1) | window(3)"}
+    with torch.no_grad():
+        want = {"inputs": inputs, "logits": model(**inputs).logits, "generate": how}
+        want["tokens"] = model.generate(inputs["input_ids"], **how)
+    torch.set_num_threads(threads)
+    torch.save(want, folder / "want.pt")
+    return folder
+
+
+@pytest.fixture
+def code(tmp_path):
+    """The code files, by name."""
+    write_code_files(tmp_path / "code")
+    return {path.name: path.read_bytes() for path in (tmp_path / "code").iterdir()}
+
+
+def test_registration_knows_the_classes_and_may_run_twice(model, tmp_path):
+    register()
+    model.save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is CrossMaskConfig
+    assert type(AutoModel.from_pretrained(tmp_path)) is CrossMaskModel
+    for trust in (False, True):
+        loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path, trust_remote_code=trust)
+        assert type(loaded) is CrossMaskForConditionalGeneration
+
+
+def test_importing_the_package_registers(monkeypatch):
+    calls = []
+    monkeypatch.setattr("crossmask.hub.registration.register", lambda: calls.append(1))
+    importlib.reload(crossmask)
+    assert calls
+
+
+def test_a_saved_folder_holds_weights_config_and_code(model, tmp_path, code):
+    model.save_pretrained(tmp_path / "m")
+    names = {path.name for path in (tmp_path / "m").iterdir()}
+    assert names == {"config.json", "generation_config.json", "model.safetensors", *code}
+    for name, data in code.items():
+        assert (tmp_path / "m" / name).read_bytes() == data
+    auto_map = json.loads((tmp_path / "m" / "config.json").read_text())["auto_map"]
+    assert set(auto_map) == {"AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM"}
+    for reference in auto_map.values():
+        module, name = reference.split(".")
+        assert f"class {name}(" in code[f"{module}.py"].decode()
+
+
+def test_configs_do_not_share_their_auto_map(model, tmp_path):
+    config = CrossMaskConfig()
+    config.save_pretrained(tmp_path)
+    config.auto_map["AutoModel"] = "other.Model"
+    CrossMaskConfig().save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).auto_map["AutoModel"] == "modeling_crossmask.CrossMaskModel"
+
+
+def test_a_stranger_loads_saves_and_loads_again(model, expected, tmp_path):
+    model.save_pretrained(tmp_path / "first-1.0")
+    stranger(
+        """
+        import os
+
+        model = check(place)
+        model.save_pretrained(f"{expected}/again")
+        names = lambda folder: {name for name in os.listdir(folder) if name != "__pycache__"}
+        assert names(f"{expected}/again") == names(place)
+        second = check(f"{expected}/again")
+        assert type(second) is not type(model)
+        base = AutoModel.from_pretrained(f"{expected}/again", trust_remote_code=True)
+        assert type(base).__name__ == "CrossMaskModel"
+        config = AutoConfig.from_pretrained(f"{expected}/again", trust_remote_code=True)
+        left, right = config.to_dict(), model.config.to_dict()
+        assert left.pop("_name_or_path") != right.pop("_name_or_path")
+        assert left == right
+        config.save_pretrained(f"{expected}/config")
+        assert "configuration_crossmask.py" in names(f"{expected}/config")
+        """,
+        str(tmp_path / "first-1.0"),
+        expected,
+        {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
+    )
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(expected / "again")
+    assert type(loaded) is CrossMaskForConditionalGeneration
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+
+
+def test_a_pushed_model_is_the_same_for_a_stranger_who_can_push_it_on(model, expected, tmp_path, hub, code):
+    model.push_to_hub("tester/pushed")
+    files = hub.files("tester/pushed")
+    assert set(files) == {
+        ".gitattributes",
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        *code,
+    }
+    assert {name: files[name] for name in code} == code
+    assert "library_name: transformers" in files["README.md"].decode()
+    stranger(
+        """
+        model = check(place)
+        model.push_to_hub("tester/onward")
+        check("tester/onward")
+        """,
+        "tester/pushed",
+        expected,
+        hub.environment(tmp_path / "home"),
+    )
+    assert set(hub.files("tester/onward")) == set(files)
+
+
+def test_saving_with_push_uploads_the_code_even_where_it_lay_before(model, tmp_path, hub, code):
+    model.save_pretrained(tmp_path / "m")
+    model.save_pretrained(tmp_path / "m", push_to_hub=True, repo_id="tester/m")
+    assert set(code) <= set(hub.files("tester/m"))
+
+
+def test_a_config_alone_carries_its_code(model, tmp_path, hub, code):
+    model.config.push_to_hub("tester/config")
+    assert set(code) <= set(hub.files("tester/config"))
+
+
+def test_a_card_that_is_there_stays(model, tmp_path, hub):
+    from crossmask.hub.upload import push_folder
+
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "README.md").write_text("---\nlicense: mit\n---\n\n# Mine\n")
+    push_folder(tmp_path / "m", "tester/m")
+    model.push_to_hub("tester/m")
+    assert b"# Mine" in hub.files("tester/m")["README.md"]
+
+
+def test_the_hub_of_the_tests_listens_on_loopback_only():
+    with LoopbackHub() as hub:
+        assert hub.endpoint.startswith("http://127.0.0.1:")
