@@ -1,0 +1,190 @@
+"""The model card of a run: facts in, `README.md` out, through the template in `model_cards/`."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from .files import write_text
+
+TEMPLATE = Path(__file__).resolve().parent.parent / "model_cards" / "template.md"
+SHOWN_SAMPLES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A measured number. `metric` is its id (`"sacrebleu"`), `name` for readers, `signature` how it was computed."""
+
+    dataset: str
+    split: str
+    metric: str
+    name: str
+    value: float
+    signature: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One line of the held-out data and what the model made of it."""
+
+    source: str
+    reference: str
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What a card is filled from.
+
+    Attributes:
+        name: of the model.
+        location: what `from_pretrained` is given: the repository's id, or the folder.
+        summary: what the model does, in a sentence or two.
+        task: as the Hub names it (`"translation"`); the pipeline tag too, unless `pipeline_tag` says otherwise.
+        example: a source text for the snippet that shows the use; example_output: what the model answers to it.
+        max_new_tokens: for that snippet.
+        languages: ISO 639-1 codes; datasets: ids of datasets on the Hub, none if the data is not there.
+        training_data: what the model learnt from, in prose.
+        masks: the config's, by scope (`{"encoder": "full()", ...}`): a text, or a mapping from layers to texts.
+        architecture: names and sizes worth a line, in order; parameters: their number.
+        recipe: its name; recipe_text: its YAML; command: what was run.
+        seconds: of training; hardware: on what; versions: of the libraries.
+        results, samples: measured, and shown.
+        images: captions of pictures in the folder, by file name relative to it.
+        limits: sentences on what the model cannot do or was not tested for.
+
+    Raises:
+        ValueError: a result that is not a finite number.
+    """
+
+    name: str
+    location: str
+    summary: str
+    task: str
+    example: str
+    training_data: str
+    masks: Mapping[str, str | Mapping[str, str]]
+    architecture: Mapping[str, object]
+    parameters: int
+    recipe: str
+    recipe_text: str
+    command: str
+    seed: int
+    seconds: float
+    hardware: str
+    versions: Mapping[str, str]
+    results: Sequence[Result]
+    samples: Sequence[Sample] = ()
+    images: Mapping[str, str] | None = None
+    limits: Sequence[str] = ()
+    languages: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+    tags: Sequence[str] = ()
+    license: str = "apache-2.0"
+    example_output: str | None = None
+    max_new_tokens: int = 64
+    pipeline_tag: str | None = None
+
+    def __post_init__(self) -> None:
+        for result in self.results:
+            if not math.isfinite(result.value):
+                raise ValueError(f"{result.name} on {result.dataset} ({result.split}) is {result.value}; leave it out")
+
+
+def write_card(folder: str | PathLike[str], facts: CardFacts) -> Path:
+    """Write the card as `README.md` into `folder`, whole, and return its path.
+
+    Raises:
+        FileNotFoundError: a picture that the facts name is not in the folder.
+        OSError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    for image in facts.images or {}:
+        if not (folder / image).is_file():
+            raise FileNotFoundError(f"{folder / image}: the card shows this picture; draw it first or leave it out")
+    path = folder / "README.md"
+    write_text(path, str(render_card(facts)))
+    return path
+
+
+def render_card(facts: CardFacts) -> ModelCard:
+    """The card as a `huggingface_hub.ModelCard`, its metadata in `.data`."""
+    samples = [Sample(**{k: _cell(v) for k, v in vars(sample).items()}) for sample in facts.samples[:SHOWN_SAMPLES]]
+    return ModelCard.from_template(
+        _metadata(facts),
+        template_path=str(TEMPLATE),
+        facts=facts,
+        example=_literal(facts.example),
+        example_output=None if facts.example_output is None else _cell(facts.example_output),
+        location=_literal(facts.location),
+        masks={scope: _mask(text) for scope, text in facts.masks.items()},
+        metrics=[_row(result) for result in facts.results],
+        samples=samples,
+        images={name: _cell(caption) for name, caption in (facts.images or {}).items()},
+        time=_time(facts.seconds),
+        parameters=f"{facts.parameters:,}",
+        recipe_text=facts.recipe_text.strip(),
+    )
+
+
+def _metadata(facts: CardFacts) -> ModelCardData:
+    results = [
+        EvalResult(
+            task_type=facts.task,
+            dataset_type=re.sub(r"[^a-z0-9]+", "-", result.dataset.lower()).strip("-"),
+            dataset_name=result.dataset,
+            dataset_split=result.split,
+            metric_type=result.metric,
+            metric_name=result.name,
+            metric_value=result.value,
+        )
+        for result in facts.results
+    ]
+    return ModelCardData(
+        language=list(facts.languages) or None,
+        license=facts.license,
+        library_name="transformers",
+        pipeline_tag=facts.pipeline_tag or facts.task,
+        tags=["crossmask", "encoder-decoder", "custom_code", *facts.tags],
+        datasets=list(facts.datasets) or None,
+        metrics=list(dict.fromkeys(result.metric for result in facts.results)) or None,
+        model_name=facts.name,
+        eval_results=results or None,
+    )
+
+
+def _literal(text: str) -> str:
+    """A Python string literal in double quotes."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+    return f'"{escaped}"'
+
+
+def _cell(text: str) -> str:
+    """Any text as a cell of a Markdown table that shows just that text."""
+    return re.sub(r"[\\`*_{}\[\]<>|~&$#!]", lambda match: f"&#{ord(match[0])};", text).replace("\n", "<br>")
+
+
+def _mask(text: str | Mapping[str, str]) -> str:
+    if isinstance(text, str):
+        return f"<code>{_cell(text)}</code>"
+    return "<br>".join(f"layers {_cell(str(layers))}: <code>{_cell(part)}</code>" for layers, part in text.items())
+
+
+def _row(result: Result) -> dict[str, str]:
+    return {
+        "dataset": _cell(result.dataset),
+        "split": _cell(result.split),
+        "name": _cell(result.name),
+        "value": f"{result.value:.2f}",
+        "signature": f"<code>{_cell(result.signature)}</code>" if result.signature else "",
+    }
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
