@@ -16,8 +16,6 @@ AUTO_MAP = {
     "AutoModel": "modeling_crossmask.CrossMaskModel",
     "AutoModelForSeq2SeqLM": "modeling_crossmask.CrossMaskForConditionalGeneration",
 }
-_ATTENTION = {"q_proj": "colwise", "k_proj": "colwise", "v_proj": "colwise", "o_proj": "rowwise"}
-_FEED_FORWARD = {"gate_proj": "colwise", "up_proj": "colwise", "down_proj": "rowwise"}
 
 
 @strict
@@ -73,19 +71,9 @@ class CrossMaskConfig(PreTrainedConfig):
         "decoder_attention_heads": "num_attention_heads",
         "d_model": "hidden_size",
     }
-    base_model_tp_plan = {
-        **{
-            f"{side}.layers.*.self_attn.{name}": how
-            for side in ("encoder", "decoder")
-            for name, how in _ATTENTION.items()
-        },
-        **{
-            f"{side}.layers.*.mlp.{name}": how
-            for side in ("encoder", "decoder")
-            for name, how in _FEED_FORWARD.items()
-        },
-        **{f"decoder.layers.*.cross_attn.{name}": how for name, how in _ATTENTION.items()},
-    }
+    # The encoder and the decoder have plans of their own.
+    base_model_tp_plan = {}
+    base_model_fsdp_plan = {}
 
     code_writer: ClassVar[Callable[[str | os.PathLike], None] | None] = None
     """Writes the code files that `trust_remote_code` needs; set where the whole package is at hand."""
@@ -192,5 +180,5 @@ class CrossMaskConfig(PreTrainedConfig):
         """Save as Transformers does, with the code files that `trust_remote_code=True` needs beside `config.json`."""
         if self.code_writer is not None:
             self.code_writer(save_directory)
-            self.auto_map = AUTO_MAP
+            self.auto_map = dict(AUTO_MAP)
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)

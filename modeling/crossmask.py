@@ -10,12 +10,14 @@ Notable choices, each in a file of its own:
 - `generate()` with masks, whatever the cache and the decoding mode: `generation.py`
 """
 
+from typing import Unpack
+
 import torch
 from torch import nn
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
-from transformers.utils import can_return_tuple
+from transformers.utils import TransformersKwargs, can_return_tuple
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.given import MaskLike
@@ -64,7 +66,7 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         inputs_embeds: torch.FloatTensor | None = None,
         decoder_inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqModelOutput:
         """Encode the source, unless `encoder_outputs` has it, and decode.
 
@@ -170,7 +172,7 @@ class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerati
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqLMOutput:
         """As [`CrossMaskModel.forward`], with logits and a loss.
 

@@ -1,10 +1,13 @@
 """The decoder."""
 
+from typing import Unpack
+
 import torch
 from torch import nn
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.utils import TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
@@ -15,12 +18,14 @@ from .attention import InteractiveAttention, SelfAttention
 from .layer_masks import LayerMasks
 from .layers import DecoderLayer, EmbeddingProjection, ScaledEmbedding, rms_norm
 from .memory import memory_layout
-from .pretrained import CrossMaskPreTrainedModel, embed
+from .pretrained import CrossMaskPreTrainedModel, embed, tensor_parallel_plan
 
 
 class CrossMaskDecoder(CrossMaskPreTrainedModel):
     """From target tokens and the encoder's output to hidden states."""
 
+    _tp_plan = tensor_parallel_plan("self_attn", "cross_attn")
+    _fsdp_plan = {"layers.*": "free_full_weight"}
     _can_record_outputs = {
         "hidden_states": DecoderLayer,
         "attentions": OutputRecorder(SelfAttention, index=1),
@@ -58,7 +63,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         past_key_values: EncoderDecoderCache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Decode. With P cached tokens, this side's (B, P + T) tensors count the cached ones too.
 

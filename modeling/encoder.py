@@ -1,9 +1,12 @@
 """The encoder."""
 
+from typing import Unpack
+
 import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.utils import TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -14,12 +17,14 @@ from .attention import SelfAttention
 from .layer_masks import LayerMasks
 from .layers import EmbeddingProjection, EncoderLayer, ScaledEmbedding, rms_norm
 from .memory import FixedLengthMemory
-from .pretrained import CrossMaskPreTrainedModel, embed
+from .pretrained import CrossMaskPreTrainedModel, embed, tensor_parallel_plan
 
 
 class CrossMaskEncoder(CrossMaskPreTrainedModel):
     """From source tokens to hidden states, or to the fixed-length memory where the config has one."""
 
+    _tp_plan = tensor_parallel_plan("self_attn")
+    _fsdp_plan = {"layers.*": "free_full_weight"}
     _can_record_outputs = {"hidden_states": EncoderLayer, "attentions": SelfAttention}
 
     def __init__(self, config: CrossMaskConfig):
@@ -46,7 +51,7 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
         segment_ids: torch.LongTensor | None = None,
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         """Encode.
 

@@ -8,6 +8,15 @@ from ..configuration.crossmask import CrossMaskConfig
 from .attention import InteractiveAttention
 from .memory import FixedLengthMemory
 
+_ATTENTION = {"q_proj": "colwise", "k_proj": "colwise", "v_proj": "colwise", "o_proj": "rowwise"}
+_FEED_FORWARD = {"gate_proj": "colwise", "up_proj": "colwise", "down_proj": "rowwise"}
+
+
+def tensor_parallel_plan(*attentions: str) -> dict[str, str]:
+    """How a side's layers, with these kinds of attention, are spread over devices."""
+    parts = {**dict.fromkeys(attentions, _ATTENTION), "mlp": _FEED_FORWARD}
+    return {f"layers.*.{part}.{name}": how for part, plan in parts.items() for name, how in plan.items()}
+
 
 class CrossMaskPreTrainedModel(PreTrainedModel):
     """Base class: loading, saving and initialisation by Transformers."""

@@ -1,0 +1,162 @@
+"""Transformers' own common tests, applied to our classes; run by `modeling/test_transformers_common.py`.
+
+Their code is not ours and not here: it is read from the folder `TRANSFORMERS_TESTS`, the `tests` of a source
+distribution. That one has the mixins of models and configs, but not the folders beside them, so the two names that
+they import from there are stood in for below. Given the `tests` of a full checkout, the generation tests run as well.
+"""
+
+import importlib.machinery
+import os
+import sys
+import types
+import unittest
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
+)
+
+from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration, CrossMaskModel
+
+SOURCE = Path(os.environ["TRANSFORMERS_TESTS"])
+PACKAGE = "transformers_tests"
+STAND_INS = {
+    "exporters.test_export": {"ExportTesterMixin": type("ExportTesterMixin", (), {})},
+    "generation.test_utils": {"GenerationTesterMixin": type("GenerationTesterMixin", (), {})},
+    "utils.test_configuration_utils": {
+        "config_common_kwargs": {
+            "return_dict": False,
+            "output_hidden_states": True,
+            "output_attentions": True,
+            "dtype": "float16",
+            "tie_word_embeddings": False,
+            "chunk_size_feed_forward": 5,
+            "architectures": ["BertModel"],
+            "id2label": {0: "label"},
+            "label2id": {"label": "0"},
+            "problem_type": "regression",
+            "bos_token_id": 6,
+            "pad_token_id": 7,
+            "eos_token_id": 8,
+            "decoder_start_token_id": 10,
+        }
+    },
+}
+
+
+def mount(source: Path) -> None:
+    """Make `source` importable as a package, with stand-ins for what a source distribution leaves out."""
+    package = types.ModuleType(PACKAGE)
+    package.__path__ = [str(source)]
+    package.__spec__ = importlib.machinery.ModuleSpec(PACKAGE, None, is_package=True)
+    sys.modules[PACKAGE] = package
+    for name, symbols in STAND_INS.items():
+        if not (source / name.replace(".", "/")).with_suffix(".py").exists():
+            module = types.ModuleType(f"{PACKAGE}.{name}")
+            vars(module).update(symbols)
+            sys.modules[f"{PACKAGE}.{name.split('.')[0]}"] = types.ModuleType(f"{PACKAGE}.{name.split('.')[0]}")
+            sys.modules[f"{PACKAGE}.{name}"] = module
+
+
+mount(SOURCE)
+ModelTesterMixin = import_module(f"{PACKAGE}.test_modeling_common").ModelTesterMixin
+ConfigTester = import_module(f"{PACKAGE}.test_configuration_common").ConfigTester
+GenerationTesterMixin = import_module(f"{PACKAGE}.generation.test_utils").GenerationTesterMixin
+
+# The tests choose by class names in these tables, which is more than registration with the Auto classes touches.
+MODEL_MAPPING_NAMES["crossmask"] = "CrossMaskModel"
+MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES["crossmask"] = "CrossMaskForConditionalGeneration"
+
+
+class CrossMaskTester:
+    """A small model and a batch for it; attribute names are the mixins' own."""
+
+    config_fields: dict = {}
+
+    def __init__(self, parent):
+        self.parent = parent
+        self.batch_size = 3
+        self.seq_length = self.encoder_seq_length = self.decoder_seq_length = 7
+        self.key_length = 7
+        self.is_training = True
+        self.vocab_size = 99
+        self.hidden_size = 32
+        self.num_hidden_layers = 2
+        self.num_attention_heads = 4
+        self.intermediate_size = 48
+
+    def get_config(self) -> CrossMaskConfig:
+        return CrossMaskConfig(
+            vocab_size=self.vocab_size,
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            encoder_layers=self.num_hidden_layers,
+            decoder_layers=self.num_hidden_layers,
+            num_attention_heads=self.num_attention_heads,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            initializer_range=0.2,  # at 0.02 the attention of so small a model is flat, and hides errors
+            **self.config_fields,
+        )
+
+    def prepare_config_and_inputs_for_common(self) -> tuple[CrossMaskConfig, dict]:
+        def tokens():
+            return torch.randint(4, self.vocab_size, (self.batch_size, self.seq_length))
+
+        ones = torch.ones(self.batch_size, self.seq_length, dtype=torch.long)
+        inputs = {"input_ids": tokens(), "decoder_input_ids": tokens()}
+        return self.get_config(), {**inputs, "attention_mask": ones, "decoder_attention_mask": ones.clone()}
+
+    def prepare_config_and_inputs_for_model_class(self, model_class) -> tuple[CrossMaskConfig, dict]:
+        return self.prepare_config_and_inputs_for_common()
+
+
+class CrossMaskSuite(ModelTesterMixin, GenerationTesterMixin, unittest.TestCase):
+    all_model_classes = (CrossMaskModel, CrossMaskForConditionalGeneration)
+    is_encoder_decoder = True
+    test_can_init_all_missing_weights_before_2023 = True  # the date is read from a copyright line, which we don't have
+    config_fields: dict = {}
+
+    def setUp(self):
+        self.model_tester = CrossMaskTester(self)
+        self.model_tester.config_fields = self.config_fields
+        self.config_tester = ConfigTester(
+            self, config_class=CrossMaskConfig, common_properties=["hidden_size", "num_attention_heads"]
+        )
+        if "rope_scaling_from_config" in self._testMethodName:
+            self.skipTest("it changes what get_text_config(decoder=True) gives: of an encoder-decoder's config a copy")
+
+    def test_config(self):
+        self.config_tester.run_common_tests()
+
+
+class SeparateEmbeddings(CrossMaskSuite):
+    __test__ = False
+
+    def test_inputs_embeds_matches_input_ids(self):
+        self.skipTest("it looks decoder tokens up in the encoder's embedding, which is another one here")
+
+
+class FactorisedSuite(SeparateEmbeddings):
+    __test__ = True
+    config_fields = {"embedding_size": 16, "embedding_act": "gelu", "tie_word_embeddings": "head"}
+
+
+class UntiedSuite(SeparateEmbeddings):
+    __test__ = True
+    config_fields = {"tie_word_embeddings": False}
+
+
+class AdditiveSuite(CrossMaskSuite):
+    config_fields = {"cross_attention_score": "additive", "tie_word_embeddings": "embedding"}
+
+
+class MaskedSuite(CrossMaskSuite):
+    config_fields = {"encoder_mask": {"0": "window(2)", "rest": "blocks(3)"}, "cross_mask": "wait_k(2)"}
+
+
+class MemorySuite(CrossMaskSuite):
+    config_fields = {"memory_length": 7}
