@@ -2,12 +2,15 @@
 
 from . import masks
 from .configuration import CrossMaskConfig
+from .hub.registration import register
 from .modeling import (
     CrossMaskForConditionalGeneration,
     CrossMaskModel,
     CrossMaskPreTrainedModel,
     InteractiveAttention,
 )
+
+register()
 
 __version__ = "0.1.0"
 __all__ = [

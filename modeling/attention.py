@@ -16,17 +16,19 @@ from ..configuration.crossmask import CrossMaskConfig
 AttentionResult = tuple[torch.Tensor, torch.Tensor | None]
 
 
-def masked_softmax(scores: torch.Tensor, allowed: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
-    """Softmax over the allowed keys: (B, H, T, S) scores to weights in `dtype`; all zero where none is allowed."""
+def masked_softmax(scores: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:
+    """Softmax over the allowed keys, (B, H, T, S) to the same; all zero where none is allowed."""
     if allowed is None:
-        return scores.softmax(dim=-1, dtype=torch.float32).to(dtype)
-    scores = scores.float().masked_fill(~allowed, torch.finfo(torch.float32).min)
-    # The product, unlike -inf scores, leaves neither NaN nor an average where a row is all False.
-    return (scores.softmax(dim=-1) * allowed).to(dtype)
+        return scores.softmax(dim=-1)
+    # Half of the lowest number is far enough to give weights of exactly zero, and leaves room for the sum.
+    lowest = torch.full((), torch.finfo(scores.dtype).min / 2, dtype=scores.dtype, device=scores.device)
+    weights = (scores + torch.where(allowed, torch.zeros_like(lowest), lowest)).softmax(dim=-1)
+    # A row without any allowed key is an average by now. -inf scores would have made it NaN.
+    return weights * allowed.any(dim=-1, keepdim=True)
 
 
 def _weigh(weights: torch.Tensor, value: torch.Tensor, dropout: float, training: bool) -> AttentionResult:
-    output = nn.functional.dropout(weights, p=dropout, training=training) @ value
+    output = nn.functional.dropout(weights, p=dropout, training=training).to(value.dtype) @ value
     return output.transpose(1, 2).contiguous(), weights
 
 
@@ -49,7 +51,7 @@ def eager_attention(
         (B, T, H, D) and (B, H, T, S).
     """
     key, value = (repeat_kv(states, module.num_key_value_groups) for states in (key, value))
-    weights = masked_softmax(query @ key.transpose(2, 3) * scaling, attention_mask, query.dtype)
+    weights = masked_softmax(query * scaling @ key.transpose(2, 3), attention_mask)
     return _weigh(weights, value, dropout, module.training)
 
 
@@ -69,7 +71,7 @@ def additive_attention(
     key, value = (repeat_kv(states, module.num_key_value_groups) for states in (key, value))
     summed = torch.tanh(query[:, :, :, None] + key[:, :, None])
     scores = torch.einsum("bhtsd,hd->bhts", summed, module.score_vector.to(summed.dtype))
-    weights = masked_softmax(scores, attention_mask, query.dtype)
+    weights = masked_softmax(scores, attention_mask)
     return _weigh(weights, value, dropout, module.training)
 
 
@@ -133,7 +135,9 @@ class SelfAttention(_Attention):
         query = self.split(self.q_proj(hidden_states))
         key = self.split(self.k_proj(hidden_states))
         value = self.split(self.v_proj(hidden_states))
-        query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
+        # Under autocast the projections are in half precision, and would come back in full from a product with these.
+        cos, sin = (part.to(query.dtype) for part in position_embeddings)
+        query, key = apply_rotary_pos_emb(query, key, cos, sin)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         return self.attend(query, key, value, attention_mask)

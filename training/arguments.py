@@ -1,0 +1,153 @@
+"""What a run is told: a recipe in YAML, and what the command line changes in it."""
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+
+
+@dataclass
+class RecipeArguments:
+    """What is trained on what. On the command line mappings are JSON, or given by key: `--model.dropout 0.3`."""
+
+    task: str = field(default="translation", metadata={"help": "Name of the task, see crossmask.tasks."})
+    task_options: dict | str | None = field(default=None, metadata={"help": "Options of the task."})
+    train: dict | str | None = field(default=None, metadata={"help": "Where training records come from."})
+    validation: dict | str | None = field(default=None, metadata={"help": "Where validation records come from."})
+    test: dict | str | None = field(default=None, metadata={"help": "Where test records come from."})
+    tokenizer: dict | str | None = field(
+        default=None,
+        metadata={"help": "Settings to train a tokenizer with (crossmask.data.tokenizer), or a path or Hub id."},
+    )
+    model: dict | str | None = field(default=None, metadata={"help": "Fields of CrossMaskConfig."})
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "A model to fine-tune, with its tokenizer; `model` then changes fields of its config."},
+    )
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Attention backend to train with; eager is the fastest on CPU for short rows."}
+    )
+    generation: dict | str | None = field(
+        default=None, metadata={"help": "Fields of GenerationConfig, for the test and for users."}
+    )
+    max_source_length: int = field(default=256, metadata={"help": "Tokens in a source at most, end token included."})
+    max_target_length: int = field(default=256, metadata={"help": "Tokens in a target at most, end token included."})
+    overlong: str = field(default="error", metadata={"help": "What to do with longer texts: error, truncate or drop."})
+    batching: str = field(
+        default="examples",
+        metadata={
+            "help": "packed: rows of whole examples, `per_device_train_batch_size` rows a batch; examples: "
+            "`per_device_train_batch_size` examples a batch, padded.",
+            "choices": ["packed", "examples"],
+        },
+    )
+    row_length: int = field(default=256, metadata={"help": "Tokens on either side of a packed row."})
+    eval_tokens: int = field(
+        default=4096, metadata={"help": "Tokens in an evaluation batch at most, padding included."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after so many evaluations without a better metric."}
+    )
+    language: list[str] | None = field(default=None, metadata={"help": "Language codes for the model card."})
+    summary: str | None = field(default=None, metadata={"help": "What the model does, for the model card."})
+    samples: int = field(default=40, metadata={"help": "Test examples on the page of samples."})
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, str) and value.lstrip().startswith("{"):
+                setattr(self, item.name, json.loads(value))
+        for name in ("train", "validation", "test"):
+            if not isinstance(getattr(self, name), dict):
+                raise ValueError(f"the recipe needs `{name}`, a mapping such as {{format: tsv, path: {name}.tsv}}")
+
+
+@dataclass
+class RunArguments(Seq2SeqTrainingArguments):
+    """Transformers' own training arguments, with defaults for training from scratch on a small machine."""
+
+    eval_strategy: str = "epoch"
+    save_strategy: str = "epoch"
+    save_total_limit: int | None = 2
+    load_best_model_at_end: bool = True
+    remove_unused_columns: bool = False
+    dataloader_pin_memory: bool = False
+    logging_steps: float = 50
+    report_to: None | str | list[str] = "tensorboard"  # noqa: RUF036 - HfArgumentParser wants None first
+    optim: str = "adamw_torch_fused"
+
+    def __post_init__(self) -> None:
+        # Transformers takes bf16 on a machine without accelerator for a mistake unless told that this is meant.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its recipe's name and text, and everything that was asked for."""
+
+    name: str
+    recipe_text: str
+    command: str
+    recipe: RecipeArguments
+    arguments: RunArguments
+    push: bool = False  # upload the finished folder
+    repository: str | None = None  # where to
+
+
+def parse_run(argv: list[str], command: str) -> Run:
+    """Read `RECIPE.yaml [--field value ...] [--mapping.key value ...]`.
+
+    Raises:
+        ValueError: no recipe, a field that does not exist, or a value that does not fit.
+        OSError: the recipe cannot be read.
+    """
+    parser = HfArgumentParser([RecipeArguments, RunArguments], allow_abbrev=False, prog="train.py RECIPE.yaml")
+    if argv in (["--help"], ["-h"]):
+        parser.parse_args(argv)
+    if not argv or argv[0].startswith("-") or not argv[0].endswith((".yaml", ".yml")):
+        raise ValueError("name a recipe first: python train.py recipes/cldr-demo.yaml [--field value ...]")
+    path = Path(argv[0])
+    text = path.read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: a recipe is a mapping from fields to values, got {type(values).__name__}")
+    rest = _merge_dotted(values, argv[1:])
+    values.setdefault("output_dir", f"runs/{path.stem}")
+
+    known = {action.dest for action in parser._actions}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"{path}: no field is named {unknown[0]!r}; python train.py --help lists them")
+    parser.set_defaults(**values)
+    recipe, arguments, extra = parser.parse_args_into_dataclasses(args=rest, return_remaining_strings=True)
+    if extra:
+        raise ValueError(f"no field is named {extra[0]!r}; python train.py --help lists them")
+    push, arguments.push_to_hub = arguments.push_to_hub, False  # once at the end, not Trainer's upload of checkpoints
+    return Run(path.stem, text, command, recipe, arguments, push, arguments.hub_model_id)
+
+
+def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
+    """Put `--mapping.key value` pairs into the recipe, and return the other arguments."""
+    rest, pending = [], iter(argv)
+    for argument in pending:
+        if not (argument.startswith("--") and "." in argument.split("=")[0]):
+            rest.append(argument)
+            continue
+        path, _, value = argument[2:].partition("=")
+        if not value:
+            value = next(pending, None)
+            if value is None:
+                raise ValueError(f"{argument} needs a value")
+        *outer, last = path.split(".")
+        inner = values
+        for key in outer:
+            inner = inner.setdefault(key, {})
+            if not isinstance(inner, dict):
+                raise ValueError(f"{argument}: {key!r} is not a mapping in the recipe")
+        inner[last] = yaml.safe_load(value)
+    return rest

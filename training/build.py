@@ -1,0 +1,148 @@
+"""From a recipe to a tokenizer, a model and a trainer."""
+
+from pathlib import Path
+
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    EarlyStoppingCallback,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+)
+
+from ..configuration.crossmask import CrossMaskConfig
+from ..data.collator import Seq2SeqCollator
+from ..data.packing import PackedCollator, PackedDataset
+from ..data.tokenizer import check_special_tokens, train_tokenizer
+from ..modeling.crossmask import CrossMaskForConditionalGeneration
+from ..tasks.base import Example, Task
+from .arguments import RecipeArguments, RunArguments
+from .splits import EvaluationSplit, to_features
+from .trainer import CrossMaskTrainer
+
+
+def build_tokenizer(
+    recipe: RecipeArguments, task: Task, examples: list[Example], folder: Path, resumed: bool
+) -> PreTrainedTokenizerBase:
+    """The tokenizer: of the model to fine-tune, loaded, or trained on the training examples and kept in `folder`.
+
+    A resumed run takes the one that it left in the folder.
+
+    Raises:
+        ValueError: settings that do not fit. OSError: a tokenizer that cannot be loaded.
+    """
+    if resumed:
+        return AutoTokenizer.from_pretrained(folder)
+    if recipe.model_name_or_path:
+        return AutoTokenizer.from_pretrained(recipe.model_name_or_path)
+    if isinstance(recipe.tokenizer, str):
+        return AutoTokenizer.from_pretrained(recipe.tokenizer)
+    settings = {"vocab_size": 8000, **(recipe.tokenizer or {})}
+    special = [*settings.pop("special_tokens", ()), *task.special_tokens]
+    texts = (text for example in examples for text in (example.source, example.target))
+    tokenizer = train_tokenizer(texts, special_tokens=special, model_max_length=recipe.max_source_length, **settings)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The model: loaded to be fine-tuned, or a new one of the recipe's sizes and the tokenizer's vocabulary.
+
+    Raises:
+        ValueError: fields of the config that do not fit one another or the tokenizer. OSError: a model that cannot be
+            loaded.
+    """
+    fields = dict(recipe.model or {})
+    if recipe.model_name_or_path:
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            recipe.model_name_or_path, attn_implementation=recipe.attn_implementation, **fields
+        )
+    else:
+        config = CrossMaskConfig(
+            **{
+                "vocab_size": len(tokenizer),
+                "max_position_embeddings": max(recipe.max_source_length, recipe.max_target_length),
+                "pad_token_id": tokenizer.pad_token_id,
+                "bos_token_id": tokenizer.bos_token_id,
+                "eos_token_id": tokenizer.eos_token_id,
+                "decoder_start_token_id": tokenizer.bos_token_id,
+                **fields,
+            }
+        )
+        model = CrossMaskForConditionalGeneration._from_config(config, attn_implementation=recipe.attn_implementation)
+    check_special_tokens(tokenizer, model.config)
+    model.generation_config = GenerationConfig.from_model_config(model.config)
+    model.generation_config.update(**{"max_new_tokens": recipe.max_target_length, **(recipe.generation or {})})
+    model.generation_config.validate(strict=True)
+    return model
+
+
+class PackAnew(TrainerCallback):
+    """Packs other rows every epoch. The data loader would say which epoch it is, but not when resumed inside one."""
+
+    def __init__(self, packed: PackedDataset):
+        self.packed = packed
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.packed.set_epoch(int(state.epoch))
+
+
+def build_trainer(
+    recipe: RecipeArguments,
+    arguments: RunArguments,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    train: list[Example],
+    validation: list[Example],
+) -> CrossMaskTrainer:
+    """The trainer, with its data tokenised and batched as the recipe says.
+
+    Raises:
+        ValueError: texts that are too long, settings that do not fit.
+    """
+    limits = (recipe.max_source_length, recipe.max_target_length)
+    special = {
+        "pad_token_id": model.config.pad_token_id,
+        "decoder_start_token_id": model.config.decoder_start_token_id,
+    }
+    features = to_features(train, tokenizer, *limits, recipe.overlong)
+    padded = Seq2SeqCollator(**special)
+    callbacks = []
+    if recipe.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
+    if recipe.batching == "packed":
+        length = recipe.row_length
+        features = PackedDataset(features, source_length=length, target_length=length, seed=arguments.seed)
+        callbacks.append(PackAnew(features))
+        collator = PackedCollator(**special, source_length=length, target_length=length)
+    else:
+        collator = padded
+    arguments.predict_with_generate = True
+    arguments.generation_num_beams = arguments.generation_num_beams or 1
+    if arguments.metric_for_best_model is None:
+        arguments.metric_for_best_model = f"eval_{task.primary_metric.name}"
+        arguments.greater_is_better = task.primary_metric.greater_is_better
+    return CrossMaskTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=features,
+        eval_dataset=evaluation_split(recipe, tokenizer, validation),
+        data_collator=collator,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+        task=task,
+        eval_collator=padded,
+        eval_tokens=recipe.eval_tokens,
+    )
+
+
+def evaluation_split(
+    recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase, examples: list[Example]
+) -> EvaluationSplit:
+    """Examples to evaluate on. None is ever dropped: where the recipe drops overlong ones, these are truncated."""
+    overlong = "truncate" if recipe.overlong == "drop" else recipe.overlong
+    limits = (recipe.max_source_length, recipe.max_target_length)
+    return EvaluationSplit(examples, to_features(examples, tokenizer, *limits, overlong))

@@ -1,0 +1,192 @@
+"""What a run leaves behind: the model, its scores, samples, pictures and card."""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..hub.card import CardFacts, Result, Sample, write_card
+from ..tasks.base import Example, PrimaryMetric, Scores
+from .arguments import Run
+from .plots import alignment, learning_curve, masks_in_force
+
+METRIC_NAMES = {"sacrebleu": "sacreBLEU", "chrf": "chrF", "exact_match": "exact match", "f1": "F1"}
+LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "accelerate")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training and testing gave."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    train_size: int
+    test: Sequence[Example]
+    predictions: Sequence[str]
+    scores: Scores
+    seconds: float
+    log_history: list[dict[str, float]]
+    metric: PrimaryMetric
+
+
+def write_report(folder: Path, run: Run, outcome: Outcome, name: str) -> None:
+    """Write model, tokenizer, generation config, code files, scores, samples, pictures and card into `folder`."""
+    outcome.model.save_pretrained(folder)
+    outcome.tokenizer.save_pretrained(folder)
+    (folder / "samples.md").write_text(sample_page(outcome, run.recipe.samples), encoding="utf-8")
+    images = draw(folder, outcome)
+    write_card(folder, card_facts(run, outcome, images, name))
+    facts = {
+        "train_examples": outcome.train_size,
+        "train_seconds": round(outcome.seconds, 1),
+        "parameters": outcome.model.num_parameters(),
+        "seed": run.arguments.seed,
+        "command": run.command,
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+    text = json.dumps({**outcome.scores, **facts}, indent=2, ensure_ascii=False)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def draw(folder: Path, outcome: Outcome) -> dict[str, str]:
+    """Draw the pictures; returns their captions by file name."""
+    metric = outcome.metric
+    learning_curve(
+        outcome.log_history,
+        folder / "learning_curve.png",
+        metric=metric.name,
+        greater_is_better=metric.greater_is_better,
+    )
+    masks_in_force(outcome.model.config, folder / "masks.png")
+    images = {"learning_curve.png": "Learning curve", "masks.png": "The masks in force"}
+    for number, index in enumerate(pick(outcome.test, 3), start=1):
+        file = f"alignment_{number}.png"
+        weights, source, target = attend(outcome.model, outcome.tokenizer, outcome.test[index].source)
+        alignment(weights, source, target, folder / file, title=outcome.test[index].source)
+        images[file] = f"Where the decoder looks, example {number}"
+    return images
+
+
+@torch.no_grad()
+def attend(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str
+) -> tuple[torch.Tensor, list[str], list[str]]:
+    """Generate from a source text: interactive attention (T, S), mean over heads and layers, and both sides' tokens.
+
+    Row t belongs to the token that was predicted at step t.
+    """
+    inputs = tokenizer(text, return_tensors="pt", truncation=True).to(model.device)
+    output = model.generate(**inputs, num_beams=1)[:, : model.config.max_position_embeddings]
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    attended = model(**inputs, decoder_input_ids=output[:, :-1], output_attentions=True)
+    model.set_attn_implementation(before)
+    weights = torch.stack(attended.cross_attentions).float().mean(dim=(0, 2))[0]
+    tokens = [[tokenizer.decode([i]) for i in ids.tolist()] for ids in (inputs.input_ids[0], output[0, 1:])]
+    return weights, tokens[0], tokens[1]
+
+
+def pick(examples: Sequence[Example], number: int) -> list[int]:
+    """Indices of `number` examples, taken from all groups in turn."""
+    groups: dict[str | None, list[int]] = {}
+    for index, example in enumerate(examples):
+        groups.setdefault(example.group, []).append(index)
+    turns = [members[turn] for turn in range(number) for members in groups.values() if turn < len(members)]
+    return turns[:number]
+
+
+def sample_page(outcome: Outcome, number: int) -> str:
+    """A Markdown page of test examples with what the model made of them."""
+    lines = ["# Samples from the test set", "", "Not selected: the first of every group in turn.", ""]
+    for index in pick(outcome.test, number):
+        example, prediction = outcome.test[index], outcome.predictions[index]
+        verdict = "exact" if prediction.strip() in example.references else "differs"
+        lines += [
+            f"**{example.group or 'example'} {index}** ({verdict})",
+            "",
+            f"- source: {example.source}",
+            f"- reference: {example.references[0]}",
+            f"- output: {prediction}",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def card_facts(run: Run, outcome: Outcome, images: dict[str, str], name: str) -> CardFacts:
+    """The facts of the run, for its card."""
+    recipe, config = run.recipe, outcome.model.config
+    first = outcome.test[0]
+    data = json.dumps(recipe.train, ensure_ascii=False)
+    dataset = str(recipe.train.get("name") or recipe.train.get("format"))
+    return CardFacts(
+        name=name,
+        location=name,
+        summary=(recipe.summary or f"A crossmask model for {recipe.task}.").strip(),
+        task=recipe.task,
+        example=first.source,
+        example_output=outcome.predictions[0],
+        max_new_tokens=outcome.model.generation_config.max_new_tokens or 64,
+        training_data=f"{outcome.train_size:,} examples, declared in the recipe as `{data}`.",
+        masks={scope: getattr(config, f"{scope}_mask") for scope in ("encoder", "decoder", "cross")},
+        architecture={
+            "layers": f"{config.encoder_layers} encoder, {config.decoder_layers} decoder",
+            "hidden size": config.hidden_size,
+            "feed-forward size": config.intermediate_size,
+            "heads": f"{config.num_attention_heads} query, {config.num_key_value_heads} key/value",
+            "vocabulary": config.vocab_size,
+        },
+        parameters=outcome.model.num_parameters(),
+        recipe=run.name,
+        recipe_text=run.recipe_text,
+        command=run.command,
+        seed=run.arguments.seed,
+        seconds=outcome.seconds,
+        hardware=hardware(),
+        versions=versions(),
+        results=results(outcome.scores, dataset),
+        samples=[
+            Sample(
+                source=outcome.test[i].source, reference=outcome.test[i].references[0], output=outcome.predictions[i]
+            )
+            for i in pick(outcome.test, 6)
+        ],
+        images=images,
+        languages=recipe.language or (),
+        datasets=[dataset] if recipe.train.get("format") == "hub" else (),
+    )
+
+
+def results(scores: Scores, dataset: str) -> list[Result]:
+    """The scores as the card's rows, each with its group's name behind it and its signature beside it."""
+    rows = []
+    for key, value in scores.items():
+        if isinstance(value, str):
+            continue
+        metric = next((known for known in METRIC_NAMES if key == known or key.startswith(f"{known}_")), key)
+        group = key[len(metric) + 1 :]
+        label = METRIC_NAMES.get(metric, metric) + (f" ({group})" if group else "")
+        signature = scores.get(f"{metric}_signature" + (f"_{group}" if group else ""), "")
+        rows.append(
+            Result(
+                dataset=dataset, split="test", metric=metric, name=label, value=float(value), signature=str(signature)
+            )
+        )
+    return rows
+
+
+def hardware() -> str:
+    """What the run ran on, as a reader would name it."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+
+
+def versions() -> dict[str, Any]:
+    return {library: version(library) for library in LIBRARIES}

@@ -1,0 +1,103 @@
+"""The main job: read, build, train, test, report."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoModelForSeq2SeqLM, set_seed
+
+from ..hub.upload import push_folder
+from ..tasks import get_task
+from ..tasks.base import Example
+from .arguments import Run
+from .build import build_model, build_tokenizer, build_trainer, evaluation_split
+from .folder import prepare_folder, remove_checkpoints, staged
+from .report import Outcome, write_report
+from .splits import EvaluationSplit, read_examples
+from .trainer import CrossMaskTrainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run with everything built and checked, ready to train."""
+
+    run: Run
+    folder: Path
+    checkpoint: Path | None
+    trainer: CrossMaskTrainer
+    train: list[Example]
+    test: EvaluationSplit
+
+
+def prepare(run: Run) -> Job:
+    """Check the output folder, read the data, build tokenizer, model and trainer.
+
+    Raises:
+        ValueError, OSError: with what was given, what was expected and how to mend it; nothing was computed yet.
+    """
+    recipe, arguments = run.recipe, run.arguments
+    set_seed(arguments.seed)
+    folder = Path(arguments.output_dir)
+    checkpoint = prepare_folder(folder, arguments.resume_from_checkpoint)
+    task = get_task(recipe.task, **(recipe.task_options or {}))
+    train, validation, test = (read_examples(getattr(recipe, n), task, n) for n in ("train", "validation", "test"))
+    tokenizer = build_tokenizer(recipe, task, train, folder, resumed=checkpoint is not None)
+    model = build_model(recipe, tokenizer)
+    trainer = build_trainer(recipe, arguments, task, tokenizer, model, train, validation)
+    return Job(run, folder, checkpoint, trainer, train, evaluation_split(recipe, tokenizer, test))
+
+
+def execute(job: Job) -> None:
+    """Train, test, and fill the output folder; upload it if that was asked for.
+
+    Raises:
+        OSError: a full disk, or an upload that failed; what was written before is whole.
+    """
+    run, trainer, folder = job.run, job.trainer, job.folder
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    seconds = time.perf_counter() - started
+    beams = trainer.model.generation_config.num_beams
+    metrics = trainer.evaluate(job.test, metric_key_prefix="test", num_beams=beams)
+    if not trainer.is_world_process_zero():
+        return
+    outcome = Outcome(
+        model=trainer.accelerator.unwrap_model(trainer.model),
+        tokenizer=trainer.processing_class,
+        train_size=len(job.train),
+        test=job.test.examples,
+        predictions=trainer.predictions,
+        scores={**trainer.scores, "loss": metrics["test_loss"]},
+        seconds=seconds,
+        log_history=trainer.state.log_history,
+        metric=trainer.task.primary_metric,
+    )
+    repository = run.repository or folder.name
+    with staged(folder) as place:
+        write_report(place, run, outcome, name=repository if run.repository else str(folder))
+    check_reload(folder, outcome)
+    remove_checkpoints(folder)
+    shown = {key: value for key, value in outcome.scores.items() if not isinstance(value, str)}
+    print(f"\n{folder}: " + ", ".join(f"{key} {value:.2f}" for key, value in shown.items()))
+    if run.push:
+        arguments = run.arguments
+        push_folder(folder, repository, private=arguments.hub_private_repo, token=arguments.hub_token)
+
+
+def check_reload(folder: Path, outcome: Outcome) -> None:
+    """Load the saved model through its Auto class, and see that it says what the trained one said.
+
+    Raises:
+        RuntimeError: it says something else.
+    """
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder).to(outcome.model.device)
+    inputs = outcome.tokenizer(outcome.test[0].source, return_tensors="pt", truncation=True).to(model.device)
+    expected, output = (m.eval().generate(**inputs) for m in (outcome.model, model))
+    if output.tolist() != expected.tolist():
+        raise RuntimeError(
+            f"the model in {folder} generates {output.tolist()}, before saving it was {expected.tolist()}"
+        )
+    logger.info("reloaded %s through AutoModelForSeq2SeqLM: same output", folder)

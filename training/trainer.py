@@ -1,0 +1,102 @@
+"""`Seq2SeqTrainer` with an evaluation that encodes and generates once per example, in length buckets."""
+
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import Seq2SeqTrainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from ..data.buckets import bucket_batches
+from ..data.collator import Seq2SeqCollator
+from ..tasks.base import Scores, Task
+from .splits import EvaluationSplit
+
+
+class IndexedCollator:
+    """Collates evaluation items, keeping their indices."""
+
+    def __init__(self, collate: Seq2SeqCollator):
+        self.collate = collate
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = self.collate([{k: v for k, v in item.items() if k != "index"} for item in items])
+        return {**batch, "index": torch.tensor([item["index"] for item in items])}
+
+
+class CrossMaskTrainer(Seq2SeqTrainer):
+    """Trains like `Seq2SeqTrainer`; evaluates an `EvaluationSplit` by generating text, which the task scores.
+
+    Args:
+        task: scores the generated texts.
+        eval_collator: pads evaluation batches.
+        eval_tokens: tokens in an evaluation batch at most, padding included.
+    """
+
+    def __init__(self, *args, task: Task, eval_collator: Seq2SeqCollator, eval_tokens: int, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.task = task
+        self.eval_collator = IndexedCollator(eval_collator)
+        self.eval_tokens = eval_tokens
+        self.predictions: list[str] = []
+        self.scores: Scores = {}
+
+    def get_eval_dataloader(self, eval_dataset: EvaluationSplit | None = None) -> DataLoader:
+        split = eval_dataset if eval_dataset is not None else self.eval_dataset
+        lengths = ([len(ids) for ids in split.features[name]] for name in ("input_ids", "labels"))
+        batches = bucket_batches(*lengths, max_tokens=self.eval_tokens)
+        mine = batches[self.args.process_index :: self.args.world_size]
+        return DataLoader(split, batch_sampler=mine, collate_fn=self.eval_collator)
+
+    @torch.no_grad()
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Loss per target token, and the task's metrics of the texts generated, each example encoded once.
+
+        The texts stay in `predictions`, in the examples' order, and all scores, signatures included, in `scores`.
+        """
+        model = self.accelerator.unwrap_model(self.model)
+        model.eval()
+        split: EvaluationSplit = dataloader.dataset
+        texts: list[tuple[int, str]] = []
+        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        bar = tqdm(dataloader, desc=description, disable=self.args.disable_tqdm, leave=False)
+        for batch in bar:
+            batch = self._prepare_inputs(batch)
+            index, labels = batch.pop("index"), batch.pop("labels")
+            with self.compute_loss_context_manager(), self.accelerator.autocast():
+                source = {key: batch[key] for key in ("input_ids", "attention_mask")}
+                encoded = model.get_encoder()(**source)
+                sums += self._loss_sum(model, encoded, batch, labels)
+                if not prediction_loss_only:
+                    generated = model.generate(
+                        encoder_outputs=encoded, attention_mask=batch["attention_mask"], **self._gen_kwargs
+                    )
+                    decoded = self.processing_class.batch_decode(generated, skip_special_tokens=True)
+                    texts += zip(index.tolist(), decoded, strict=True)
+        loss, tokens = self.accelerator.reduce(sums, "sum").tolist()
+        metrics = {f"{metric_key_prefix}_loss": loss / tokens}
+        if not prediction_loss_only:
+            found = dict(gather_object(texts))
+            self.predictions = [found[i] for i in range(len(split))]
+            self.scores = self.task.metrics(self.predictions, split.examples)
+            numbers = {key: value for key, value in self.scores.items() if not isinstance(value, str)}
+            metrics |= {f"{metric_key_prefix}_{key}": value for key, value in numbers.items()}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(split))
+
+    @staticmethod
+    def _loss_sum(model, encoded, batch: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+        """The summed loss and the number of target tokens, (2,) float64."""
+        logits = model(
+            encoder_outputs=encoded, use_cache=False, **{k: v for k, v in batch.items() if k != "input_ids"}
+        ).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
+        return torch.stack([loss.double(), (labels != -100).sum().double()])
