@@ -53,37 +53,34 @@ def cldr_corpus(
         `train`, `validation` and `test`, each with the string columns `source` (tag, space, English text), `target`
         and `group` (the language). No English text is in two of them, whatever the language.
     """
+    totals = {"train": size, "validation": held_out, "test": held_out}
+    return {split: cldr_split(split, total, seed, languages) for split, total in totals.items()}
+
+
+def cldr_split(split: str, size: int, seed: int = 0, languages: Sequence[str] = tuple(LOCALES)) -> Dataset:
+    """One split of `cldr_corpus`, with `size` pairs; a smaller one is the beginning of a larger one."""
+    if split not in SPLITS:
+        raise ValueError(f"split of the embedded corpus is {split!r}: expected one of {', '.join(SPLITS)}")
     unknown = [language for language in languages if language not in LOCALES]
     if unknown or not languages:
         raise ValueError(f"languages are {list(languages)}: expected one or more of {', '.join(LOCALES)}")
-    quotas = {}
-    for name, total in zip(SPLITS, (size, held_out, held_out), strict=True):
-        if total < len(languages):
-            raise ValueError(f"{total} {name} pairs for {len(languages)} languages: expected at least one pair each")
-        quotas |= {(name, at): (total + len(languages) - 1 - at) // len(languages) for at in range(len(languages))}
+    if size < len(languages):
+        raise ValueError(f"{size} {split} pairs for {len(languages)} languages: expected at least one pair each")
     rng = random.Random(seed)
     english, targets = Locale.parse("en_US"), [Locale.parse(LOCALES[language]) for language in languages]
-    rows: dict[str, list[tuple[str, str, str]]] = {name: [] for name in SPLITS}
+    rows: list[dict[str, str]] = []
     seen: set[tuple[int, str]] = set()
-    missing, draw = sum(quotas.values()), 0
-    while missing:
-        at = draw % len(languages)
-        draw += 1
+    at = 0
+    while len(rows) < size:
         parts = _draw_parts(rng)
         text = _join(parts, english)
-        name = _split_of(text)
-        if not quotas[name, at] or (at, text) in seen:
+        if _split_of(text) != split or (at, text) in seen:
             continue
         seen.add((at, text))
-        quotas[name, at] -= 1
-        missing -= 1
-        language = languages[at]
-        rows[name].append((f"{language_tag(language)} {text}", _join(parts, targets[at]), language))
-    columns = ("source", "target", "group")
-    return {
-        name: Dataset.from_dict(dict(zip(columns, map(list, zip(*rows[name], strict=True)), strict=True)))
-        for name in SPLITS
-    }
+        source = f"{language_tag(languages[at])} {text}"
+        rows.append({"source": source, "target": _join(parts, targets[at]), "group": languages[at]})
+        at = (at + 1) % len(languages)
+    return Dataset.from_list(rows)
 
 
 def _split_of(text: str) -> str:
@@ -206,6 +203,6 @@ _MAKERS: dict[Callable[[random.Random], Part], int] = {
     _measure: 4,
     _percentage: 1,
     _plain_number: 1,
-    _territories: 3,
+    _territories: 5,
     _languages: 3,
 }

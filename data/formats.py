@@ -12,7 +12,7 @@ from typing import Any
 
 from datasets import Dataset, Features, List, Value, load_dataset
 
-from .cldr import SPLITS, cldr_corpus
+from .cldr import cldr_split
 from .reading import parse_json, read_json, read_lines
 
 Loader = Callable[..., Dataset]
@@ -231,10 +231,11 @@ def load_cldr(
     seed: int = 0,
     languages: Sequence[str] = ("de", "fr", "zh"),
 ) -> Dataset:
-    """The embedded corpus: columns `source`, `target` and `group` (the language). See `cldr_corpus`."""
-    if split not in SPLITS:
-        raise ValueError(f"split of the embedded corpus is {split!r}: expected one of {', '.join(SPLITS)}")
-    return cldr_corpus(size, seed, languages, held_out_size)[split]
+    """The embedded corpus: columns `source`, `target` and `group` (the language); see `cldr_corpus`.
+
+    `size` is that of train, `held_out_size` that of validation and of test.
+    """
+    return cldr_split(split, size if split == "train" else held_out_size, seed, languages)
 
 
 def _lookup(record: Any, key: str, place: str) -> Any:

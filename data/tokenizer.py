@@ -140,10 +140,17 @@ def _learn_unigram(pieces: Counter[str], room: int, reserved: list[str], byte_fa
     known = set(alphabet)
     kept = Counter({piece: count for piece, count in pieces.items() if known.issuperset(piece)})
     learned = _train(models.Unigram(), trainer, kept)["vocab"][:room]
+    # The trainer sums in the order of its threads, and ranks characters that it did not learn by chance. Rounding
+    # takes out the one; the other is mended by giving characters their scores in the order of their frequency.
+    rounded = {token: round(score, 6) for token, score in learned}
+    characters = [character for character in alphabet if character in rounded]
+    ranked = sorted((rounded[character] for character in characters), reverse=True)
+    rounded |= zip(characters, ranked, strict=True)
+    scored = sorted(rounded.items(), key=lambda pair: (-pair[1], pair[0]))
     # Reserved tokens are never what a text is cut into: their score only has to be worse than any learned one.
-    worst = min(score for _, score in learned) - 100.0
+    worst = scored[-1][1] - 100.0
     return models.Unigram(
-        [(token, worst) for token in reserved] + [(token, score) for token, score in learned],
+        [(token, worst) for token in reserved] + scored,
         unk_id=reserved.index(UNK),
         byte_fallback=byte_fallback,
     )

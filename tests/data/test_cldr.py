@@ -5,7 +5,7 @@ import pytest
 from babel import Locale
 
 from crossmask.data import cldr
-from crossmask.data.cldr import LOCALES, cldr_corpus
+from crossmask.data.cldr import LOCALES, cldr_corpus, cldr_split
 from crossmask.data.cldr_names import CURRENCIES, LANGUAGES, TERRITORIES, UNITS, UNITS_WITH_SYMBOL
 
 
@@ -82,12 +82,19 @@ def test_hand_examples():
 
 
 def test_every_name_of_a_held_out_line_is_well_covered():
-    train = cldr_corpus(12_000, held_out=3)["train"]
-    for language in ("de", "fr", "zh"):
-        locale = Locale.parse(LOCALES[language])
+    train = cldr_split("train", 12_000)
+    for language, name in LOCALES.items():
+        locale = Locale.parse(name)
         text = "\n".join(record["target"] for record in train if record["group"] == language)
-        for name in (locale.territories[code] for code in TERRITORIES):
-            assert text.count(name) >= 5, (language, name)
+        names = [locale.territories[code] for code in TERRITORIES] + [locale.languages[code] for code in LANGUAGES]
+        rarest = min(names, key=text.count)
+        assert text.count(rarest) >= 5, rarest
+
+
+def test_a_smaller_split_is_the_beginning_of_a_larger_one():
+    assert cldr_split("validation", 30)[:] == cldr_split("validation", 90)[:30]
+    with pytest.raises(ValueError, match="'dev': expected one of train, validation, test"):
+        cldr_split("dev", 30)
 
 
 def test_languages_are_chosen():

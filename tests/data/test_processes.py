@@ -18,10 +18,12 @@ def everything() -> str:
     lengths = [(1 + at % 7, 1 + at % 5) for at in range(90)]
     packed = PackedDataset([{"input_ids": [5] * a, "labels": [5] * b} for a, b in lengths], 16, 16, seed=3)
     packed.set_epoch(2)
-    tokenizer = train_tokenizer(corpus["train"]["source"], 500)
+    tokenizers = [train_tokenizer(corpus["train"]["target"], 700, algorithm=name) for name in ("bpe", "unigram")]
     split = split_held_out(Dataset.from_dict({"source": corpus["train"]["source"]}), 0.1, seed=2)
     buckets = bucket_batches(*zip(*lengths, strict=True), max_tokens=40, seed=1)
-    return json.dumps([corpus, packed.rows, tokenizer.backend_tokenizer.to_str(), split["test"][:], buckets])
+    return json.dumps(
+        [corpus, packed.rows, *(each.backend_tokenizer.to_str() for each in tokenizers), split["test"][:], buckets]
+    )
 
 
 def test_the_same_in_every_process():
