@@ -77,6 +77,7 @@ class RunArguments(Seq2SeqTrainingArguments):
     remove_unused_columns: bool = False
     dataloader_pin_memory: bool = False
     logging_steps: float = 50
+    logging_first_step: bool = True
     report_to: None | str | list[str] = "tensorboard"  # noqa: RUF036 - HfArgumentParser wants None first
     optim: str = "adamw_torch_fused"
 

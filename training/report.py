@@ -57,13 +57,10 @@ def write_report(folder: Path, run: Run, outcome: Outcome, name: str) -> None:
 
 def draw(folder: Path, outcome: Outcome) -> dict[str, str]:
     """Draw the pictures; returns their captions by file name."""
-    metric = outcome.metric
-    learning_curve(
-        outcome.log_history,
-        folder / "learning_curve.png",
-        metric=metric.name,
-        greater_is_better=metric.greater_is_better,
-    )
+    name, greater_is_better = outcome.metric
+    measured = any(f"eval_{name}" in entry for entry in outcome.log_history)
+    curve = {"metric": name, "greater_is_better": greater_is_better} if measured else {"metric": "eval_loss"}
+    learning_curve(outcome.log_history, folder / "learning_curve.png", **curve)
     masks_in_force(outcome.model.config, folder / "masks.png")
     images = {"learning_curve.png": "Learning curve", "masks.png": "The masks in force"}
     for number, index in enumerate(pick(outcome.test, 3), start=1):

@@ -66,6 +66,7 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
         split: EvaluationSplit = dataloader.dataset
+        generate = not self.args.prediction_loss_only  # the argument is True wherever there is no `compute_metrics`
         texts: list[tuple[int, str]] = []
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         bar = tqdm(dataloader, desc=description, disable=self.args.disable_tqdm, leave=False)
@@ -76,7 +77,7 @@ class CrossMaskTrainer(Seq2SeqTrainer):
                 source = {key: batch[key] for key in ("input_ids", "attention_mask")}
                 encoded = model.get_encoder()(**source)
                 sums += self._loss_sum(model, encoded, batch, labels)
-                if not prediction_loss_only:
+                if generate:
                     generated = model.generate(
                         encoder_outputs=encoded, attention_mask=batch["attention_mask"], **self._gen_kwargs
                     )
@@ -84,7 +85,7 @@ class CrossMaskTrainer(Seq2SeqTrainer):
                     texts += zip(index.tolist(), decoded, strict=True)
         loss, tokens = self.accelerator.reduce(sums, "sum").tolist()
         metrics = {f"{metric_key_prefix}_loss": loss / tokens}
-        if not prediction_loss_only:
+        if generate:
             found = dict(gather_object(texts))
             self.predictions = [found[i] for i in range(len(split))]
             self.scores = self.task.metrics(self.predictions, split.examples)
