@@ -1,0 +1,209 @@
+"""Every way of decoding gives what the plain forward pass says."""
+
+import itertools
+
+import pytest
+import torch
+from small_models import PAD, START, pad, small_model, tokens
+
+FIELDS = {
+    "plain": {},
+    "memory": {"memory_length": 3},
+    "additive": {"cross_attention_score": "additive"},
+    "factorised, untied": {"embedding_size": 8, "embedding_act": "relu", "tie_word_embeddings": False},
+    "masks": {"encoder_mask": "causal()", "decoder_mask": "causal() & window(3)", "cross_mask": "wait_k(2)"},
+}
+every_model = pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS.keys())
+NEW = 8
+
+
+def steps(model, source: torch.Tensor, prefix: torch.Tensor, count: int = NEW, **given) -> torch.Tensor:
+    """Greedy decoding by hand: a whole forward pass for each token, the end of sequence never chosen."""
+    target = prefix
+    for _ in range(count):
+        logits = model(input_ids=source, decoder_input_ids=target, use_cache=False, **given).logits[:, -1]
+        logits[:, model.config.eos_token_id] = -torch.inf
+        target = torch.cat([target, logits.argmax(-1, keepdim=True)], dim=-1)
+    return target
+
+
+def generate(model, source: torch.Tensor, **options):
+    lengths = {"min_new_tokens": NEW, "max_new_tokens": NEW}
+    return model.generate(source, **{"do_sample": False, **lengths, **options})
+
+
+@every_model
+@torch.no_grad()
+def test_greedy_with_each_cache(fields):
+    model, source = small_model(**fields), tokens(3, 5)
+    expected = steps(model, source, torch.full((3, 1), START))
+    assert len(expected.unique()) > 3
+    assert torch.equal(generate(model, source), expected)
+    assert torch.equal(generate(model, source, use_cache=False), expected)
+    assert torch.equal(generate(model, source, cache_implementation="static", disable_compile=True), expected)
+
+
+@every_model
+@torch.no_grad()
+def test_cached_logits_are_those_of_the_whole_pass(fields):
+    model, source, target = small_model(**fields), tokens(2, 5), tokens(2, 7, seed=1)
+    expected = model(input_ids=source, decoder_input_ids=target).logits
+    cache, pieces = None, []
+    for piece in target.split([3, 1, 2, 1], dim=1):
+        out = model(input_ids=source, decoder_input_ids=piece, past_key_values=cache, use_cache=True)
+        cache = out.past_key_values
+        pieces.append(out.logits)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_it_stops_at_the_end_of_sequence():
+    model, source = small_model(), tokens(3, 5)
+    plain = generate(model, source)
+    end = int(plain[0, 4])
+    stopped = generate(model, source, eos_token_id=end, min_new_tokens=0)
+    kept = [row[: row.index(end) + 1] if end in row else row for row in plain.tolist()]
+    assert [row[: len(k)] for row, k in zip(stopped.tolist(), kept, strict=True)] == kept
+    assert all(set(row[len(k) :]) <= {PAD} for row, k in zip(stopped.tolist(), kept, strict=True))
+
+
+@every_model
+@torch.no_grad()
+def test_beams_find_the_best_of_all(fields):
+    """Over two steps, as many beams as words leave nothing out, so brute force is the judge."""
+    words, source = 12, tokens(2, 5, vocab_size=12)
+    model = small_model(vocab_size=words, **fields)
+    firsts, best = [word for word in range(words) if word != 2], []
+    targets = torch.tensor([[START, first] for first in firsts])
+    for row in source:
+        logits = model(input_ids=row.expand(len(firsts), -1), decoder_input_ids=targets).logits
+        logits[:, :, 2] = -torch.inf
+        chances = logits.log_softmax(-1)
+        scores = {
+            (first, second): float(chances[index, 0, first] + chances[index, 1, second])
+            for (index, first), second in itertools.product(enumerate(firsts), firsts)
+        }
+        best.append([START, *max(scores, key=scores.get)])
+    options = {"min_new_tokens": 2, "max_new_tokens": 2, "num_beams": words - 1, "renormalize_logits": True}
+    assert generate(model, source, **options).tolist() == best
+    assert generate(model, source, use_cache=False, **options).tolist() == best
+
+
+@every_model
+@torch.no_grad()
+def test_beams_do_not_mix_examples(fields):
+    model = small_model(**fields)
+    rows = [tokens(6, seed=1), tokens(3, seed=2), tokens(4, seed=3)]
+    for side in ("left", "right"):
+        source, attention_mask = pad(rows, side)
+        for options in ({"num_beams": 3}, {"num_beams": 1}):
+            together = generate(model, source, attention_mask=attention_mask, **options)
+            for row, alone in enumerate(rows):
+                assert torch.equal(together[row : row + 1], generate(model, alone[None], **options))
+
+
+@every_model
+@torch.no_grad()
+def test_sampling(fields):
+    model, source = small_model(**fields), tokens(2, 5)
+
+    def sample(seed: int, **options) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return generate(model, source, do_sample=True, temperature=3.0, top_k=0, num_return_sequences=3, **options)
+
+    first = sample(0)
+    assert first.shape == (6, NEW + 1)
+    assert torch.equal(first, sample(0))
+    assert torch.equal(first, sample(0, use_cache=False))
+    assert not torch.equal(first, sample(1))
+    assert len(first[:3].unique(dim=0)) == 3
+    greedy = generate(model, source)
+    assert torch.equal(generate(model, source, do_sample=True, top_k=1), greedy)
+    assert sample(0, num_beams=4).shape == (6, NEW + 1)
+
+
+@every_model
+@torch.no_grad()
+def test_assisted_decoding_is_greedy_decoding(fields):
+    model, assistant = small_model(**fields), small_model(seed=3, encoder_layers=1, decoder_layers=1)
+    source = tokens(1, 5)
+    expected = generate(model, source, min_new_tokens=20, max_new_tokens=20)
+    for helper in (assistant, small_model(**fields)):  # one that mostly errs, one that never does
+        assisted = generate(model, source, min_new_tokens=20, max_new_tokens=20, assistant_model=helper)
+        assert torch.equal(assisted, expected)
+
+
+@every_model
+@torch.no_grad()
+def test_prefixes_of_one_length(fields):
+    model, source = small_model(**fields), tokens(2, 5)
+    prefix = torch.cat([torch.full((2, 1), START), tokens(2, 3, seed=9)], dim=-1)
+    expected = steps(model, source, prefix)
+    assert torch.equal(generate(model, source, decoder_input_ids=prefix), expected)
+    alone = torch.cat(
+        [generate(model, s[None], decoder_input_ids=p[None]) for s, p in zip(source, prefix, strict=True)]
+    )
+    assert torch.equal(alone, expected)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@every_model
+@torch.no_grad()
+def test_prefixes_of_several_lengths(fields, beams):
+    model, sources = small_model(**fields), [tokens(n, seed=n) for n in (5, 3, 6)]
+    prefixes = [torch.cat([torch.tensor([START]), tokens(n, seed=9 + n)]) for n in (3, 1, 0)]
+    source, attention_mask = pad(sources, "right")
+    prefix, decoder_attention_mask = pad(prefixes, "left")
+    given = {"decoder_input_ids": prefix, "decoder_attention_mask": decoder_attention_mask, "num_beams": beams}
+    together = generate(model, source, attention_mask=attention_mask, **given)
+    static = {"cache_implementation": "static", "disable_compile": True} if beams == 1 else {"use_cache": False}
+    other = generate(model, source, attention_mask=attention_mask, **given, **static)
+    for row in range(3):
+        alone = generate(model, sources[row][None], decoder_input_ids=prefixes[row][None], num_beams=beams)
+        length = alone.shape[1]
+        assert torch.equal(together[row, -length:], alone[0])
+        assert torch.equal(other[row, -length:], alone[0])
+
+
+@torch.no_grad()
+def test_encoder_outputs_and_embeddings_of_the_source():
+    model, source = small_model(), tokens(2, 5)
+    expected = generate(model, source)
+    for options in ({}, {"num_beams": 2}):
+        expected = generate(model, source, **options)
+        encoded = model.get_encoder()(input_ids=source)
+        assert torch.equal(generate(model, None, encoder_outputs=encoded, **options), expected)
+        embeddings = model.get_encoder().embed_tokens(source)
+        assert torch.equal(generate(model, None, inputs_embeds=embeddings, **options), expected)
+
+
+@torch.no_grad()
+def test_scores_and_attentions_of_each_step():
+    model, source = small_model(attention="eager"), tokens(2, 5)
+    out = generate(
+        model, source, return_dict_in_generate=True, output_logits=True, output_attentions=True, output_scores=True
+    )
+    expected = model(input_ids=source, decoder_input_ids=out.sequences[:, :-1], output_attentions=True)
+    torch.testing.assert_close(torch.stack(out.logits, dim=1), expected.logits, rtol=1e-4, atol=1e-4)
+    for step, attentions in enumerate(out.cross_attentions):
+        assert attentions[1].shape == (2, 4, 1, 5)
+        torch.testing.assert_close(attentions[1][:, :, 0], expected.cross_attentions[1][:, :, step])
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_compiled_static_cache():
+    model, source = small_model(), tokens(3, 5)
+    model.generation_config.compile_config = None
+    step = torch.compile(model.forward, fullgraph=True)
+    expected = generate(model, source)
+    model.forward = step
+    assert torch.equal(generate(model, source, cache_implementation="static"), expected)
+
+
+@torch.no_grad()
+def test_generation_in_bf16_keeps_to_the_model():
+    model, source = small_model().to(torch.bfloat16), tokens(2, 5)
+    out = generate(model, source)
+    assert out.shape == (2, NEW + 1)
+    assert torch.equal(out, steps(model, source, torch.full((2, 1), START)))

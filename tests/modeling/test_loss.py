@@ -1,0 +1,110 @@
+"""The loss: shifted once, over the labels that count, and the same however a batch is cut into pieces."""
+
+import pytest
+import torch
+from small_models import PAD, START, small_model, tokens
+from torch.nn.functional import cross_entropy, log_softmax, pad
+from transformers import Trainer, TrainingArguments
+
+from crossmask import CrossMaskForConditionalGeneration
+from crossmask.modeling.decoder_inputs import attention_mask_from_labels, shift_right
+
+LENGTHS = (9, 2, 5, 1, 7, 3, 1, 1)
+LABELS = torch.tensor([[5, 6, 7, 2, -100, -100], [8, -100, 9, 10, 11, 2]])
+
+
+def test_labels_are_shifted_once():
+    inputs = shift_right(LABELS, START, PAD)
+    assert inputs.tolist() == [[1, 5, 6, 7, 2, 0], [1, 8, 0, 9, 10, 11]]
+    assert attention_mask_from_labels(LABELS).tolist() == [[1, 1, 1, 1, 1, 0], [1, 1, 0, 1, 1, 1]]
+    model = small_model()
+    out = model(input_ids=tokens(2, 5), labels=LABELS)
+    explicit = model(
+        input_ids=tokens(2, 5), decoder_input_ids=inputs, decoder_attention_mask=attention_mask_from_labels(LABELS)
+    )
+    torch.testing.assert_close(out.logits, explicit.logits)
+    terms = [
+        -log_softmax(explicit.logits[row, column], -1)[label]
+        for row, labels in enumerate(LABELS.tolist())
+        for column, label in enumerate(labels)
+        if label != -100
+    ]
+    assert len(terms) == 9
+    torch.testing.assert_close(out.loss, sum(terms) / 9)
+
+
+def test_what_the_loss_ignores_changes_nothing():
+    model = small_model()
+    loss = model(input_ids=tokens(2, 5), labels=LABELS).loss
+    longer = pad(LABELS, (0, 4), value=-100)
+    torch.testing.assert_close(model(input_ids=tokens(2, 5), labels=longer).loss, loss)
+    loss.backward()
+    assert torch.isfinite(model.lm_head.weight.grad).all()
+
+
+def test_the_number_of_items_divides_the_sum():
+    model = small_model()
+    out = model(input_ids=tokens(2, 5), labels=LABELS)
+    for items in (36, torch.tensor(36)):
+        part = model(input_ids=tokens(2, 5), labels=LABELS, num_items_in_batch=items)
+        torch.testing.assert_close(part.loss, out.loss * 9 / 36)
+
+
+def test_given_decoder_inputs_stand():
+    model = small_model()
+    given = tokens(2, 6, seed=3)
+    out = model(input_ids=tokens(2, 5), decoder_input_ids=given, labels=LABELS)
+    logits = model(input_ids=tokens(2, 5), decoder_input_ids=given).logits
+    torch.testing.assert_close(out.logits, logits)
+    torch.testing.assert_close(out.loss, cross_entropy(logits.flatten(0, 1), LABELS.flatten()))
+
+
+def examples() -> list[dict[str, torch.Tensor]]:
+    return [{"input_ids": tokens(6, seed=n), "labels": tokens(n, seed=50 + n)} for n in LENGTHS]
+
+
+def collate(features: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    longest = max(len(feature["labels"]) for feature in features)
+    labels = torch.stack(
+        [pad(feature["labels"], (0, longest - len(feature["labels"])), value=-100) for feature in features]
+    )
+    return {
+        "input_ids": torch.stack([feature["input_ids"] for feature in features]),
+        "labels": labels,
+        "decoder_input_ids": shift_right(labels, START, PAD),
+        "decoder_attention_mask": attention_mask_from_labels(labels),
+    }
+
+
+def train(folder, batch: int, accumulate: int, smoothing: float) -> tuple[list, CrossMaskForConditionalGeneration]:
+    model = small_model(initializer_range=0.2)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulate,
+        max_steps=2,
+        learning_rate=1e-3,
+        optim="sgd",
+        label_smoothing_factor=smoothing,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        seed=1,
+    )
+    trainer = Trainer(model, arguments, train_dataset=examples(), data_collator=collate)
+    trainer.train()
+    return [(log["loss"], log["grad_norm"]) for log in trainer.state.log_history if "grad_norm" in log], model
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_gradient_accumulation_is_exact(smoothing, tmp_path):
+    whole, model = train(tmp_path, batch=4, accumulate=1, smoothing=smoothing)
+    parts, other = train(tmp_path, batch=1, accumulate=4, smoothing=smoothing)
+    assert len(whole) == 2
+    torch.testing.assert_close(torch.tensor(parts), torch.tensor(whole), rtol=1e-4, atol=1e-5)
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], weight, rtol=1e-4, atol=1e-6)
+    unmoved = small_model(initializer_range=0.2)
+    assert not torch.equal(unmoved.lm_head.weight, model.lm_head.weight)
