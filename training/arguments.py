@@ -45,7 +45,8 @@ class RecipeArguments:
             "choices": ["packed", "examples"],
         },
     )
-    row_length: int = field(default=256, metadata={"help": "Tokens on either side of a packed row."})
+    source_row_length: int = field(default=256, metadata={"help": "Source tokens in a packed row."})
+    target_row_length: int = field(default=256, metadata={"help": "Target tokens in a packed row."})
     eval_tokens: int = field(
         default=4096, metadata={"help": "Tokens in an evaluation batch at most, padding included."}
     )

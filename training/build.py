@@ -9,7 +9,6 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    TrainerCallback,
 )
 
 from ..configuration.crossmask import CrossMaskConfig
@@ -79,16 +78,6 @@ def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> 
     return model
 
 
-class PackAnew(TrainerCallback):
-    """Packs other rows every epoch. The data loader would say which epoch it is, but not when resumed inside one."""
-
-    def __init__(self, packed: PackedDataset):
-        self.packed = packed
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.packed.set_epoch(int(state.epoch))
-
-
 def build_trainer(
     recipe: RecipeArguments,
     arguments: RunArguments,
@@ -114,10 +103,9 @@ def build_trainer(
     if recipe.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
     if recipe.batching == "packed":
-        length = recipe.row_length
-        features = PackedDataset(features, source_length=length, target_length=length, seed=arguments.seed)
-        callbacks.append(PackAnew(features))
-        collator = PackedCollator(**special, source_length=length, target_length=length)
+        rows = {"source_length": recipe.source_row_length, "target_length": recipe.target_row_length}
+        features = PackedDataset(features, **rows, seed=arguments.seed)
+        collator = PackedCollator(**special, **rows)
     else:
         collator = padded
     arguments.predict_with_generate = True

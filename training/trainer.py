@@ -4,13 +4,14 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 from transformers import Seq2SeqTrainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.buckets import bucket_batches
 from ..data.collator import Seq2SeqCollator
+from ..data.packing import PackedDataset, PackedSampler
 from ..tasks.base import Scores, Task
 from .splits import EvaluationSplit
 
@@ -42,6 +43,12 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         self.eval_tokens = eval_tokens
         self.predictions: list[str] = []
         self.scores: Scores = {}
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        train_dataset = train_dataset if train_dataset is not None else self.train_dataset
+        if isinstance(train_dataset, PackedDataset):
+            return PackedSampler(train_dataset)  # packs anew every epoch, also where a run resumes inside one
+        return super()._get_train_sampler(train_dataset)
 
     def get_eval_dataloader(self, eval_dataset: EvaluationSplit | None = None) -> DataLoader:
         split = eval_dataset if eval_dataset is not None else self.eval_dataset
