@@ -124,7 +124,7 @@ class CrossMaskConfig(PreTrainedConfig):
         layers = self.encoder_layers if scope == "encoder" else self.decoder_layers
         return masks_of_layers(getattr(self, f"{scope}_mask"), layers, f"{scope}_mask")
 
-    def validate_sizes(self):
+    def validate_dimensions(self):
         sizes = ("vocab_size", "hidden_size", "intermediate_size", "encoder_layers", "decoder_layers", "head_dim")
         for name in (*sizes, "num_attention_heads", "num_key_value_heads", "max_position_embeddings"):
             if getattr(self, name) < 1:
