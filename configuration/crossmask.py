@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 
 from ..masks.base import Mask, MaskError
 from ..masks.rules import full
@@ -124,7 +125,7 @@ class CrossMaskConfig(PreTrainedConfig):
         layers = self.encoder_layers if scope == "encoder" else self.decoder_layers
         return masks_of_layers(getattr(self, f"{scope}_mask"), layers, f"{scope}_mask")
 
-    def validate_dimensions(self):
+    def validate_dimensions(self):  # validators run in the order of their names: before Transformers' validate_rope
         sizes = ("vocab_size", "hidden_size", "intermediate_size", "encoder_layers", "decoder_layers", "head_dim")
         for name in (*sizes, "num_attention_heads", "num_key_value_heads", "max_position_embeddings"):
             if getattr(self, name) < 1:
@@ -151,6 +152,9 @@ class CrossMaskConfig(PreTrainedConfig):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        for name in ("hidden_act", "embedding_act"):
+            if getattr(self, name) is not None and getattr(self, name) not in ACT2FN:
+                raise ValueError(f"{name} must be one of {', '.join(sorted(ACT2FN))}, got {getattr(self, name)!r}")
         if self.embedding_act is not None and self.embedding_size is None:
             raise ValueError(f"embedding_act={self.embedding_act!r} needs embedding_size: it follows that projection")
 

@@ -21,6 +21,8 @@ BAD = {
     "no embedding": ({"embedding_size": -1}, ["embedding_size must be at least 1, or None"]),
     "activation of nothing": ({"embedding_act": "gelu"}, ["embedding_act='gelu' needs embedding_size"]),
     "a tie": ({"tie_word_embeddings": "all"}, ["tie_word_embeddings must be one of", "'embedding'", "got 'all'"]),
+    "an activation": ({"hidden_act": "glue"}, ["hidden_act must be one of", "gelu", "got 'glue'"]),
+    "another activation": ({"embedding_size": 8, "embedding_act": ""}, ["embedding_act must be one of", "got ''"]),
     "a score": ({"cross_attention_score": "cosine"}, ["'dot', 'additive'", "got 'cosine'"]),
     "no start": ({"decoder_start_token_id": None}, ["decoder_start_token_id must be set"]),
     "no padding": ({"pad_token_id": None}, ["pad_token_id must be set"]),
