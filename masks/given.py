@@ -72,7 +72,15 @@ def read(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None
 
 
 def check_fit(
-    mask: TensorMask, name: str, *, batch: int, heads: int, queries: int | None, keys: int | None, growing: bool
+    mask: TensorMask,
+    name: str,
+    *,
+    batch: int,
+    heads: int,
+    queries: int | None,
+    keys: int | None,
+    growing: bool,
+    whole: bool = False,
 ) -> None:
     """Check a tensor mask against the attention that it is for.
 
@@ -80,6 +88,7 @@ def check_fit(
         queries: how many rows are needed, cached tokens included; None if only the device knows.
         keys: how many columns are needed, likewise.
         growing: whether columns are decoder tokens, which grow in number as rows do.
+        whole: whether rows are source tokens, which are all there at once.
 
     Raises:
         MaskError: a size that does not fit, with the mend.
@@ -89,6 +98,8 @@ def check_fit(
         raise MaskError(f"{name}: {shape} is a mask for {shape[0]} examples, but the batch has {batch}")
     if mask.allowed.ndim == 4 and shape[1] not in (1, heads):
         raise MaskError(f"{name}: {shape} is a mask for {shape[1]} heads, but the model has {heads}")
+    if whole and mask.allowed.ndim > 2 and shape[-2] != queries:
+        raise MaskError(f"{name}: {shape} has {shape[-2]} rows, but there are {queries} source tokens")
     if queries is not None and mask.allowed.ndim > 2 and shape[-2] < queries and not mask.repeat_last:
         raise MaskError(
             f"{name}: {shape} has rows for {shape[-2]} decoder tokens, but {queries} are needed; give a rule, limit "

@@ -3,7 +3,7 @@
 import torch
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.base import Mask
+from ..masks.base import Mask, MaskError
 from ..masks.compile import compile_mask
 from ..masks.given import MaskLike, TensorMask, check_fit, cut, read
 from ..masks.layout import Layout
@@ -46,16 +46,22 @@ class LayerMasks:
             seen: how many tokens the queries' side has had so far, or None where only the device knows.
 
         Raises:
-            MaskError: a mask that cannot be read, or does not fit.
+            MaskError: a mask that cannot be read, does not fit, or is for source positions that a memory hides.
         """
         name = f"{self.scope}_mask"
         given = read(given, name)
+        if given is not None and self.scope == "cross" and self.config.memory_length is not None:
+            raise MaskError(
+                f"cross_mask cannot be combined with memory_length={self.config.memory_length}: the memory has no "
+                "source positions; give an encoder_mask"
+            )
         allowed = None
         if isinstance(given, TensorMask):
             growing = self.scope == "decoder"
             keys = seen if growing else key.length
             heads = self.config.num_attention_heads
-            check_fit(given, name, batch=batch, heads=heads, queries=seen, keys=keys, growing=growing)
+            whole = self.scope == "encoder"
+            check_fit(given, name, batch=batch, heads=heads, queries=seen, keys=keys, growing=growing, whole=whole)
             allowed = cut(given, rows=rows, columns=key.length)
         distinct, of_layer = self.rules()
         rules = [rule & given if isinstance(given, Mask) else rule for rule in distinct]
