@@ -45,6 +45,9 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         self.cross_masks = LayerMasks(config, "cross")
         self.gradient_checkpointing = False
         self.post_init()
+        if config.cross_attention_score == "additive":
+            # Each head has a row of the score vector, which no plan splits: its heads stay together.
+            self._tp_plan = {name: how for name, how in self._tp_plan.items() if ".cross_attn." not in name}
 
     @merge_with_config_defaults
     @capture_outputs
