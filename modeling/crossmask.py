@@ -25,6 +25,7 @@ from .decoder import CrossMaskDecoder
 from .decoder_inputs import attention_mask_from_labels, shift_right
 from .encoder import CrossMaskEncoder
 from .generation import MaskedGenerationMixin
+from .loss import cross_entropy, linear_cross_entropy
 from .pretrained import CrossMaskPreTrainedModel
 
 
@@ -138,7 +139,6 @@ class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerati
             nn.Linear(config.hidden_size, config.embedding_size, bias=False) if factorised else nn.Identity()
         )
         self.lm_head = nn.Linear(config.embedding_size or config.hidden_size, config.vocab_size, bias=False)
-        self.loss_type = "ForMaskedLM"  # labels are shifted already: see decoder_inputs.py
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -172,6 +172,9 @@ class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerati
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        label_smoothing: float = 0.0,
+        skip_logits: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqLMOutput:
         """As [`CrossMaskModel.forward`], with logits and a loss.
@@ -180,6 +183,9 @@ class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerati
             labels: (B, T) int64, aligned with the decoder's inputs (never shifted again); -100 is ignored. The inputs
                 are made from them by `shift_right` where they are not given.
             logits_to_keep: compute the last so many logits only, or those at these indices; 0 for all.
+            num_items_in_batch: divide the summed loss by this, as Trainer asks for, instead of taking the mean.
+            label_smoothing: the weight of the uniform distribution in the loss's target.
+            skip_logits: compute the loss without ever holding the logits of the whole batch; they are None then.
 
         Returns:
             `loss`: the mean over labels that count, or their sum over `num_items_in_batch` where that is given, which
@@ -208,11 +214,16 @@ class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerati
             use_cache=use_cache,
             **kwargs,
         )
-        hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
-        logits = self.lm_head(self.head_proj(hidden_states))
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs)
+        hidden_states = self.head_proj(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss, logits = None, None
+        if labels is not None and skip_logits:
+            loss = linear_cross_entropy(
+                hidden_states, self.lm_head.weight, labels, num_items_in_batch, label_smoothing
+            )
+        else:
+            logits = self.lm_head(hidden_states)
+        if labels is not None and loss is None:
+            loss = cross_entropy(logits, labels, num_items_in_batch, label_smoothing)
         return Seq2SeqLMOutput(
             loss=loss, logits=logits, **{k: v for k, v in outputs.items() if k != "last_hidden_state"}
         )

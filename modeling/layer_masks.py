@@ -21,7 +21,7 @@ class LayerMasks:
         """The distinct rules in the config, and which of them each layer has. The text is parsed when it changes."""
         text = getattr(self.config, f"{self.scope}_mask")
         if text != self.text:
-            # Through this module's own class: remote code has the config's module twice, each with its own mask classes.
+            # Through this module's own class: remote code has the config's module twice, each with mask classes.
             layers = CrossMaskConfig.layer_masks(self.config, self.scope)
             self.distinct = tuple(dict.fromkeys(layers))
             self.of_layer = tuple(self.distinct.index(mask) for mask in layers)

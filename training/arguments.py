@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import yaml
@@ -61,7 +61,10 @@ class RecipeArguments:
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, str) and value.lstrip().startswith("{"):
-                setattr(self, item.name, json.loads(value))
+                try:
+                    setattr(self, item.name, json.loads(value))
+                except ValueError as error:
+                    raise ValueError(f"{item.name}: {value!r} is no JSON: {error}") from error
         for name in ("train", "validation", "test"):
             if not isinstance(getattr(self, name), dict):
                 raise ValueError(f"the recipe needs `{name}`, a mapping such as {{format: tsv, path: {name}.tsv}}")
@@ -88,6 +91,13 @@ class RunArguments(Seq2SeqTrainingArguments):
         super().__post_init__()
 
 
+class RecipeParser(HfArgumentParser):
+    """Raises what argparse would print below the usage of some two hundred fields."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
 @dataclass(frozen=True)
 class Run:
     """One run: its recipe's name and text, and everything that was asked for."""
@@ -108,7 +118,7 @@ def parse_run(argv: list[str], command: str) -> Run:
         ValueError: no recipe, a field that does not exist, or a value that does not fit.
         OSError: the recipe cannot be read.
     """
-    parser = HfArgumentParser([RecipeArguments, RunArguments], allow_abbrev=False, prog="train.py RECIPE.yaml")
+    parser = RecipeParser([RecipeArguments, RunArguments], allow_abbrev=False, prog="train.py RECIPE.yaml")
     if argv in (["--help"], ["-h"]):
         parser.parse_args(argv)
     if not argv or argv[0].startswith("-") or not argv[0].endswith((".yaml", ".yml")):

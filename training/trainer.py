@@ -41,6 +41,8 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         self.task = task
         self.eval_collator = IndexedCollator(eval_collator)
         self.eval_tokens = eval_tokens
+        # The model smooths labels itself, without the logits of the whole batch that Trainer's smoother needs.
+        self.label_smoother = None
         self.predictions: list[str] = []
         self.scores: Scores = {}
 
@@ -49,6 +51,10 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         if isinstance(train_dataset, PackedDataset):
             return PackedSampler(train_dataset)  # packs anew every epoch, also where a run resumes inside one
         return super()._get_train_sampler(train_dataset)
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        inputs = {**inputs, "label_smoothing": self.args.label_smoothing_factor, "skip_logits": True}
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: EvaluationSplit | None = None) -> DataLoader:
         split = eval_dataset if eval_dataset is not None else self.eval_dataset

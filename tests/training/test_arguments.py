@@ -1,0 +1,85 @@
+"""Recipes and the command line."""
+
+import pytest
+import yaml
+
+from crossmask.training.arguments import parse_run
+
+RECIPE = {
+    "train": {"format": "cldr", "split": "train"},
+    "validation": {"format": "cldr", "split": "validation"},
+    "test": {"format": "cldr", "split": "test"},
+    "model": {"hidden_size": 32},
+    "learning_rate": 1.0e-3,
+}
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "mini.yaml"
+    path.write_text(yaml.safe_dump(RECIPE))
+    return str(path)
+
+
+def test_a_recipe_gives_fields_and_defaults(recipe):
+    run = parse_run([recipe], command="c")
+    assert (run.name, run.recipe.task, run.recipe.model) == ("mini", "translation", {"hidden_size": 32})
+    assert (run.arguments.learning_rate, run.arguments.output_dir) == (1e-3, "runs/mini")
+    assert run.recipe_text == yaml.safe_dump(RECIPE)
+    assert not run.push
+
+
+def test_the_command_line_goes_over_the_recipe(recipe):
+    argv = [
+        recipe,
+        "--learning_rate",
+        "0.5",
+        "--model.hidden_size",
+        "64",
+        "--model.cross_mask=wait_k(3)",
+        "--seed",
+        "7",
+    ]
+    run = parse_run(argv, command="c")
+    assert run.arguments.learning_rate == 0.5
+    assert run.arguments.seed == 7
+    assert run.recipe.model == {"hidden_size": 64, "cross_mask": "wait_k(3)"}
+
+
+def test_a_mapping_may_be_json(recipe):
+    assert parse_run([recipe, "--model", '{"dropout": 0.3}'], command="c").recipe.model == {"dropout": 0.3}
+
+
+def test_push_happens_once_at_the_end(recipe):
+    run = parse_run([recipe, "--push_to_hub", "--hub_model_id", "me/mini"], command="c")
+    assert (run.push, run.repository, run.arguments.push_to_hub) == (True, "me/mini", False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "name a recipe first"),
+        (["--seed", "1"], "name a recipe first"),
+        (["RECIPE", "--no_such_field", "1"], "no field is named '--no_such_field'"),
+        (["RECIPE", "--learning_rate.x", "1"], "'learning_rate' is not a mapping"),
+        (["RECIPE", "--model.dropout"], "--model.dropout needs a value"),
+        (["RECIPE", "--train", "x"], "the recipe needs `train`"),
+        (["RECIPE", "--task_options", "{1"], "task_options: '{1' is no JSON"),
+        (["RECIPE", "--seed", "one"], "argument --seed: invalid int value: 'one'"),
+    ],
+)
+def test_what_does_not_fit_is_named(recipe, argv, message):
+    with pytest.raises(ValueError, match=message):
+        parse_run([recipe if word == "RECIPE" else word for word in argv], command="c")
+
+
+def test_fields_that_do_not_exist_are_named(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump({**RECIPE, "learning_rat": 1}))
+    with pytest.raises(ValueError, match=r"bad.yaml: no field is named 'learning_rat'"):
+        parse_run([str(path)], command="c")
+    path.write_text("- a list")
+    with pytest.raises(ValueError, match="a recipe is a mapping"):
+        parse_run([str(path)], command="c")
+    with pytest.raises(FileNotFoundError):
+        parse_run([str(tmp_path / "none.yaml")], command="c")

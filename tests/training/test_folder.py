@@ -1,0 +1,73 @@
+"""The output folder: nothing written before is lost, nothing half-written is used."""
+
+import json
+
+import pytest
+
+from crossmask.training.folder import FINISHED, prepare_folder, remove_checkpoints, staged, whole_checkpoints
+
+
+def checkpoint(folder, step, state='{"global_step": 1}'):
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    if state is not None:
+        (path / "trainer_state.json").write_text(state)
+    return path
+
+
+def test_a_new_folder_is_made_and_has_nothing_to_resume(tmp_path):
+    assert prepare_folder(tmp_path / "a" / "b", resume=None) is None
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=r"file/run cannot be written: .*--output_dir"):
+        prepare_folder(tmp_path / "file" / "run", resume=None)
+
+
+def test_the_last_whole_checkpoint_is_resumed(tmp_path):
+    checkpoint(tmp_path, 9)
+    last = checkpoint(tmp_path, 10)
+    checkpoint(tmp_path, 11, state=None)  # killed before its state was written
+    checkpoint(tmp_path, 12, state='{"global_')  # killed while it was
+    assert prepare_folder(tmp_path, resume="last") == last
+    assert [path.name for path in whole_checkpoints(tmp_path)] == ["checkpoint-9", "checkpoint-10"]
+    assert prepare_folder(tmp_path, resume=str(tmp_path / "checkpoint-9")) == tmp_path / "checkpoint-9"
+
+
+def test_an_unfinished_run_is_not_overwritten(tmp_path):
+    checkpoint(tmp_path, 10)
+    with pytest.raises(ValueError, match=r"checkpoint-10 of an unfinished run.*--resume_from_checkpoint last"):
+        prepare_folder(tmp_path, resume=None)
+
+
+def test_nothing_to_resume_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no whole checkpoint to resume from"):
+        prepare_folder(tmp_path, resume="last")
+    with pytest.raises(ValueError, match="is no whole checkpoint"):
+        prepare_folder(tmp_path, resume=str(tmp_path / "checkpoint-3"))
+
+
+def test_files_are_replaced_only_when_all_are_written(tmp_path):
+    (tmp_path / "model").write_text("old")
+
+    def fill_disk():
+        with staged(tmp_path) as place:
+            (place / "model").write_text("new")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fill_disk()
+    assert (tmp_path / "model").read_text() == "old"
+    with staged(tmp_path) as place:
+        (place / "model").write_text("new")
+        (place / FINISHED).write_text(json.dumps({}))
+    assert (tmp_path / "model").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FINISHED, "model"]
+
+
+def test_checkpoints_of_a_finished_run_go(tmp_path):
+    checkpoint(tmp_path, 10)
+    remove_checkpoints(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,173 @@
+"""`train.py` as a user runs it: the whole path on a tiny model, resume after a kill, bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+ROOT = Path(__file__).parents[2]
+CORPUS = {"format": "cldr", "size": 600, "held_out_size": 30, "seed": 3}
+RECIPE = {
+    "summary": "A tiny model for the tests.",
+    "train": {**CORPUS, "split": "train"},
+    "validation": {**CORPUS, "split": "validation"},
+    "test": {**CORPUS, "split": "test"},
+    "tokenizer": {"vocab_size": 800, "split_digits": True, "special_tokens": ["<2de>", "<2fr>", "<2zh>"]},
+    "model": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "num_attention_heads": 2,
+        "dropout": 0.1,
+        "cross_mask": "full() | wait_k(3)",
+    },
+    "generation": {"num_beams": 2, "max_new_tokens": 12},
+    "batching": "packed",
+    "source_row_length": 128,
+    "target_row_length": 128,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 2,
+    "num_train_epochs": 2,
+    "learning_rate": 3e-3,
+    "bf16": True,
+    "disable_tqdm": True,
+    "eval_strategy": "steps",
+    "save_strategy": "steps",
+    "eval_steps": 5,
+    "save_steps": 5,
+    "save_total_limit": 3,
+    "logging_steps": 2,
+}
+
+
+def write_recipe(folder: Path, **changes) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**RECIPE, **changes}), encoding="utf-8")
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), *map(str, arguments)]
+
+
+def train(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(*arguments), cwd=cwd, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The output folder of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = train(write_recipe(folder), cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "runs" / "tiny"
+
+
+def test_the_folder_holds_all_that_was_promised(finished):
+    names = {path.name for path in finished.iterdir()}
+    pictures = {"learning_curve.png", "masks.png", "alignment_1.png", "alignment_2.png", "alignment_3.png"}
+    files = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "metrics.json"}
+    assert pictures | files | {"samples.md", "README.md", "modeling_crossmask.py"} <= names
+    assert not [name for name in names if name.startswith(("checkpoint", ".staged"))]
+    for picture in pictures:
+        assert (finished / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_metrics_tell_scores_and_how_they_came_about(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert {"exact_match_de", "exact_match_fr", "exact_match_zh", "sacrebleu", "chrf", "loss"} <= set(metrics)
+    assert metrics["sacrebleu_signature"].startswith("nrefs:1|")
+    assert metrics["train_examples"] == 600
+    assert metrics["seed"] == 42
+    assert "train.py" in metrics["command"]
+
+
+def test_card_and_samples_show_the_run(finished):
+    card = (finished / "README.md").read_text()
+    for part in (
+        "A tiny model for the tests.",
+        "full() | wait_k(3)",
+        "sacreBLEU",
+        "learning_curve.png",
+        "600 examples",
+    ):
+        assert part in card
+    samples = (finished / "samples.md").read_text()
+    assert all(f"**{language} " in samples for language in ("de", "fr", "zh"))
+
+
+def test_the_auto_classes_load_it(finished):
+    model = AutoModelForSeq2SeqLM.from_pretrained(finished)
+    tokenizer = AutoTokenizer.from_pretrained(finished)
+    assert model.config.cross_mask == "full() | wait_k(3)"
+    assert (model.generation_config.num_beams, model.generation_config.max_new_tokens) == (2, 12)
+    output = model.generate(**tokenizer("<2de> Monday, June 3, 2019", return_tensors="pt"))
+    assert output.shape[1] <= 13
+
+
+def test_a_killed_run_resumes_bit_for_bit(finished, tmp_path):
+    recipe = write_recipe(tmp_path)
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            command(recipe), cwd=tmp_path, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        checkpoint = tmp_path / "runs" / "tiny" / "checkpoint-5"
+        deadline = time.monotonic() + 300
+        while not (checkpoint / "trainer_state.json").exists() and time.monotonic() < deadline:
+            assert process.poll() is None, (tmp_path / "log").read_text()[-3000:]
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    for later in (tmp_path / "runs" / "tiny").glob("checkpoint-*"):
+        if later != checkpoint:
+            shutil.rmtree(later)
+    refused = train(recipe, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "checkpoint-5 of an unfinished run" in refused.stderr
+    done = train(recipe, "--resume_from_checkpoint", "last", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    resumed, whole = (load_file(folder / "model.safetensors") for folder in (tmp_path / "runs" / "tiny", finished))
+    assert resumed.keys() == whole.keys()
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_a_finished_model_is_fine_tuned_on_padded_batches(finished, tmp_path):
+    changes = {"model_name_or_path": str(finished), "model": {"dropout": 0.0}, "batching": "examples", "max_steps": 2}
+    done = train(write_recipe(tmp_path, **changes, eval_steps=2, save_steps=2), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    tuned = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "runs" / "tiny")
+    assert tuned.config.dropout == 0.0
+    assert tuned.config.cross_mask == "full() | wait_k(3)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.cross_mask", "wait_k(0)"], "cross_mask: wait_k: k must be an integer of at least 1, got 0"),
+        (["--train.format", "lines", "--train.split", "x"], "train: data format lines has no option"),
+        (["--max_source_length", "4"], "max_source_length"),
+        (["--task", "no-such-task"], "no-such-task"),
+        (["--output_dir", "/proc/no"], "/proc/no cannot be written"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(tmp_path, arguments, message):
+    done = train(write_recipe(tmp_path), *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("train.py: ")
+    assert message in line
+    assert "Traceback" not in done.stderr
