@@ -43,6 +43,13 @@ def test_greedy_with_each_cache(fields):
     assert torch.equal(generate(model, source, cache_implementation="static", disable_compile=True), expected)
 
 
+@torch.no_grad()
+def test_a_static_cache_hides_what_is_not_written():
+    model, source = small_model(decoder_mask="full()"), tokens(2, 5)
+    static = generate(model, source, cache_implementation="static", disable_compile=True)
+    assert torch.equal(static, generate(model, source))
+
+
 @every_model
 @torch.no_grad()
 def test_cached_logits_are_those_of_the_whole_pass(fields):
