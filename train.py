@@ -27,7 +27,8 @@ def main(argv: list[str]) -> int:
 
 
 def complain(error: Exception) -> int:
-    print(f"train.py: {' '.join(str(error).split())}", file=sys.stderr)
+    reason = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
+    print(f"train.py: {' '.join(str(reason).split())}", file=sys.stderr)
     return 2
 
 

@@ -1,8 +1,10 @@
 """Batches of examples of like length within a budget of tokens, for evaluation and for training without packing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from datasets import Dataset
+from torch.utils.data import Sampler
 
 
 def bucket_batches(
@@ -38,3 +40,32 @@ def bucket_batches(
         batches[-1].append(index)
         longest_source, longest_target = source, target
     return batches if rng is None else [batches[at] for at in rng.permutation(len(batches))]
+
+
+class BucketSampler(Sampler[list[int]]):
+    """Training batches from `bucket_batches`, other ones in every epoch; a `batch_sampler` for a `DataLoader`.
+
+    Batches are a function of the seed and the epoch, and as many in every epoch, so a run resumes bit for bit.
+
+    Args:
+        features: tokenised examples with `input_ids` and `labels`.
+        max_tokens: tokens in a batch at most, both sides and padding included.
+        seed: another seed gives other batches.
+    """
+
+    def __init__(self, features: Dataset, max_tokens: int, seed: int = 0) -> None:
+        self.lengths = [[len(ids) for ids in features[name]] for name in ("input_ids", "labels")]
+        self.max_tokens = max_tokens
+        self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Takes that epoch's batches."""
+        seed = int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0])
+        self.batches = bucket_batches(*self.lengths, max_tokens=self.max_tokens, seed=seed)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)

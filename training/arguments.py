@@ -40,13 +40,14 @@ class RecipeArguments:
     batching: str = field(
         default="examples",
         metadata={
-            "help": "packed: rows of whole examples, `per_device_train_batch_size` rows a batch; examples: "
-            "`per_device_train_batch_size` examples a batch, padded.",
-            "choices": ["packed", "examples"],
+            "help": "examples: `per_device_train_batch_size` examples a batch, padded; packed: as many rows of whole "
+            "examples; buckets: examples of like length, `batch_tokens` a batch.",
+            "choices": ["examples", "packed", "buckets"],
         },
     )
     source_row_length: int = field(default=256, metadata={"help": "Source tokens in a packed row."})
     target_row_length: int = field(default=256, metadata={"help": "Target tokens in a packed row."})
+    batch_tokens: int = field(default=8192, metadata={"help": "Tokens in a bucketed batch, both sides and padding."})
     eval_tokens: int = field(
         default=4096, metadata={"help": "Tokens in an evaluation batch at most, padding included."}
     )

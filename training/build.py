@@ -12,6 +12,7 @@ from transformers import (
 )
 
 from ..configuration.crossmask import CrossMaskConfig
+from ..data.buckets import BucketSampler
 from ..data.collator import Seq2SeqCollator
 from ..data.packing import PackedCollator, PackedDataset
 from ..data.tokenizer import check_special_tokens, train_tokenizer
@@ -55,9 +56,7 @@ def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> 
     """
     fields = dict(recipe.model or {})
     if recipe.model_name_or_path:
-        model = AutoModelForSeq2SeqLM.from_pretrained(
-            recipe.model_name_or_path, attn_implementation=recipe.attn_implementation, **fields
-        )
+        model = load_model(recipe.model_name_or_path, attn_implementation=recipe.attn_implementation, **fields)
     else:
         config = CrossMaskConfig(
             **{
@@ -76,6 +75,21 @@ def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> 
     model.generation_config.update(**{"max_new_tokens": recipe.max_target_length, **(recipe.generation or {})})
     model.generation_config.validate(strict=True)
     return model
+
+
+def load_model(name: str, **options) -> PreTrainedModel:
+    """A model to fine-tune.
+
+    Raises:
+        ValueError: its weights do not fit the config. OSError: it cannot be loaded.
+    """
+    try:
+        return AutoModelForSeq2SeqLM.from_pretrained(name, **options)
+    except RuntimeError as error:  # how Transformers says that shapes differ
+        changed = {key: value for key, value in options.items() if value is not None}
+        raise ValueError(
+            f"the weights of {name} do not fit the config with {changed}: leave its sizes alone"
+        ) from error
 
 
 def build_trainer(
@@ -108,6 +122,7 @@ def build_trainer(
         collator = PackedCollator(**special, **rows)
     else:
         collator = padded
+    batches = BucketSampler(features, recipe.batch_tokens, arguments.seed) if recipe.batching == "buckets" else None
     arguments.predict_with_generate = True
     arguments.generation_num_beams = arguments.generation_num_beams or 1
     if arguments.metric_for_best_model is None:
@@ -122,6 +137,7 @@ def build_trainer(
         processing_class=tokenizer,
         callbacks=callbacks,
         task=task,
+        train_batches=batches,
         eval_collator=padded,
         eval_tokens=recipe.eval_tokens,
     )

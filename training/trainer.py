@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 from transformers import Seq2SeqTrainer
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..data.buckets import bucket_batches
+from ..data.buckets import BucketSampler, bucket_batches
 from ..data.collator import Seq2SeqCollator
 from ..data.packing import PackedDataset, PackedSampler
 from ..tasks.base import Scores, Task
@@ -34,10 +34,20 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         task: scores the generated texts.
         eval_collator: pads evaluation batches.
         eval_tokens: tokens in an evaluation batch at most, padding included.
+        train_batches: training batches, instead of `per_device_train_batch_size` items each.
     """
 
-    def __init__(self, *args, task: Task, eval_collator: Seq2SeqCollator, eval_tokens: int, **kwargs):
+    def __init__(
+        self,
+        *args,
+        task: Task,
+        eval_collator: Seq2SeqCollator,
+        eval_tokens: int,
+        train_batches: BucketSampler | None = None,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
+        self.train_batches = train_batches
         self.task = task
         self.eval_collator = IndexedCollator(eval_collator)
         self.eval_tokens = eval_tokens
@@ -45,6 +55,18 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         self.label_smoother = None
         self.predictions: list[str] = []
         self.scores: Scores = {}
+
+    def get_train_dataloader(self) -> DataLoader:
+        if self.train_batches is None:
+            return super().get_train_dataloader()
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=self.train_batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         train_dataset = train_dataset if train_dataset is not None else self.train_dataset

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossmask.data.buckets import bucket_batches
+from crossmask.data.buckets import BucketSampler, bucket_batches
 
 lengths = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=80)
 
@@ -39,3 +41,19 @@ def test_seeds_shuffle():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         bucket_batches(*arguments)
+
+
+def test_the_sampler_gives_every_example_once_in_every_epoch_and_others_in_the_next():
+    rng = np.random.default_rng(0)
+    features = Dataset.from_dict(
+        {name: [[5] * int(n) for n in rng.integers(1, 30, 200)] for name in ("input_ids", "labels")}
+    )
+    sampler = BucketSampler(features, max_tokens=200, seed=3)
+    epochs = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        epochs.append(list(sampler))
+        assert sorted(index for batch in sampler for index in batch) == list(range(200))
+        assert len(sampler) == len(epochs[0])
+    assert epochs[0] == epochs[2] != epochs[1]
+    assert list(BucketSampler(features, max_tokens=200, seed=4)) != epochs[0]

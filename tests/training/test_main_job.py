@@ -119,30 +119,50 @@ def test_the_auto_classes_load_it(finished):
     assert output.shape[1] <= 13
 
 
-def test_a_killed_run_resumes_bit_for_bit(finished, tmp_path):
-    recipe = write_recipe(tmp_path)
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            command(recipe), cwd=tmp_path, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-        checkpoint = tmp_path / "runs" / "tiny" / "checkpoint-5"
+def run_until_killed(recipe: Path, cwd: Path) -> None:
+    """Start a run, kill it once its first checkpoint is whole, and leave no later one."""
+    with (cwd / "log").open("w") as log:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(command(recipe), cwd=cwd, stdout=log, stderr=log, env=environment)
+        checkpoint = cwd / "runs" / "tiny" / "checkpoint-5"
         deadline = time.monotonic() + 300
         while not (checkpoint / "trainer_state.json").exists() and time.monotonic() < deadline:
-            assert process.poll() is None, (tmp_path / "log").read_text()[-3000:]
+            assert process.poll() is None, (cwd / "log").read_text()[-3000:]
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    for later in (tmp_path / "runs" / "tiny").glob("checkpoint-*"):
+    for later in checkpoint.parent.glob("checkpoint-*"):
         if later != checkpoint:
             shutil.rmtree(later)
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "runs" / "tiny" / "model.safetensors")
+
+
+def test_a_killed_run_resumes_bit_for_bit(finished, tmp_path):
+    recipe = write_recipe(tmp_path)
+    run_until_killed(recipe, tmp_path)
     refused = train(recipe, cwd=tmp_path)
     assert refused.returncode == 2
     assert "checkpoint-5 of an unfinished run" in refused.stderr
     done = train(recipe, "--resume_from_checkpoint", "last", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    resumed, whole = (load_file(folder / "model.safetensors") for folder in (tmp_path / "runs" / "tiny", finished))
-    assert resumed.keys() == whole.keys()
-    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    torch.testing.assert_close(weights_of(tmp_path), weights_of(finished.parents[1]), rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_a_killed_run_with_bucketed_batches_does_too(tmp_path):
+    recipes = {}
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        recipes[name] = write_recipe(tmp_path / name, batching="buckets", batch_tokens=900)
+    done = train(recipes["whole"], cwd=tmp_path / "whole")
+    assert done.returncode == 0, done.stderr[-3000:]
+    run_until_killed(recipes["killed"], tmp_path / "killed")
+    done = train(recipes["killed"], "--resume_from_checkpoint", "last", cwd=tmp_path / "killed")
+    assert done.returncode == 0, done.stderr[-3000:]
+    torch.testing.assert_close(weights_of(tmp_path / "killed"), weights_of(tmp_path / "whole"), rtol=0, atol=0)
 
 
 def test_a_finished_model_is_fine_tuned_on_padded_batches(finished, tmp_path):
@@ -157,6 +177,7 @@ def test_a_finished_model_is_fine_tuned_on_padded_batches(finished, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--model_name_or_path", "FINISHED", "--model", '{"hidden_size": 48}'], "do not fit"),
         (["--model.cross_mask", "wait_k(0)"], "cross_mask: wait_k: k must be an integer of at least 1, got 0"),
         (["--train.format", "lines", "--train.split", "x"], "train: data format lines has no option"),
         (["--max_source_length", "4"], "max_source_length"),
@@ -164,7 +185,8 @@ def test_a_finished_model_is_fine_tuned_on_padded_batches(finished, tmp_path):
         (["--output_dir", "/proc/no"], "/proc/no cannot be written"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_status_2(tmp_path, arguments, message):
+def test_bad_input_is_one_line_and_exit_status_2(finished, tmp_path, arguments, message):
+    arguments = [str(finished) if word == "FINISHED" else word for word in arguments]
     done = train(write_recipe(tmp_path), *arguments, cwd=tmp_path)
     assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]
