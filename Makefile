@@ -16,7 +16,7 @@ demo: $(READY)  ## train, evaluate, generate, plot, save and reload on the embed
 	$(BIN)/python train.py recipes/cldr-demo.yaml
 
 test: $(READY)  ## everything that runs in minutes on two cores
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-slow: $(READY)  ## slow and GPU tests, and tests on corpora outside the repository
 	$(BIN)/python -m pytest -q -m "slow or gpu"
