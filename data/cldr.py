@@ -93,7 +93,7 @@ def _join(parts: Sequence[Part], locale: Locale) -> str:
 
 
 def _draw_parts(rng: random.Random) -> list[Part]:
-    makers = rng.choices(list(_MAKERS), weights=list(_MAKERS.values()), k=rng.choices((1, 2, 3), weights=(3, 4, 3))[0])
+    makers = rng.choices(list(_MAKERS), weights=list(_MAKERS.values()), k=rng.choices((1, 2, 3), weights=(4, 4, 2))[0])
     return [maker(rng) for maker in makers]
 
 
@@ -196,7 +196,7 @@ _MAKERS: dict[Callable[[random.Random], Part], int] = {
     _date_and_time: 2,
     _time: 1,
     _month: 1,
-    _date_interval: 3,
+    _date_interval: 4,
     _time_interval: 1,
     _relative_time: 2,
     _price: 4,
