@@ -141,7 +141,8 @@ def parse_run(argv: list[str], command: str) -> Run:
     if extra:
         raise ValueError(f"no field is named {extra[0]!r}; python train.py --help lists them")
     push, arguments.push_to_hub = arguments.push_to_hub, False  # once at the end, not Trainer's upload of checkpoints
-    return Run(path.stem, text, command, recipe, arguments, push, arguments.hub_model_id)
+    repository = arguments.hub_model_id or (Path(arguments.output_dir).name if push else None)
+    return Run(path.stem, text, command, recipe, arguments, push, repository)
 
 
 def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:

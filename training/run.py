@@ -75,16 +75,15 @@ def execute(job: Job) -> None:
         log_history=trainer.state.log_history,
         metric=trainer.task.primary_metric,
     )
-    repository = run.repository or folder.name
     with staged(folder) as place:
-        write_report(place, run, outcome, name=repository if run.repository else str(folder))
+        write_report(place, run, outcome, name=run.repository or str(folder))
     check_reload(folder, outcome)
     remove_checkpoints(folder)
     shown = {key: value for key, value in outcome.scores.items() if not isinstance(value, str)}
     print(f"\n{folder}: " + ", ".join(f"{key} {value:.2f}" for key, value in shown.items()))
     if run.push:
         arguments = run.arguments
-        push_folder(folder, repository, private=arguments.hub_private_repo, token=arguments.hub_token)
+        push_folder(folder, run.repository, private=arguments.hub_private_repo, token=arguments.hub_token)
 
 
 def check_reload(folder: Path, outcome: Outcome) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from loopback_hub import Failure, LoopbackHub
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+NO_CHECKPOINTS = ["--save_strategy", "no", "--load_best_model_at_end", "false"]
 ROOT = Path(__file__).parents[2]
 CORPUS = {"format": "cldr", "size": 600, "held_out_size": 30, "seed": 3}
 RECIPE = {
@@ -61,8 +63,8 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, str(ROOT / "train.py"), *map(str, arguments)]
 
 
-def train(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+def train(*arguments: object, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    environment = {**(environment or {**os.environ, "HF_HUB_OFFLINE": "1"}), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command(*arguments), cwd=cwd, env=environment, capture_output=True, text=True, timeout=500, check=False
     )
@@ -172,6 +174,32 @@ def test_a_finished_model_is_fine_tuned_on_padded_batches(finished, tmp_path):
     tuned = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "runs" / "tiny")
     assert tuned.config.dropout == 0.0
     assert tuned.config.cross_mask == "full() | wait_k(3)"
+
+
+def test_a_finished_run_is_uploaded_whole(tmp_path):
+    with LoopbackHub() as hub:
+        environment = {**os.environ, **hub.environment(tmp_path / "home")}
+        options = ["--push_to_hub", "--hub_model_id", "me/tiny", "--max_steps", 2, "--eval_strategy", "no"]
+        done = train(write_recipe(tmp_path), *options, *NO_CHECKPOINTS, cwd=tmp_path, environment=environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+        uploaded = hub.files("me/tiny")
+        assert {"model.safetensors", "config.json", "tokenizer.json", "modeling_crossmask.py"} <= set(uploaded)
+        assert b'name = "me/tiny"' in uploaded["README.md"]
+
+
+def test_an_upload_that_fails_leaves_the_folder_whole_and_says_how_to_try_again(tmp_path):
+    with LoopbackHub() as hub:
+        hub.failures.append(Failure("POST", r".*/commit/.*", 503, times=99))
+        environment = {**os.environ, **hub.environment(tmp_path / "home")}
+        options = ["--push_to_hub", "--max_steps", 2, "--eval_strategy", "no", *NO_CHECKPOINTS]
+        done = train(write_recipe(tmp_path), *options, cwd=tmp_path, environment=environment)
+    assert done.returncode == 2
+    line = done.stderr.strip().splitlines()[-1]
+    assert "the folder is whole" in line
+    assert "model.safetensors" in line
+    assert "try again with" in line
+    AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "runs" / "tiny")
+    assert (tmp_path / "runs" / "tiny" / "metrics.json").exists()
 
 
 @pytest.mark.parametrize(
