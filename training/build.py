@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from transformers import (
+    AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     EarlyStoppingCallback,
@@ -81,8 +82,11 @@ def load_model(name: str, **options) -> PreTrainedModel:
     """A model to fine-tune.
 
     Raises:
-        ValueError: its weights do not fit the config. OSError: it cannot be loaded.
+        ValueError: its weights do not fit the config, or it is no crossmask model. OSError: it cannot be loaded.
     """
+    kind = AutoConfig.from_pretrained(name).model_type
+    if kind != CrossMaskConfig.model_type:
+        raise ValueError(f"{name} is a {kind} model: fine-tune it with Transformers, or give a crossmask model")
     try:
         return AutoModelForSeq2SeqLM.from_pretrained(name, **options)
     except RuntimeError as error:  # how Transformers says that shapes differ

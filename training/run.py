@@ -65,7 +65,7 @@ def execute(job: Job) -> None:
     if not trainer.is_world_process_zero():
         return
     outcome = Outcome(
-        model=trainer.accelerator.unwrap_model(trainer.model),
+        model=trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False),  # as its users will run it
         tokenizer=trainer.processing_class,
         train_size=len(job.train),
         test=job.test.examples,
