@@ -138,6 +138,12 @@ class CrossMaskConfig(PreTrainedConfig):
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of num_key_value_heads "
                 f"({self.num_key_value_heads}), since each key/value head serves as many query heads as the others"
             )
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be from 0 to less than 1, got {getattr(self, name)}")
+        for name in ("rms_norm_eps", "initializer_range"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be more than 0, got {getattr(self, name)}")
         if self.head_dim % 2:
             raise ValueError(
                 f"head_dim ({self.head_dim}) must be even for rotary positions; set it, or choose hidden_size "

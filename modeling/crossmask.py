@@ -195,6 +195,12 @@ class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerati
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
             if decoder_attention_mask is None and decoder_segment_ids is None:
                 decoder_attention_mask = attention_mask_from_labels(labels)
+        inputs = decoder_input_ids if decoder_input_ids is not None else decoder_inputs_embeds
+        if labels is not None and labels.shape != inputs.shape[:2]:
+            raise ValueError(
+                f"labels are {tuple(labels.shape)}, the decoder's inputs {tuple(inputs.shape[:2])}: give every input "
+                "a label, -100 where the loss should not look"
+            )
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,

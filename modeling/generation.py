@@ -50,6 +50,18 @@ class MaskedGenerationMixin(GenerationMixin):
         }
         return {**inputs, **{name: value for name, value in extra.items() if value is not None}}
 
+    def _prepare_decoder_input_ids_for_generation(self, batch_size: int, *args, **kwargs) -> tuple:
+        """As Transformers prepares them; padding on the left of prefixes of several lengths is seen as such."""
+        decoder_input_ids, model_kwargs = super()._prepare_decoder_input_ids_for_generation(
+            batch_size, *args, **kwargs
+        )
+        pad, start = self.config.pad_token_id, self.config.decoder_start_token_id
+        if model_kwargs.get("decoder_attention_mask") is None and pad != start:
+            begun = (decoder_input_ids != pad).cumsum(-1).clamp(max=1)
+            if not bool(begun.all()):
+                model_kwargs["decoder_attention_mask"] = begun
+        return decoder_input_ids, model_kwargs
+
     def _expand_inputs_for_generation(
         self,
         expand_size: int = 1,

@@ -1,5 +1,9 @@
 """From a recipe to a tokenizer, a model and a trainer."""
 
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Iterable
 from pathlib import Path
 
 from transformers import (
@@ -41,6 +45,7 @@ def build_tokenizer(
     if isinstance(recipe.tokenizer, str):
         return AutoTokenizer.from_pretrained(recipe.tokenizer)
     settings = {"vocab_size": 8000, **(recipe.tokenizer or {})}
+    check_names("tokenizer", settings, inspect.signature(train_tokenizer).parameters)
     special = [*settings.pop("special_tokens", ()), *task.special_tokens]
     texts = (text for example in examples for text in (example.source, example.target))
     tokenizer = train_tokenizer(texts, special_tokens=special, model_max_length=recipe.max_source_length, **settings)
@@ -56,6 +61,7 @@ def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> 
             loaded.
     """
     fields = dict(recipe.model or {})
+    check_names("model", fields, [item.name for item in dataclasses.fields(CrossMaskConfig)])
     if recipe.model_name_or_path:
         model = load_model(recipe.model_name_or_path, attn_implementation=recipe.attn_implementation, **fields)
     else:
@@ -71,11 +77,30 @@ def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> 
             }
         )
         model = CrossMaskForConditionalGeneration._from_config(config, attn_implementation=recipe.attn_implementation)
+    limit = model.config.max_position_embeddings
+    for name in ("max_source_length", "max_target_length"):
+        if getattr(recipe, name) > limit:
+            given = getattr(recipe, name)
+            raise ValueError(f"{name}={given} is more than the model's max_position_embeddings={limit}: lower it")
     check_special_tokens(tokenizer, model.config)
     model.generation_config = GenerationConfig.from_model_config(model.config)
     model.generation_config.update(**{"max_new_tokens": recipe.max_target_length, **(recipe.generation or {})})
     model.generation_config.validate(strict=True)
     return model
+
+
+def check_names(field: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse keys of a recipe's mapping that nothing would read.
+
+    Raises:
+        ValueError: with the nearest name that exists.
+    """
+    known = list(known)
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            mend = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
+            raise ValueError(f"{field} has no setting {name!r}: {mend}")
 
 
 def load_model(name: str, **options) -> PreTrainedModel:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 FINISHED = "metrics.json"  # written last
 
 
@@ -68,6 +70,25 @@ def staged(folder: Path) -> Iterator[Path]:
         names = sorted(path.name for path in Path(place).iterdir())
         for name in sorted(names, key=lambda name: name == FINISHED):
             os.replace(Path(place, name), folder / name)
+
+
+@contextmanager
+def full_disk_as_oserror(folder: Path) -> Iterator[None]:
+    """Name the folder and the mend where safetensors or torch cannot write; neither says so by an OSError.
+
+    Raises:
+        OSError: instead.
+    """
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        text = str(error)
+        if not isinstance(error, SafetensorError) and "inline_container" not in text and "write failed" not in text:
+            raise
+        raise OSError(
+            f"{folder} could not be written ({text.splitlines()[0]}); what was saved before is whole: free space, "
+            "then go on with --resume_from_checkpoint last"
+        ) from error
 
 
 def remove_checkpoints(folder: Path) -> None:

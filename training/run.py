@@ -12,7 +12,7 @@ from ..tasks import get_task
 from ..tasks.base import Example
 from .arguments import Run
 from .build import build_model, build_tokenizer, build_trainer, evaluation_split
-from .folder import prepare_folder, remove_checkpoints, staged
+from .folder import full_disk_as_oserror, prepare_folder, remove_checkpoints, staged
 from .report import Outcome, write_report
 from .splits import EvaluationSplit, read_examples
 from .trainer import CrossMaskTrainer
@@ -58,7 +58,8 @@ def execute(job: Job) -> None:
     """
     run, trainer, folder = job.run, job.trainer, job.folder
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    with full_disk_as_oserror(folder):
+        trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
     seconds = time.perf_counter() - started
     beams = trainer.model.generation_config.num_beams
     metrics = trainer.evaluate(job.test, metric_key_prefix="test", num_beams=beams)
@@ -75,7 +76,7 @@ def execute(job: Job) -> None:
         log_history=trainer.state.log_history,
         metric=trainer.task.primary_metric,
     )
-    with staged(folder) as place:
+    with full_disk_as_oserror(folder), staged(folder) as place:
         write_report(place, run, outcome, name=run.repository or str(folder))
     check_reload(folder, outcome)
     remove_checkpoints(folder)

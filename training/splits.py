@@ -34,9 +34,17 @@ def read_examples(spec: Mapping[str, Any], task: Task, name: str) -> list[Exampl
         ValueError: records that cannot be read; the message starts with `name`.
     """
     try:
-        return [task.example(record) for record in load_split(spec)]
+        records = load_split(spec)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name}: {error}") from error
+    examples = []
+    for number, record in enumerate(records, start=1):
+        try:
+            examples.append(task.example(record))
+        except (ValueError, TypeError) as error:
+            place = spec.get("path") or spec.get("source") or spec["format"]
+            raise ValueError(f"{name}: {place}, record {number}: {error}") from error
+    return examples
 
 
 def to_features(

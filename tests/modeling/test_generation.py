@@ -214,3 +214,22 @@ def test_generation_in_bf16_keeps_to_the_model():
     out = generate(model, source)
     assert out.shape == (2, NEW + 1)
     assert torch.equal(out, steps(model, source, torch.full((2, 1), START)))
+
+
+def test_left_padded_prefixes_need_no_mask():
+    """Prefixes of several lengths, padded on the left, go on as each does alone."""
+    model = small_model()
+    source = tokens(3, 7)
+    prefixes = [torch.tensor([START, 7]), torch.tensor([START, 8, 9]), torch.tensor([START, 5, 6, 7])]
+    padded = torch.stack([torch.cat([torch.full((4 - len(p),), PAD), p]) for p in prefixes])
+    options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+    together = model.generate(source, decoder_input_ids=padded, **options)
+    for row, prefix in enumerate(prefixes):
+        alone = model.generate(source[row : row + 1], decoder_input_ids=prefix[None], **options)
+        assert together[row, 4 - len(prefix) :].tolist() == alone[0].tolist()
+
+
+def test_labels_of_another_length_are_named():
+    model = small_model()
+    with pytest.raises(ValueError, match=r"labels are \(2, 3\), the decoder's inputs \(2, 4\)"):
+        model(input_ids=tokens(2, 5), decoder_input_ids=tokens(2, 4), labels=tokens(2, 3))

@@ -1,10 +1,19 @@
 """The output folder: nothing written before is lost, nothing half-written is used."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from crossmask.training.folder import FINISHED, prepare_folder, remove_checkpoints, staged, whole_checkpoints
+from crossmask.training.folder import (
+    FINISHED,
+    full_disk_as_oserror,
+    prepare_folder,
+    remove_checkpoints,
+    staged,
+    whole_checkpoints,
+)
 
 
 def checkpoint(folder, step, state='{"global_step": 1}'):
@@ -65,6 +74,37 @@ def test_files_are_replaced_only_when_all_are_written(tmp_path):
         (place / FINISHED).write_text(json.dumps({}))
     assert (tmp_path / "model").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == [FINISHED, "model"]
+
+
+def test_a_full_disk_is_an_oserror_that_names_the_folder(tmp_path):
+    """Limiting the size of files stands in for a full disk; it must not end the test process, so a child runs."""
+    script = (
+        "import resource, signal, sys, torch\n"
+        "from pathlib import Path\n"
+        "from safetensors.torch import save_file\n"
+        "from crossmask.training.folder import full_disk_as_oserror\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "for save in (lambda p: save_file({'w': torch.ones(9000)}, p), lambda p: torch.save(torch.ones(9000), p)):\n"
+        "    try:\n"
+        "        with full_disk_as_oserror(Path('here')):\n"
+        "            save('file')\n"
+        "    except OSError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("here could not be written") and "--resume_from_checkpoint" in line for line in lines)
+
+
+def test_other_errors_pass(tmp_path):
+    def fail():
+        with full_disk_as_oserror(tmp_path):
+            raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        fail()
 
 
 def test_checkpoints_of_a_finished_run_go(tmp_path):
