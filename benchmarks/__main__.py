@@ -1,0 +1,6 @@
+"""All benchmarks, one after the other: `python -m benchmarks`."""
+
+from benchmarks import training
+
+if __name__ == "__main__":
+    training.main([])
