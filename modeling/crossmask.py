@@ -8,6 +8,7 @@ Notable choices, each in a file of its own:
 - packed rows through segments, positions counted inside each: `encoder.py`, `decoder.py`
 - a fixed-length memory between encoder and decoder, if wanted: `memory.py`
 - `generate()` with masks, whatever the cache and the decoding mode: `generation.py`
+- `stream()`, simultaneous translation that computes nothing twice: `streaming.py`
 """
 
 from typing import Unpack
@@ -26,6 +27,7 @@ from .decoder_inputs import attention_mask_from_labels, shift_right
 from .encoder import CrossMaskEncoder
 from .generation import MaskedGenerationMixin
 from .pretrained import CrossMaskPreTrainedModel
+from .streaming import StreamingMixin
 
 
 class CrossMaskModel(CrossMaskPreTrainedModel):
@@ -122,8 +124,8 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         )
 
 
-class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerationMixin):
-    """The model with an output head: training loss, and `generate()`."""
+class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerationMixin, StreamingMixin):
+    """The model with an output head: training loss, `generate()`, and `stream()`."""
 
     _tp_plan = {"lm_head": "colwise_gather_output"}
 
