@@ -14,10 +14,30 @@ from .base import Mask, MaskError, Place, Rule
 from .compile import compile_mask
 from .given import MaskLike, TensorMask, tensor
 from .layout import Layout, lay_out
+from .library import (
+    RULES,
+    alignment,
+    blind,
+    blocks,
+    causal,
+    chunked,
+    dilated,
+    drop,
+    full,
+    heads,
+    keep,
+    layers,
+    monotonic,
+    passages,
+    prefix,
+    rule,
+    segments,
+    wait_k,
+    window,
+)
 from .naive import naive_attention, naive_mask
 from .parse import parse
 from .picture import picture
-from .rules import RULES, blocks, causal, full, prefix, rule, wait_k, window
 
 __all__ = [
     "RULES",
@@ -28,17 +48,28 @@ __all__ = [
     "Place",
     "Rule",
     "TensorMask",
+    "alignment",
+    "blind",
     "blocks",
     "causal",
+    "chunked",
     "compile_mask",
+    "dilated",
+    "drop",
     "full",
+    "heads",
+    "keep",
     "lay_out",
+    "layers",
+    "monotonic",
     "naive_attention",
     "naive_mask",
     "parse",
+    "passages",
     "picture",
     "prefix",
     "rule",
+    "segments",
     "tensor",
     "wait_k",
     "window",
