@@ -48,6 +48,14 @@ class FollowMask(Policy):
 
 
 @dataclass(frozen=True)
+class ReadAll(Policy):
+    """Write nothing before the source has ended: offline translation, to hold the others against."""
+
+    def ready(self, written: int, read: int, needed: int) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
 class AlignAtt(Policy):
     """Stop when the most attended source token is among the last `f` read (Papi et al. 2023, Interspeech,
     https://arxiv.org/abs/2305.11408).

@@ -8,7 +8,7 @@ from small_models import END, pad, small_model, tokens
 
 from crossmask.masks import causal, full, window
 from crossmask.modeling.frontier import ClosedPrefixes, Frontier
-from crossmask.modeling.policies import AlignAtt, Policy
+from crossmask.modeling.policies import AlignAtt, Policy, ReadAll
 
 NEW = 9
 MASKS = {
@@ -246,18 +246,26 @@ def test_the_frontier_of_any_mask():
     assert ClosedPrefixes(Frontier([window(0, 1)], keys=50)).first() is None
 
 
-class Never(Policy):
+class Hurried(Policy):
+    """Writes a token for each that it reads, whatever the masks say."""
+
     def ready(self, written, read, needed):
-        return False
+        return written < read
 
 
 @torch.no_grad()
-def test_a_policy_that_never_writes_waits_for_the_end():
+def test_policies_of_all_kinds():
     model, [source] = model_of(encoder_mask="causal()"), sources([7])
-    stream = model.open_stream(policy=Never(), max_new_tokens=5, eos_token_id=None)
-    for token in source:
-        assert stream.push([[token]]) == [[]]
-    assert stream.push([[]], ended=True) == [offline(model, source, max_new_tokens=5, eos_token_id=None)]
+    options = {"max_new_tokens": NEW, "eos_token_id": None}
+    delays = {}
+    for policy in (ReadAll(), Hurried()):
+        stream = model.open_stream(policy=policy, **options)
+        for index, token in enumerate(source):
+            stream.push([[token]], ended=index == 6)
+        delays[policy] = stream.delays[0]
+        if policy == ReadAll():
+            assert stream.targets == [offline(model, source, eos_token_id=None)]
+    assert list(delays.values()) == [[7] * NEW, [1, 2, 3, 4, 5, 6, *[7] * (NEW - 6)]]
 
 
 def align_att_by_hand(model, source: list[int], f: int, limit: int) -> list[tuple[int, int]]:
