@@ -27,9 +27,12 @@ from .library import (
     heads,
     keep,
     layers,
+    lookup,
     monotonic,
     passages,
     prefix,
+    random,
+    register,
     rule,
     segments,
     wait_k,
@@ -38,6 +41,7 @@ from .library import (
 from .naive import naive_attention, naive_mask
 from .parse import parse
 from .picture import picture
+from .spans import find_spans
 
 __all__ = [
     "RULES",
@@ -56,11 +60,13 @@ __all__ = [
     "compile_mask",
     "dilated",
     "drop",
+    "find_spans",
     "full",
     "heads",
     "keep",
     "lay_out",
     "layers",
+    "lookup",
     "monotonic",
     "naive_attention",
     "naive_mask",
@@ -68,6 +74,8 @@ __all__ = [
     "passages",
     "picture",
     "prefix",
+    "random",
+    "register",
     "rule",
     "segments",
     "tensor",

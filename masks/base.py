@@ -6,7 +6,7 @@ allowed. It is asked with plain integers by `naive.py`, which is the specificati
 """
 
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -79,13 +79,13 @@ class Mask:
         raise NotImplementedError
 
     def __and__(self, other: "Mask") -> "Mask":
-        return And.of(self, other) if isinstance(other, Mask) else NotImplemented
+        return _combine(And((self, other))) if isinstance(other, Mask) else NotImplemented
 
     def __or__(self, other: "Mask") -> "Mask":
-        return Or.of(self, other) if isinstance(other, Mask) else NotImplemented
+        return _combine(Or((self, other))) if isinstance(other, Mask) else NotImplemented
 
     def __invert__(self) -> "Mask":
-        return self.part if isinstance(self, Not) else Not(self)
+        return self.part if isinstance(self, Not) else _combine(Not(self))
 
     def __repr__(self) -> str:
         return str(self)
@@ -151,20 +151,14 @@ class _Combination(Mask):
     parts: tuple[Mask, ...]
     symbol: ClassVar[str]
 
-    @classmethod
-    def of(cls, *masks: Mask) -> Mask:
-        """Combine, flattening nested combinations of the same kind and dropping repeated parts."""
-        parts = [part for mask in masks for part in (mask.parts if isinstance(mask, cls) else (mask,))]
-        unique = tuple(dict.fromkeys(parts))
-        return unique[0] if len(unique) == 1 else cls(unique)
-
     def check(self, query: Any, key: Any, heads: int) -> None:
         for part in self.parts:
             part.check(query, key, heads)
 
     def resolve(self, layer: int, layers: int, training: bool = True) -> Mask:
         resolved = [part.resolve(layer, layers, training) for part in self.parts]
-        return self if all(a is b for a, b in zip(resolved, self.parts, strict=True)) else type(self).of(*resolved)
+        same = all(a is b for a, b in zip(resolved, self.parts, strict=True))
+        return self if same else _combine(type(self)(tuple(resolved)))
 
     def rules(self) -> Iterator[Rule]:
         for part in self.parts:
@@ -206,6 +200,7 @@ class Not(Mask):
     """Allowed where the part does not allow. Padding and other segments stay closed all the same."""
 
     part: Mask
+    reason: str = field(default="", compare=False)  # what a mask that never allows was made of
 
     def allows(self, q: Place, k: Place) -> Allowed:
         # `^ True` negates plain bools and boolean tensors alike; `~True` is -2.
@@ -223,3 +218,13 @@ class Not(Mask):
 
     def __str__(self) -> str:
         return f"~({self.part})" if isinstance(self.part, _Combination) else f"~{self.part}"
+
+
+def _combine(mask: Mask) -> Mask:
+    """The canonical form, unless a tracer watches, for which another form of the same meaning will do."""
+    if torch.compiler.is_compiling():
+        return mask
+    # Late: the algebra is made of masks.
+    from .algebra import canonical
+
+    return canonical(mask)

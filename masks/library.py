@@ -1,6 +1,8 @@
 """All rules, under one roof; who reads text imports it from here, so that every rule is known."""
 
 from .alignments import alignment, monotonic
+from .chance import random
+from .lookup import lookup, register
 from .portions import blind, drop, keep, passages, segments
 from .registry import RULES, rule
 from .rules import blocks, causal, chunked, dilated, full, prefix, wait_k, window
@@ -19,9 +21,12 @@ __all__ = [
     "heads",
     "keep",
     "layers",
+    "lookup",
     "monotonic",
     "passages",
     "prefix",
+    "random",
+    "register",
     "rule",
     "segments",
     "wait_k",

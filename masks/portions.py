@@ -118,7 +118,7 @@ class _Spans(Rule):
         for length, row in per_example(_column(self.table, 1), example_lengths(key), self.name):
             if row and max(row) > length:
                 raise MaskError(
-                    f"{self.name}: a span ends before token {max(row)}, but there are {length} tokens to attend to; "
+                    f"{self.name}: a span ends at {max(row)}, but there are {length} tokens to attend to; "
                     "spans count the tokens of an example from 0"
                 )
 

@@ -12,7 +12,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.given import MaskLike
+from ..masks.given import MaskLike, read
 from ..masks.layout import lay_out
 from .attention import SelfAttention
 from .layer_masks import LayerMasks
@@ -51,6 +51,7 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
         encoder_mask: MaskLike | None = None,
         segment_ids: torch.LongTensor | None = None,
         position_ids: torch.LongTensor | None = None,
+        passage_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -63,6 +64,7 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
             encoder_mask: and-ed with the config's: a mask, its text, or bool (B, S), (B, S, S), (B, H, S, S).
             segment_ids: (B, S) int64, 0 for padding, one number from 1 up for each packed example.
             position_ids: (B, S) int64; counted inside each segment by default.
+            passage_ids: (B, S) int64, one number from 0 up for each passage of an example, for masks that ask for it.
             inputs_embeds: (B, S, E), instead of `input_ids`.
             past_key_values: keys and values of the source so far, to go on from; the new ones are added. Right under
                 masks by which no token sees one that comes in a later call.
@@ -79,12 +81,22 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
         device = inputs_embeds.device
         past = past_key_values.get_seq_length() if past_key_values is not None else 0
         source = lay_out(
-            past + length, device, attention_mask=attention_mask, segment_ids=segment_ids, position_ids=position_ids
+            past + length,
+            device,
+            attention_mask=attention_mask,
+            segment_ids=segment_ids,
+            position_ids=position_ids,
+            passage_ids=passage_ids,
+            rows=batch,
         )
-        self.check_length(past + length, "source", packed=segment_ids is not None or position_ids is not None)
+        parted = any(ids is not None for ids in (segment_ids, position_ids, passage_ids))
+        self.check_length(past + length, "source", packed=parted)
         rows = past + torch.arange(length, device=device)
         query = source.pick(rows) if past else source
-        masks = self.layer_masks.compile(encoder_mask, query, source, batch=batch, rows=rows, seen=past + length)
+        encoder_mask = read(encoder_mask, "encoder_mask")
+        masks = self.layer_masks.compile(
+            encoder_mask, query, source, batch=batch, rows=rows, seen=past + length, training=self.training
+        )
 
         hidden_states = self.embed_proj(inputs_embeds)
         position_embeddings = self.rotary_emb(hidden_states, query.positions)
@@ -93,5 +105,5 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
         hidden_states = self.norm(hidden_states)
         if self.memory is not None:
             groups = 1 if segment_ids is None else max(int(segment_ids.max()), 1)
-            hidden_states = self.memory(hidden_states, source, groups)
+            hidden_states = self.memory(hidden_states, source, groups, self.layer_masks.blind(encoder_mask))
         return BaseModelOutput(last_hidden_state=hidden_states)

@@ -3,10 +3,13 @@
 import torch
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.base import Mask
+from ..masks.algebra import check_possible
+from ..masks.base import And, Mask, MaskError
+from ..masks.blindness import check_blind_spans, kept_everywhere
 from ..masks.forms import CompiledMask, compile_as
 from ..masks.given import MaskLike, TensorMask, check_fit, cut, read
 from ..masks.layout import Layout
+from ..masks.library import blind, full
 from .backends import mask_form
 
 
@@ -18,14 +21,36 @@ class LayerMasks:
         self.scope = scope
         self.text: str | dict | None = None
 
-    def rules(self) -> tuple[Mask, ...]:
-        """The rule of each layer in the config. The text is parsed when it changes."""
+    def rules(self, given: Mask | None = None, training: bool = False) -> tuple[tuple[Mask, ...], tuple[int, ...]]:
+        """The distinct rules of the layers, and which of them each layer has; text is parsed when it changes.
+
+        Args:
+            given: the call's rule, and-ed with the config's.
+            training: whether rules that hold in training only do.
+
+        Raises:
+            MaskError: a rule that speaks of layers that are not there, or that never allows anything.
+        """
         text = getattr(self.config, f"{self.scope}_mask")
         if text != self.text:
-            # Through this module's own class: remote code has the config's module twice, each with its own mask classes.
+            # Through this module's own class: remote code has the config's module twice, each with masks of its own.
             self.of_layers = CrossMaskConfig.layer_masks(self.config, self.scope)
+            self.of_config = {mode: _distinct(self.of_layers, mode) for mode in (False, True)}
             self.text = dict(text) if isinstance(text, dict) else text  # a mapping may change in place
-        return self.of_layers
+        if given is None:
+            return self.of_config[training]
+        joined = tuple(rule & given for rule in self.of_layers)
+        if not torch.compiler.is_compiling():
+            check_possible(joined, f"{self.scope}_mask")
+        return _distinct(joined, training)
+
+    def blind(self, given: MaskLike | None) -> Mask:
+        """The blind spans that hold in every layer, as one rule."""
+        rule = given if isinstance(given, Mask) else None
+        result = full()
+        for span in sorted(kept_everywhere(self.rules(rule)[0]), key=str):
+            result = result & span
+        return result
 
     def compile(
         self,
@@ -58,11 +83,51 @@ class LayerMasks:
             keys = seen if growing else key.length
             check_fit(given, name, batch=batch, heads=heads, queries=seen, keys=keys, growing=growing)
             allowed = cut(given, rows=rows, columns=key.length)
-        rules = self.rules()
-        rules = [rule & given if isinstance(given, Mask) else rule for rule in rules]
-        rules = [rule.resolve(layer, len(rules), training) for layer, rule in enumerate(rules)]
-        compiled = {}
-        for rule in rules:
-            if rule not in compiled:
-                compiled[rule] = compile_mask(rule, query, key, allowed, heads)
-        return [compiled[rule] for rule in rules]
+        rule = given if isinstance(given, Mask) else None
+        if rule is not None and self.scope == "cross" and self.config.memory_length is not None:
+            rule = _over_memory(rule)
+        distinct, of_layer = self.rules(rule, training)
+        form = mask_form(self.config, self.scope, query.length, rows.device)
+        try:
+            compiled = [compile_as(form, rule, query, key, allowed, heads, batch) for rule in distinct]
+        except MaskError as error:
+            raise MaskError(f"{name}: {error}") from error
+        return [compiled[index] for index in of_layer]
+
+
+def check_blind(encoder: LayerMasks, decoder: LayerMasks, cross: LayerMasks, **given: MaskLike | None) -> None:
+    """Check that spans which are blind in one mask are blind wherever the source is read.
+
+    Args:
+        given: the call's masks, by name.
+
+    Raises:
+        MaskError: a mask that cannot be read, or a span that something could read.
+    """
+    rules = {}
+    for masks in (encoder, decoder, cross):
+        name = f"{masks.scope}_mask"
+        rule = read(given.get(name), name)
+        rules[name] = masks.rules(rule if isinstance(rule, Mask) else None)[0]
+    own = rules.pop("decoder_mask")
+    if cross.config.memory_length is not None:  # what is blind in the encoder is blind to the memory
+        rules = {"encoder_mask": rules["encoder_mask"]}
+    check_blind_spans(own, **rules)
+
+
+def _distinct(layers: tuple[Mask, ...], training: bool) -> tuple[tuple[Mask, ...], tuple[int, ...]]:
+    numbers: dict[Mask, int] = {}
+    resolved = [rule.resolve(layer, len(layers), training) for layer, rule in enumerate(layers)]
+    of_layer = tuple(numbers.setdefault(rule, len(numbers)) for rule in resolved)
+    return tuple(numbers), of_layer
+
+
+def _over_memory(rule: Mask) -> Mask | None:
+    """What is left of a call's cross mask where the decoder reads a memory: blind spans are the encoder's affair."""
+    parts = rule.parts if isinstance(rule, And) else (rule,)
+    if all(isinstance(part, blind | full) for part in parts):
+        return None
+    raise MaskError(
+        f"cross_mask: {rule} cannot be combined with memory_length: the memory has no source positions; put the rule "
+        "into encoder_mask"
+    )
