@@ -9,7 +9,7 @@ from itertools import count
 import torch
 
 from ..masks.base import Mask
-from ..masks.compile import compile_mask
+from ..masks.compile import allowed_pairs
 from ..masks.layout import Layout
 
 _PORTION = 32  # queries asked about at a time
@@ -26,12 +26,13 @@ class Frontier:
     Args:
         masks: the rules of all layers.
         keys: the most keys there can be; a query that sees the last of them waits for the end.
-        batch: how many examples, for rules that tell them apart.
+        heads, batch: how many heads and examples there are, for rules that tell them apart.
     """
 
-    def __init__(self, masks: Sequence[Mask], keys: int, batch: int = 1):
+    def __init__(self, masks: Sequence[Mask], keys: int, heads: int = 1, batch: int = 1):
         self.masks = masks
         self.keys = keys
+        self.heads = heads
         self.batch = batch
         self.known: list[list[int]] = []  # by query, then by example
 
@@ -42,12 +43,12 @@ class Frontier:
         return self.known[query][example]
 
     def _ask(self, start: int) -> None:
-        queries = torch.arange(start, start + _PORTION).expand(self.batch, -1)
-        query, key = Layout(queries), Layout(torch.arange(self.keys).expand(self.batch, -1))
+        end = start + _PORTION
+        query, key = (Layout(torch.arange(*ends)[None], rows=self.batch) for ends in ((start, end), (0, self.keys)))
         numbers = torch.arange(1, self.keys + 1)
         needed = torch.zeros(self.batch, _PORTION, dtype=torch.long)
         for mask in self.masks:
-            allowed = compile_mask(mask, query, key)
+            allowed = allowed_pairs(mask, query, key, heads=self.heads)
             if allowed is None:
                 needed[:] = self.keys
             else:

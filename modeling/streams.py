@@ -15,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ..masks.given import MaskLike, TensorMask, read
 from .frontier import ClosedPrefixes, Frontier
+from .layer_masks import LayerMasks
 from .policies import Policy, check_policy
 
 
@@ -49,6 +50,7 @@ class TranslationStream:
         self.model, self.encoder, self.decoder = model, model.get_encoder(), model.get_decoder()
         self.policy, self.generation, self.processors = policy, generation, processors
         self.masks = {name: _rule(mask, name) for name, mask in masks.items() if mask is not None}
+        model.base_model.check_blind(**self.masks)
         self.needed = self._frontier(self.decoder.cross_masks, batch)
         self.closed = ClosedPrefixes(self._frontier(self.encoder.layer_masks, batch))
         self._check(batch)
@@ -64,10 +66,10 @@ class TranslationStream:
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         self.states: torch.Tensor | None = None  # (B, source columns, hidden)
 
-    def _frontier(self, layer_masks: nn.Module, batch: int) -> Frontier:
-        given = self.masks.get(f"{layer_masks.scope}_mask")
-        rules = [rule if given is None else rule & given for rule in layer_masks.rules()[0]]
-        return Frontier(rules, self.model.config.max_position_embeddings, batch)
+    def _frontier(self, layer_masks: LayerMasks, batch: int) -> Frontier:
+        config = self.model.config
+        rules, _ = layer_masks.rules(self.masks.get(f"{layer_masks.scope}_mask"))
+        return Frontier(rules, config.max_position_embeddings, config.num_attention_heads, batch)
 
     def _check(self, batch: int) -> None:
         config, encoder, cross = self.model.config, self.closed.frontier, self.needed
@@ -77,7 +79,11 @@ class TranslationStream:
                 "written before its end; stream with a model that has memory_length=None"
             )
         if any(self.closed.first(example) is None for example in range(batch)):
-            lone = [mask for mask in encoder.masks if ClosedPrefixes(Frontier([mask], encoder.keys)).first() is None]
+            lone = [
+                mask
+                for mask in encoder.masks
+                if ClosedPrefixes(Frontier([mask], encoder.keys, encoder.heads)).first() is None
+            ]
             raise ValueError(
                 f"encoder_mask {', '.join(map(str, lone or encoder.masks))} looks ahead: no part of a source could be "
                 'encoded before its end; stream with a mask that does not, such as encoder_mask="causal()", or that '
@@ -168,8 +174,8 @@ class TranslationStream:
 
     def _step(self, ready: list[int]) -> tuple[list[int], list[torch.Tensor | None]]:
         """Predict a token for each stream that is ready, and give its attention to its source, (layers, H, read)."""
-        config, streams = self.model.config, range(len(self.arrived))
-        histories = [[config.decoder_start_token_id, *target] for target in self.targets]
+        streams, start = range(len(self.arrived)), int(self.generation._decoder_start_token_tensor)
+        histories = [[start, *target] for target in self.targets]
         for row in ready:
             self.decoder.check_length(len(histories[row]), "target", packed=False)
         self.target.squeeze(self.cache.self_attention_cache)

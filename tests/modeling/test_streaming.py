@@ -21,6 +21,11 @@ MASKS = {
         "cross_mask": "wait_k(2) & window(left=3, right=9)",
     },
     "blocks": {"encoder_mask": "blocks(3) | causal()", "cross_mask": "wait_k(2)"},
+    "chunks": {"encoder_mask": "chunked(2, 1)", "cross_mask": "monotonic(1.0, 2)"},
+    "by head": {
+        "encoder_mask": 'heads({0: "window(left=2, right=0)", "rest": "causal()"})',
+        "cross_mask": 'heads({0: "wait_k(4)", "rest": "wait_k(1)"})',
+    },
     "header": {"encoder_mask": "causal() | prefix(4)", "cross_mask": "wait_k(1) | prefix(3)"},
     "by layer": {
         "encoder_mask": {"0": "blocks(2)", "1": "causal()"},
