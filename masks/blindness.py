@@ -28,22 +28,25 @@ def mentioned(layers: Sequence[Mask]) -> frozenset[blind]:
     return frozenset(rule for mask in layers for rule in mask.rules() if isinstance(rule, blind))
 
 
-def check_blind_spans(decoder: Sequence[Mask], **scopes: Sequence[Mask]) -> None:
-    """Check that a blind span of one scope is blind in all of them, in every layer and head.
+def check_blind_spans(
+    encoder: Sequence[Mask], decoder: Sequence[Mask], cross: Sequence[Mask], memory: bool = False
+) -> None:
+    """Check that a span which is blind anywhere is so in the encoder and in the cross mask, in every layer and head.
 
     Args:
-        decoder: the masks of the decoder's own attention, which reads no source.
-        scopes: the masks of all layers, by the name of the scope's argument (`encoder_mask`, `cross_mask`).
+        encoder, decoder, cross: the masks of all layers.
+        memory: whether the decoder reads a memory, into which the encoder's blind spans are not pooled.
 
     Raises:
-        MaskError: it is not, and something could read the span.
+        MaskError: something could read a span.
     """
     for span in mentioned(decoder):
         raise MaskError(f"decoder_mask: {span} hides source tokens, of which it has none; write drop(...)")
-    for span in sorted(frozenset().union(*map(mentioned, scopes.values())), key=str):
-        for name, layers in scopes.items():
+    needed = {"encoder_mask": encoder} if memory else {"encoder_mask": encoder, "cross_mask": cross}
+    for span in sorted(mentioned(encoder) | mentioned(cross), key=str):
+        for name, layers in needed.items():
             if span not in kept_everywhere(layers):
                 raise MaskError(
                     f"{name}: {span} does not hold in every layer and head here, so what is under the span could be "
-                    f"read; join it by & to {' and to '.join(scopes)}, or write drop(...) to hide it in one only"
+                    f"read; join it by & to {' and to '.join(needed)}, or write drop(...) to hide it in one only"
                 )

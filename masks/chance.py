@@ -16,10 +16,10 @@ class random(Rule):
 
     ```
     random(p=0.5, seed=0)
-    .##..##.
-    ##.#..##
-    ##.###.#
-    #.#..##.
+    .#.##..#
+    ###.#.##
+    ..###.#.
+    #....#.#
     ```
 
     Whether a pair is forbidden is a function of `seed`, the example's number in the batch, the head, and the two

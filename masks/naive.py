@@ -17,7 +17,8 @@ def naive_mask(
         given: (B, S), (B, T, S) or (B, H, T, S) bool, and-ed with the rule.
     """
     sides = (query.positions, key.positions, query.segments, key.segments, given)
-    batch = max(side.shape[0] for side in sides if side is not None)
+    rows = [len(rows) if isinstance(rows, torch.Tensor) else rows or 1 for rows in (query.rows, key.rows)]
+    batch = max(*rows, *(side.shape[0] for side in sides if side is not None))
     result = torch.zeros(batch, heads, query.length, key.length, dtype=torch.bool)
     for b in range(batch):
         for h in range(heads):

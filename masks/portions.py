@@ -19,6 +19,7 @@ class segments(Rule):
     ##..
     ##..
     ..##
+    ..##
     ```
 
     When to use: never needed, since a packed row is masked so whatever the rule; it says it where one wants it said.
@@ -39,6 +40,7 @@ class passages(Rule):
     ```
     ##..
     ##..
+    ..##
     ..##
     ```
 

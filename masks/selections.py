@@ -96,11 +96,6 @@ class _Selection(Rule):
 class heads(_Selection):
     """A mask for each head.
 
-    ```python
-    >>> masks.heads({0: "window(8)", "1-2": masks.causal(), "rest": "full()"})
-    heads({0: window(left=8), '1-2': causal(), 'rest': full()})
-    ```
-
     The first head of `heads({0: window(0), "rest": causal()})`, and the others:
 
     ```
@@ -108,6 +103,11 @@ class heads(_Selection):
     #...         #...
     .#..         ##..
     ..#.         ###.
+    ```
+
+    ```python
+    >>> masks.heads({0: "window(8)", "1-2": masks.causal(), "rest": "full()"})
+    heads({0: window(left=8), '1-2': causal(), 'rest': full()})
     ```
 
     When to use: some heads look near and others far (Sukhbaatar et al. 2019, https://arxiv.org/abs/1905.07799); to
@@ -149,11 +149,6 @@ class heads(_Selection):
 class layers(_Selection):
     """A mask for each layer.
 
-    ```python
-    >>> masks.layers({"0-2": "window(8)", "rest": "full()"})
-    layers({'0-2': window(left=8), 'rest': full()})
-    ```
-
     The first layer of `layers({0: window(0), "rest": causal()})`, and the others:
 
     ```
@@ -161,6 +156,11 @@ class layers(_Selection):
     #...         #...
     .#..         ##..
     ..#.         ###.
+    ```
+
+    ```python
+    >>> masks.layers({"0-2": "window(8)", "rest": "full()"})
+    layers({'0-2': window(left=8), 'rest': full()})
     ```
 
     When to use: local layers below, global ones above (Beltagy et al. 2020, https://arxiv.org/abs/2004.05150).

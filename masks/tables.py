@@ -16,7 +16,9 @@ def look_up(table: Table, row: int | torch.Tensor, column: int | torch.Tensor, f
         numbers = table[row if len(table) > 1 else 0]
         return numbers[column] if column < len(numbers) else fill
     device = row.device if isinstance(row, torch.Tensor) else column.device
-    padded = _tensor(table, fill, device)
+    # A tracer makes the tensor a part of its graph, which is no place for a cached one.
+    make = _tensor.__wrapped__ if torch.compiler.is_compiling() else _tensor
+    padded = make(table, fill, device)
     row = row if len(table) > 1 else 0
     if isinstance(column, torch.Tensor):
         column = column.clamp(max=padded.shape[1] - 1)

@@ -36,6 +36,7 @@ class LayerMasks:
             # Through this module's own class: remote code has the config's module twice, each with masks of its own.
             self.of_layers = CrossMaskConfig.layer_masks(self.config, self.scope)
             self.of_config = {mode: _distinct(self.of_layers, mode) for mode in (False, True)}
+            self.blind_of_config = _blind(self.of_layers)
             self.text = dict(text) if isinstance(text, dict) else text  # a mapping may change in place
         if given is None:
             return self.of_config[training]
@@ -46,11 +47,10 @@ class LayerMasks:
 
     def blind(self, given: MaskLike | None) -> Mask:
         """The blind spans that hold in every layer, as one rule."""
-        rule = given if isinstance(given, Mask) else None
-        result = full()
-        for span in sorted(kept_everywhere(self.rules(rule)[0]), key=str):
-            result = result & span
-        return result
+        if isinstance(given, Mask):
+            return _blind(self.rules(given)[0])
+        self.rules()
+        return self.blind_of_config
 
     def compile(
         self,
@@ -108,11 +108,8 @@ def check_blind(encoder: LayerMasks, decoder: LayerMasks, cross: LayerMasks, **g
     for masks in (encoder, decoder, cross):
         name = f"{masks.scope}_mask"
         rule = read(given.get(name), name)
-        rules[name] = masks.rules(rule if isinstance(rule, Mask) else None)[0]
-    own = rules.pop("decoder_mask")
-    if cross.config.memory_length is not None:  # what is blind in the encoder is blind to the memory
-        rules = {"encoder_mask": rules["encoder_mask"]}
-    check_blind_spans(own, **rules)
+        rules[masks.scope] = masks.rules(rule if isinstance(rule, Mask) else None)[0]
+    check_blind_spans(**rules, memory=cross.config.memory_length is not None)
 
 
 def _distinct(layers: tuple[Mask, ...], training: bool) -> tuple[tuple[Mask, ...], tuple[int, ...]]:
@@ -120,6 +117,13 @@ def _distinct(layers: tuple[Mask, ...], training: bool) -> tuple[tuple[Mask, ...
     resolved = [rule.resolve(layer, len(layers), training) for layer, rule in enumerate(layers)]
     of_layer = tuple(numbers.setdefault(rule, len(numbers)) for rule in resolved)
     return tuple(numbers), of_layer
+
+
+def _blind(layers: tuple[Mask, ...]) -> Mask:
+    result = full()
+    for span in sorted(kept_everywhere(layers), key=str):
+        result = result & span
+    return result
 
 
 def _over_memory(rule: Mask) -> Mask | None:
