@@ -17,7 +17,7 @@ SIZE = 128
 def compile_flex(
     mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None = None, heads: int = 1
 ) -> BlockMask:
-    """Compile to a `BlockMask` without asking about every pair, as `create_block_mask` does; nothing leaves the device.
+    """Compile to a `BlockMask`, not asking about every pair as `create_block_mask` does. Nothing leaves the device.
 
     Args:
         mask, query, key, given, heads: as in `compile_mask`.

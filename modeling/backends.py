@@ -52,13 +52,12 @@ def attention_function(name: str, query: torch.Tensor, mask: CompiledMask) -> Ca
         return blockwise_attention
     if isinstance(mask, Varlen):
         return varlen_attention
-    if isinstance(mask, torch.Tensor) and (name == "flex_attention" or _is_flash(name)):
-        name = "sdpa"
-    elif (
-        name == "flex_attention" and mask is None and (query.shape[2] == 1 or _is_without_flex_gradient(query.device))
-    ):
-        name = "sdpa"
-    return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
+    if isinstance(mask, torch.Tensor):
+        leave = name == "flex_attention" or _is_flash(name)
+    else:
+        alone = query.shape[2] == 1 or _is_without_flex_gradient(query.device)
+        leave = name == "flex_attention" and mask is None and alone
+    return ALL_ATTENTION_FUNCTIONS.get_interface("sdpa" if leave else name, eager_attention)
 
 
 def _is_without_flex_gradient(device: torch.device) -> bool:
