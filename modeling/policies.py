@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .frontier import Frontier
+from ..configuration.crossmask import CrossMaskConfig
 
 
 class Policy:
@@ -16,6 +16,22 @@ class Policy:
 
     needs_attention: bool = False
     """Whether `accepts` wants the weights of the interactive attention, which only eager attention gives."""
+
+    def check(self, config: CrossMaskConfig, whole: str | None) -> None:
+        """Check that the policy can work, before a stream begins.
+
+        Args:
+            whole: the cross mask, if it lets the first target token see the whole source, however long.
+
+        Raises:
+            ValueError: it cannot, with the mend.
+        """
+        attention = config._attn_implementation
+        if self.needs_attention and attention not in (None, "eager"):
+            raise ValueError(
+                f"{self} needs attention weights, which the backend {attention!r} keeps to itself; "
+                'call model.set_attn_implementation("eager") first'
+            )
 
     def ready(self, written: int, read: int, needed: int) -> bool:
         """Whether to predict the next target token: asked before it is computed.
@@ -42,6 +58,13 @@ class FollowMask(Policy):
     The output is, token for token, what `generate()` makes of the whole source under the same masks (Ma et al. 2019,
     https://arxiv.org/abs/1810.08398, for wait-k).
     """
+
+    def check(self, config: CrossMaskConfig, whole: str | None) -> None:
+        if whole is not None:
+            raise ValueError(
+                f"cross_mask {whole} lets the first target token see the whole source, so nothing could be written "
+                'before its end; stream with cross_mask="wait_k(3)", or with policy=AlignAtt(f=2)'
+            )
 
     def ready(self, written: int, read: int, needed: int) -> bool:
         return read >= needed
@@ -80,33 +103,15 @@ class AlignAtt(Policy):
         if self.layer is not None and not isinstance(self.layer, int):
             raise ValueError(f"AlignAtt: layer must be a decoder layer's number or None, got {self.layer!r}")
 
+    def check(self, config: CrossMaskConfig, whole: str | None) -> None:
+        super().check(config, whole)
+        layers = config.decoder_layers
+        if self.layer is not None and not -layers <= self.layer < layers:
+            raise ValueError(f"{self}: there is no decoder layer {self.layer}, but {layers} of them, counted from 0")
+
     def ready(self, written: int, read: int, needed: int) -> bool:
         return read > self.f  # otherwise all that there is lies within f of the frontier
 
     def accepts(self, attention: torch.Tensor, read: int) -> bool:
         weights = attention if self.layer is None else attention[self.layer]
         return int(weights.flatten(0, -2).mean(dim=0).argmax()) < read - self.f
-
-
-def check_policy(policy: Policy, cross: Frontier, cross_mask: str, attention: str | None, layers: int) -> None:
-    """Check that a policy can work under these masks and this attention backend.
-
-    Raises:
-        ValueError: it cannot, with the mend.
-    """
-    if not isinstance(policy, Policy):
-        raise ValueError(f"policy must be a Policy such as AlignAtt(f=2), got {type(policy).__name__}")
-    if isinstance(policy, FollowMask):
-        late = [example for example in range(cross.batch) if cross(0, example) >= cross.keys]
-        if late:
-            raise ValueError(
-                f"cross_mask {cross_mask} lets the first target token see the whole source, so nothing could be "
-                'written before its end; stream with cross_mask="wait_k(3)", or with policy=AlignAtt(f=2)'
-            )
-    if policy.needs_attention and attention not in (None, "eager"):
-        raise ValueError(
-            f"{policy} needs attention weights, which the backend {attention!r} keeps to itself; "
-            'call model.set_attn_implementation("eager") first'
-        )
-    if isinstance(policy, AlignAtt) and policy.layer is not None and not -layers <= policy.layer < layers:
-        raise ValueError(f"{policy}: there is no decoder layer {policy.layer}, but {layers} of them, counted from 0")
