@@ -136,7 +136,7 @@ def _join(kind: type[Mask], parts: list[Mask]) -> Mask:
 
 
 def _by_form(mask: Mask, negated: bool = False) -> Mask:
-    """Simplify what shows: nesting, repetition, `full()`, a part beside its contrary, a part within another."""
+    """Simplify what shows: nesting, repetition, `full()`, parts beside their contraries, a part within another."""
     if isinstance(mask, Not):
         return _by_form(mask.part, not negated)
     if not isinstance(mask, And | Or):
@@ -146,7 +146,14 @@ def _by_form(mask: Mask, negated: bool = False) -> Mask:
     parts = {leaf for part in simple for leaf in (part.parts if isinstance(part, kind) else (part,))}
     neutral, zero = (full(), Not(full())) if kind is And else (Not(full()), full())
     parts.discard(neutral)
-    if zero in parts or any(part.part in parts for part in parts if isinstance(part, Not)):
+    short = {_without_contraries(part, parts) if isinstance(part, other) else part for part in parts}
+    if zero in parts or None in short or any(part.part in parts for part in parts if isinstance(part, Not)):
         return zero
-    kept = [part for part in parts if not (isinstance(part, other) and any(p in parts for p in part.parts))]
+    kept = [part for part in short if not (isinstance(part, other) and any(p in short for p in part.parts))]
     return _join(kind, sorted(kept, key=str)) if kept else neutral
+
+
+def _without_contraries(inner: Mask, outside: set[Mask]) -> Mask | None:
+    """`a & b` beside `| ~a` is `b`; None where nothing is left."""
+    left = [part for part in inner.parts if (part.part if isinstance(part, Not) else Not(part)) not in outside]
+    return _join(type(inner), left) if left else None
