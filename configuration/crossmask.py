@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from ..masks.base import Mask, MaskError
-from ..masks.rules import full
+from ..masks.library import full, heads
 from .layer_masks import masks_of_layers
 
 AUTO_MAP = {
@@ -180,6 +180,11 @@ class CrossMaskConfig(PreTrainedConfig):
     def validate_masks(self):
         for scope in ("encoder", "decoder", "cross"):
             rules = self.layer_masks(scope)
+            for rule in (rule for mask in rules for rule in mask.rules() if isinstance(rule, heads)):
+                try:
+                    rule.check_count(self.num_attention_heads)
+                except MaskError as error:
+                    raise MaskError(f"{scope}_mask: {error}") from error
             if scope == "cross" and self.memory_length is not None and set(rules) != {full()}:
                 raise MaskError(
                     f"cross_mask={self.cross_mask!r} cannot be combined with memory_length={self.memory_length}: the "

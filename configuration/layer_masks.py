@@ -2,6 +2,7 @@
 
 import re
 
+from ..masks.algebra import check_possible
 from ..masks.base import Mask, MaskError
 from ..masks.parse import parse
 
@@ -20,8 +21,19 @@ def masks_of_layers(text: str | dict, layers: int, name: str) -> tuple[Mask, ...
         name: the field's name, for errors.
 
     Raises:
-        MaskError: a text that cannot be read, a layer that does not exist, is named twice, or has no mask.
+        MaskError: a text that cannot be read, a layer that does not exist, is named twice, or has no mask, or a mask
+            that never allows anything.
     """
+    masks = _read(text, layers, name)
+    try:
+        masks = tuple(mask.resolve(layer, layers) for layer, mask in enumerate(masks))
+    except MaskError as error:
+        raise MaskError(f"{name}: {error}") from error
+    check_possible(masks, name)
+    return masks
+
+
+def _read(text: str | dict, layers: int, name: str) -> tuple[Mask, ...]:
     if isinstance(text, str):
         return (_parse(text, name),) * layers
     chosen: dict[int, Mask] = {}

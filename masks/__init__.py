@@ -14,10 +14,34 @@ from .base import Mask, MaskError, Place, Rule
 from .compile import compile_mask
 from .given import MaskLike, TensorMask, tensor
 from .layout import Layout, lay_out
+from .library import (
+    RULES,
+    alignment,
+    blind,
+    blocks,
+    causal,
+    chunked,
+    dilated,
+    drop,
+    full,
+    heads,
+    keep,
+    layers,
+    lookup,
+    monotonic,
+    passages,
+    prefix,
+    random,
+    register,
+    rule,
+    segments,
+    wait_k,
+    window,
+)
 from .naive import naive_attention, naive_mask
 from .parse import parse
 from .picture import picture
-from .rules import RULES, blocks, causal, full, prefix, rule, wait_k, window
+from .spans import find_spans
 
 __all__ = [
     "RULES",
@@ -28,17 +52,32 @@ __all__ = [
     "Place",
     "Rule",
     "TensorMask",
+    "alignment",
+    "blind",
     "blocks",
     "causal",
+    "chunked",
     "compile_mask",
+    "dilated",
+    "drop",
+    "find_spans",
     "full",
+    "heads",
+    "keep",
     "lay_out",
+    "layers",
+    "lookup",
+    "monotonic",
     "naive_attention",
     "naive_mask",
     "parse",
+    "passages",
     "picture",
     "prefix",
+    "random",
+    "register",
     "rule",
+    "segments",
     "tensor",
     "wait_k",
     "window",

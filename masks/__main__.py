@@ -5,18 +5,46 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from .base import Allowed, Place
+from .library import register
 from .picture import lay_view, render
 
 SHOWN = (
     "full()",
     "causal()",
     "window(2)",
-    "wait_k(3)",
-    "prefix(4)",
+    "window(left=2, right=0)",
     "blocks(4)",
+    "chunked(4)",
+    "chunked(size=3, lookback=1)",
+    "dilated(3)",
+    "wait_k(3)",
+    "monotonic(slope=0.8, width=1)",
+    "alignment((0, 1, 1, 4, 3, 2, 5, 7, 8, 8, 10, 11), width=1)",
+    "prefix(4)",
+    "keep((2, 5), (8, 10))",
+    "drop((2, 5))",
+    "blind((2, 5))",
+    "segments()",
+    "passages()",
+    "heads({0: dilated(4), 'rest': window(2)})",
+    "layers({0: window(2), 'rest': full()})",
+    "random(p=0.3, seed=0)",
+    "lookup('even_keys')",
     "causal() | prefix(4)",
     "wait_k(3) & window(left=4)",
+    "~window(2)",
 )
+PARTED = (0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2)
+PARTS = {
+    "segments()": {"source_segments": [number + 1 for number in PARTED], "scope": "encoder"},
+    "passages()": {"source_passages": PARTED, "scope": "encoder"},
+}
+
+
+def even_keys(q: Place, k: Place) -> Allowed:
+    """A mask of one's own, for the gallery."""
+    return k.position % 2 == 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,8 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", help="number of source tokens (12), or the tokens themselves, parted by spaces")
     parser.add_argument("--target", help="number of target tokens (as many as source tokens), or the tokens")
     parser.add_argument("--scope", choices=("cross", "encoder", "decoder"), default="cross", help="names the axes")
+    parser.add_argument("--head", type=int, default=0, help="which one, of a mask that tells heads apart (0)")
+    parser.add_argument("--layer", type=int, default=0, help="which one, of a mask that tells layers apart (0)")
     parser.add_argument("--png", metavar="FILE", help="also draw it into FILE (needs matplotlib)")
-    parser.add_argument("--gallery", metavar="FILE", help="draw all rules and two combinations into FILE instead")
+    parser.add_argument("--gallery", metavar="FILE", help="draw all rules and some combinations into FILE instead")
     options = parser.parse_args(arguments)
     if (options.mask is None) == (options.gallery is None):
         parser.error("give either a mask or --gallery FILE")
@@ -46,7 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _show(options: argparse.Namespace) -> None:
     sides = _side("source", options.source) | _side("target", options.target)
-    views = [lay_view(mask, scope=options.scope, **sides) for mask in ([options.mask] if options.mask else SHOWN)]
+    sides |= {"scope": options.scope, "head": options.head, "layer": options.layer}
+    register(even_keys)
+    views = [
+        lay_view(mask, **{**sides, **PARTS.get(mask, {})}) for mask in ([options.mask] if options.mask else SHOWN)
+    ]
     if options.gallery is None:
         print(render(views[0]))
     file = options.gallery or options.png

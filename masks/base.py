@@ -5,7 +5,8 @@ allowed. It is asked with plain integers by `naive.py`, which is the specificati
 `compile.py`, which is the fast path; one expression serves both, so a new rule is a few lines (see `rules.py`).
 """
 
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field, fields
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -17,17 +18,28 @@ class MaskError(ValueError):
 
 
 Allowed = bool | torch.Tensor
+FAR = 2**38
+"""Further than any position."""
+EVERYWHERE = (-FAR, FAR)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a token stands: its `position` inside its own segment, counted from 0, and the `segment`'s number.
+    """Where a token stands: integers, or integer tensors that broadcast to (B, H, T, S).
 
-    Both are plain integers, or integer tensors that broadcast to (B, H, queries, keys).
+    Attributes:
+        position: index inside the token's own segment, counted from 0.
+        segment: number of the example in its row, from 1; 0 is padding.
+        passage: number of the passage inside the example, from 0; 0 where there are none.
+        example: number of the example in the batch, from 0, row by row; hypotheses of one example share it.
+        head: the query's attention head, from 0; of no meaning for a key.
     """
 
     position: int | torch.Tensor
-    segment: int | torch.Tensor
+    segment: int | torch.Tensor = 1
+    passage: int | torch.Tensor = 0
+    example: int | torch.Tensor = 0
+    head: int | torch.Tensor = 0
 
 
 class Mask:
@@ -37,14 +49,43 @@ class Mask:
         """Whether `q` may see `k`; only comparisons, arithmetic, `&`, `|` and `^` may be used on the positions."""
         raise NotImplementedError
 
+    def reach(self, q: Place) -> list[tuple[int | torch.Tensor, int | torch.Tensor]]:
+        """Ranges of positions, first and last, outside of which `q` sees no key: a bound, that makes attention cheap.
+
+        Everything by default. Ranges may hold more than the rule allows, never less; they depend on `q` only.
+        """
+        return [EVERYWHERE]
+
+    def check(self, query: Any, key: Any, heads: int) -> None:
+        """Check the mask against two sides of a batch and the number of heads, before it is asked about them.
+
+        Args:
+            query, key: `layout.Layout` of either side.
+
+        Raises:
+            MaskError: it speaks of heads, examples, passages or tokens that are not there.
+        """
+
+    def resolve(self, layer: int, layers: int, training: bool = True) -> "Mask":
+        """The mask as it holds in one of `layers` layers, counted from 0, in training or in evaluation.
+
+        Raises:
+            MaskError: it speaks of a layer that is not there.
+        """
+        return self
+
+    def rules(self) -> Iterator["Rule"]:
+        """All rules that the mask is made of, in the order of its text."""
+        raise NotImplementedError
+
     def __and__(self, other: "Mask") -> "Mask":
-        return And.of(self, other) if isinstance(other, Mask) else NotImplemented
+        return _combine(And((self, other))) if isinstance(other, Mask) else NotImplemented
 
     def __or__(self, other: "Mask") -> "Mask":
-        return Or.of(self, other) if isinstance(other, Mask) else NotImplemented
+        return _combine(Or((self, other))) if isinstance(other, Mask) else NotImplemented
 
     def __invert__(self) -> "Mask":
-        return self.part if isinstance(self, Not) else Not(self)
+        return self.part if isinstance(self, Not) else _combine(Not(self))
 
     def __repr__(self) -> str:
         return str(self)
@@ -77,6 +118,9 @@ class Rule(Mask):
 
     name: ClassVar[str]
 
+    def rules(self) -> Iterator["Rule"]:
+        yield self
+
     def __str__(self) -> str:
         parameters = fields(self)
         if len(parameters) == 1:
@@ -107,12 +151,18 @@ class _Combination(Mask):
     parts: tuple[Mask, ...]
     symbol: ClassVar[str]
 
-    @classmethod
-    def of(cls, *masks: Mask) -> Mask:
-        """Combine, flattening nested combinations of the same kind and dropping repeated parts."""
-        parts = [part for mask in masks for part in (mask.parts if isinstance(mask, cls) else (mask,))]
-        unique = tuple(dict.fromkeys(parts))
-        return unique[0] if len(unique) == 1 else cls(unique)
+    def check(self, query: Any, key: Any, heads: int) -> None:
+        for part in self.parts:
+            part.check(query, key, heads)
+
+    def resolve(self, layer: int, layers: int, training: bool = True) -> Mask:
+        resolved = [part.resolve(layer, layers, training) for part in self.parts]
+        same = all(a is b for a, b in zip(resolved, self.parts, strict=True))
+        return self if same else _combine(type(self)(tuple(resolved)))
+
+    def rules(self) -> Iterator[Rule]:
+        for part in self.parts:
+            yield from part.rules()
 
     def __str__(self) -> str:
         # `|` binds weaker than `&`, so only an Or inside an And needs brackets.
@@ -150,10 +200,31 @@ class Not(Mask):
     """Allowed where the part does not allow. Padding and other segments stay closed all the same."""
 
     part: Mask
+    reason: str = field(default="", compare=False)  # what a mask that never allows was made of
 
     def allows(self, q: Place, k: Place) -> Allowed:
         # `^ True` negates plain bools and boolean tensors alike; `~True` is -2.
         return self.part.allows(q, k) ^ True
 
+    def check(self, query: Any, key: Any, heads: int) -> None:
+        self.part.check(query, key, heads)
+
+    def resolve(self, layer: int, layers: int, training: bool = True) -> Mask:
+        resolved = self.part.resolve(layer, layers, training)
+        return self if resolved is self.part else ~resolved
+
+    def rules(self) -> Iterator[Rule]:
+        return self.part.rules()
+
     def __str__(self) -> str:
         return f"~({self.part})" if isinstance(self.part, _Combination) else f"~{self.part}"
+
+
+def _combine(mask: Mask) -> Mask:
+    """The canonical form, unless a tracer watches, for which another form of the same meaning will do."""
+    if torch.compiler.is_compiling():
+        return mask
+    # Late: the algebra is made of masks.
+    from .algebra import canonical
+
+    return canonical(mask)

@@ -14,19 +14,57 @@ class Layout:
     Attributes:
         positions: (B, L) or (1, L) int64, counted from 0 inside each segment.
         segments: (B, L) or (1, L) int64, 0 for padding, or None where nothing is padded or packed.
+        passages: (B, L) or (1, L) int64, counted from 0 inside each example, or None where there are none.
+        rows: (B,) int64, ascending: which row of the batch each row belongs to, since hypotheses of one example are
+            rows of their own in beam search; or the number of rows B where each is its own; or None where unknown.
+        packed: whether a row may hold several examples.
     """
 
     positions: torch.Tensor
     segments: torch.Tensor | None = None
+    passages: torch.Tensor | None = None
+    rows: torch.Tensor | int | None = None
+    packed: bool = False
+    picked: "tuple[Layout, torch.Tensor] | None" = None  # the whole layout, and which of its tokens these are
 
     @property
     def length(self) -> int:
         return self.positions.shape[1]
 
+    @property
+    def examples(self) -> torch.Tensor:
+        """The number of the example in the batch, counted from 0: (B, L) for packed rows, else (B, 1) int64.
+
+        A packed row has as many examples as its highest segment number says; padding has the row's first one's.
+        """
+        if self.picked is not None:
+            whole, indices = self.picked
+            return whole.examples.index_select(1, indices)
+        rows = self.rows
+        if rows is None:
+            sides = (self.positions, self.segments, self.passages)
+            rows = max(side.shape[0] for side in sides if side is not None)
+        if isinstance(rows, int):
+            rows = torch.arange(rows, device=self.positions.device)
+        if not self.packed or self.segments is None:
+            return rows[:, None]
+        counts = self.segments.amax(-1).clamp(min=1).expand(len(rows))
+        # Rows of one example are counted once.
+        fresh = torch.ones_like(counts)
+        fresh[1:] = rows[1:] != rows[:-1]
+        first = (counts * fresh).cumsum(0) - counts
+        return first[:, None] + (self.segments - 1).clamp(min=0)
+
     def pick(self, indices: torch.Tensor) -> "Layout":
         """The layout of the tokens at `indices`, (T,) int64."""
-        segments = None if self.segments is None else self.segments.index_select(1, indices)
-        return Layout(self.positions.index_select(1, indices), segments)
+        segments, passages = (
+            None if side is None else side.index_select(1, indices) for side in (self.segments, self.passages)
+        )
+        # Only whole rows tell how many examples they have.
+        whole = (self, indices) if self.packed else None
+        return Layout(
+            self.positions.index_select(1, indices), segments, passages, self.rows, self.packed, picked=whole
+        )
 
 
 def lay_out(
@@ -36,6 +74,8 @@ def lay_out(
     attention_mask: torch.Tensor | None = None,
     segment_ids: torch.Tensor | None = None,
     position_ids: torch.Tensor | None = None,
+    passage_ids: torch.Tensor | None = None,
+    rows: torch.Tensor | int | None = None,
 ) -> Layout:
     """Lay out a side from what the caller gave.
 
@@ -44,6 +84,9 @@ def lay_out(
         attention_mask: (B, L), 1 for tokens and 0 for padding.
         segment_ids: (B, L) integers, 0 for padding, one number from 1 up for each packed example.
         position_ids: (B, L) integers, if positions are not simply counted inside each segment.
+        passage_ids: (B, L) integers, one number from 0 up for each passage of an example. Positions go on through the
+            passages, so that a position names one token of the example.
+        rows: as in `Layout`.
 
     Raises:
         MaskError: a tensor that is not (B, L).
@@ -52,6 +95,7 @@ def lay_out(
         ("attention mask", attention_mask),
         ("segment ids", segment_ids),
         ("position ids", position_ids),
+        ("passage ids", passage_ids),
     ):
         if tensor is not None and (tensor.ndim != 2 or tensor.shape[1] != length):
             mend = "pass masks with more dimensions as encoder_mask, decoder_mask or cross_mask"
@@ -65,7 +109,8 @@ def lay_out(
         positions = (segments.cumsum(-1) - 1).clamp(min=0)
     else:
         positions = count_in_segments(segments)
-    return Layout(positions, segments)
+    passages = None if passage_ids is None else passage_ids.to(device=device, dtype=torch.long)
+    return Layout(positions, segments, passages, rows, packed=segment_ids is not None)
 
 
 def _segments(attention_mask: torch.Tensor | None, segment_ids: torch.Tensor | None) -> torch.Tensor | None:

@@ -17,23 +17,36 @@ def naive_mask(
         given: (B, S), (B, T, S) or (B, H, T, S) bool, and-ed with the rule.
     """
     sides = (query.positions, key.positions, query.segments, key.segments, given)
-    batch = max(side.shape[0] for side in sides if side is not None)
+    rows = [len(rows) if isinstance(rows, torch.Tensor) else rows or 1 for rows in (query.rows, key.rows)]
+    batch = max(*rows, *(side.shape[0] for side in sides if side is not None))
     result = torch.zeros(batch, heads, query.length, key.length, dtype=torch.bool)
     for b in range(batch):
         for h in range(heads):
             for i in range(query.length):
                 for j in range(key.length):
-                    q, k = _place(query, b, i), _place(key, b, j)
+                    q, k = _place(query, b, i, h), _place(key, b, j)
                     allowed = q.segment == k.segment and q.segment > 0 and bool(mask.allows(q, k))
                     result[b, h, i, j] = allowed and (given is None or _look_up(given, b, h, i, j))
     return result
 
 
-def _place(side: Layout, row: int, index: int) -> Place:
+def _place(side: Layout, row: int, index: int, head: int = 0) -> Place:
     def pick(tensor: torch.Tensor) -> int:
         return int(tensor[row if tensor.shape[0] > 1 else 0, index])
 
-    return Place(pick(side.positions), 1 if side.segments is None else pick(side.segments))
+    segment = 1 if side.segments is None else pick(side.segments)
+    passage = 0 if side.passages is None else pick(side.passages)
+    return Place(pick(side.positions), segment, passage, _example(side, row, segment), head)
+
+
+def _example(side: Layout, row: int, segment: int) -> int:
+    """The number of the example in the batch: those of the rows before, and those before it in its row."""
+    rows = side.rows.tolist() if isinstance(side.rows, torch.Tensor) else range(row + 1)
+    if not side.packed:
+        return rows[row]
+    segments = side.segments.tolist() if len(side.segments) > 1 else side.segments.tolist() * (row + 1)
+    earlier = {rows[r]: max(max(segments[r]), 1) for r in range(row) if rows[r] != rows[row]}
+    return sum(earlier.values()) + max(segment - 1, 0)
 
 
 def _look_up(given: torch.Tensor, b: int, h: int, i: int, j: int) -> bool:

@@ -1,13 +1,15 @@
 """From text to a mask, through `ast`; nothing is ever evaluated.
 
-The grammar is the text form itself: rule calls with integer arguments, combined by `&`, `|`, `~` and brackets.
+The grammar is the text form itself: rule calls combined by `&`, `|`, `~` and brackets. Their arguments are numbers,
+strings, None, masks, and tuples, lists and dicts of these.
 """
 
 import ast
 from inspect import signature
+from typing import Any
 
 from .base import Mask, MaskError
-from .rules import RULES
+from .library import RULES
 
 
 def parse(text: str) -> Mask:
@@ -66,14 +68,32 @@ def _call(node: ast.Call, name: str, args: list[ast.expr], keywords: list[ast.ke
         raise MaskError(f"{where}: {error}") from error
 
 
-def _value(node: ast.expr, where: str, text: str) -> int:
+def _value(node: ast.expr, where: str, text: str) -> Any:
     match node:
-        case ast.Constant(value=int() as value) if not isinstance(value, bool):
+        case ast.Constant(value=int() | float() | str() | None as value):
             return value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as value)):
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
             return -value
+        case ast.Tuple(elts=parts) if not any(isinstance(part, ast.Starred) for part in parts):
+            return tuple(_value(part, where, text) for part in parts)
+        case ast.List(elts=parts) if not any(isinstance(part, ast.Starred) for part in parts):
+            return [_value(part, where, text) for part in parts]
+        case ast.Dict(keys=keys, values=values) if None not in keys:
+            return {
+                _key(key, where, text): _value(value, where, text) for key, value in zip(keys, values, strict=True)
+            }
+        case ast.Call() | ast.BinOp(op=ast.BitAnd() | ast.BitOr()) | ast.UnaryOp(op=ast.Invert()):
+            return _build(node, text)
     shown = ast.get_source_segment(text, node)
-    raise MaskError(f"{where}: a parameter must be an integer, got {shown}")
+    raise MaskError(
+        f"{where}: a parameter must be a number, a string, a mask, or a tuple, list or dict of these, got {shown}"
+    )
+
+
+def _key(node: ast.expr, where: str, text: str) -> int | str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | str):
+        return node.value
+    raise MaskError(f"{where}: a key must be a number or a string, got {ast.get_source_segment(text, node)}")
 
 
 def _short(text: str) -> str:

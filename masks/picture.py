@@ -5,15 +5,15 @@
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from .base import MaskError
+from .base import Mask, MaskError
 from .compile import compile_mask
 from .given import MaskLike, TensorMask, read
 from .layout import Layout, lay_out
-from .rules import full
+from .library import full, heads, layers, random
 
 DEFAULT_LENGTH = 12
 _AXES = {"cross": ("target", "source"), "encoder": ("source", "source"), "decoder": ("target", "target")}
@@ -22,16 +22,17 @@ _LONGEST_LABEL = 16
 
 @dataclass(frozen=True)
 class Side:
-    """One axis: its name, its number of tokens, and the tokens and segments themselves where they are known."""
+    """One axis: its name, its number of tokens, and the tokens, segments and passages where they are known."""
 
     name: str
     length: int
     tokens: tuple[str, ...] | None = None
     segments: tuple[int, ...] | None = None
+    passages: tuple[int, ...] | None = None
 
     def layout(self) -> Layout:
-        segments = None if self.segments is None else torch.tensor([self.segments])
-        return lay_out(self.length, torch.device("cpu"), segment_ids=segments)
+        segments, passages = (None if ids is None else torch.tensor([ids]) for ids in (self.segments, self.passages))
+        return lay_out(self.length, torch.device("cpu"), segment_ids=segments, passage_ids=passages)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,10 @@ def lay_view(
     target_tokens: Sequence[str] | None = None,
     source_segments: Sequence[int] | None = None,
     target_segments: Sequence[int] | None = None,
+    source_passages: Sequence[int] | None = None,
     scope: str = "cross",
+    head: int = 0,
+    layer: int = 0,
 ) -> View:
     """Lay a mask out over tokens, for `picture` and `figures.plot`.
 
@@ -73,8 +77,10 @@ def lay_view(
         source_tokens, target_tokens: what to write on the axes; positions are written otherwise.
         source_segments, target_segments: S and T integers, 0 for padding, one number from 1 up for each packed
             example; positions restart in each.
+        source_passages: S integers, one number from 0 up for each passage.
         scope: `"cross"`, `"encoder"` or `"decoder"`: names the axes. In the latter two both sides are the same
             sequence, so tokens and segments of the columns stand for the rows' as well.
+        head, layer: which one, of a mask that tells them apart.
 
     Raises:
         MaskError: a mask that cannot be read, or lengths that do not fit together.
@@ -91,12 +97,34 @@ def lay_view(
         target_segments = source_segments if target_segments is None else target_segments
     columns = _side("source", _AXES[scope][1], source, source_tokens, source_segments, shape[1], DEFAULT_LENGTH)
     rows = _side("target", _AXES[scope][0], target, target_tokens, target_segments, shape[0], columns.length)
-    rule = full() if isinstance(known, TensorMask) else known
-    allowed = compile_mask(rule, rows.layout(), columns.layout(), given)
+    if source_passages is not None:
+        if len(source_passages) != columns.length:
+            raise MaskError(
+                f"source_passages has {len(source_passages)}, source has {columns.length}; they must agree"
+            )
+        columns = replace(columns, passages=tuple(map(int, source_passages)))
+        rows = rows if scope == "cross" else replace(rows, passages=columns.passages)
+    rule, title = (full(), "tensor") if isinstance(known, TensorMask) else _choose(known, head, layer)
+    allowed = compile_mask(rule, rows.layout(), columns.layout(), given, heads=_count(rule, heads, head))
     if allowed is None:
         allowed = torch.ones(1, 1, rows.length, columns.length, dtype=torch.bool)
-    title = "tensor" if isinstance(known, TensorMask) else str(known)
-    return View(title, allowed[0, 0].expand(rows.length, columns.length), rows, columns)
+    allowed = allowed[0, head if allowed.shape[1] > 1 else 0]
+    return View(title, allowed.expand(rows.length, columns.length), rows, columns)
+
+
+def _choose(mask: Mask, head: int, layer: int) -> tuple[Mask, str]:
+    """The mask of one layer, and a title that says of which layer and head the view is, where that matters."""
+    chosen = mask.resolve(layer, _count(mask, layers, layer))
+    named = {"layer": layer} if any(isinstance(rule, layers) for rule in mask.rules()) else {}
+    if any(isinstance(rule, heads | random) for rule in chosen.rules()):
+        named["head"] = head
+    return chosen, "; ".join([str(mask), *(f"{name} {number}" for name, number in named.items())])
+
+
+def _count(mask: Mask, kind: type[heads | layers], least: int) -> int:
+    """So many heads or layers that all are there which the mask names."""
+    named = [number for rule in mask.rules() if isinstance(rule, kind) for number, _ in rule.masks]
+    return max([least, *named]) + 1
 
 
 def picture(mask: MaskLike, source: int | None = None, target: int | None = None, **options) -> str:

@@ -1,24 +1,12 @@
-"""The rules. To add one: write a frozen dataclass with a `name`, its parameters, and `allows`, under `@rule`.
+"""Rules of positions alone. To add one: a frozen dataclass with a `name`, parameters and `allows`, under `@rule`.
 
 In the pictures rows are queries (targets), columns are keys (sources), `#` is allowed.
 """
 
 from dataclasses import dataclass
 
-from .base import Allowed, MaskError, Place, Rule
-
-RULES: dict[str, type[Rule]] = {}
-
-
-def rule(cls: type[Rule]) -> type[Rule]:
-    """Register a rule under its `name`, so that its text form can be parsed.
-
-    Raises:
-        MaskError: another rule has that name.
-    """
-    if RULES.setdefault(cls.name, cls) is not cls:
-        raise MaskError(f"a mask rule named {cls.name!r} exists already; choose another name")
-    return cls
+from .base import FAR, Allowed, Place, Rule
+from .registry import rule
 
 
 @rule
@@ -60,6 +48,9 @@ class causal(Rule):
     def allows(self, q: Place, k: Place) -> Allowed:
         return k.position <= q.position
 
+    def reach(self, q: Place) -> list[tuple]:
+        return [(-FAR, q.position)]
+
 
 @rule
 @dataclass(frozen=True, repr=False)
@@ -96,6 +87,9 @@ class window(Rule):
     def allows(self, q: Place, k: Place) -> Allowed:
         return (q.position - self.left <= k.position) & (k.position <= q.position + self.right)
 
+    def reach(self, q: Place) -> list[tuple]:
+        return [(q.position - self.left, q.position + self.right)]
+
 
 @rule
 @dataclass(frozen=True, repr=False)
@@ -125,6 +119,9 @@ class wait_k(Rule):
     def allows(self, q: Place, k: Place) -> Allowed:
         return k.position < q.position + self.k
 
+    def reach(self, q: Place) -> list[tuple]:
+        return [(-FAR, q.position + self.k - 1)]
+
 
 @rule
 @dataclass(frozen=True, repr=False)
@@ -152,6 +149,9 @@ class prefix(Rule):
 
     def allows(self, q: Place, k: Place) -> Allowed:
         return k.position < self.n
+
+    def reach(self, q: Place) -> list[tuple]:
+        return [(-FAR, self.n - 1)]
 
 
 @rule
@@ -181,3 +181,80 @@ class blocks(Rule):
 
     def allows(self, q: Place, k: Place) -> Allowed:
         return q.position // self.size == k.position // self.size
+
+    def reach(self, q: Place) -> list[tuple]:
+        first = q.position // self.size * self.size
+        return [(first, first + self.size - 1)]
+
+
+@rule
+@dataclass(frozen=True, repr=False)
+class chunked(Rule):
+    """Chunks of `size` positions: one's own, whole, and `lookback` chunks before it; all of them unless given.
+
+    ```
+    chunked(2)    chunked(size=2, lookback=1)
+    ##....        ##....
+    ##....        ##....
+    ####..        ####..
+    ####..        ####..
+    ######        ..####
+    ######        ..####
+    ```
+
+    When to use: encoders that run as the source arrives, a chunk at a time (Zhang et al. 2020,
+    https://arxiv.org/abs/2012.05481): more context than `causal()`, for a delay of up to `size - 1` tokens.
+    Neighbours: `blocks(n)` is `chunked(n, lookback=0)`.
+
+    Raises:
+        MaskError: `size` is not an integer of at least 1, or `lookback` one of at least 0.
+    """
+
+    size: int
+    lookback: int | None = None
+    name = "chunked"
+
+    def __post_init__(self) -> None:
+        self.at_least(size=1)
+        if self.lookback is not None:
+            self.at_least(lookback=0)
+
+    def allows(self, q: Place, k: Place) -> Allowed:
+        chunk, other = q.position // self.size, k.position // self.size
+        if self.lookback is None:
+            return other <= chunk
+        return (chunk - self.lookback <= other) & (other <= chunk)
+
+    def reach(self, q: Place) -> list[tuple]:
+        last = q.position // self.size * self.size + self.size - 1
+        return [(-FAR if self.lookback is None else last + 1 - (self.lookback + 1) * self.size, last)]
+
+
+@rule
+@dataclass(frozen=True, repr=False)
+class dilated(Rule):
+    """Every `stride`-th position, counted from the query: `(q - k) % stride == 0`.
+
+    ```
+    dilated(2)
+    #.#.
+    .#.#
+    #.#.
+    ```
+
+    When to use: together with `window`, a wider view for the same cost (Beltagy et al. 2020,
+    https://arxiv.org/abs/2004.05150); with `causal()`, the strided heads of Child et al. 2019
+    (https://arxiv.org/abs/1904.10509). Neighbours: several strides on several heads, `heads({0: dilated(2), ...})`.
+
+    Raises:
+        MaskError: `stride` is not an integer of at least 1.
+    """
+
+    stride: int
+    name = "dilated"
+
+    def __post_init__(self) -> None:
+        self.at_least(stride=1)
+
+    def allows(self, q: Place, k: Place) -> Allowed:
+        return (q.position - k.position) % self.stride == 0

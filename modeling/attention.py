@@ -4,75 +4,20 @@ Letters: B batch, S source length, T target length, H query heads, D head width.
 Masks are boolean, True = allowed, and a query with nothing to see gets zero, forward and backward.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import nn
 from transformers.cache_utils import Cache, EncoderDecoderCache
-from transformers.integrations.sdpa_attention import repeat_kv
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from ..configuration.crossmask import CrossMaskConfig
-
-AttentionResult = tuple[torch.Tensor, torch.Tensor | None]
-
-
-def masked_softmax(scores: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:
-    """Softmax over the allowed keys, (B, H, T, S) to the same; all zero where none is allowed."""
-    if allowed is None:
-        return scores.softmax(dim=-1)
-    # Half of the lowest number is far enough to give weights of exactly zero, and leaves room for the sum.
-    lowest = torch.full((), torch.finfo(scores.dtype).min / 2, dtype=scores.dtype, device=scores.device)
-    weights = (scores + torch.where(allowed, torch.zeros_like(lowest), lowest)).softmax(dim=-1)
-    # A row without any allowed key is an average by now. -inf scores would have made it NaN.
-    return weights * allowed.any(dim=-1, keepdim=True)
-
-
-def _weigh(weights: torch.Tensor, value: torch.Tensor, dropout: float, training: bool) -> AttentionResult:
-    output = nn.functional.dropout(weights, p=dropout, training=training).to(value.dtype) @ value
-    return output.transpose(1, 2).contiguous(), weights
-
-
-def eager_attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs,
-) -> AttentionResult:
-    """Scaled dot-product attention (Vaswani et al. 2017) that also returns its weights.
-
-    Args:
-        query: (B, H, T, D). key, value: (B, H / groups, S, D). attention_mask: bool, broadcast to (B, H, T, S).
-
-    Returns:
-        (B, T, H, D) and (B, H, T, S).
-    """
-    key, value = (repeat_kv(states, module.num_key_value_groups) for states in (key, value))
-    weights = masked_softmax(query * scaling @ key.transpose(2, 3), attention_mask)
-    return _weigh(weights, value, dropout, module.training)
-
-
-def additive_attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    dropout: float = 0.0,
-    **kwargs,
-) -> AttentionResult:
-    """Additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473): score `v . tanh(q + k)` per head.
-
-    Shapes as in `eager_attention`; takes T x S x D of memory for each head.
-    """
-    key, value = (repeat_kv(states, module.num_key_value_groups) for states in (key, value))
-    summed = torch.tanh(query[:, :, :, None] + key[:, :, None])
-    scores = torch.einsum("bhtsd,hd->bhts", summed, module.score_vector.to(summed.dtype))
-    weights = masked_softmax(scores, attention_mask)
-    return _weigh(weights, value, dropout, module.training)
+from ..masks.blockwise import BlockwiseMask
+from ..masks.forms import CompiledMask
+from .backends import attention_function
+from .blockwise import blockwise_attention
+from .dense import AttentionResult, additive_attention
 
 
 class _Attention(nn.Module):
@@ -99,9 +44,9 @@ class _Attention(nn.Module):
         return projected.view(*projected.shape[:2], -1, self.head_dim).transpose(1, 2)
 
     def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor | None
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: CompiledMask
     ) -> AttentionResult:
-        output, weights = self.backend()(
+        output, weights = self.backend(query, allowed)(
             self,
             query,
             key,
@@ -112,8 +57,8 @@ class _Attention(nn.Module):
         )
         return self.o_proj(output.flatten(2)), weights
 
-    def backend(self):
-        return ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation or "eager", eager_attention)
+    def backend(self, query: torch.Tensor, allowed: CompiledMask) -> Callable[..., AttentionResult]:
+        return attention_function(self.config._attn_implementation or "eager", query, allowed)
 
 
 class SelfAttention(_Attention):
@@ -123,14 +68,15 @@ class SelfAttention(_Attention):
         self,
         hidden_states: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: CompiledMask = None,
         past_key_values: Cache | None = None,
     ) -> AttentionResult:
         """(B, L, hidden) to (B, L, hidden) and weights (B, H, L, keys), None where the backend keeps them.
 
         Args:
             position_embeddings: cosine and sine, each (B or 1, L, D).
-            attention_mask: bool, broadcast to (B, H, L, keys), or None where all is allowed.
+            attention_mask: bool, broadcast to (B, H, L, keys), or what else `LayerMasks` compiles to; None where all
+                is allowed.
         """
         query = self.split(self.q_proj(hidden_states))
         key = self.split(self.k_proj(hidden_states))
@@ -167,7 +113,7 @@ class InteractiveAttention(_Attention):
         self,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: CompiledMask = None,
         past_key_values: EncoderDecoderCache | None = None,
     ) -> AttentionResult:
         """(B, T, hidden) and (B, S, hidden) to (B, T, hidden) and weights (B, H, T, S).
@@ -175,13 +121,14 @@ class InteractiveAttention(_Attention):
         The weights are None where the backend keeps them to itself.
 
         Args:
-            attention_mask: bool, True = allowed: (B, S), (B, T, S) or broadcast to (B, H, T, S).
+            attention_mask: bool, True = allowed: (B, S), (B, T, S) or broadcast to (B, H, T, S), or what else
+                `LayerMasks` compiles to.
             past_key_values: keys and values of the source are computed once and kept here.
 
         Raises:
             TypeError: a mask that is not boolean.
         """
-        if attention_mask is not None:
+        if isinstance(attention_mask, torch.Tensor):
             if attention_mask.dtype != torch.bool:
                 raise TypeError(f"attention_mask must be boolean with True = allowed, got {attention_mask.dtype}")
             if attention_mask.ndim < 4:
@@ -202,5 +149,9 @@ class InteractiveAttention(_Attention):
             past_key_values.is_updated[self.layer_idx] = True
         return key, value
 
-    def backend(self):
-        return additive_attention if self.config.cross_attention_score == "additive" else super().backend()
+    def backend(self, query: torch.Tensor, allowed: CompiledMask) -> Callable[..., AttentionResult]:
+        if self.config.cross_attention_score != "additive":
+            return super().backend(query, allowed)
+        if isinstance(allowed, BlockwiseMask):
+            return partial(blockwise_attention, inner=additive_attention)
+        return additive_attention

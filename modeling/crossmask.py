@@ -8,6 +8,7 @@ Notable choices, each in a file of its own:
 - packed rows through segments, positions counted inside each: `encoder.py`, `decoder.py`
 - a fixed-length memory between encoder and decoder, if wanted: `memory.py`
 - `generate()` with masks, whatever the cache and the decoding mode: `generation.py`
+- `stream()`, simultaneous translation that computes nothing twice: `streaming.py`
 """
 
 from typing import Unpack
@@ -25,8 +26,10 @@ from .decoder import CrossMaskDecoder
 from .decoder_inputs import attention_mask_from_labels, shift_right
 from .encoder import CrossMaskEncoder
 from .generation import MaskedGenerationMixin
+from .layer_masks import check_blind
 from .loss import cross_entropy, linear_cross_entropy
 from .pretrained import CrossMaskPreTrainedModel
+from .streaming import StreamingMixin
 
 
 class CrossMaskModel(CrossMaskPreTrainedModel):
@@ -48,6 +51,14 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         if self.config.tie_word_embeddings in (True, "embedding"):
             self.decoder.embed_tokens = value
 
+    def check_blind(self, **given: MaskLike | None) -> None:
+        """Check that spans which are blind in one of the call's masks, or the config's, are so wherever it counts.
+
+        Raises:
+            MaskError: something could read one.
+        """
+        check_blind(self.encoder.layer_masks, self.decoder.self_masks, self.decoder.cross_masks, **given)
+
     @can_return_tuple
     def forward(
         self,
@@ -62,6 +73,8 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         decoder_segment_ids: torch.LongTensor | None = None,
         position_ids: torch.LongTensor | None = None,
         decoder_position_ids: torch.LongTensor | None = None,
+        passage_ids: torch.LongTensor | None = None,
+        example_ids: torch.LongTensor | None = None,
         encoder_outputs: BaseModelOutput | tuple | None = None,
         past_key_values: EncoderDecoderCache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
@@ -78,18 +91,23 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
                 (B, S), (B, T, S) or (B, H, T, S), True = allowed.
             segment_ids, decoder_segment_ids: (B, S) and (B, P + T) int64 of packed rows, 0 for padding.
             position_ids, decoder_position_ids: (B, S) and (B, P + T) int64; counted inside each segment by default.
+            passage_ids: (B, S) int64, one number from 0 up for each passage of an example, for masks that ask for it.
+            example_ids: (B,) int64, ascending, which row of the encoder's batch each row of the decoder's belongs to.
             inputs_embeds, decoder_inputs_embeds: (B, S, E) and (B, T, E), instead of ids.
 
         Raises:
             ValueError: inputs that are missing, too long, or do not fit together.
         """
         if encoder_outputs is None:
+            if not torch.compiler.is_compiling():
+                self.check_blind(encoder_mask=encoder_mask, decoder_mask=decoder_mask, cross_mask=cross_mask)
             encoder_outputs = self.encoder(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 encoder_mask=encoder_mask,
                 segment_ids=segment_ids,
                 position_ids=position_ids,
+                passage_ids=passage_ids,
                 inputs_embeds=inputs_embeds,
                 **kwargs,
             )
@@ -106,6 +124,8 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
             encoder_attention_mask=attention_mask,
             encoder_segment_ids=segment_ids,
             encoder_position_ids=position_ids,
+            encoder_passage_ids=passage_ids,
+            example_ids=example_ids,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
@@ -123,8 +143,8 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         )
 
 
-class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerationMixin):
-    """The model with an output head: training loss, and `generate()`."""
+class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerationMixin, StreamingMixin):
+    """The model with an output head: training loss, `generate()`, and `stream()`."""
 
     _tp_plan = {"lm_head": "colwise_gather_output"}
 
@@ -165,6 +185,8 @@ class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerati
         decoder_segment_ids: torch.LongTensor | None = None,
         position_ids: torch.LongTensor | None = None,
         decoder_position_ids: torch.LongTensor | None = None,
+        passage_ids: torch.LongTensor | None = None,
+        example_ids: torch.LongTensor | None = None,
         encoder_outputs: BaseModelOutput | tuple | None = None,
         past_key_values: EncoderDecoderCache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
@@ -213,6 +235,8 @@ class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerati
             decoder_segment_ids=decoder_segment_ids,
             position_ids=position_ids,
             decoder_position_ids=decoder_position_ids,
+            passage_ids=passage_ids,
+            example_ids=example_ids,
             encoder_outputs=encoder_outputs,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,

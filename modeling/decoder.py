@@ -1,5 +1,6 @@
 """The decoder."""
 
+from dataclasses import replace
 from typing import Unpack
 
 import torch
@@ -63,6 +64,8 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         encoder_attention_mask: torch.Tensor | None = None,
         encoder_segment_ids: torch.LongTensor | None = None,
         encoder_position_ids: torch.LongTensor | None = None,
+        encoder_passage_ids: torch.LongTensor | None = None,
+        example_ids: torch.LongTensor | None = None,
         past_key_values: EncoderDecoderCache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
@@ -78,7 +81,10 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             cross_mask: and-ed with the config's: a mask, its text, or bool (B, S), (B, rows, S), (B, H, rows, S).
             segment_ids, position_ids: (B, P + T) int64.
             encoder_hidden_states: (B, S, hidden).
-            encoder_attention_mask, encoder_segment_ids, encoder_position_ids: (B, S), as the encoder had them.
+            encoder_attention_mask, encoder_segment_ids, encoder_position_ids, encoder_passage_ids: (B, S), as the
+                encoder had them.
+            example_ids: (B,) int64, ascending, which row of the encoder's batch each row belongs to; each its own by
+                default.
             inputs_embeds: (B, T, E), instead of `input_ids`.
 
         Raises:
@@ -105,11 +111,18 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         target = self.lay_out_target(
             capacity, seen, rows, attention_mask=attention_mask, segment_ids=segment_ids, position_ids=position_ids
         )
+        examples = batch if example_ids is None else example_ids
+        target = replace(target, rows=examples)
         query = target if capacity == length else target.pick(rows)
         source = self.lay_out_source(
-            encoder_hidden_states, encoder_attention_mask, encoder_segment_ids, encoder_position_ids
+            encoder_hidden_states,
+            attention_mask=encoder_attention_mask,
+            segment_ids=encoder_segment_ids,
+            position_ids=encoder_position_ids,
+            passage_ids=encoder_passage_ids,
+            rows=examples,
         )
-        common = {"batch": batch, "rows": rows, "seen": seen}
+        common = {"batch": batch, "rows": rows, "seen": seen, "training": self.training}
         self_masks = self.self_masks.compile(decoder_mask, query, target, **common)
         cross_masks = self.cross_masks.compile(cross_mask, query, source, **common)
 
@@ -140,20 +153,10 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             return layout
         segments = torch.ones_like(layout.positions) if layout.segments is None else layout.segments
         unwritten = torch.arange(capacity, device=rows.device) > rows[-1]
-        return Layout(layout.positions, segments.masked_fill(unwritten, 0))
+        return replace(layout, segments=segments.masked_fill(unwritten, 0))
 
-    def lay_out_source(
-        self,
-        encoder_hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        segment_ids: torch.Tensor | None,
-        position_ids: torch.Tensor | None,
-    ) -> Layout:
+    def lay_out_source(self, encoder_hidden_states: torch.Tensor, **given: torch.Tensor | int | None) -> Layout:
         """The places that the decoder may attend to: the source's, or the memory's."""
         length, device = encoder_hidden_states.shape[1], encoder_hidden_states.device
         memory = self.config.memory_length
-        if memory is not None:
-            return memory_layout(length // memory, memory, device)
-        return lay_out(
-            length, device, attention_mask=attention_mask, segment_ids=segment_ids, position_ids=position_ids
-        )
+        return lay_out(length, device, **given) if memory is None else memory_layout(length // memory, memory, device)

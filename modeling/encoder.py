@@ -4,6 +4,7 @@ from typing import Unpack
 
 import torch
 from torch import nn
+from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.utils import TransformersKwargs
@@ -11,7 +12,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.given import MaskLike
+from ..masks.given import MaskLike, read
 from ..masks.layout import lay_out
 from .attention import SelfAttention
 from .layer_masks import LayerMasks
@@ -50,10 +51,12 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
         encoder_mask: MaskLike | None = None,
         segment_ids: torch.LongTensor | None = None,
         position_ids: torch.LongTensor | None = None,
+        passage_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
-        """Encode.
+        """Encode. With P cached tokens, (B, S) tensors other than the ids count the cached ones too: (B, P + S).
 
         Args:
             input_ids: (B, S) int64.
@@ -61,7 +64,10 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
             encoder_mask: and-ed with the config's: a mask, its text, or bool (B, S), (B, S, S), (B, H, S, S).
             segment_ids: (B, S) int64, 0 for padding, one number from 1 up for each packed example.
             position_ids: (B, S) int64; counted inside each segment by default.
+            passage_ids: (B, S) int64, one number from 0 up for each passage of an example, for masks that ask for it.
             inputs_embeds: (B, S, E), instead of `input_ids`.
+            past_key_values: keys and values of the source so far, to go on from; the new ones are added. Right under
+                masks by which no token sees one that comes in a later call.
 
         Returns:
             `last_hidden_state`: (B, S, hidden), or (B, G * N, hidden) with a memory of N vectors for G segments.
@@ -73,19 +79,31 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
         inputs_embeds = embed(self, input_ids, inputs_embeds)
         batch, length = inputs_embeds.shape[:2]
         device = inputs_embeds.device
+        past = past_key_values.get_seq_length() if past_key_values is not None else 0
         source = lay_out(
-            length, device, attention_mask=attention_mask, segment_ids=segment_ids, position_ids=position_ids
+            past + length,
+            device,
+            attention_mask=attention_mask,
+            segment_ids=segment_ids,
+            position_ids=position_ids,
+            passage_ids=passage_ids,
+            rows=batch,
         )
-        self.check_length(length, "source", packed=segment_ids is not None or position_ids is not None)
-        rows = torch.arange(length, device=device)
-        masks = self.layer_masks.compile(encoder_mask, source, source, batch=batch, rows=rows, seen=length)
+        parted = any(ids is not None for ids in (segment_ids, position_ids, passage_ids))
+        self.check_length(past + length, "source", packed=parted)
+        rows = past + torch.arange(length, device=device)
+        query = source.pick(rows) if past else source
+        encoder_mask = read(encoder_mask, "encoder_mask")
+        masks = self.layer_masks.compile(
+            encoder_mask, query, source, batch=batch, rows=rows, seen=past + length, training=self.training
+        )
 
         hidden_states = self.embed_proj(inputs_embeds)
-        position_embeddings = self.rotary_emb(hidden_states, source.positions)
+        position_embeddings = self.rotary_emb(hidden_states, query.positions)
         for layer, mask in zip(self.layers, masks, strict=True):
-            hidden_states = layer(hidden_states, position_embeddings, mask)
+            hidden_states = layer(hidden_states, position_embeddings, mask, past_key_values)
         hidden_states = self.norm(hidden_states)
         if self.memory is not None:
             groups = 1 if segment_ids is None else max(int(segment_ids.max()), 1)
-            hidden_states = self.memory(hidden_states, source, groups)
+            hidden_states = self.memory(hidden_states, source, groups, self.layer_masks.blind(encoder_mask))
         return BaseModelOutput(last_hidden_state=hidden_states)

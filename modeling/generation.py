@@ -71,6 +71,9 @@ class MaskedGenerationMixin(GenerationMixin):
     ) -> tuple[torch.LongTensor, dict]:
         """As Transformers repeats them for beams, masks read once; a tensor for the whole batch stays as it is."""
         given = {name: read(model_kwargs.pop(name), name) for name in MASKS if name in model_kwargs}
+        self.model.check_blind(**given)
+        if expand_size > 1:
+            model_kwargs.setdefault("example_ids", self.rows_of(input_ids, model_kwargs))
         for name, mask in given.items():
             if isinstance(mask, TensorMask) and len(mask.allowed) > 1:
                 given[name] = replace(mask, allowed=mask.allowed.repeat_interleave(expand_size, dim=0))
@@ -78,6 +81,12 @@ class MaskedGenerationMixin(GenerationMixin):
             expand_size, is_encoder_decoder, input_ids, **model_kwargs
         )
         return input_ids, {**expanded, **given}
+
+    @staticmethod
+    def rows_of(input_ids: torch.Tensor | None, model_kwargs: dict) -> torch.Tensor:
+        """(B,) int64, the numbers of the batch's rows."""
+        rows = input_ids if input_ids is not None else model_kwargs["encoder_outputs"][0]
+        return torch.arange(len(rows), device=rows.device)
 
     @staticmethod
     def create_masks_for_generate(

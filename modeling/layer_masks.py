@@ -3,10 +3,14 @@
 import torch
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.base import Mask, MaskError
-from ..masks.compile import compile_mask
+from ..masks.algebra import check_possible
+from ..masks.base import And, Mask, MaskError
+from ..masks.blindness import check_blind_spans, kept_everywhere
+from ..masks.forms import CompiledMask, compile_as
 from ..masks.given import MaskLike, TensorMask, check_fit, cut, read
 from ..masks.layout import Layout
+from ..masks.library import blind, full
+from .backends import mask_form
 
 
 class LayerMasks:
@@ -17,16 +21,36 @@ class LayerMasks:
         self.scope = scope
         self.text: str | dict | None = None
 
-    def rules(self) -> tuple[tuple[Mask, ...], tuple[int, ...]]:
-        """The distinct rules in the config, and which of them each layer has. The text is parsed when it changes."""
+    def rules(self, given: Mask | None = None, training: bool = False) -> tuple[tuple[Mask, ...], tuple[int, ...]]:
+        """The distinct rules of the layers, and which of them each layer has; text is parsed when it changes.
+
+        Args:
+            given: the call's rule, and-ed with the config's.
+            training: whether rules that hold in training only do.
+
+        Raises:
+            MaskError: a rule that speaks of layers that are not there, or that never allows anything.
+        """
         text = getattr(self.config, f"{self.scope}_mask")
         if text != self.text:
-            # Through this module's own class: remote code has the config's module twice, each with mask classes.
-            layers = CrossMaskConfig.layer_masks(self.config, self.scope)
-            self.distinct = tuple(dict.fromkeys(layers))
-            self.of_layer = tuple(self.distinct.index(mask) for mask in layers)
+            # Through this module's own class: remote code has the config's module twice, each with masks of its own.
+            self.of_layers = CrossMaskConfig.layer_masks(self.config, self.scope)
+            self.of_config = {mode: _distinct(self.of_layers, mode) for mode in (False, True)}
+            self.blind_of_config = _blind(self.of_layers)
             self.text = dict(text) if isinstance(text, dict) else text  # a mapping may change in place
-        return self.distinct, self.of_layer
+        if given is None:
+            return self.of_config[training]
+        joined = tuple(rule & given for rule in self.of_layers)
+        if not torch.compiler.is_compiling():
+            check_possible(joined, f"{self.scope}_mask")
+        return _distinct(joined, training)
+
+    def blind(self, given: MaskLike | None) -> Mask:
+        """The blind spans that hold in every layer, as one rule."""
+        if isinstance(given, Mask):
+            return _blind(self.rules(given)[0])
+        self.rules()
+        return self.blind_of_config
 
     def compile(
         self,
@@ -37,33 +61,84 @@ class LayerMasks:
         batch: int,
         rows: torch.Tensor,
         seen: int | None,
-    ) -> list[torch.Tensor | None]:
-        """One boolean mask, broadcast to (B, H, T, S), or None, for each layer.
+        training: bool = False,
+    ) -> list[CompiledMask]:
+        """What the attention implementation takes, for each layer: a tensor, blocks, lengths, or None.
 
         Args:
             given: the call's mask, and-ed with the config's.
             rows: (T,) int64, the queries' indices in the batch as it is laid out.
             seen: how many tokens the queries' side has had so far, or None where only the device knows.
+            training: whether rules that hold in training only do.
 
         Raises:
-            MaskError: a mask that cannot be read, does not fit, or is for source positions that a memory hides.
+            MaskError: a mask that cannot be read, does not fit, or that the attention implementation cannot run.
         """
         name = f"{self.scope}_mask"
         given = read(given, name)
-        if given is not None and self.scope == "cross" and self.config.memory_length is not None:
-            raise MaskError(
-                f"cross_mask cannot be combined with memory_length={self.config.memory_length}: the memory has no "
-                "source positions; give an encoder_mask"
-            )
+        heads = self.config.num_attention_heads
         allowed = None
+        over_memory = self.scope == "cross" and self.config.memory_length is not None
         if isinstance(given, TensorMask):
+            if over_memory:
+                raise MaskError(
+                    f"cross_mask: a tensor cannot be combined with memory_length={self.config.memory_length}: the memory "
+                    "has no source positions; give an encoder_mask"
+                )
             growing = self.scope == "decoder"
             keys = seen if growing else key.length
-            heads = self.config.num_attention_heads
             whole = self.scope == "encoder"
             check_fit(given, name, batch=batch, heads=heads, queries=seen, keys=keys, growing=growing, whole=whole)
             allowed = cut(given, rows=rows, columns=key.length)
-        distinct, of_layer = self.rules()
-        rules = [rule & given if isinstance(given, Mask) else rule for rule in distinct]
-        compiled = [compile_mask(rule, query, key, allowed) for rule in rules]
+        rule = given if isinstance(given, Mask) else None
+        if rule is not None and over_memory:
+            rule = _over_memory(rule)
+        distinct, of_layer = self.rules(rule, training)
+        form = mask_form(self.config, self.scope, query.length, rows.device)
+        try:
+            compiled = [compile_as(form, rule, query, key, allowed, heads, batch) for rule in distinct]
+        except MaskError as error:
+            raise MaskError(f"{name}: {error}") from error
         return [compiled[index] for index in of_layer]
+
+
+def check_blind(encoder: LayerMasks, decoder: LayerMasks, cross: LayerMasks, **given: MaskLike | None) -> None:
+    """Check that spans which are blind in one mask are blind wherever the source is read.
+
+    Args:
+        given: the call's masks, by name.
+
+    Raises:
+        MaskError: a mask that cannot be read, or a span that something could read.
+    """
+    rules = {}
+    for masks in (encoder, decoder, cross):
+        name = f"{masks.scope}_mask"
+        rule = read(given.get(name), name)
+        rules[masks.scope] = masks.rules(rule if isinstance(rule, Mask) else None)[0]
+    check_blind_spans(**rules, memory=cross.config.memory_length is not None)
+
+
+def _distinct(layers: tuple[Mask, ...], training: bool) -> tuple[tuple[Mask, ...], tuple[int, ...]]:
+    numbers: dict[Mask, int] = {}
+    resolved = [rule.resolve(layer, len(layers), training) for layer, rule in enumerate(layers)]
+    of_layer = tuple(numbers.setdefault(rule, len(numbers)) for rule in resolved)
+    return tuple(numbers), of_layer
+
+
+def _blind(layers: tuple[Mask, ...]) -> Mask:
+    result = full()
+    for span in sorted(kept_everywhere(layers), key=str):
+        result = result & span
+    return result
+
+
+def _over_memory(rule: Mask) -> Mask | None:
+    """What is left of a call's cross mask where the decoder reads a memory: blind spans are the encoder's affair."""
+    parts = rule.parts if isinstance(rule, And) else (rule,)
+    if all(isinstance(part, blind | full) for part in parts):
+        return None
+    raise MaskError(
+        f"cross_mask: {rule} cannot be combined with memory_length: the memory has no source positions; put the rule "
+        "into encoder_mask"
+    )

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
-from transformers.cache_utils import EncoderDecoderCache
+from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..configuration.crossmask import CrossMaskConfig
@@ -65,9 +65,12 @@ class EncoderLayer(GradientCheckpointingLayer):
         hidden_states: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
     ) -> torch.Tensor:
         """(B, S, hidden) to (B, S, hidden)."""
-        attended, _ = self.self_attn(self.self_attn_norm(hidden_states), position_embeddings, attention_mask)
+        attended, _ = self.self_attn(
+            self.self_attn_norm(hidden_states), position_embeddings, attention_mask, past_key_values
+        )
         hidden_states = hidden_states + self.dropout(attended)
         return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
 

@@ -4,11 +4,14 @@ import torch
 from torch import nn
 
 from ..configuration.crossmask import CrossMaskConfig
+from ..masks.base import Mask
 from ..masks.compile import compile_mask
 from ..masks.layout import Layout
 from ..masks.rules import full
 from .attention import InteractiveAttention
 from .layers import rms_norm
+
+EVERYTHING = full()
 
 
 class FixedLengthMemory(nn.Module):
@@ -24,10 +27,16 @@ class FixedLengthMemory(nn.Module):
         self.pool = InteractiveAttention(config)
         self.norm = rms_norm(config)
 
-    def forward(self, hidden_states: torch.Tensor, source: Layout, groups: int = 1) -> torch.Tensor:
-        """(B, S, hidden) to (B, G * N, hidden): N vectors for each of the G packed segments."""
+    def forward(
+        self, hidden_states: torch.Tensor, source: Layout, groups: int = 1, mask: Mask = EVERYTHING
+    ) -> torch.Tensor:
+        """(B, S, hidden) to (B, G * N, hidden): N vectors for each of the G packed segments.
+
+        Args:
+            mask: what may be pooled: a rule that does not ask who reads, as there is nobody at a position.
+        """
         places = memory_layout(groups, len(self.queries), source.positions.device)
-        allowed = compile_mask(full(), places, source)
+        allowed = compile_mask(mask, places, source)
         queries = self.queries.repeat(groups, 1).expand(len(hidden_states), -1, -1)
         pooled, _ = self.pool(queries, hidden_states, allowed)
         return self.norm(queries + pooled)

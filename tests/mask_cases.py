@@ -8,7 +8,7 @@ from crossmask import masks
 from crossmask.configuration.crossmask import CrossMaskConfig
 from crossmask.modeling.crossmask import CrossMaskForConditionalGeneration
 
-randomised = settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+randomised = settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 small = st.integers(0, 5)
 rules = st.one_of(
@@ -18,6 +18,10 @@ rules = st.one_of(
     st.builds(masks.wait_k, st.integers(1, 5)),
     st.builds(masks.prefix, small),
     st.builds(masks.blocks, st.integers(1, 5)),
+    st.builds(masks.chunked, st.integers(1, 4), st.none() | st.integers(0, 2)),
+    st.builds(masks.dilated, st.integers(1, 3)),
+    st.builds(masks.monotonic, st.sampled_from([0.0, 0.3, 1.1, 2.5]), st.integers(0, 2)),
+    st.builds(masks.random, st.sampled_from([0.3, 0.7]), st.integers(0, 3)),
 )
 expressions = st.recursive(
     rules,
@@ -42,13 +46,14 @@ def layouts(draw, batch: int) -> masks.Layout:
     length = draw(st.integers(1, 6))
     kind = draw(st.sampled_from(["whole", "left", "right", "packed"]))
     if kind == "whole":
-        return masks.lay_out(length, torch.device("cpu"))
+        return masks.lay_out(length, torch.device("cpu"), rows=batch)
     if kind == "packed":
-        return masks.lay_out(length, torch.device("cpu"), segment_ids=draw(grids(batch, length, st.integers(0, 3))))
+        segment_ids = draw(grids(batch, length, st.integers(0, 3)))
+        return masks.lay_out(length, torch.device("cpu"), segment_ids=segment_ids, rows=batch)
     tokens = torch.tensor(draw(st.lists(st.integers(0, length), min_size=batch, max_size=batch)))
     attention_mask = (torch.arange(length) < tokens[:, None]).long()
     attention_mask = attention_mask.flip(-1) if kind == "left" else attention_mask
-    return masks.lay_out(length, torch.device("cpu"), attention_mask=attention_mask)
+    return masks.lay_out(length, torch.device("cpu"), attention_mask=attention_mask, rows=batch)
 
 
 def picture(allowed: torch.Tensor) -> str:

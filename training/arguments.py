@@ -51,6 +51,13 @@ class RecipeArguments:
     eval_tokens: int = field(
         default=4096, metadata={"help": "Tokens in an evaluation batch at most, padding included."}
     )
+    multipath_k: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Lowest and highest k: every training step has the cross mask wait_k(k) for a k drawn from them, "
+            "so that one model translates simultaneously at any of these waits."
+        },
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after so many evaluations without a better metric."}
     )

@@ -24,6 +24,7 @@ from ..data.tokenizer import check_special_tokens, train_tokenizer
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..tasks.base import Example, Task
 from .arguments import RecipeArguments, RunArguments
+from .multipath import Multipath
 from .splits import EvaluationSplit, to_features
 from .trainer import CrossMaskTrainer
 
@@ -157,6 +158,7 @@ def build_trainer(
     if arguments.metric_for_best_model is None:
         arguments.metric_for_best_model = f"eval_{task.primary_metric.name}"
         arguments.greater_is_better = task.primary_metric.greater_is_better
+    multipath = None if recipe.multipath_k is None else Multipath.of(recipe.multipath_k, arguments.seed)
     return CrossMaskTrainer(
         model=model,
         args=arguments,
@@ -169,6 +171,7 @@ def build_trainer(
         train_batches=batches,
         eval_collator=padded,
         eval_tokens=recipe.eval_tokens,
+        multipath=multipath,
     )
 
 

@@ -13,6 +13,7 @@ from ..data.buckets import BucketSampler, bucket_batches
 from ..data.collator import Seq2SeqCollator
 from ..data.packing import PackedDataset, PackedSampler
 from ..tasks.base import Scores, Task
+from .multipath import Multipath
 from .splits import EvaluationSplit
 
 
@@ -35,6 +36,7 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         eval_collator: pads evaluation batches.
         eval_tokens: tokens in an evaluation batch at most, padding included.
         train_batches: training batches, instead of `per_device_train_batch_size` items each.
+        multipath: chooses every step's wait; by default training has the masks of the config only.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         eval_collator: Seq2SeqCollator,
         eval_tokens: int,
         train_batches: BucketSampler | None = None,
+        multipath: Multipath | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
         self.train_batches = train_batches
         self.task = task
+        self.multipath = multipath
         self.eval_collator = IndexedCollator(eval_collator)
         self.eval_tokens = eval_tokens
         # The model smooths labels itself, without the logits of the whole batch that Trainer's smoother needs.
@@ -84,6 +88,11 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         batches = bucket_batches(*lengths, max_tokens=self.eval_tokens)
         mine = batches[self.args.process_index :: self.args.world_size]
         return DataLoader(split, batch_sampler=mine, collate_fn=self.eval_collator)
+
+    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args, **kwargs) -> torch.Tensor:
+        if self.multipath is not None:
+            inputs = {**inputs, "cross_mask": self.multipath.mask(self.state.global_step)}
+        return super().training_step(model, inputs, *args, **kwargs)
 
     @torch.no_grad()
     def evaluation_loop(

@@ -1,0 +1,47 @@
+"""What a mask is compiled to: a form for every kind of backend."""
+
+import torch
+from torch.nn.attention.flex_attention import BlockMask
+
+from .base import Mask
+from .blockwise import BlockwiseMask, compile_blockwise
+from .compile import compile_mask
+from .flex import compile_flex
+from .layout import Layout
+from .rules import full
+from .varlen import Varlen, compile_varlen
+
+CompiledMask = torch.Tensor | BlockwiseMask | BlockMask | Varlen | None
+
+
+def compile_as(
+    form: str,
+    mask: Mask,
+    query: Layout,
+    key: Layout,
+    given: torch.Tensor | None = None,
+    heads: int = 1,
+    batch: int = 1,
+) -> CompiledMask:
+    """Compile to a form, or to None where nothing is forbidden.
+
+    Args:
+        form: `"dense"` (a boolean tensor), `"blockwise"`, `"flex"` (a `BlockMask`) or `"varlen"`.
+        mask, query, key, given, heads: as in `compile_mask`.
+        batch: B.
+
+    Raises:
+        MaskError: as in `compile_mask`; or the mask has no such form.
+    """
+    if mask == full() and query.segments is None and key.segments is None and given is None:
+        return None
+    match form:
+        case "dense":
+            return compile_mask(mask, query, key, given, heads)
+        case "blockwise":
+            return compile_blockwise(mask, query, key, given, heads)
+        case "flex":
+            return compile_flex(mask, query, key, given, heads)
+        case "varlen":
+            return compile_varlen(mask, query, key, given, heads, batch)
+    raise ValueError(f"a mask has no form named {form!r}; there are dense, blockwise, flex and varlen")

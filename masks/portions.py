@@ -1,0 +1,248 @@
+"""Rules of which part of the keys may be read, whoever asks: examples, passages, spans."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from .base import Allowed, Mask, MaskError, Place, Rule
+from .registry import rule
+from .tables import Table, example_lengths, look_up, per_example
+
+Spans = tuple[tuple[int, int], ...]
+
+
+@rule
+@dataclass(frozen=True, repr=False)
+class segments(Rule):
+    """The same example.
+
+    ```
+    ##..
+    ##..
+    ..##
+    ..##
+    ```
+
+    When to use: never needed, since a packed row is masked so whatever the rule; it says it where one wants it said.
+    The picture shows a row of two examples of two tokens. Neighbours: `passages` parts an example.
+    """
+
+    name = "segments"
+
+    def allows(self, q: Place, k: Place) -> Allowed:
+        return q.segment == k.segment
+
+
+@rule
+@dataclass(frozen=True, repr=False)
+class passages(Rule):
+    """The same passage of an example, as `passage_ids` number them.
+
+    ```
+    ##..
+    ##..
+    ..##
+    ..##
+    ```
+
+    When to use: in the encoder mask, to encode several passages in one row, each on its own, all of which the decoder
+    reads (Fusion-in-Decoder, Izacard and Grave 2021, https://arxiv.org/abs/2007.01282). The picture shows two passages
+    of two tokens. Neighbours: `keep(passages=(2,))` in the cross mask then reads chosen ones only.
+
+    Raises:
+        MaskError: in a call, keys have passages and queries have none, as in a cross mask.
+    """
+
+    name = "passages"
+
+    def allows(self, q: Place, k: Place) -> Allowed:
+        return q.passage == k.passage
+
+    def check(self, query: Any, key: Any, heads: int) -> None:
+        if query.passages is None and key.passages is not None:
+            raise MaskError(
+                "passages(): the queries are in no passage; it belongs in encoder_mask, and keep(passages=(0,)) in "
+                "cross_mask reads chosen ones"
+            )
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class _Spans(Rule):
+    spans: Spans = ()
+    examples: tuple[Spans, ...] | None = None
+
+    def __init__(self, *spans: tuple[int, int], examples: tuple[Spans, ...] | None = None):
+        if spans and examples is not None:
+            raise MaskError(f"{self.name}: give either spans, for all examples, or examples=, spans for each")
+        object.__setattr__(self, "spans", self.read(spans))
+        object.__setattr__(self, "examples", None if examples is None else tuple(map(self.read, examples)))
+        if self.examples == ():
+            raise MaskError(f"{self.name}: examples=() has spans for no example; give one tuple of spans for each")
+
+    def read(self, spans: Any) -> Spans:
+        """Spans as tuples in order; those that touch or overlap become one."""
+        if not isinstance(spans, tuple | list):
+            raise MaskError(f"{self.name}: expected a tuple of spans for each example, got {spans!r}")
+        joined: list[tuple[int, int]] = []
+        for start, end in sorted(map(self.read_span, spans)):
+            if joined and start <= joined[-1][1]:
+                start, last = joined.pop()
+                end = max(end, last)
+            joined.append((start, end))
+        return tuple(joined)
+
+    def read_span(self, span: Any) -> tuple[int, int]:
+        numbers = tuple(span) if isinstance(span, tuple | list) and len(span) == 2 else ()
+        if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
+            raise MaskError(f"{self.name}: a span must be a pair (first, one past the last), got {span!r}")
+        if not 0 <= numbers[0] < numbers[1] < 2**31:
+            raise MaskError(f"{self.name}: a span must be from 0 up and hold at least one token, got {span!r}")
+        return numbers
+
+    def __str__(self) -> str:
+        if self.examples is None:
+            return f"{self.name}({', '.join(map(repr, self.spans))})"
+        return f"{self.name}(examples={self.examples!r})"
+
+    @property
+    def table(self) -> tuple[Spans, ...]:
+        return (self.spans,) if self.examples is None else self.examples
+
+    def holds(self, k: Place) -> Allowed:
+        """Whether `k` is in a span."""
+        inside = k.position < 0
+        starts, ends = (_column(self.table, side) for side in (0, 1))
+        for index in range(max(map(len, starts))):
+            start = look_up(starts, k.example, index, fill=0)
+            inside = inside | ((start <= k.position) & (k.position < look_up(ends, k.example, index, fill=0)))
+        return inside
+
+    def check(self, query: Any, key: Any, heads: int) -> None:
+        for length, row in per_example(_column(self.table, 1), example_lengths(key), self.name):
+            if row and max(row) > length:
+                raise MaskError(
+                    f"{self.name}: a span ends at {max(row)}, but there are {length} tokens to attend to; "
+                    "spans count the tokens of an example from 0"
+                )
+
+
+def _column(table: tuple[Spans, ...], side: int) -> Table:
+    return tuple(tuple(span[side] for span in spans) for spans in table)
+
+
+@rule
+@dataclass(frozen=True, repr=False, init=False)
+class keep(_Spans):
+    """Only what is in the spans, which are half-open, `(first, one past the last)`; or only chosen passages.
+
+    ```
+    keep((1,3))
+    .##.
+    .##.
+    ```
+
+    When to use: in the cross mask, to answer from a part of the source. Neighbours: `drop` is the contrary;
+    `prefix(n)` is `keep((0, n))`; `blind` hides a span for good.
+
+    Args:
+        spans: pairs of positions, for all examples of a batch.
+        examples: or a tuple of such pairs for each example.
+        passages: or the numbers of the passages to keep, as `passage_ids` have them.
+
+    Raises:
+        MaskError: spans that are none; in a call, a span outside of the text, a passage that is not there, or another
+            number of examples than the batch has.
+    """
+
+    passages: tuple[int, ...] | None = None
+    name = "keep"
+
+    def __init__(
+        self,
+        *spans: tuple[int, int],
+        examples: tuple[Spans, ...] | None = None,
+        passages: tuple[int, ...] | None = None,
+    ):
+        super().__init__(*spans, examples=examples)
+        if passages is not None:
+            if spans or examples is not None:
+                raise MaskError(f"{self.name}: give either spans or passages; join two rules by & for both")
+            if not isinstance(passages, tuple | list) or not all(type(n) is int and 0 <= n < 2**31 for n in passages):
+                raise MaskError(f"{self.name}: passages must be a tuple of numbers from 0, got {passages!r}")
+            passages = tuple(sorted(set(passages)))
+        object.__setattr__(self, "passages", passages)
+
+    def __str__(self) -> str:
+        return super().__str__() if self.passages is None else f"{self.name}(passages={self.passages!r})"
+
+    def allows(self, q: Place, k: Place) -> Allowed:
+        if self.passages is None:
+            return self.holds(k)
+        inside = k.position < 0
+        for number in self.passages:
+            inside = inside | (k.passage == number)
+        return inside
+
+    def check(self, query: Any, key: Any, heads: int) -> None:
+        if self.passages is None:
+            super().check(query, key, heads)
+        elif self.passages:
+            last = 0 if key.passages is None else int(key.passages.max())
+            if self.passages[-1] > last:
+                there = (
+                    "there is passage 0 alone; pass passage_ids" if last == 0 else f"there are passages 0 to {last}"
+                )
+                raise MaskError(f"{self}: no passage {self.passages[-1]}: {there}")
+
+
+@rule
+def drop(*spans: tuple[int, int], examples: Any = None, passages: Any = None) -> Mask:
+    """All but what is in the spans or passages: `~keep(...)`.
+
+    ```
+    drop((1,3))
+    #..#
+    #..#
+    ```
+
+    When to use: to take a part of the source away, for an ablation or a correction. Neighbours: `blind` also makes
+    sure that nothing learns of the span by another way.
+
+    Args, Raises: as in `keep`.
+    """
+    return ~keep(*spans, examples=examples, passages=passages)
+
+
+@rule
+class blind(_Spans):
+    """Spans of the source that nothing may read, for privacy, in the encoder mask and in the cross mask.
+
+    ```
+    blind((1,3))
+    #..#
+    #..#
+    ```
+
+    ```python
+    hidden = masks.blind((2, 5))
+    model.generate(ids, encoder_mask=hidden, cross_mask=hidden)
+    ```
+
+    What it guarantees: whatever tokens stand under the span, every logit, loss, generated token, score and gradient of
+    a parameter is the same to the bit. It needs both masks, because an encoder token that read the span would carry it
+    on; a call in which only one has it is an error. In the encoder no token reads a blind one, not even itself: its
+    hidden state goes on from layer to layer, and nothing ever reads it.
+
+    What it does not: that there is a span, where and how long, still shows. `encoder_last_hidden_state` at the span's
+    own positions, and what generation reads off the source's ids without the network
+    (`encoder_repetition_penalty`, `encoder_no_repeat_ngram_size`, `prompt_lookup_num_tokens`), depend on it.
+
+    When to use: names, numbers and other private spans; `masks.find_spans` finds them. Neighbours: `drop` is the same
+    rule without the promise.
+
+    Args, Raises: as in `keep`, without passages.
+    """
+
+    name = "blind"
+
+    def allows(self, q: Place, k: Place) -> Allowed:
+        return self.holds(k) ^ True

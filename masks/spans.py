@@ -1,0 +1,84 @@
+"""Spans of tokens for `keep`, `drop` and `blind`, found in the text."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .base import MaskError
+from .portions import Spans
+
+
+def find_spans(
+    texts: str | Sequence[str],
+    tokenizer: Any,
+    *,
+    patterns: str | re.Pattern | Iterable[str | re.Pattern] = (),
+    terms: str | Iterable[str] = (),
+    characters: Sequence[Sequence[tuple[int, int]]] | None = None,
+    **options: Any,
+) -> tuple[Spans, ...]:
+    """Where patterns, terms or stretches of characters lie among the tokens of each text.
+
+    A token that holds any character of a match belongs to it, so nothing of the match is outside of its span.
+
+    ```python
+    names = masks.blind(examples=masks.find_spans(texts, tokenizer, terms=["Ada Lovelace"], patterns=r"\\d{5}"))
+    model.generate(**tokenizer(texts, padding=True, return_tensors="pt"), encoder_mask=names, cross_mask=names)
+    ```
+
+    Args:
+        texts: B texts, or one.
+        tokenizer: a fast tokenizer of Transformers, which knows from which characters a token is.
+        patterns: regular expressions.
+        terms: words or phrases, found as they are written, whatever stands around them.
+        characters: for each text, stretches `(first, one past the last)` of its characters.
+        options: what the texts are tokenised with otherwise, such as `truncation=True, max_length=128`.
+
+    Returns:
+        for each text its spans `(first, one past the last)`, counted in tokens from 0, padding left out. Give them to
+        `blind(examples=...)`, also where there is one text.
+
+    Raises:
+        MaskError: a tokenizer without offsets, characters for another number of texts or outside of a text, a pattern
+            that cannot be read.
+    """
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    if not getattr(tokenizer, "is_fast", False):
+        raise MaskError(
+            f"find_spans: {type(tokenizer).__name__} does not tell from which characters a token is; load a fast one"
+        )
+    if characters is not None and len(characters) != len(texts):
+        raise MaskError(f"find_spans: characters of {len(characters)} texts, but there are {len(texts)} texts")
+    searches = _read(patterns) + [re.compile(re.escape(term)) for term in _listed(terms)]
+    # Alone, without padding: then a token's index is its position.
+    options = {**options, "padding": False, "return_tensors": None, "return_offsets_mapping": True}
+    found = []
+    for index, text in enumerate(texts):
+        stretches = [match.span() for search in searches for match in search.finditer(text) if match.group()]
+        for stretch in () if characters is None else characters[index]:
+            if len(stretch) != 2 or not 0 <= stretch[0] < stretch[1] <= len(text):
+                raise MaskError(f"find_spans: {stretch!r} is no stretch of text {index}, of {len(text)} characters")
+            stretches.append(tuple(stretch))
+        found.append(_tokens_of(stretches, tokenizer(text, **options)["offset_mapping"]))
+    return tuple(found)
+
+
+def _read(patterns: str | re.Pattern | Iterable[str | re.Pattern]) -> list[re.Pattern]:
+    try:
+        return [re.compile(pattern) for pattern in _listed(patterns)]
+    except re.error as error:
+        raise MaskError(f"find_spans: the pattern {error.pattern!r} cannot be read: {error}") from error
+
+
+def _listed(given: Any) -> list:
+    return [given] if isinstance(given, str | re.Pattern) else list(given)
+
+
+def _tokens_of(stretches: list[tuple[int, int]], offsets: list[tuple[int, int]]) -> Spans:
+    """Runs of tokens that share a character with a stretch."""
+    spans: list[tuple[int, int]] = []
+    for index, (first, last) in enumerate(offsets):
+        if any(first < end and start < last for start, end in stretches):
+            joined = spans and spans[-1][1] == index
+            spans.append((spans.pop()[0] if joined else index, index + 1))
+    return tuple(spans)

@@ -1,0 +1,70 @@
+"""Attention with all its weights at hand: scaled dot product and additive.
+
+Letters: B batch, S source length, T target length, H query heads, D head width.
+Masks are boolean, True = allowed, and a query with nothing to see gets zero, forward and backward.
+"""
+
+import torch
+from torch import nn
+from transformers.integrations.sdpa_attention import repeat_kv
+
+AttentionResult = tuple[torch.Tensor, torch.Tensor | None]
+
+
+def masked_softmax(scores: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:
+    """Softmax over the allowed keys, (B, H, T, S) to the same; all zero where none is allowed."""
+    if allowed is None:
+        return scores.softmax(dim=-1)
+    # Half of the lowest number is far enough to give weights of exactly zero, and leaves room for the sum.
+    lowest = torch.full((), torch.finfo(scores.dtype).min / 2, dtype=scores.dtype, device=scores.device)
+    weights = (scores + torch.where(allowed, torch.zeros_like(lowest), lowest)).softmax(dim=-1)
+    # A row without any allowed key is an average by now. -inf scores would have made it NaN.
+    return weights * allowed.any(dim=-1, keepdim=True)
+
+
+def _weigh(weights: torch.Tensor, value: torch.Tensor, dropout: float, training: bool) -> AttentionResult:
+    output = nn.functional.dropout(weights, p=dropout, training=training).to(value.dtype) @ value
+    return output.transpose(1, 2).contiguous(), weights
+
+
+def eager_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> AttentionResult:
+    """Scaled dot-product attention (Vaswani et al. 2017) that also returns its weights.
+
+    Args:
+        query: (B, H, T, D). key, value: (B, H / groups, S, D). attention_mask: bool, broadcast to (B, H, T, S).
+
+    Returns:
+        (B, T, H, D) and (B, H, T, S).
+    """
+    key, value = (repeat_kv(states, module.num_key_value_groups) for states in (key, value))
+    weights = masked_softmax(query * scaling @ key.transpose(2, 3), attention_mask)
+    return _weigh(weights, value, dropout, module.training)
+
+
+def additive_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    **kwargs,
+) -> AttentionResult:
+    """Additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473): score `v . tanh(q + k)` per head.
+
+    Shapes as in `eager_attention`; takes T x S x D of memory for each head.
+    """
+    key, value = (repeat_kv(states, module.num_key_value_groups) for states in (key, value))
+    summed = torch.tanh(query[:, :, :, None] + key[:, :, None])
+    scores = torch.einsum("bhtsd,hd->bhts", summed, module.score_vector.to(summed.dtype))
+    weights = masked_softmax(scores, attention_mask)
+    return _weigh(weights, value, dropout, module.training)

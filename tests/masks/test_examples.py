@@ -1,0 +1,194 @@
+"""Rules that tell examples, passages and heads apart: compiled as specified, refused where they do not fit."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mask_cases import layouts, picture, randomised
+
+from crossmask import masks
+
+CPU = torch.device("cpu")
+HEADS = 3
+few = settings(randomised, max_examples=20)
+
+spans = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 3)).map(lambda p: (p[0], p[0] + p[1])), max_size=3).map(
+    tuple
+)
+points = st.lists(st.integers(0, 5), min_size=1, max_size=6).map(tuple)
+rules = st.one_of(
+    spans.map(lambda s: masks.keep(*s)),
+    spans.map(lambda s: masks.blind(*s)),
+    st.lists(spans, min_size=6, max_size=6).map(lambda s: masks.keep(examples=s)),
+    st.lists(st.integers(0, 2), max_size=2).map(lambda n: masks.keep(passages=n)),
+    st.builds(masks.alignment, points, st.integers(0, 2)),
+    st.lists(points, min_size=6, max_size=6).map(lambda p: masks.alignment(examples=p, width=1)),
+    st.just(masks.passages()),
+    st.just(masks.random(0.4, 5)),
+    st.just(masks.heads({0: "window(1)", "1-2": "causal() & random(p=0.5, seed=1)"})),
+    st.just(masks.heads({1: masks.keep((0, 2)), "rest": "prefix(1) | causal()"})),
+)
+expressions = st.recursive(
+    rules,
+    lambda inner: st.one_of(st.builds(lambda a, b: a & ~b, inner, inner), st.builds(lambda a, b: a | b, inner, inner)),
+)
+
+
+def with_passages(side: masks.Layout, numbers: list[int]) -> masks.Layout:
+    passages = torch.tensor(numbers[: side.length])[None]
+    return masks.Layout(side.positions, side.segments, passages, side.rows, side.packed)
+
+
+class Unchecked(masks.Mask):
+    """A mask without its checks: here they would refuse most random cases."""
+
+    def __init__(self, mask: masks.Mask):
+        self.mask = mask
+
+    def allows(self, q, k):
+        return self.mask.allows(q, k)
+
+
+@few
+@given(expressions, layouts(batch=2), layouts(batch=2), st.lists(st.integers(0, 2), min_size=6, max_size=6))
+def test_compiled_is_what_the_specification_says(mask, query, key, numbers):
+    key = with_passages(key, numbers)
+    compiled = masks.compile_mask(Unchecked(mask), query, key, heads=HEADS)
+    expected = masks.naive_mask(mask, query, key, heads=HEADS)
+    shape = (2, HEADS, query.length, key.length)
+    assert expected.shape == shape
+    compiled = torch.ones(shape, dtype=torch.bool) if compiled is None else compiled
+    assert compiled.expand(shape).equal(expected)
+
+
+def test_a_packed_row_means_what_its_examples_mean_in_a_batch():
+    """Examples of packed rows are counted row by row."""
+    mask = masks.keep(examples=[[(0, 1)], [(1, 2)], [(2, 3)]]) | masks.random(0.5, 3)
+    padded = masks.lay_out(3, CPU, rows=3)
+    packed = masks.lay_out(6, CPU, segment_ids=torch.tensor([[1, 1, 1, 2, 2, 2], [1, 1, 1, 0, 0, 0]]), rows=2)
+    alone = masks.compile_mask(mask, padded, padded, heads=2)
+    together = masks.compile_mask(mask, packed, packed, heads=2)
+    parts = [together[0, :, :3, :3], together[0, :, 3:, 3:], together[1, :, :3, :3]]
+    assert torch.stack(parts).equal(alone.expand(3, 2, 3, 3))
+    picked = packed.pick(torch.tensor([3, 4]))
+    assert picked.examples.tolist() == [[1, 1], [2, 2]]
+
+
+def test_hypotheses_share_their_example():
+    side = masks.lay_out(4, CPU, rows=torch.tensor([0, 0, 1, 1]))
+    allowed = masks.compile_mask(masks.keep(examples=[[(0, 1)], [(1, 3)]]), side, side)[:, 0]
+    assert [picture(rows).splitlines()[0] for rows in allowed] == ["#...", "#...", ".##.", ".##."]
+    segments = torch.tensor([[1, 2, 2, 0]] * 2 + [[1, 1, 1, 1]] * 2)
+    packed = masks.lay_out(4, CPU, segment_ids=segments, rows=torch.tensor([0, 0, 1, 1]))
+    assert packed.examples.tolist() == [[0, 1, 1, 0]] * 2 + [[2, 2, 2, 2]] * 2
+
+
+def test_random_leaves_out_as_many_as_it_says_and_not_always_the_same():
+    side = masks.lay_out(64, CPU, rows=2)
+    allowed = masks.compile_mask(masks.random(0.3, 1), side, side, heads=2)
+    assert abs(allowed.float().mean() - 0.7) < 0.02
+    others = (
+        allowed[1, 0],
+        allowed[0, 1],
+        allowed[0, 0].T,
+        masks.compile_mask(masks.random(0.3, 2), side, side)[0, 0],
+    )
+    for other in others:  # independent pairs agree with probability 0.7 ** 2 + 0.3 ** 2
+        assert abs((allowed[0, 0] == other).float().mean() - 0.58) < 0.05
+    assert masks.random(0.3, 1).resolve(0, 1, training=False) == masks.full()
+
+
+def test_layers_are_chosen_before_compiling():
+    mask = masks.layers({0: "window(1)", "1-2": masks.random(0.5, 0), "rest": "full()"}) & masks.causal()
+    assert mask.resolve(0, 6) == masks.window(1) & masks.causal()
+    assert mask.resolve(2, 6) == masks.random(0.5, 0) & masks.causal()
+    assert mask.resolve(2, 6, training=False) == mask.resolve(5, 6) == masks.causal()
+    side = masks.lay_out(3, CPU)
+    with pytest.raises(masks.MaskError, match="which layer"):
+        masks.compile_mask(mask, side, side)
+    with pytest.raises(masks.MaskError, match="layer 2 does not exist; there are 2 layers"):
+        mask.resolve(0, 2)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ("heads({3: full(), 'rest': causal()})", "head 3 does not exist; there are 3 heads, counted from 0"),
+        ("heads({0: full()})", 'no mask for heads [1, 2]; name them or add "rest"'),
+        ("causal() | ~heads({3: full(), 'rest': causal()})", "head 3 does not exist"),
+        ("heads({0: keep((0, 9)), 'rest': full()})", "keep: a span ends at 9, but there are 5 tokens"),
+        ("keep((0, 2), (4, 6))", "keep: a span ends at 6, but there are 5 tokens to attend to"),
+        ("blind(examples=(((4, 5),), ((3, 4),)))", "blind: a span ends at 4, but there are 3 tokens to attend to"),
+        ("blind(examples=(((0, 1),), (), ()))", "blind is for 3 examples, but the batch has 2"),
+        ("alignment((0, 1, 2))", "alignment: 3 points for a target of 4 positions"),
+        ("alignment((0, 1, 2, 5))", "alignment: point 5 is outside of the source, which has 5 tokens"),
+        ("alignment(examples=((0, 1, 2, 3), (0, 0, 0, 3)))", "point 3 is outside of the source, which has 3 tokens"),
+        ("keep(passages=(1,))", "keep(passages=(1,)): no passage 1: there is passage 0 alone; pass passage_ids"),
+    ],
+)
+def test_what_does_not_fit_is_refused(mask, message):
+    query = masks.lay_out(4, CPU, rows=2)
+    key = masks.lay_out(5, CPU, attention_mask=torch.tensor([[1] * 5, [1] * 3 + [0] * 2]), rows=2)
+    with pytest.raises(masks.MaskError) as error:
+        masks.compile_mask(masks.parse(mask), query, key, heads=HEADS)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_passages_that_are_not_there_are_refused():
+    key = masks.lay_out(4, CPU, passage_ids=torch.tensor([[0, 0, 1, 1]]))
+    query = masks.lay_out(2, CPU)
+    with pytest.raises(masks.MaskError, match="no passage 2: there are passages 0 to 1"):
+        masks.compile_mask(masks.keep(passages=[0, 2]), query, key)
+    with pytest.raises(masks.MaskError, match="belongs in encoder_mask"):
+        masks.compile_mask(masks.passages(), query, key)
+    assert picture(masks.compile_mask(masks.keep(passages=[1]), query, key)[0, 0]) == "..##\n..##"
+
+
+class TestLookup:
+    def test_a_mask_in_a_few_lines(self):
+        @masks.register
+        def ahead(q, k, by=1):
+            return k.position == q.position + by
+
+        mask = masks.parse("lookup('ahead', by=2) | causal()")
+        assert masks.parse(str(mask)) == mask
+        assert masks.lookup("ahead") == masks.lookup("ahead") != masks.lookup("ahead", by=2)
+        side = masks.lay_out(4, CPU)
+        assert picture(masks.compile_mask(mask, side, side)[0, 0]) == "#.#.\n##.#\n###.\n####"
+        assert masks.naive_mask(mask, side, side).equal(masks.compile_mask(mask, side, side))
+
+    def test_a_cell_that_runs_again_replaces_its_mask(self):
+        def define(answer):
+            @masks.register
+            def cell(q, k):
+                return (q.position == q.position) & answer
+
+        define(False)
+        define(True)
+        side = masks.lay_out(2, CPU)
+        assert masks.compile_mask(masks.lookup("cell"), side, side).all()
+
+    def test_mistakes_are_named(self):
+        masks.register(number)
+        with pytest.raises(masks.MaskError, match="'number' is registered already"):
+            masks.register(_named("number"))
+        with pytest.raises(masks.MaskError, match="no mask is registered as 'nobody'"):
+            masks.parse("lookup('nobody')")
+        with pytest.raises(masks.MaskError, match="got an unexpected keyword argument 'by'"):
+            masks.lookup("number", by=2)
+        side = masks.lay_out(2, CPU)
+        with pytest.raises(masks.MaskError, match=r"a boolean tensor, got torch\.int64"):
+            masks.compile_mask(masks.lookup("number"), side, side)
+
+
+def number(q, k):
+    return q.position + k.position
+
+
+def _named(name):
+    def other(q, k):
+        return True
+
+    other.__name__ = name
+    return other

@@ -1,0 +1,65 @@
+"""The quality/latency curve of a tiny model."""
+
+import json
+
+import pytest
+import yaml
+from streaming_cases import REFERENCES, TEXTS, tiny
+
+from crossmask.streaming.__main__ import main
+from crossmask.streaming.latency import Latency
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    model, tokenizer = tiny()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "s.txt").write_text("\n".join(TEXTS) + "\n")
+    (folder / "t.txt").write_text("\n".join(REFERENCES) + "\n")
+    test = {"format": "lines", "source": str(folder / "s.txt"), "target": str(folder / "t.txt")}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"task": "translation", "test": test}))
+    return folder
+
+
+def test_table_picture_and_logs(saved, tmp_path):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    pytest.importorskip("sacrebleu", reason="needs sacrebleu")
+    arguments = [str(saved), "--recipe", str(saved / "recipe.yaml"), "--output", str(tmp_path)]
+    assert main([*arguments, "--k", "1", "5", "--align-att", "2", "--batch-size", "2"]) == 0
+    rows = json.loads((tmp_path / "curve.json").read_text())
+    assert [row["policy"] for row in rows] == ["wait-1", "wait-5", "AlignAtt 2", "offline"]
+    lag = {row["policy"]: row["AL"] for row in rows}
+    assert lag["wait-1"] < lag["wait-5"] <= lag["offline"]
+    assert lag["AlignAtt 2"] <= lag["offline"]
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    lines = (tmp_path / "curve.md").read_text().splitlines()
+    assert lines[0] == "| policy | sacrebleu | AL | LAAL | DAL |"
+    assert lines[2].startswith("| wait-1 |")
+    log = [json.loads(line) for line in (tmp_path / "instances-wait-5.log").read_text().splitlines()]
+    assert [entry["source"] for entry in log] == list(TEXTS)
+    again = Latency.of([e["delays"] for e in log], [e["source_length"] for e in log], [e["reference"] for e in log])
+    assert pytest.approx(lag["wait-5"]) == again.AL
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "--recipe", "nothing.yaml"], "No such file"),
+        (["nowhere", "--recipe", "nothing.yaml", "--k", "--no-offline"], "nothing to measure"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_model_that_looks_ahead_is_refused(saved, tmp_path, capsys):
+    model, tokenizer = tiny(encoder_mask="full()")
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert main([str(tmp_path), "--recipe", str(saved / "recipe.yaml")]) == 2
+    assert "encoder_mask full() looks ahead" in capsys.readouterr().err

@@ -1,0 +1,67 @@
+"""Words in, words out."""
+
+import pytest
+import torch
+from streaming_cases import TEXTS, tiny
+
+from crossmask.streaming.text import TextStream, translate
+
+
+def offline(model, tokenizer, text: str, **options) -> list[str]:
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    return tokenizer.decode(model.generate(ids, do_sample=False, **options)[0], skip_special_tokens=True).split()
+
+
+@torch.no_grad()
+def test_words_are_those_of_offline_translation():
+    model, tokenizer = tiny()
+    seen = set()
+    for options in ({"cross_mask": "wait_k(1)"}, {"cross_mask": "wait_k(4)"}):
+        for text, done in zip(TEXTS, translate(model, tokenizer, TEXTS, batch_size=3, **options), strict=True):
+            words = offline(model, tokenizer, text, **options)
+            assert done.text.split() == words
+            assert len(done.delays) == len(words)
+            assert done.delays == sorted(done.delays)
+            assert done.source_length == len(text.split())
+            assert set(done.delays) <= set(range(1, done.source_length + 1))
+            seen |= set(words)
+    assert len(seen) > 5
+
+
+@torch.no_grad()
+def test_a_longer_wait_is_later():
+    model, tokenizer = tiny(cross_mask="full()")
+    first = [
+        next(translate(model, tokenizer, [TEXTS[2]], cross_mask=f"wait_k({k})", min_new_tokens=9)).delays
+        for k in (1, 3, 6)
+    ]
+    assert first[0][0] < first[1][0] < first[2][0]
+
+
+@torch.no_grad()
+def test_a_word_is_written_once_it_is_whole():
+    model, tokenizer = tiny(cross_mask="wait_k(1)")
+    stream, source = TextStream(model, tokenizer), TEXTS[0].split()
+    written = []
+    for index, word in enumerate(source):
+        new = stream.push([[word]], ended=index + 1 == len(source))[0]
+        assert stream.delays[0][len(written) :] == [index + 1] * len(new)
+        written += new
+        text = tokenizer.decode(stream.stream.targets[0], skip_special_tokens=True)
+        assert text.split()[: len(written)] == written == stream.words[0]
+    assert stream.finished == [True]
+    assert written == offline(model, tokenizer, TEXTS[0])
+
+
+def test_a_tokenizer_that_changes_its_mind_is_refused():
+    class Reversing:
+        def __call__(self, text, add_special_tokens, verbose):
+            return {"input_ids": [ord(letter) % 30 for letter in reversed(text)]}
+
+        def decode(self, ids, skip_special_tokens):
+            return ""
+
+    stream = TextStream(tiny(cross_mask="wait_k(1)")[0], Reversing())
+    stream.push([["ab"]])
+    with pytest.raises(ValueError, match="cuts 'ab cd' in another way"):
+        stream.push([["cd"]])

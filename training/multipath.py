@@ -1,0 +1,38 @@
+"""Multi-path training: a wait of its own for every step, so that one model serves many.
+
+Elbayad et al. 2020, "Efficient Wait-k Models for Simultaneous Machine Translation", https://arxiv.org/abs/2005.08595.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..masks.rules import wait_k
+
+
+@dataclass(frozen=True)
+class Multipath:
+    """Chooses `k` for an optimizer step from `lowest` to `highest`, each as likely.
+
+    The choice is a function of the seed and the step, so a resumed run and every process make the same.
+
+    Raises:
+        ValueError: not two integers of which the first is at least 1 and the second no smaller.
+    """
+
+    lowest: int
+    highest: int
+    seed: int = 0
+
+    @classmethod
+    def of(cls, bounds: Sequence[int], seed: int) -> "Multipath":
+        """From a recipe's `multipath_k: [lowest, highest]`."""
+        whole = isinstance(bounds, list | tuple) and all(type(bound) is int for bound in bounds)
+        if not whole or len(bounds) != 2 or not 1 <= bounds[0] <= bounds[1]:
+            raise ValueError(f"multipath_k is {bounds!r}: expected [lowest, highest] with 1 <= lowest <= highest")
+        return cls(*bounds, seed=seed)
+
+    def mask(self, step: int) -> wait_k:
+        """The cross mask of an optimizer step, counted from 0."""
+        return wait_k(int(np.random.default_rng((self.seed, step)).integers(self.lowest, self.highest + 1)))
