@@ -132,7 +132,7 @@ def _shifted(mask: Mask, band: Band, shift: int) -> tuple[int, int]:
     left, right = band
     window = (FAR if left is None else left - shift, FAR if right is None else right + shift)
     if min(window) < 0:
-        raise _no_form(str(mask), "the last query would not see the key beside it")
+        raise _no_form(str(mask), "for the last query it ends short of the last key, from which FlashAttention counts")
     return (-1 if left is None else window[0], -1 if right is None else window[1])
 
 
