@@ -18,9 +18,15 @@ Cube = frozenset[tuple[int, bool]]
 """Rules, by number, and whether each must allow (or must not) for the cube to allow."""
 
 
-@lru_cache(maxsize=1024)
 def canonical(mask: Mask) -> Mask:
     """The one value that stands for all masks of this meaning; `~full()` for those that never allow."""
+    found = _canonical(mask)
+    # Outside of the cache: equal masks may have been made of different parts.
+    return never(mask) if found == Not(full()) else found
+
+
+@lru_cache(maxsize=1024)
+def _canonical(mask: Mask) -> Mask:
     everything = full()
     rules = sorted({rule for rule in _atoms(mask) if rule != everything}, key=str)
     if len(rules) > MOST_RULES:
@@ -33,7 +39,7 @@ def canonical(mask: Mask) -> Mask:
     if table == ones:
         return everything
     if table == 0:
-        return never(mask)
+        return Not(everything)
     either = _cover(table, table, columns, ones)[0]
     both = _cover(table ^ ones, table ^ ones, columns, ones)[0]
     if _size(both) < _size(either):
