@@ -36,6 +36,7 @@ def masks_of_layers(text: str | dict, layers: int, name: str) -> tuple[Mask, ...
 def _read(text: str | dict, layers: int, name: str) -> tuple[Mask, ...]:
     if isinstance(text, str):
         return (_parse(text, name),) * layers
+    rest = _parse(text["rest"], f"{name}['rest']") if "rest" in text else None
     chosen: dict[int, Mask] = {}
     for key, value in text.items():
         if key == "rest":
@@ -45,9 +46,9 @@ def _read(text: str | dict, layers: int, name: str) -> tuple[Mask, ...]:
                 raise MaskError(f"{name}: layer {layer} is named twice; name every layer once")
             chosen[layer] = _parse(value, f"{name}[{key!r}]")
     missing = [layer for layer in range(layers) if layer not in chosen]
-    if missing and "rest" not in text:
+    if missing and rest is None:
         raise MaskError(f'{name}: no mask for layers {missing}; name them or add "rest"')
-    chosen.update(dict.fromkeys(missing, _parse(text["rest"], f"{name}['rest']") if missing else None))
+    chosen.update(dict.fromkeys(missing, rest))
     return tuple(chosen[layer] for layer in range(layers))
 
 

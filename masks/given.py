@@ -68,7 +68,10 @@ def read(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None
             return parse(given)
     except MaskError as error:
         raise MaskError(f"{name}: {error}") from error
-    raise MaskError(f"{name}: expected a mask, its text or a boolean tensor, got {type(given).__name__}")
+    mends = {"ndarray": "; write torch.as_tensor(mask)", "list": "; write torch.as_tensor(mask)"}
+    mends["dict"] = "; write layers({...}) for masks of layers, heads({...}) for masks of heads"
+    mend = mends.get(type(given).__name__, "")
+    raise MaskError(f"{name}: expected a mask, its text or a boolean tensor, got {type(given).__name__}{mend}")
 
 
 def check_fit(
@@ -108,7 +111,8 @@ def check_fit(
     if keys is None or (growing and (shape[-1] >= keys or mask.repeat_last)):
         return
     if shape[-1] != keys:
-        raise MaskError(f"{name}: {shape} has {shape[-1]} columns, but there are {keys} tokens to attend to")
+        mend = "; write masks.tensor(mask, repeat_last=True) to let the last column repeat" if growing else ""
+        raise MaskError(f"{name}: {shape} has {shape[-1]} columns, but there are {keys} tokens to attend to{mend}")
 
 
 def cut(mask: TensorMask, *, rows: torch.Tensor, columns: int) -> torch.Tensor:

@@ -100,6 +100,9 @@ def lay_out(
         if tensor is not None and (tensor.ndim != 2 or tensor.shape[1] != length):
             mend = "pass masks with more dimensions as encoder_mask, decoder_mask or cross_mask"
             raise MaskError(f"the {name} must be (batch, {length}), got {tuple(tensor.shape)}; {mend}")
+        batch = rows if isinstance(rows, int) else None
+        if tensor is not None and batch is not None and tensor.shape[0] not in (1, batch):
+            raise MaskError(f"the {name} must be ({batch}, {length}), the batch's, got {tuple(tensor.shape)}")
     segments = _segments(attention_mask, segment_ids)
     if position_ids is not None:
         positions = position_ids.to(device=device, dtype=torch.long)

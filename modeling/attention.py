@@ -13,8 +13,12 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from ..configuration.crossmask import CrossMaskConfig
+from ..masks.base import Mask, MaskError
 from ..masks.blockwise import BlockwiseMask
+from ..masks.compile import compile_mask
 from ..masks.forms import CompiledMask
+from ..masks.given import MaskLike, TensorMask, read
+from ..masks.layout import lay_out
 from .backends import attention_function
 from .blockwise import blockwise_attention
 from .dense import AttentionResult, additive_attention
@@ -113,7 +117,7 @@ class InteractiveAttention(_Attention):
         self,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
-        attention_mask: CompiledMask = None,
+        attention_mask: CompiledMask | MaskLike = None,
         past_key_values: EncoderDecoderCache | None = None,
     ) -> AttentionResult:
         """(B, T, hidden) and (B, S, hidden) to (B, T, hidden) and weights (B, H, T, S).
@@ -121,21 +125,37 @@ class InteractiveAttention(_Attention):
         The weights are None where the backend keeps them to itself.
 
         Args:
-            attention_mask: bool, True = allowed: (B, S), (B, T, S) or broadcast to (B, H, T, S), or what else
-                `LayerMasks` compiles to.
+            attention_mask: a mask, its text, or a tensor of bool or 0 and 1, True = allowed: (B, S), (B, T, S) or
+                (B, H, T, S), where 1 stands for all of B, H or T; or what else `LayerMasks` compiles to. Rules count
+                positions from the first column and row.
             past_key_values: keys and values of the source are computed once and kept here.
 
         Raises:
-            TypeError: a mask that is not boolean.
+            MaskError: a mask that cannot be read, or does not fit.
         """
-        if isinstance(attention_mask, torch.Tensor):
-            if attention_mask.dtype != torch.bool:
-                raise TypeError(f"attention_mask must be boolean with True = allowed, got {attention_mask.dtype}")
-            if attention_mask.ndim < 4:
-                attention_mask = attention_mask[:, None] if attention_mask.ndim == 3 else attention_mask[:, None, None]
+        given = isinstance(attention_mask, Mask | str | TensorMask | torch.Tensor)
+        if given and (getattr(attention_mask, "dtype", None), getattr(attention_mask, "ndim", 0)) != (torch.bool, 4):
+            attention_mask = self.read_mask(attention_mask, hidden_states, encoder_hidden_states.shape[1])
         query = self.split(self.q_proj(hidden_states))
         key, value = self.source_states(encoder_hidden_states, past_key_values)
         return self.attend(query, key, value, attention_mask)
+
+    def read_mask(self, given: MaskLike, hidden_states: torch.Tensor, keys: int) -> torch.Tensor | None:
+        """The boolean tensor, broadcast to (B, H, T, S), that a mask given by hand stands for, or None."""
+        device, heads = hidden_states.device, self.config.num_attention_heads
+        batch, queries = hidden_states.shape[:2]
+        mask = read(given, "attention_mask")
+        if isinstance(mask, Mask):
+            return compile_mask(mask, lay_out(queries, device), lay_out(keys, device), heads=heads)
+        allowed = mask.allowed
+        shape = {2: (allowed.shape[0], 1, 1, allowed.shape[-1]), 3: (allowed.shape[0], 1, *allowed.shape[1:])}
+        allowed = allowed.reshape(shape.get(allowed.ndim, allowed.shape))
+        wanted = (batch, heads, queries, keys)
+        if any(size not in (1, limit) for size, limit in zip(allowed.shape[:3], wanted, strict=False)) or (
+            allowed.shape[3] != keys
+        ):
+            raise MaskError(f"attention_mask: {tuple(mask.allowed.shape)} does not fit (B, H, T, S) = {wanted}")
+        return allowed
 
     def source_states(
         self, encoder_hidden_states: torch.Tensor, past_key_values: EncoderDecoderCache | None

@@ -82,8 +82,8 @@ class LayerMasks:
         if isinstance(given, TensorMask):
             if over_memory:
                 raise MaskError(
-                    f"cross_mask: a tensor cannot be combined with memory_length={self.config.memory_length}: the memory "
-                    "has no source positions; give an encoder_mask"
+                    "cross_mask: a tensor cannot be combined with memory_length: the memory has no source positions; "
+                    "give an encoder_mask"
                 )
             growing = self.scope == "decoder"
             keys = seen if growing else key.length

@@ -5,7 +5,7 @@ import torch
 from mask_cases import tiny_model, tokens
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-from crossmask import masks
+from crossmask import CrossMaskConfig, InteractiveAttention, masks
 
 B, S, T, H = 2, 6, 5, 4
 MODES = {
@@ -310,3 +310,35 @@ def test_trainer_that_generates_past_the_labels_is_told_so(tmp_path):
     given = torch.ones(B, T, S, dtype=torch.bool)
     with pytest.raises(masks.MaskError, match="has rows for 5 decoder tokens, but 6 are needed"):
         prediction(tmp_path, given, T + 2)
+
+
+def interactive():
+    torch.manual_seed(0)
+    attention = InteractiveAttention(CrossMaskConfig(hidden_size=16, num_attention_heads=4, initializer_range=0.5))
+    return attention, torch.randn(2, 5, 16), torch.randn(2, 7, 16)
+
+
+@pytest.mark.parametrize("given", ["wait_k(2)", masks.wait_k(2), "(B,T,S)", "(B,H,T,S)", "ints"])
+def test_interactive_attention_by_itself_reads_every_kind_of_mask(given):
+    attention, target, source = interactive()
+    allowed = torch.arange(7)[None, None] < torch.arange(5)[None, :, None] + 2
+    forms = {"(B,T,S)": allowed, "(B,H,T,S)": allowed[:, None].expand(2, 4, 5, 7), "ints": allowed.int()}
+    output, weights = attention(target, source, forms[given] if isinstance(given, str) and given in forms else given)
+    assert weights.masked_select(~allowed[:, None]).eq(0).all()
+    assert weights.sum(-1).allclose(torch.ones(()))
+    torch.testing.assert_close(output, attention(target, source, allowed)[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (torch.ones(2, 5, 6, dtype=torch.bool), "does not fit (B, H, T, S) = (2, 4, 5, 7)"),
+        (torch.ones(2, 7), "must be boolean with True = allowed"),
+        ("wait_k()", "wait_k"),
+    ],
+)
+def test_interactive_attention_by_itself_says_what_does_not_fit(given, message):
+    attention, target, source = interactive()
+    with pytest.raises(masks.MaskError) as error:
+        attention(target, source, given)
+    assert message in str(error.value)
