@@ -1,6 +1,10 @@
-"""All benchmarks, one after the other: `python -m benchmarks`."""
+"""All benchmarks, each in a process of its own: `python -m benchmarks`."""
 
-from benchmarks import training
+import subprocess
+import sys
+
+SCRIPTS = ("training", "long_sources")
 
 if __name__ == "__main__":
-    training.main([])
+    for script in SCRIPTS:
+        subprocess.run([sys.executable, "-m", f"benchmarks.{script}"], check=True)
