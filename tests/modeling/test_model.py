@@ -340,9 +340,12 @@ class TestInteractiveAttention:
         assert not source.grad.any()
         assert all(torch.isfinite(weight.grad).all() for weight in layer.parameters() if weight.grad is not None)
 
-    def test_a_mask_that_is_not_boolean_is_refused(self, layer):
-        with pytest.raises(TypeError, match="must be boolean with True = allowed"):
-            layer(torch.randn(1, 2, 16), torch.randn(1, 3, 16), torch.ones(1, 3, dtype=torch.long))
+    def test_a_mask_of_numbers_is_refused_unless_they_are_zeros_and_ones(self, layer):
+        query, source = torch.randn(1, 2, 16), torch.randn(1, 3, 16)
+        with pytest.raises(ValueError, match="must be boolean with True = allowed"):
+            layer(query, source, torch.ones(1, 3))
+        with pytest.raises(ValueError, match="must hold 0 and 1 only"):
+            layer(query, source, torch.full((1, 3), 2))
 
 
 @pytest.mark.parametrize("attention", BACKENDS)
