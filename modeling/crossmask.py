@@ -245,15 +245,12 @@ class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerati
             **kwargs,
         )
         hidden_states = self.head_proj(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
-        loss, logits = None, None
+        how = (labels, num_items_in_batch, label_smoothing)
         if labels is not None and skip_logits:
-            loss = linear_cross_entropy(
-                hidden_states, self.lm_head.weight, labels, num_items_in_batch, label_smoothing
-            )
+            logits, loss = None, linear_cross_entropy(hidden_states, self.lm_head.weight, *how)
         else:
             logits = self.lm_head(hidden_states)
-        if labels is not None and loss is None:
-            loss = cross_entropy(logits, labels, num_items_in_batch, label_smoothing)
+            loss = None if labels is None else cross_entropy(logits, *how)
         return Seq2SeqLMOutput(
             loss=loss, logits=logits, **{k: v for k, v in outputs.items() if k != "last_hidden_state"}
         )

@@ -29,11 +29,12 @@ class MaskedGenerationMixin(GenerationMixin):
             MaskError: the target has outgrown a tensor mask whose last row does not repeat.
         """
         length = input_ids.shape[1]
-        for name, mask in (("decoder_mask", decoder_mask), ("cross_mask", cross_mask)):
+        for name, given in (("decoder_mask", decoder_mask), ("cross_mask", cross_mask)):
+            mask = read(given, name)
             # Here the length is known without asking the device; a static cache hides it from the forward pass.
-            if isinstance(read(mask, name), TensorMask):
+            if isinstance(mask, TensorMask):
                 check_fit(
-                    read(mask, name),
+                    mask,
                     name,
                     batch=input_ids.shape[0],
                     heads=self.config.num_attention_heads,

@@ -140,8 +140,6 @@ class CrossMaskTrainer(Seq2SeqTrainer):
     @staticmethod
     def _loss_sum(model, encoded, batch: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
         """The summed loss and the number of target tokens, (2,) float64."""
-        logits = model(
-            encoder_outputs=encoded, use_cache=False, **{k: v for k, v in batch.items() if k != "input_ids"}
-        ).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
+        target = {key: value for key, value in batch.items() if key != "input_ids"}
+        loss = model(encoder_outputs=encoded, labels=labels, num_items_in_batch=1, use_cache=False, **target).loss
         return torch.stack([loss.double(), (labels != -100).sum().double()])
