@@ -28,8 +28,8 @@ def tokenize(
         tokenizer: ends every text with its eos token by itself, as those of `train_tokenizer` do.
         max_source_length: the most tokens in `input_ids`, eos included.
         max_target_length: the most tokens that the decoder reads: context prefix and target, eos included.
-        overlong: what becomes of an example over a limit: `error` raises, `truncate` cuts the end off (eos stays),
-            `drop` leaves the example out.
+        overlong: what becomes of an example over a limit: `error` raises, `truncate` cuts the end off (eos stays; of
+            a source the beginning, if the tokenizer's `truncation_side` is left), `drop` leaves the example out.
         prefix_column: text that the decoder reads before it predicts; becomes `decoder_prefix_ids`, without eos.
 
     Returns:
@@ -60,7 +60,7 @@ def tokenize(
                     )
                 if overlong == "drop":
                     continue
-            rows["input_ids"].append(_cut(source, max_source_length))
+            rows["input_ids"].append(_cut(source, max_source_length, tokenizer.truncation_side))
             rows["labels"].append(_cut(target, room))
             if prefix_column:
                 rows["decoder_prefix_ids"].append(prefix)
@@ -88,8 +88,10 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], eos: bool 
     return tokenizer(list(texts), add_special_tokens=eos, verbose=False)["input_ids"]
 
 
-def _cut(ids: list[int], limit: int) -> list[int]:
-    return ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:]
+def _cut(ids: list[int], limit: int, side: str = "right") -> list[int]:
+    if len(ids) <= limit:
+        return ids
+    return ids[-limit:] if side == "left" else ids[: limit - 1] + ids[-1:]
 
 
 def _too_long(side: str, index: int, length: int, limit: int, overlong: Overlong) -> str:

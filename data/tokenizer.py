@@ -31,6 +31,7 @@ def train_tokenizer(
     lowercase: bool = False,
     special_tokens: Sequence[str] = (),
     model_max_length: int | None = None,
+    truncation_side: Literal["left", "right"] = "right",
 ) -> PreTrainedTokenizerFast:
     """A tokenizer that appends `</s>` to every text and gives every text back exactly when it decodes.
 
@@ -50,9 +51,12 @@ def train_tokenizer(
         lowercase: lowercase all text; decoding then gives the lowercase text.
         special_tokens: further tokens, never split; their ids follow `<pad>`=0, `<s>`=1, `</s>`=2, `<unk>`=3.
         model_max_length: the longest input that the model takes, kept with the tokenizer.
+        truncation_side: which end of an overlong source is cut off, kept with the tokenizer.
     """
     if algorithm not in ("bpe", "unigram"):
         raise ValueError(f"tokenizer algorithm is {algorithm!r}: expected bpe or unigram")
+    if truncation_side not in ("left", "right"):
+        raise ValueError(f"tokenizer truncation_side is {truncation_side!r}: expected left or right")
     specials = list(dict.fromkeys([PAD, BOS, EOS, UNK, *special_tokens]))
     reserved = specials + (BYTES if byte_fallback else [])
     room = vocab_size - len(reserved)
@@ -83,7 +87,7 @@ def train_tokenizer(
         extra_special_tokens=specials[4:],
         clean_up_tokenization_spaces=False,
         padding_side="right",
-        truncation_side="right",
+        truncation_side=truncation_side,
         **limit,
     )
 

@@ -8,10 +8,22 @@ from functools import cached_property
 from string import Formatter
 from typing import Any
 
-from .base import Example, PrimaryMetric, Scores, Task, check_text, excerpt, group_of, register_task, text_column
+from .base import (
+    Example,
+    PrimaryMetric,
+    Scores,
+    Task,
+    check_text,
+    column,
+    excerpt,
+    group_of,
+    register_task,
+    text_column,
+)
 from .metrics import load_metric
 
 SEPARATOR = "<sep>"
+ANSWER = "Answer: "
 
 
 @register_task
@@ -25,7 +37,11 @@ class QuestionAnswering(Task):
 
     Args:
         source_template: the source text, with names of columns in braces. The question comes first, so that a source
-            cut at the end loses context and never the question; `<sep>` is a special token.
+            cut at the end loses context and never the question (with the question last, cut the other end: the
+            tokenizer's `truncation_side: left`); `<sep>` is a special token.
+        rationale_column: the column with what the answer follows from. The decoder then learns to write this text
+            first, after it `Answer: ` and the answer; only what follows the last `Answer: ` is scored. Sources are as
+            without it, so nothing of the column is needed to answer a question.
         group_column: the column with the group; every record must have it. None: a column
             `group` is used where there is one.
 
@@ -40,6 +56,7 @@ class QuestionAnswering(Task):
     primary_metric = PrimaryMetric("exact_match", greater_is_better=True)
 
     source_template: str = "{question}" + SEPARATOR + " {context}"
+    rationale_column: str | None = None
     group_column: str | None = None
 
     def __post_init__(self) -> None:
@@ -71,10 +88,23 @@ class QuestionAnswering(Task):
         texts = {name: text_column(record, name, mend) for name in self._template_columns}
         answers = self._answers(record)
         source = self.source_template.format_map(texts)
-        return Example(source, answers[0], answers, group_of(record, self.group_column))
+        return Example(source, self._target(record, answers[0]), answers, group_of(record, self.group_column))
+
+    def postprocess(self, prediction: str) -> str:
+        answer = prediction if self.rationale_column is None else prediction.rpartition(ANSWER.strip())[2]
+        return answer.strip()
 
     def metrics(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         return self.by_group(predictions, examples, self._score)
+
+    def _target(self, record: Mapping[str, Any], answer: str) -> str:
+        if self.rationale_column is None:
+            return answer
+        rationale = column(record, self.rationale_column, "set the task option rationale_column to one of them")
+        if not isinstance(rationale, str):
+            kind = type(rationale).__name__
+            raise ValueError(f"column {self.rationale_column!r} holds {kind}, not text, in {excerpt(record)}")
+        return f"{rationale.strip()} {ANSWER}{answer}".lstrip()
 
     @staticmethod
     def _answers(record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -59,6 +59,16 @@ def test_truncation_keeps_the_start_and_eos(tokenizer, dataset):
     assert features["labels"][2] == whole
 
 
+def test_truncation_on_the_left_keeps_the_end_of_a_source(tokenizer, dataset):
+    left = train_tokenizer(TEXTS, vocab_size=300, truncation_side="left")
+    features = tokenize(dataset, left, max_source_length=3, max_target_length=3, overlong="truncate")
+    whole = left(TEXTS[0]).input_ids
+    assert features["input_ids"][0] == whole[-3:]
+    assert features["labels"][0] == [*left(dataset["target"][0]).input_ids[:2], left.eos_token_id]
+    with pytest.raises(ValueError, match="truncation_side is 'middle': expected left or right"):
+        train_tokenizer(TEXTS, vocab_size=300, truncation_side="middle")
+
+
 def test_truncation_leaves_room_for_the_prefix(tokenizer, dataset):
     prefix = len(tokenizer("five", add_special_tokens=False).input_ids)
     limits = {"max_source_length": 20, "max_target_length": prefix + 2, "prefix_column": "context"}

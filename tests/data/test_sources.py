@@ -90,10 +90,21 @@ def test_babi(tmp_path, suffix):
         "question": "Where is John?",
         "context": "Mary moved to the bathroom. John went out.",
         "answers": ["out"],
+        "support": "John went out.",
         "group": "qa2",
         "story": "qa2-1",
     }
     assert loaded["context"][2] == "The office is east of the hall."
+    assert loaded["support"][2] == "The office is east of the hall."
+
+
+def test_babi_support_keeps_the_order_of_the_file(tmp_path):
+    story = write(tmp_path / "qa2.txt", "1 a b.\n2 c d.\n3 e?\tf\t2 1\n4 g?\th\n")
+    loaded = load_split({"format": "babi", "path": story})
+    assert loaded["support"][:] == ["c d. a b.", ""]
+    story = write(tmp_path / "qa3.txt", "1 a b.\n2 c?\td\t1\n3 e?\tf\t2\n")
+    with pytest.raises(ValueError, match=r"qa3.txt, line 3: supporting line '2' is no sentence of the story so far"):
+        load_split({"format": "babi", "path": story})
 
 
 def test_hub_reads_a_local_dataset_folder(tmp_path):

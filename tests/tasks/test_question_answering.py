@@ -19,6 +19,27 @@ def test_template_of_ones_own():
     assert task.example(row) == Example("q: Who? c: Ann.", "Ann", ("Ann",), "3")
 
 
+def test_rationale_is_learned_and_not_scored():
+    task = get_task("question-answering", rationale_column="support")
+    example = task.example(ROW | {"answer": "home", "support": "Ann went {home}."})
+    assert example.target == "Ann went {home}. Answer: home"
+    assert example.references == ("home",)
+    assert task.example(ROW | {"answer": "home", "support": ""}).target == "Answer: home"
+    said = [
+        "Ann went home. Answer: home",
+        "Answer: away Answer: home",
+        "Answer:home",
+        "Ann went. Answer: away",
+        "Bob.",
+    ]
+    scores = [task.metrics([text], [example])["exact_match"] for text in said]
+    assert scores == [100.0, 100.0, 100.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match=r"no column 'support'.*rationale_column"):
+        task.example(ROW | {"answer": "home"})
+    with pytest.raises(ValueError, match="column 'support' holds list, not text"):
+        task.example(ROW | {"answer": "home", "support": ["a"]})
+
+
 @pytest.mark.parametrize(
     "answers",
     [
