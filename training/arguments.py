@@ -58,6 +58,13 @@ class RecipeArguments:
             "so that one model translates simultaneously at any of these waits."
         },
     )
+    average_checkpoints: int | None = field(
+        default=None,
+        metadata={
+            "help": "Average the weights of the last so many checkpoints; the mean is tested and saved if it is no "
+            "worse on validation than the best of them."
+        },
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after so many evaluations without a better metric."}
     )
@@ -96,7 +103,11 @@ class RunArguments(Seq2SeqTrainingArguments):
     def __post_init__(self) -> None:
         # Transformers takes bf16 on a machine without accelerator for a mistake unless told that this is meant.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        left_open = self.metric_for_best_model is None
         super().__post_init__()
+        if left_open:
+            # Transformers fills in the loss; the task knows better (build_trainer).
+            self.metric_for_best_model = self.greater_is_better = None
 
 
 class RecipeParser(HfArgumentParser):

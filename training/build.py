@@ -153,6 +153,8 @@ def build_trainer(
     else:
         collator = padded
     batches = BucketSampler(features, recipe.batch_tokens, arguments.seed) if recipe.batching == "buckets" else None
+    if recipe.average_checkpoints is not None:
+        keep_checkpoints(arguments, recipe.average_checkpoints)
     arguments.predict_with_generate = True
     arguments.generation_num_beams = arguments.generation_num_beams or 1
     if arguments.metric_for_best_model is None:
@@ -173,6 +175,24 @@ def build_trainer(
         eval_tokens=recipe.eval_tokens,
         multipath=multipath,
     )
+
+
+def keep_checkpoints(arguments: RunArguments, number: int) -> None:
+    """Have the run keep as many checkpoints as will be averaged.
+
+    Raises:
+        ValueError: fewer than two, or a run that keeps none to average.
+    """
+    if number < 2:
+        raise ValueError(f"average_checkpoints is {number}: average at least 2, or leave it out")
+    if arguments.save_strategy == "no" or arguments.eval_strategy == "no":
+        raise ValueError(
+            f"average_checkpoints={number} needs checkpoints, and validation to judge their mean by: set "
+            "save_strategy and eval_strategy to epoch or steps"
+        )
+    if arguments.save_total_limit is not None:
+        # One more: Trainer counts the best checkpoint, which may be an old one.
+        arguments.save_total_limit = max(arguments.save_total_limit, number + 1)
 
 
 def evaluation_split(

@@ -11,6 +11,7 @@ from ..hub.upload import push_folder
 from ..tasks import get_task
 from ..tasks.base import Example
 from .arguments import Run
+from .averaging import keep_the_better
 from .build import build_model, build_tokenizer, build_trainer, evaluation_split
 from .folder import full_disk_as_oserror, prepare_folder, remove_checkpoints, staged
 from .report import Outcome, write_report
@@ -60,6 +61,8 @@ def execute(job: Job) -> None:
     started = time.perf_counter()
     with full_disk_as_oserror(folder):
         trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    if run.recipe.average_checkpoints is not None:
+        keep_the_better(trainer, folder, run.recipe.average_checkpoints)
     seconds = time.perf_counter() - started
     beams = trainer.model.generation_config.num_beams
     metrics = trainer.evaluate(job.test, metric_key_prefix="test", num_beams=beams)

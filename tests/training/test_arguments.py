@@ -55,6 +55,12 @@ def test_push_happens_once_at_the_end(recipe):
     assert (run.push, run.repository, run.arguments.push_to_hub) == (True, "me/mini", False)
 
 
+def test_the_metric_of_the_best_checkpoint_is_left_to_the_task(recipe):
+    assert parse_run([recipe], command="c").arguments.metric_for_best_model is None
+    arguments = parse_run([recipe, "--metric_for_best_model", "loss"], command="c").arguments
+    assert (arguments.metric_for_best_model, arguments.greater_is_better) == ("loss", False)
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -1,0 +1,80 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from small_models import small_model
+
+from crossmask.training.averaging import average_weights, keep_the_better
+from crossmask.training.build import keep_checkpoints
+
+
+def save(folder, step, **tensors):
+    checkpoint = folder / f"checkpoint-{step}"
+    checkpoint.mkdir(parents=True)
+    save_file(tensors, checkpoint / "model.safetensors")
+    (checkpoint / "trainer_state.json").write_text(json.dumps({}))
+    return checkpoint
+
+
+def test_mean_of_every_tensor_in_its_own_dtype(tmp_path):
+    # In bfloat16 alone 256 + 1 is 256: sums must be wider.
+    values = [256.0, 1.0, 1.0]
+    paths = [
+        save(tmp_path, step, a=torch.full((2,), float(step)), b=torch.tensor([value], dtype=torch.bfloat16))
+        for step, value in enumerate(values, start=1)
+    ]
+    mean = average_weights(paths)
+    assert mean["a"].tolist() == [2.0, 2.0]
+    assert mean["b"].dtype == torch.bfloat16
+    assert mean["b"].item() == 86.0
+
+
+def test_checkpoints_that_do_not_match(tmp_path):
+    one = save(tmp_path, 1, a=torch.zeros(2))
+    with pytest.raises(ValueError, match=r"checkpoint-2 and .*checkpoint-1 do not both have b"):
+        average_weights([one, save(tmp_path, 2, a=torch.zeros(2), b=torch.zeros(1))])
+    with pytest.raises(ValueError, match=r"a is \(3,\) and \(2,\) in .*checkpoint-3"):
+        average_weights([one, save(tmp_path, 3, a=torch.zeros(3))])
+    with pytest.raises(ValueError, match="no checkpoints to average"):
+        average_weights([])
+
+
+@pytest.mark.parametrize("greater_is_better", [True, False])
+def test_the_better_of_mean_and_single_is_kept(tmp_path, greater_is_better):
+    model = small_model()
+    for step in (1, 2, 3):
+        torch.nn.init.constant_(model.model.encoder.layers[0].mlp.down_proj.weight, float(step))
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        model.save_pretrained(tmp_path / f"checkpoint-{step}")
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+
+    def level():
+        return model.model.encoder.layers[0].mlp.down_proj.weight.mean().item()
+
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(metric_for_best_model="eval_level", greater_is_better=greater_is_better),
+        accelerator=SimpleNamespace(unwrap_model=lambda model: model),
+        model=model,
+        evaluate=lambda: {"eval_level": level()},
+    )
+    # The single one is 3, the mean of the last two 2.5.
+    assert keep_the_better(trainer, tmp_path, 2) is not greater_is_better
+    assert level() == (3.0 if greater_is_better else 2.5)
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize(
+    ("number", "strategy", "message"), [(1, "epoch", "is 1: average at least 2"), (3, "no", "needs checkpoints")]
+)
+def test_settings_that_cannot_be(number, strategy, message):
+    arguments = SimpleNamespace(save_strategy=strategy, eval_strategy="epoch", save_total_limit=2)
+    with pytest.raises(ValueError, match=message):
+        keep_checkpoints(arguments, number)
+
+
+def test_enough_checkpoints_are_kept():
+    arguments = SimpleNamespace(save_strategy="epoch", eval_strategy="epoch", save_total_limit=2)
+    keep_checkpoints(arguments, 5)
+    assert arguments.save_total_limit == 6
