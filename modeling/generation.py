@@ -1,10 +1,13 @@
 """What `generate()` needs to know of masks; the decoding loop itself is Transformers'."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
-from transformers import GenerationMixin
+from transformers import GenerationMixin, StoppingCriteriaList
+from transformers.generation.utils import GenerateEncoderDecoderOutput
 
 from ..masks.given import MaskLike, TensorMask, check_fit, read
 
@@ -28,20 +31,8 @@ class MaskedGenerationMixin(GenerationMixin):
         Raises:
             MaskError: the target has outgrown a tensor mask whose last row does not repeat.
         """
-        length = input_ids.shape[1]
-        for name, given in (("decoder_mask", decoder_mask), ("cross_mask", cross_mask)):
-            mask = read(given, name)
-            # Here the length is known without asking the device; a static cache hides it from the forward pass.
-            if isinstance(mask, TensorMask):
-                check_fit(
-                    mask,
-                    name,
-                    batch=input_ids.shape[0],
-                    heads=self.config.num_attention_heads,
-                    queries=length,
-                    keys=length if name == "decoder_mask" else None,
-                    growing=name == "decoder_mask",
-                )
+        # Here the length is known without asking the device; a static cache hides it from the forward pass.
+        self.check_room(*input_ids.shape, decoder_mask=decoder_mask, cross_mask=cross_mask)
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
         extra = {
             "decoder_mask": decoder_mask,
@@ -50,6 +41,45 @@ class MaskedGenerationMixin(GenerationMixin):
             "decoder_segment_ids": decoder_segment_ids,
         }
         return {**inputs, **{name: value for name, value in extra.items() if value is not None}}
+
+    def check_room(self, batch: int, length: int, **given: MaskLike | None) -> None:
+        """Check that tensor masks of the target's side, by name, reach as far as its tokens.
+
+        Raises:
+            MaskError: the target has outgrown one whose last row does not repeat.
+        """
+        for name, value in given.items():
+            mask, growing = read(value, name), name == "decoder_mask"
+            if isinstance(mask, TensorMask):
+                check_fit(
+                    mask,
+                    name,
+                    batch=batch,
+                    heads=self.config.num_attention_heads,
+                    queries=length,
+                    keys=length if growing else None,
+                    growing=growing,
+                )
+
+    def _assisted_decoding(
+        self,
+        input_ids: torch.LongTensor,
+        stopping_criteria: StoppingCriteriaList,
+        inputs_tensor: torch.Tensor | None = None,  # named, or Transformers keeps the source from the draft
+        **kwargs,
+    ) -> GenerateEncoderDecoderOutput | torch.LongTensor:
+        """As Transformers does; only what is accepted of a draft has to keep within a tensor mask."""
+        given = {name: kwargs.get(name) for name in ("decoder_mask", "cross_mask")}
+        tensors = {name: mask for name, mask in given.items() if isinstance(mask, TensorMask)}
+        kwargs |= {name: replace(mask, repeat_last=True) for name, mask in tensors.items()}
+        if kwargs.get("decoder_attention_mask") is None:
+            # Only by its length does Transformers see that a draft goes on from its cache, and not from nothing.
+            kwargs["decoder_attention_mask"] = torch.ones_like(input_ids)
+        stopping_criteria = _StopOrRefuse(stopping_criteria)
+        stopping_criteria.check = partial(self.check_room, len(input_ids), **tensors)
+        return super()._assisted_decoding(
+            input_ids, stopping_criteria=stopping_criteria, inputs_tensor=inputs_tensor, **kwargs
+        )
 
     def _prepare_decoder_input_ids_for_generation(self, batch_size: int, *args, **kwargs) -> tuple:
         """As Transformers prepares them; padding on the left of prefixes of several lengths is seen as such."""
@@ -98,3 +128,14 @@ class MaskedGenerationMixin(GenerationMixin):
             return None
         capacity = past_key_values.get_max_length()
         return nn.functional.pad(attention_mask, (0, capacity - attention_mask.shape[1]), value=1)
+
+
+class _StopOrRefuse(StoppingCriteriaList):
+    """Criteria that stop, and a check of the length that the decoder has to read, or had to, for what was accepted."""
+
+    check: Callable[[int], None]
+
+    def __call__(self, input_ids: torch.LongTensor, scores: tuple | None, **kwargs) -> torch.BoolTensor:
+        done = super().__call__(input_ids, scores, **kwargs)
+        self.check(input_ids.shape[1] - int(done.all()))
+        return done

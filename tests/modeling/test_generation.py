@@ -6,6 +6,8 @@ import pytest
 import torch
 from small_models import PAD, START, pad, small_model, tokens
 
+from crossmask import masks
+
 FIELDS = {
     "plain": {},
     "memory": {"memory_length": 3},
@@ -138,6 +140,40 @@ def test_assisted_decoding_is_greedy_decoding(fields):
     for helper in (assistant, small_model(**fields)):  # one that mostly errs, one that never does
         assisted = generate(model, source, min_new_tokens=20, max_new_tokens=20, assistant_model=helper)
         assert torch.equal(assisted, expected)
+
+
+@pytest.mark.parametrize("name", ["cross_mask", "decoder_mask"])
+@torch.no_grad()
+def test_a_draft_may_run_past_a_mask_that_what_is_accepted_keeps_within(name):
+    model, assistant = small_model(), small_model(seed=3, encoder_layers=1, decoder_layers=1)
+    source = tokens(1, 5)
+    allowed = torch.rand(1, NEW, 5 if name == "cross_mask" else NEW, generator=torch.Generator().manual_seed(0)) > 0.4
+    rows = {name: allowed}
+    expected = generate(model, source, **rows)
+    assert not torch.equal(expected, generate(model, source))
+    end = {"eos_token_id": int(expected[0, -1]), "min_new_tokens": 0, "max_new_tokens": 30}
+    stopped = generate(model, source, **rows, **end)
+    repeated = {name: masks.tensor(allowed, repeat_last=True)}
+    longer = generate(model, source, min_new_tokens=20, max_new_tokens=20, **repeated)
+    for helper in ({"assistant_model": assistant}, {"assistant_model": model}, {"prompt_lookup_num_tokens": 4}):
+        assert torch.equal(generate(model, source, **rows, **helper), expected)
+        assert torch.equal(generate(model, source, **rows, **end, **helper), stopped)
+        assisted = generate(model, source, min_new_tokens=20, max_new_tokens=20, **repeated, **helper)
+        assert torch.equal(assisted, longer)
+        with pytest.raises(masks.MaskError, match=f"{name}: .* has rows for 8 decoder tokens, but .* are needed"):
+            generate(model, source, min_new_tokens=NEW + 1, max_new_tokens=NEW + 1, **rows, **helper)
+
+
+@torch.no_grad()
+def test_a_draft_goes_on_from_its_cache():
+    model, source = small_model(), tokens(1, 5)
+    helper, fed = small_model(), []
+    helper.model.decoder.register_forward_pre_hook(
+        lambda module, args, given: fed.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    generate(model, source, min_new_tokens=30, max_new_tokens=30, assistant_model=helper)
+    assert max(fed) <= 2
+    assert len(fed) <= 30  # a draft that knows what was accepted never errs here
 
 
 @every_model
