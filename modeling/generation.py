@@ -17,6 +17,15 @@ MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
 class MaskedGenerationMixin(GenerationMixin):
     """Keeps rules and tensor masks right from the first to the last step, whatever the cache and the decoding mode."""
 
+    def _validate_model_kwargs(self, model_kwargs: dict) -> None:
+        for name in ("segment_ids", "decoder_segment_ids"):
+            if model_kwargs.get(name) is not None:
+                raise ValueError(
+                    f"generate() takes one example a row, so it has no use for {name}: give every example a row of its "
+                    "own, padded, with an attention_mask"
+                )
+        super()._validate_model_kwargs(model_kwargs)
+
     def prepare_inputs_for_generation(
         self,
         input_ids: torch.LongTensor,

@@ -72,10 +72,16 @@ def embed(side: nn.Module, input_ids: torch.Tensor | None, inputs_embeds: torch.
     """The embeddings (B, L, E) of one side, from its ids (B, L) or as given.
 
     Raises:
-        ValueError: both or neither are given.
+        ValueError: both or neither are given, or they hold no tokens.
     """
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError(
             "give either ids or embeddings of the source, and likewise of the target: exactly one of the two"
+        )
+    shape = tuple((input_ids if inputs_embeds is None else inputs_embeds).shape)
+    if 0 in shape[:2]:
+        raise ValueError(
+            f"{type(side).__name__}: an input of shape {shape} has no tokens; leave empty batches out, and let an empty "
+            "text have its end token"
         )
     return side.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds

@@ -265,6 +265,12 @@ def test_left_padded_prefixes_need_no_mask():
         assert together[row, 4 - len(prefix) :].tolist() == alone[0].tolist()
 
 
+@pytest.mark.parametrize("name", ["segment_ids", "decoder_segment_ids"])
+def test_packed_rows_are_refused(name):
+    with pytest.raises(ValueError, match=f"one example a row, so it has no use for {name}: give every example a row"):
+        small_model().generate(tokens(1, 4), **{name: torch.tensor([[1, 1, 2, 2]])})
+
+
 def test_labels_of_another_length_are_named():
     model = small_model()
     with pytest.raises(ValueError, match=r"labels are \(2, 3\), the decoder's inputs \(2, 4\)"):

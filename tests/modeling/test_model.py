@@ -358,3 +358,32 @@ def test_a_model_whose_masks_leave_nothing_is_finite(attention):
     other = batch("left")
     other["input_ids"] = other["input_ids"] + 1
     assert torch.equal(model(**other).logits, out.logits)
+
+
+@pytest.mark.parametrize("attention", BACKENDS)
+@pytest.mark.parametrize("fields", [{}, {"memory_length": 3}, {"cross_attention_score": "additive"}])
+def test_a_source_that_is_all_padding_tells_nothing(fields, attention):
+    model, source, labels = small_model(attention=attention, **fields), tokens(2, 5), tokens(2, 3, seed=1)
+    attention_mask = torch.tensor([[1, 1, 1, 1, 0], [0, 0, 0, 0, 0]])
+    out = model(input_ids=source, attention_mask=attention_mask, labels=labels)
+    out.loss.backward()
+    assert torch.isfinite(out.logits).all()
+    assert all(torch.isfinite(weight.grad).all() for weight in model.parameters())
+    other = torch.cat([source[:1], tokens(1, 5, seed=2)])
+    changed = model(input_ids=other, attention_mask=attention_mask, labels=labels)
+    close(changed.logits, out.logits)
+    generated = model.generate(source, attention_mask=attention_mask, num_beams=2, max_new_tokens=4)
+    assert generated.shape[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "side"),
+    [((2, 0), (2, 3), "Encoder"), ((2, 3), (2, 0), "Decoder"), ((0, 3), (0, 3), "Encoder")],
+)
+def test_inputs_without_tokens_are_refused(source, target, side):
+    message = f"{side}: an input of shape .* has no tokens; leave empty batches out"
+    with pytest.raises(ValueError, match=message):
+        small_model()(input_ids=tokens(*source), decoder_input_ids=tokens(*target))
+    if 0 in source:
+        with pytest.raises(ValueError, match=message):
+            small_model().generate(tokens(*source))
