@@ -21,8 +21,8 @@ class MaskedGenerationMixin(GenerationMixin):
         for name in ("segment_ids", "decoder_segment_ids"):
             if model_kwargs.get(name) is not None:
                 raise ValueError(
-                    f"generate() takes one example a row, so it has no use for {name}: give every example a row of its "
-                    "own, padded, with an attention_mask"
+                    f"generate() takes one example a row, so it has no use for {name}: give every example a row of "
+                    "its own, padded, with an attention_mask"
                 )
         super()._validate_model_kwargs(model_kwargs)
 

@@ -55,7 +55,7 @@ def test_the_number_of_items_divides_the_sum():
 @pytest.mark.parametrize("items", [None, 0, torch.tensor(0)])
 def test_a_batch_in_which_no_label_counts_is_worth_nothing(items, skip_logits, smoothing):
     model, labels = small_model(), torch.full((2, 3), -100)
-    how = {"num_items_in_batch": items, "skip_logits": skip_logits, "label_smoothing": smoothing}
+    how = {"num_items_in_batch": items, "skip_logits": skip_logits, "smoothing": smoothing}
     loss = model(input_ids=tokens(2, 5), labels=labels, **how).loss
     assert loss.item() == 0
     loss.backward()

@@ -1,12 +1,16 @@
 """The network computes what the slow reference computes; what it returns; how it is resized, saved and loaded."""
 
 import json
+import logging
 import re
 
 import pytest
 import torch
 from reference_network import ReferenceNetwork, layout_of
+from safetensors.torch import load_file
 from small_models import PAD, START, TIES, pad, small_config, small_model, tokens
+from transformers import Trainer, TrainingArguments
+from transformers.utils import find_labels
 
 from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration, CrossMaskModel, InteractiveAttention, masks
 
@@ -262,6 +266,48 @@ def test_ties_survive_saving_and_loading(tie, embedding_size, tmp_path):
     assert torch.equal(model(**inputs).logits, loaded.eval()(**inputs).logits)
     base = CrossMaskModel.from_pretrained(tmp_path).eval()
     assert torch.equal(base(**inputs).last_hidden_state, model.model(**inputs).last_hidden_state)
+
+
+@pytest.mark.parametrize("tie", TIES)
+def test_a_file_with_tied_weights_once_lacks_none(tie, tmp_path):
+    model = small_model(tie_word_embeddings=tie)
+    model.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    other = small_model(seed=1, tie_word_embeddings=tie)
+    assert not other.load_state_dict(saved, strict=False).missing_keys
+    other.load_state_dict(saved)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, other.state_dict()[name]), name
+    source = "model.decoder.embed_tokens.weight" if tie == "head" else "model.encoder.embed_tokens.weight"
+    other.get_decoder().embed_tokens.weight = torch.nn.Parameter(torch.zeros(40, 16))  # no longer tied to anything
+    lacked = {"lm_head.weight"} if tie == "head" else {"model.decoder.embed_tokens.weight"} if tie else set()
+    assert set(other.load_state_dict(saved, strict=False).missing_keys) == lacked
+    del saved[source]
+    assert source in other.load_state_dict(saved, strict=False).missing_keys
+
+
+def test_trainer_finds_one_kind_of_labels():
+    assert find_labels(CrossMaskForConditionalGeneration) == ["labels"]
+
+
+def test_trainer_takes_no_tied_weight_of_the_best_checkpoint_for_missing(tmp_path, caplog):
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=1,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_steps=1,
+        load_best_model_at_end=True,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    data = [{"input_ids": tokens(5), "labels": tokens(3)}]
+    trainer = Trainer(small_model(), arguments, train_dataset=data, eval_dataset=data)
+    logging.getLogger("transformers").addHandler(caplog.handler)
+    trainer.train()
+    assert trainer.state.best_model_checkpoint
+    assert "missing keys" not in caplog.text
 
 
 @pytest.mark.parametrize("tie", TIES)
