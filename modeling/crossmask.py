@@ -206,8 +206,8 @@ class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerati
                 are made from them by `shift_right` where they are not given.
             logits_to_keep: compute the last so many logits only, or those at these indices; 0 for all.
             num_items_in_batch: divide the summed loss by this, as Trainer asks for, instead of taking the mean.
-            smoothing: the weight of the uniform distribution in the loss's target (not `label_smoothing`, which Trainer
-                would take for a second kind of labels).
+            smoothing: the weight of the uniform distribution in the loss's target. (Trainer takes an argument with
+                `label` in its name for a second kind of labels.)
             skip_logits: compute the loss without ever holding the logits of the whole batch; they are None then.
 
         Returns:
