@@ -30,16 +30,16 @@ def test_a_path_that_does_not_exist_is_not_looked_for_on_the_hub(name):
 @pytest.mark.usefixtures("no_network")
 def test_a_file_and_a_folder_without_a_tokenizer_are_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(FileNotFoundError, match="model_name_or_path: .*file is a file; give a folder"):
+    with pytest.raises(FileNotFoundError, match=r"model_name_or_path: .*file is a file; give a folder"):
         load_tokenizer("model_name_or_path", str(tmp_path / "file"))
-    with pytest.raises(OSError, match="tokenizer: no tokenizer in .*: ") as error:
+    with pytest.raises(OSError, match=r"tokenizer: no tokenizer in .*: ") as error:
         load_tokenizer("tokenizer", str(tmp_path))
     assert "\n" not in str(error.value)
 
 
 def test_a_hub_id_that_cannot_be_reached_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(OSError, match="tokenizer: no tokenizer in 'nobody/nothing': .*HF_HUB_OFFLINE=1") as error:
+    with pytest.raises(OSError, match=r"tokenizer: no tokenizer in 'nobody/nothing': .*HF_HUB_OFFLINE=1") as error:
         load_tokenizer("tokenizer", "nobody/nothing")
     assert "\n" not in str(error.value)
 
