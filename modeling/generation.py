@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 from torch import nn
-from transformers import GenerationMixin, StoppingCriteriaList
+from transformers import GenerationMixin, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.utils import GenerateEncoderDecoderOutput
 
 from ..masks.given import MaskLike, TensorMask, check_fit, read
@@ -32,7 +32,6 @@ class MaskedGenerationMixin(GenerationMixin):
         decoder_mask: MaskLike | None = None,
         cross_mask: MaskLike | None = None,
         decoder_position_ids: torch.LongTensor | None = None,
-        decoder_segment_ids: torch.LongTensor | None = None,
         **kwargs,
     ) -> dict:
         """As Transformers prepares them, with this side's tensors counting the cached tokens too.
@@ -47,7 +46,6 @@ class MaskedGenerationMixin(GenerationMixin):
             "decoder_mask": decoder_mask,
             "cross_mask": cross_mask,
             "decoder_position_ids": decoder_position_ids,
-            "decoder_segment_ids": decoder_segment_ids,
         }
         return {**inputs, **{name: value for name, value in extra.items() if value is not None}}
 
@@ -84,8 +82,8 @@ class MaskedGenerationMixin(GenerationMixin):
         if kwargs.get("decoder_attention_mask") is None:
             # Only by its length does Transformers see that a draft goes on from its cache, and not from nothing.
             kwargs["decoder_attention_mask"] = torch.ones_like(input_ids)
-        stopping_criteria = _StopOrRefuse(stopping_criteria)
-        stopping_criteria.check = partial(self.check_room, len(input_ids), **tensors)
+        within = _WithinMasks(partial(self.check_room, len(input_ids), **tensors))
+        stopping_criteria = StoppingCriteriaList([*stopping_criteria, within])
         return super()._assisted_decoding(
             input_ids, stopping_criteria=stopping_criteria, inputs_tensor=inputs_tensor, **kwargs
         )
@@ -139,12 +137,12 @@ class MaskedGenerationMixin(GenerationMixin):
         return nn.functional.pad(attention_mask, (0, capacity - attention_mask.shape[1]), value=1)
 
 
-class _StopOrRefuse(StoppingCriteriaList):
-    """Criteria that stop, and a check of the length that the decoder has to read, or had to, for what was accepted."""
+class _WithinMasks(StoppingCriteria):
+    """Stops nothing, but checks the tensor masks against what the decoder has read of the tokens accepted so far."""
 
-    check: Callable[[int], None]
+    def __init__(self, check: Callable[[int], None]):
+        self.check = check
 
     def __call__(self, input_ids: torch.LongTensor, scores: tuple | None, **kwargs) -> torch.BoolTensor:
-        done = super().__call__(input_ids, scores, **kwargs)
-        self.check(input_ids.shape[1] - int(done.all()))
-        return done
+        self.check(input_ids.shape[1] - 1)  # nobody has read the last one yet
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

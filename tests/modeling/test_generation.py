@@ -265,6 +265,26 @@ def test_left_padded_prefixes_need_no_mask():
         assert together[row, 4 - len(prefix) :].tolist() == alone[0].tolist()
 
 
+@pytest.mark.parametrize("options", [{}, {"use_cache": False}, {"num_beams": 3}])
+@torch.no_grad()
+def test_positions_of_a_prefix_go_on_in_what_follows_it(options):
+    model, source = small_model(cross_mask="wait_k(1)"), tokens(2, 8)
+    prefix = torch.cat([torch.full((2, 1), START), tokens(2, 1, seed=9)], dim=-1)
+    expected = prefix
+    for length in range(2, 6):  # the prefix stands at positions 2 and 3
+        positions = torch.arange(2, 2 + length).expand(2, -1)
+        out = model(input_ids=source, decoder_input_ids=expected, decoder_position_ids=positions, use_cache=False)
+        out.logits[:, -1, model.config.eos_token_id] = -torch.inf
+        expected = torch.cat([expected, out.logits[:, -1].argmax(-1, keepdim=True)], dim=-1)
+    given = {"decoder_input_ids": prefix, "decoder_position_ids": torch.tensor([[2, 3]] * 2), **options}
+    lengths = {"min_new_tokens": 4, "max_new_tokens": 4}
+    found = generate(model, source, **given, **lengths)
+    plain = generate(model, source, decoder_input_ids=prefix, **options, **lengths)
+    assert not torch.equal(found, plain)
+    if "num_beams" not in options:
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("name", ["segment_ids", "decoder_segment_ids"])
 def test_packed_rows_are_refused(name):
     with pytest.raises(ValueError, match=f"one example a row, so it has no use for {name}: give every example a row"):
