@@ -162,6 +162,9 @@ def test_embeddings_and_encoder_outputs_replace_ids():
         model(**inputs, inputs_embeds=embedded["inputs_embeds"])
     with pytest.raises(ValueError, match="max_position_embeddings=64"):
         model(input_ids=tokens(1, 65), decoder_input_ids=tokens(1, 2))
+    cached = model(input_ids=tokens(1, 5), decoder_input_ids=tokens(1, 64), use_cache=True).past_key_values
+    with pytest.raises(ValueError, match="the target has 65 tokens, more than max_position_embeddings=64"):
+        model(input_ids=tokens(1, 5), decoder_input_ids=tokens(1, 1), past_key_values=cached)
 
 
 @torch.no_grad()
