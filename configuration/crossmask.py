@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -10,7 +10,7 @@ from transformers.activations import ACT2FN
 
 from ..masks.base import Mask, MaskError
 from ..masks.library import full, heads
-from .layer_masks import masks_of_layers
+from .layer_masks import as_text, masks_of_layers
 
 AUTO_MAP = {
     "AutoConfig": "configuration_crossmask.CrossMaskConfig",
@@ -50,7 +50,7 @@ class CrossMaskConfig(PreTrainedConfig):
             of the source positions; none by default. Needs `cross_mask="full()"`.
         cross_attention_score: `"dot"` (scaled dot product) or `"additive"` (Bahdanau et al. 2015).
         encoder_mask, decoder_mask, cross_mask: text of the masks (`"causal() & window(16)"`), one for all layers, or a
-            mapping from layers to texts: `{"0-2": "window(8)", "rest": "full()"}`.
+            mapping from layers to texts: `{"0-2": "window(8)", "rest": "full()"}`. A mask value is kept as its text.
         use_cache: whether the decoder returns its keys and values.
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id: the special tokens.
 
@@ -99,9 +99,9 @@ class CrossMaskConfig(PreTrainedConfig):
     embedding_act: str | None = None
     memory_length: int | None = None
     cross_attention_score: str = "dot"
-    encoder_mask: str | dict = "full()"
-    decoder_mask: str | dict = "causal()"
-    cross_mask: str | dict = "full()"
+    encoder_mask: str | dict | Mask = "full()"
+    decoder_mask: str | dict | Mask = "causal()"
+    cross_mask: str | dict | Mask = "full()"
     use_cache: bool = True
     is_encoder_decoder: bool = True
     pad_token_id: int | None = 0
@@ -115,6 +115,11 @@ class CrossMaskConfig(PreTrainedConfig):
         if self.head_dim is None:
             self.head_dim = self.hidden_size // max(self.num_attention_heads, 1)
         super().__post_init__(**kwargs)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key in ("encoder_mask", "decoder_mask", "cross_mask"):
+            value = as_text(value)
+        super().__setattr__(key, value)
 
     def layer_masks(self, scope: str) -> tuple[Mask, ...]:
         """The mask of each layer in a scope: `"encoder"`, `"decoder"` or `"cross"`.

@@ -33,6 +33,13 @@ def masks_of_layers(text: str | dict, layers: int, name: str) -> tuple[Mask, ...
     return masks
 
 
+def as_text(given: str | dict | Mask) -> str | dict:
+    """A config's mask as JSON can hold it: values, in a mapping from layers too, become their text."""
+    if isinstance(given, dict):
+        return {key: str(mask) if isinstance(mask, Mask) else mask for key, mask in given.items()}
+    return str(given) if isinstance(given, Mask) else given
+
+
 def _read(text: str | dict, layers: int, name: str) -> tuple[Mask, ...]:
     if isinstance(text, str):
         return (_parse(text, name),) * layers

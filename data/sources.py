@@ -21,7 +21,7 @@ Part = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """One set of records, declared. `options` go to the format's function in `formats.py`.
+    """One set of records, declared. `options` go to the format's function in `formats/`.
 
     With `held_out`, a fraction, the records are divided into test (that fraction), validation (the same fraction
     again) and train (the rest), in every group alike, and `part` names the one to keep.

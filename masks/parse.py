@@ -24,7 +24,10 @@ def parse(text: str) -> Mask:
         MaskError: the text is anything but rules, `&`, `|`, `~` and brackets; the offending part is shown.
     """
     if not isinstance(text, str):
-        raise MaskError(f"a mask's text must be a string like 'wait_k(3) & window(16)', got {type(text).__name__}")
+        mend = ": write str(mask)" if isinstance(text, Mask) else ""
+        raise MaskError(
+            f"a mask's text must be a string like 'wait_k(3) & window(16)', got {type(text).__name__}{mend}"
+        )
     try:
         return _build(ast.parse(text.strip(), mode="eval").body, text.strip())
     except MaskError:

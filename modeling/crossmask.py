@@ -195,7 +195,7 @@ class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerati
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
-        label_smoothing: float = 0.0,
+        smoothing: float = 0.0,
         skip_logits: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqLMOutput:
@@ -206,7 +206,8 @@ class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerati
                 are made from them by `shift_right` where they are not given.
             logits_to_keep: compute the last so many logits only, or those at these indices; 0 for all.
             num_items_in_batch: divide the summed loss by this, as Trainer asks for, instead of taking the mean.
-            label_smoothing: the weight of the uniform distribution in the loss's target.
+            smoothing: the weight of the uniform distribution in the loss's target. (Trainer takes an argument with
+                `label` in its name for a second kind of labels.)
             skip_logits: compute the loss without ever holding the logits of the whole batch; they are None then.
 
         Returns:
@@ -245,7 +246,7 @@ class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerati
             **kwargs,
         )
         hidden_states = self.head_proj(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
-        how = (labels, num_items_in_batch, label_smoothing)
+        how = (labels, num_items_in_batch, smoothing)
         if labels is not None and skip_logits:
             logits, loss = None, linear_cross_entropy(hidden_states, self.lm_head.weight, *how)
         else:

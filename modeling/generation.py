@@ -1,10 +1,13 @@
 """What `generate()` needs to know of masks; the decoding loop itself is Transformers'."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
-from transformers import GenerationMixin
+from transformers import GenerationMixin, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.utils import GenerateEncoderDecoderOutput
 
 from ..masks.given import MaskLike, TensorMask, check_fit, read
 
@@ -14,13 +17,21 @@ MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
 class MaskedGenerationMixin(GenerationMixin):
     """Keeps rules and tensor masks right from the first to the last step, whatever the cache and the decoding mode."""
 
+    def _validate_model_kwargs(self, model_kwargs: dict) -> None:
+        for name in ("segment_ids", "decoder_segment_ids"):
+            if model_kwargs.get(name) is not None:
+                raise ValueError(
+                    f"generate() takes one example a row, so it has no use for {name}: give every example a row of "
+                    "its own, padded, with an attention_mask"
+                )
+        super()._validate_model_kwargs(model_kwargs)
+
     def prepare_inputs_for_generation(
         self,
         input_ids: torch.LongTensor,
         decoder_mask: MaskLike | None = None,
         cross_mask: MaskLike | None = None,
         decoder_position_ids: torch.LongTensor | None = None,
-        decoder_segment_ids: torch.LongTensor | None = None,
         **kwargs,
     ) -> dict:
         """As Transformers prepares them, with this side's tensors counting the cached tokens too.
@@ -28,28 +39,54 @@ class MaskedGenerationMixin(GenerationMixin):
         Raises:
             MaskError: the target has outgrown a tensor mask whose last row does not repeat.
         """
-        length = input_ids.shape[1]
-        for name, given in (("decoder_mask", decoder_mask), ("cross_mask", cross_mask)):
-            mask = read(given, name)
-            # Here the length is known without asking the device; a static cache hides it from the forward pass.
-            if isinstance(mask, TensorMask):
-                check_fit(
-                    mask,
-                    name,
-                    batch=input_ids.shape[0],
-                    heads=self.config.num_attention_heads,
-                    queries=length,
-                    keys=length if name == "decoder_mask" else None,
-                    growing=name == "decoder_mask",
-                )
+        # Here the length is known without asking the device; a static cache hides it from the forward pass.
+        self.check_room(*input_ids.shape, decoder_mask=decoder_mask, cross_mask=cross_mask)
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
         extra = {
             "decoder_mask": decoder_mask,
             "cross_mask": cross_mask,
             "decoder_position_ids": decoder_position_ids,
-            "decoder_segment_ids": decoder_segment_ids,
         }
         return {**inputs, **{name: value for name, value in extra.items() if value is not None}}
+
+    def check_room(self, batch: int, length: int, **given: MaskLike | None) -> None:
+        """Check that tensor masks of the target's side, by name, reach as far as its tokens.
+
+        Raises:
+            MaskError: the target has outgrown one whose last row does not repeat.
+        """
+        for name, value in given.items():
+            mask, growing = read(value, name), name == "decoder_mask"
+            if isinstance(mask, TensorMask):
+                check_fit(
+                    mask,
+                    name,
+                    batch=batch,
+                    heads=self.config.num_attention_heads,
+                    queries=length,
+                    keys=length if growing else None,
+                    growing=growing,
+                )
+
+    def _assisted_decoding(
+        self,
+        input_ids: torch.LongTensor,
+        stopping_criteria: StoppingCriteriaList,
+        inputs_tensor: torch.Tensor | None = None,  # named, or Transformers keeps the source from the draft
+        **kwargs,
+    ) -> GenerateEncoderDecoderOutput | torch.LongTensor:
+        """As Transformers does; only what is accepted of a draft has to keep within a tensor mask."""
+        given = {name: kwargs.get(name) for name in ("decoder_mask", "cross_mask")}
+        tensors = {name: mask for name, mask in given.items() if isinstance(mask, TensorMask)}
+        kwargs |= {name: replace(mask, repeat_last=True) for name, mask in tensors.items()}
+        if kwargs.get("decoder_attention_mask") is None:
+            # Only by its length does Transformers see that a draft goes on from its cache, and not from nothing.
+            kwargs["decoder_attention_mask"] = torch.ones_like(input_ids)
+        within = _WithinMasks(partial(self.check_room, len(input_ids), **tensors))
+        stopping_criteria = StoppingCriteriaList([*stopping_criteria, within])
+        return super()._assisted_decoding(
+            input_ids, stopping_criteria=stopping_criteria, inputs_tensor=inputs_tensor, **kwargs
+        )
 
     def _prepare_decoder_input_ids_for_generation(self, batch_size: int, *args, **kwargs) -> tuple:
         """As Transformers prepares them; padding on the left of prefixes of several lengths is seen as such."""
@@ -98,3 +135,14 @@ class MaskedGenerationMixin(GenerationMixin):
             return None
         capacity = past_key_values.get_max_length()
         return nn.functional.pad(attention_mask, (0, capacity - attention_mask.shape[1]), value=1)
+
+
+class _WithinMasks(StoppingCriteria):
+    """Stops nothing, but checks the tensor masks against what the decoder has read of the tokens accepted so far."""
+
+    def __init__(self, check: Callable[[int], None]):
+        self.check = check
+
+    def __call__(self, input_ids: torch.LongTensor, scores: tuple | None, **kwargs) -> torch.BoolTensor:
+        self.check(input_ids.shape[1] - 1)  # nobody has read the last one yet
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

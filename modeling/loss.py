@@ -14,7 +14,7 @@ def cross_entropy(
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """The mean over labels that count, or the sum over `num_items_in_batch` where that is given.
+    """The mean over labels that count, or the sum over `num_items_in_batch` where that is given; 0 where none counts.
 
     Args:
         logits: (B, T, vocabulary). labels: (B, T) int64, aligned with the logits; -100 is ignored.
@@ -52,8 +52,10 @@ def linear_cross_entropy(
 
 def _count(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | int:
     if num_items_in_batch is None:
-        return (labels != IGNORED).sum()
-    return num_items_in_batch.to(labels.device) if torch.is_tensor(num_items_in_batch) else num_items_in_batch
+        num_items_in_batch = (labels != IGNORED).sum()
+    if not torch.is_tensor(num_items_in_batch):
+        return max(num_items_in_batch, 1)
+    return num_items_in_batch.to(labels.device).clamp(min=1)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

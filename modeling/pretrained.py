@@ -1,5 +1,7 @@
 """What all models of the family share: flags, initialisation, embeddings."""
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel, initialization
@@ -33,6 +35,10 @@ class CrossMaskPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+
+    def __init__(self, config: CrossMaskConfig):
+        super().__init__(config)
+        self.register_load_state_dict_post_hook(overlook_ties)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -68,14 +74,28 @@ class CrossMaskPreTrainedModel(PreTrainedModel):
             )
 
 
+def overlook_ties(model: CrossMaskPreTrainedModel, result: NamedTuple) -> None:
+    """Take no tied weight for missing whose other name was in the state dict: files have tied weights once."""
+    for name, source in model.all_tied_weights_keys.items():
+        found = name in result.missing_keys and source not in result.missing_keys
+        if found and model.get_parameter(name) is model.get_parameter(source):
+            result.missing_keys.remove(name)
+
+
 def embed(side: nn.Module, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
     """The embeddings (B, L, E) of one side, from its ids (B, L) or as given.
 
     Raises:
-        ValueError: both or neither are given.
+        ValueError: both or neither are given, or they hold no tokens.
     """
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError(
             "give either ids or embeddings of the source, and likewise of the target: exactly one of the two"
+        )
+    shape = tuple((input_ids if inputs_embeds is None else inputs_embeds).shape)
+    if 0 in shape[:2]:
+        raise ValueError(
+            f"{type(side).__name__}: an input of shape {shape} has no tokens; leave empty batches out, and let an "
+            "empty text have its end token"
         )
     return side.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds

@@ -1,6 +1,7 @@
 """What a run is told: a recipe in YAML, and what the command line changes in it."""
 
 import json
+import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -144,7 +145,10 @@ def parse_run(argv: list[str], command: str) -> Run:
         raise ValueError("name a recipe first: python train.py recipes/cldr-demo.yaml [--field value ...]")
     path = Path(argv[0])
     text = path.read_text(encoding="utf-8")
-    values = yaml.safe_load(text)
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a recipe is a mapping from fields to values, got {type(values).__name__}")
     rest = _merge_dotted(values, argv[1:])
@@ -181,5 +185,11 @@ def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
             inner = inner.setdefault(key, {})
             if not isinstance(inner, dict):
                 raise ValueError(f"{argument}: {key!r} is not a mapping in the recipe")
-        inner[last] = yaml.safe_load(value)
+        try:
+            inner[last] = yaml.safe_load(value)
+        except yaml.MarkedYAMLError as error:
+            raise ValueError(
+                f"--{path}: {value!r} is no YAML ({error.problem}); put text that looks like YAML in quotes of its "
+                f"own: {shlex.quote(json.dumps(value, ensure_ascii=False))}"
+            ) from error
     return rest

@@ -42,9 +42,9 @@ def build_tokenizer(
     if resumed:
         return AutoTokenizer.from_pretrained(folder)
     if recipe.model_name_or_path:
-        return AutoTokenizer.from_pretrained(recipe.model_name_or_path)
+        return load_tokenizer("model_name_or_path", recipe.model_name_or_path)
     if isinstance(recipe.tokenizer, str):
-        return AutoTokenizer.from_pretrained(recipe.tokenizer)
+        return load_tokenizer("tokenizer", recipe.tokenizer)
     settings = {"vocab_size": 8000, **(recipe.tokenizer or {})}
     check_names("tokenizer", settings, inspect.signature(train_tokenizer).parameters)
     special = [*settings.pop("special_tokens", ()), *task.special_tokens]
@@ -52,6 +52,27 @@ def build_tokenizer(
     tokenizer = train_tokenizer(texts, special_tokens=special, model_max_length=recipe.max_source_length, **settings)
     tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def load_tokenizer(field: str, name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a local folder or a Hub id, which a recipe's field gives.
+
+    Raises:
+        OSError: there is none. What can only be a path is not looked for on the Hub, which takes a minute to give up.
+    """
+    path = Path(name).expanduser()
+    no_hub_id = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    if (no_hub_id and not path.is_dir()) or path.is_file():
+        what = "is a file" if path.is_file() else "does not exist"
+        raise FileNotFoundError(f"{field}: {name} {what}; give a folder that holds a tokenizer, or a Hub id")
+    try:
+        return AutoTokenizer.from_pretrained(path if path.is_dir() else name)
+    except (OSError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise OSError(
+            f"{field}: no tokenizer in {name!r}: {reason} Give a folder that holds one, or a Hub id; with "
+            "HF_HUB_OFFLINE=1 only the cache is looked into"
+        ) from error
 
 
 def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

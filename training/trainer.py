@@ -79,7 +79,7 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         return super()._get_train_sampler(train_dataset)
 
     def compute_loss(self, model, inputs, *args, **kwargs):
-        inputs = {**inputs, "label_smoothing": self.args.label_smoothing_factor, "skip_logits": True}
+        inputs = {**inputs, "smoothing": self.args.label_smoothing_factor, "skip_logits": True}
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: EvaluationSplit | None = None) -> DataLoader:

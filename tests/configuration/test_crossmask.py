@@ -69,6 +69,18 @@ def test_masks_of_layers():
     assert rules == (masks.window(8), masks.window(8), masks.full(), masks.causal(), masks.full())
 
 
+def test_mask_values_are_kept_as_their_text(tmp_path):
+    rule = masks.wait_k(3) & ~masks.prefix(1)
+    config = CrossMaskConfig(cross_mask=rule, encoder_mask={"0": masks.window(8), "rest": "full()"})
+    assert config.cross_mask == str(rule)
+    assert config.encoder_mask == {"0": "window(left=8)", "rest": "full()"}
+    assert config.layer_masks("cross") == (rule,) * 6
+    config.decoder_mask = masks.causal() & masks.window(4)
+    config.save_pretrained(tmp_path)
+    loaded = CrossMaskConfig.from_pretrained(tmp_path, cross_mask=masks.wait_k(5))
+    assert (loaded.decoder_mask, loaded.cross_mask) == ("causal() & window(left=4)", "wait_k(5)")
+
+
 def test_what_is_saved_is_readable_and_comes_back(tmp_path):
     config = CrossMaskConfig(
         encoder_layers=2,

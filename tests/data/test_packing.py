@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from crossmask.data import packing
 from crossmask.data.collator import Seq2SeqCollator
 from crossmask.data.packing import PackedCollator, PackedDataset, PackedSampler, pack, packing_statistics
 from crossmask.data.sources import load_split
@@ -74,6 +75,24 @@ def test_epochs_and_seeds_differ_and_come_again():
     assert rows(0, 1) == rows(0, 1)
     assert {frozenset(row) for row in rows(0, 1)} != {frozenset(row) for row in rows(0, 0)}
     assert {frozenset(row) for row in rows(0, 1)} != {frozenset(row) for row in rows(1, 1)}
+
+
+def test_the_order_of_rows_differs_where_the_rows_do_not():
+    packed = PackedDataset(features([(20, 30)] * 40), 20, 30)
+    orders = []
+    for epoch in (0, 1):
+        PackedSampler(packed).set_epoch(epoch)
+        orders.append(list(PackedSampler(packed)))
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(40))
+
+
+def test_an_epoch_that_needs_more_rows_takes_those_of_the_first(monkeypatch):
+    packed = PackedDataset(features([(2, 2)] * 6), 4, 4)
+    monkeypatch.setattr(packing, "pack", lambda *given: [[at] for at in range(6)] if given[2][1] else pack(*given))
+    packed.set_epoch(1)
+    assert len(packed) == len(packed.rows) == 3
+    assert sorted(index for row in packed.rows for index in row) == list(range(6))
 
 
 def test_collated_rows_by_hand():

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from crossmask.data import formats
-from crossmask.data.formats import _FORMATS, load_lines
+from crossmask.data.formats import hub, load_lines
+from crossmask.data.formats.registry import _FORMATS
 from crossmask.data.reading import read_lines
 from crossmask.data.sources import SourceSpec, load_split, split_held_out
 
@@ -210,7 +210,7 @@ def test_hub_failure_is_one_line(monkeypatch):
     def offline(*arguments, **options):
         raise ConnectionError("Couldn't reach 'some/dataset' on the Hub\nTraceback of many lines")
 
-    monkeypatch.setattr(formats, "load_dataset", offline)
+    monkeypatch.setattr(hub, "load_dataset", offline)
     with pytest.raises(
         OSError, match=r"cannot load the dataset 'some/dataset' from the Hub: Couldn't reach"
     ) as caught:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from small_models import PAD, START, pad, small_model, tokens
 
+from crossmask import masks
+
 FIELDS = {
     "plain": {},
     "memory": {"memory_length": 3},
@@ -140,6 +142,40 @@ def test_assisted_decoding_is_greedy_decoding(fields):
         assert torch.equal(assisted, expected)
 
 
+@pytest.mark.parametrize("name", ["cross_mask", "decoder_mask"])
+@torch.no_grad()
+def test_a_draft_may_run_past_a_mask_that_what_is_accepted_keeps_within(name):
+    model, assistant = small_model(), small_model(seed=3, encoder_layers=1, decoder_layers=1)
+    source = tokens(1, 5)
+    allowed = torch.rand(1, NEW, 5 if name == "cross_mask" else NEW, generator=torch.Generator().manual_seed(0)) > 0.4
+    rows = {name: allowed}
+    expected = generate(model, source, **rows)
+    assert not torch.equal(expected, generate(model, source))
+    end = {"eos_token_id": int(expected[0, -1]), "min_new_tokens": 0, "max_new_tokens": 30}
+    stopped = generate(model, source, **rows, **end)
+    repeated = {name: masks.tensor(allowed, repeat_last=True)}
+    longer = generate(model, source, min_new_tokens=20, max_new_tokens=20, **repeated)
+    for helper in ({"assistant_model": assistant}, {"assistant_model": model}, {"prompt_lookup_num_tokens": 4}):
+        assert torch.equal(generate(model, source, **rows, **helper), expected)
+        assert torch.equal(generate(model, source, **rows, **end, **helper), stopped)
+        assisted = generate(model, source, min_new_tokens=20, max_new_tokens=20, **repeated, **helper)
+        assert torch.equal(assisted, longer)
+        with pytest.raises(masks.MaskError, match=f"{name}: .* has rows for 8 decoder tokens, but .* are needed"):
+            generate(model, source, min_new_tokens=NEW + 1, max_new_tokens=NEW + 1, **rows, **helper)
+
+
+@torch.no_grad()
+def test_a_draft_goes_on_from_its_cache():
+    model, source = small_model(), tokens(1, 5)
+    helper, fed = small_model(), []
+    helper.model.decoder.register_forward_pre_hook(
+        lambda module, args, given: fed.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    generate(model, source, min_new_tokens=30, max_new_tokens=30, assistant_model=helper)
+    assert max(fed) <= 2
+    assert len(fed) <= 30  # a draft that knows what was accepted never errs here
+
+
 @every_model
 @torch.no_grad()
 def test_prefixes_of_one_length(fields):
@@ -227,6 +263,32 @@ def test_left_padded_prefixes_need_no_mask():
     for row, prefix in enumerate(prefixes):
         alone = model.generate(source[row : row + 1], decoder_input_ids=prefix[None], **options)
         assert together[row, 4 - len(prefix) :].tolist() == alone[0].tolist()
+
+
+@pytest.mark.parametrize("options", [{}, {"use_cache": False}, {"num_beams": 3}])
+@torch.no_grad()
+def test_positions_of_a_prefix_go_on_in_what_follows_it(options):
+    model, source = small_model(cross_mask="wait_k(1)"), tokens(2, 8)
+    prefix = torch.cat([torch.full((2, 1), START), tokens(2, 1, seed=9)], dim=-1)
+    expected = prefix
+    for length in range(2, 6):  # the prefix stands at positions 2 and 3
+        positions = torch.arange(2, 2 + length).expand(2, -1)
+        out = model(input_ids=source, decoder_input_ids=expected, decoder_position_ids=positions, use_cache=False)
+        out.logits[:, -1, model.config.eos_token_id] = -torch.inf
+        expected = torch.cat([expected, out.logits[:, -1].argmax(-1, keepdim=True)], dim=-1)
+    given = {"decoder_input_ids": prefix, "decoder_position_ids": torch.tensor([[2, 3]] * 2), **options}
+    lengths = {"min_new_tokens": 4, "max_new_tokens": 4}
+    found = generate(model, source, **given, **lengths)
+    plain = generate(model, source, decoder_input_ids=prefix, **options, **lengths)
+    assert not torch.equal(found, plain)
+    if "num_beams" not in options:
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["segment_ids", "decoder_segment_ids"])
+def test_packed_rows_are_refused(name):
+    with pytest.raises(ValueError, match=f"one example a row, so it has no use for {name}: give every example a row"):
+        small_model().generate(tokens(1, 4), **{name: torch.tensor([[1, 1, 2, 2]])})
 
 
 def test_labels_of_another_length_are_named():

@@ -61,7 +61,7 @@ def test_the_model_gives_the_same_loss_and_gradients_without_logits():
     model = CrossMaskForConditionalGeneration(small_config(embedding_size=16)).eval()
     labels = torch.randint(4, 30, (2, 6))
     labels[1, 3:] = -100
-    batch = {"input_ids": torch.randint(4, 30, (2, 7)), "labels": labels, "label_smoothing": 0.1}
+    batch = {"input_ids": torch.randint(4, 30, (2, 7)), "labels": labels, "smoothing": 0.1}
     results = []
     for skip in (False, True):
         model.zero_grad()

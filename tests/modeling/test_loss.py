@@ -50,6 +50,20 @@ def test_the_number_of_items_divides_the_sum():
         torch.testing.assert_close(part.loss, out.loss * 9 / 36)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("skip_logits", [False, True])
+@pytest.mark.parametrize("items", [None, 0, torch.tensor(0)])
+def test_a_batch_in_which_no_label_counts_is_worth_nothing(items, skip_logits, smoothing):
+    model, labels = small_model(), torch.full((2, 3), -100)
+    how = {"num_items_in_batch": items, "skip_logits": skip_logits, "smoothing": smoothing}
+    loss = model(input_ids=tokens(2, 5), labels=labels, **how).loss
+    assert loss.item() == 0
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name  # what a process of several lacks, the others would wait for
+        assert not parameter.grad.any(), name
+
+
 def test_given_decoder_inputs_stand():
     model = small_model()
     given = tokens(2, 6, seed=3)

@@ -1,12 +1,16 @@
 """The network computes what the slow reference computes; what it returns; how it is resized, saved and loaded."""
 
 import json
+import logging
 import re
 
 import pytest
 import torch
 from reference_network import ReferenceNetwork, layout_of
+from safetensors.torch import load_file
 from small_models import PAD, START, TIES, pad, small_config, small_model, tokens
+from transformers import Trainer, TrainingArguments
+from transformers.utils import find_labels
 
 from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration, CrossMaskModel, InteractiveAttention, masks
 
@@ -158,6 +162,9 @@ def test_embeddings_and_encoder_outputs_replace_ids():
         model(**inputs, inputs_embeds=embedded["inputs_embeds"])
     with pytest.raises(ValueError, match="max_position_embeddings=64"):
         model(input_ids=tokens(1, 65), decoder_input_ids=tokens(1, 2))
+    cached = model(input_ids=tokens(1, 5), decoder_input_ids=tokens(1, 64), use_cache=True).past_key_values
+    with pytest.raises(ValueError, match="the target has 65 tokens, more than max_position_embeddings=64"):
+        model(input_ids=tokens(1, 5), decoder_input_ids=tokens(1, 1), past_key_values=cached)
 
 
 @torch.no_grad()
@@ -265,6 +272,48 @@ def test_ties_survive_saving_and_loading(tie, embedding_size, tmp_path):
 
 
 @pytest.mark.parametrize("tie", TIES)
+def test_a_file_with_tied_weights_once_lacks_none(tie, tmp_path):
+    model = small_model(tie_word_embeddings=tie)
+    model.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    other = small_model(seed=1, tie_word_embeddings=tie)
+    assert not other.load_state_dict(saved, strict=False).missing_keys
+    other.load_state_dict(saved)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, other.state_dict()[name]), name
+    source = "model.decoder.embed_tokens.weight" if tie == "head" else "model.encoder.embed_tokens.weight"
+    other.get_decoder().embed_tokens.weight = torch.nn.Parameter(torch.zeros(40, 16))  # no longer tied to anything
+    lacked = {"lm_head.weight"} if tie == "head" else {"model.decoder.embed_tokens.weight"} if tie else set()
+    assert set(other.load_state_dict(saved, strict=False).missing_keys) == lacked
+    del saved[source]
+    assert source in other.load_state_dict(saved, strict=False).missing_keys
+
+
+def test_trainer_finds_one_kind_of_labels():
+    assert find_labels(CrossMaskForConditionalGeneration) == ["labels"]
+
+
+def test_trainer_takes_no_tied_weight_of_the_best_checkpoint_for_missing(tmp_path, caplog):
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=1,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_steps=1,
+        load_best_model_at_end=True,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    data = [{"input_ids": tokens(5), "labels": tokens(3)}]
+    trainer = Trainer(small_model(), arguments, train_dataset=data, eval_dataset=data)
+    logging.getLogger("transformers").addHandler(caplog.handler)
+    trainer.train()
+    assert trainer.state.best_model_checkpoint
+    assert "missing keys" not in caplog.text
+
+
+@pytest.mark.parametrize("tie", TIES)
 def test_resized_embeddings(tie):
     model, inputs = small_model(tie_word_embeddings=tie), batch("left")
     before = model(**inputs).logits.detach()
@@ -358,3 +407,32 @@ def test_a_model_whose_masks_leave_nothing_is_finite(attention):
     other = batch("left")
     other["input_ids"] = other["input_ids"] + 1
     assert torch.equal(model(**other).logits, out.logits)
+
+
+@pytest.mark.parametrize("attention", BACKENDS)
+@pytest.mark.parametrize("fields", [{}, {"memory_length": 3}, {"cross_attention_score": "additive"}])
+def test_a_source_that_is_all_padding_tells_nothing(fields, attention):
+    model, source, labels = small_model(attention=attention, **fields), tokens(2, 5), tokens(2, 3, seed=1)
+    attention_mask = torch.tensor([[1, 1, 1, 1, 0], [0, 0, 0, 0, 0]])
+    out = model(input_ids=source, attention_mask=attention_mask, labels=labels)
+    out.loss.backward()
+    assert torch.isfinite(out.logits).all()
+    assert all(torch.isfinite(weight.grad).all() for weight in model.parameters())
+    other = torch.cat([source[:1], tokens(1, 5, seed=2)])
+    changed = model(input_ids=other, attention_mask=attention_mask, labels=labels)
+    close(changed.logits, out.logits)
+    generated = model.generate(source, attention_mask=attention_mask, num_beams=2, max_new_tokens=4)
+    assert generated.shape[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "side"),
+    [((2, 0), (2, 3), "Encoder"), ((2, 3), (2, 0), "Decoder"), ((0, 3), (0, 3), "Encoder")],
+)
+def test_inputs_without_tokens_are_refused(source, target, side):
+    message = f"{side}: an input of shape .* has no tokens; leave empty batches out"
+    with pytest.raises(ValueError, match=message):
+        small_model()(input_ids=tokens(*source), decoder_input_ids=tokens(*target))
+    if 0 in source:
+        with pytest.raises(ValueError, match=message):
+            small_model().generate(tokens(*source))

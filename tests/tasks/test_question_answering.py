@@ -130,3 +130,10 @@ def test_bad_templates(template):
 def test_unbalanced_templates(template):
     with pytest.raises(ValueError, match=r"^source_template=.*write \{\{ and \}\} for braces"):
         get_task("question-answering", source_template=template)
+
+
+def test_a_template_that_yaml_took_for_a_mapping():
+    with pytest.raises(
+        ValueError, match=r"^source_template={'question': None} is no text; in YAML .* put quotes around"
+    ):
+        get_task("question-answering", source_template={"question": None})

@@ -61,6 +61,11 @@ def test_the_metric_of_the_best_checkpoint_is_left_to_the_task(recipe):
     assert (arguments.metric_for_best_model, arguments.greater_is_better) == ("loss", False)
 
 
+def test_text_in_quotes_of_its_own_is_text(recipe):
+    run = parse_run([recipe, "--task_options.source_template", '"{context}<sep> {question}"'], command="c")
+    assert run.recipe.task_options == {"source_template": "{context}<sep> {question}"}
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -71,6 +76,12 @@ def test_the_metric_of_the_best_checkpoint_is_left_to_the_task(recipe):
         (["RECIPE", "--model.dropout"], "--model.dropout needs a value"),
         (["RECIPE", "--train", "x"], "the recipe needs `train`"),
         (["RECIPE", "--task_options", "{1"], "task_options: '{1' is no JSON"),
+        (
+            ["RECIPE", "--task_options.source_template", "{context}<sep> {question}"],
+            r"--task_options.source_template: '{context}<sep> {question}' is no YAML \(expected .*\); put text that "
+            r"looks like YAML in quotes of its own: '\"{context}<sep> {question}\"'",
+        ),
+        (["RECIPE", "--model.cross_mask=[1"], r"--model.cross_mask: '\[1' is no YAML"),
         (["RECIPE", "--seed", "one"], "argument --seed: invalid int value: 'one'"),
     ],
 )
@@ -84,6 +95,10 @@ def test_fields_that_do_not_exist_are_named(tmp_path):
     path.write_text(yaml.safe_dump({**RECIPE, "learning_rat": 1}))
     with pytest.raises(ValueError, match=r"bad.yaml: no field is named 'learning_rat'"):
         parse_run([str(path)], command="c")
+    path.write_text("train: {format: tsv\ntest: 3")
+    with pytest.raises(ValueError, match=r"bad.yaml: not YAML: .* line 2, column 5") as error:
+        parse_run([str(path)], command="c")
+    assert "\n" not in str(error.value)
     path.write_text("- a list")
     with pytest.raises(ValueError, match="a recipe is a mapping"):
         parse_run([str(path)], command="c")

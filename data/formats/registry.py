@@ -1,0 +1,39 @@
+"""Formats by name, and the options that each takes."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from datasets import Dataset
+
+Loader = Callable[..., Dataset]
+
+_FORMATS: dict[str, Loader] = {}
+
+
+def register_format(name: str) -> Callable[[Loader], Loader]:
+    """Makes the decorated function the loader of `format: name`."""
+
+    def register(loader: Loader) -> Loader:
+        _FORMATS[name] = loader
+        return loader
+
+    return register
+
+
+def get_format(name: str) -> Loader:
+    """The loader of a format; raises ValueError for an unknown one."""
+    if name not in _FORMATS:
+        raise ValueError(f"unknown data format {name!r}: expected one of {', '.join(sorted(_FORMATS))}")
+    return _FORMATS[name]
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raises ValueError where `options` are not what the format takes."""
+    parameters = inspect.signature(get_format(name)).parameters
+    unknown = [key for key in options if key not in parameters]
+    if unknown:
+        raise ValueError(f"data format {name} has no option {unknown[0]!r}: it takes {', '.join(parameters)}")
+    missing = [key for key, given in parameters.items() if given.default is given.empty and key not in options]
+    if missing:
+        raise ValueError(f"data format {name} needs the option {missing[0]!r}: it takes {', '.join(parameters)}")
