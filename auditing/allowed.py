@@ -7,8 +7,20 @@ import torch
 
 from ..masks import Layout, Mask, MaskError, naive_mask
 from ..masks.blindness import kept_everywhere
-from ..masks.library import full
+from ..masks.library import full, heads, lookup, random
 from .declaration import Declaration, ScopeMask
+
+
+def reopened(declared: Declaration) -> bool:
+    """Whether all that the cross masks close is read by another way, since the encoder carries it on."""
+    mask = declared.cross_mask
+    if declared.memory is not None or mask.same(ScopeMask((full(),) * len(mask.rules))):
+        return False
+    source, target = declared.source, declared.target
+    direct = torch.stack(_layers(mask, target, source, declared, "cross_mask")).any(0)
+    real = target.segments[:, :, None] == source.segments[:, None, :]
+    closed = real & (target.segments > 0)[:, :, None] & ~direct
+    return bool(closed.any()) and not (closed & ~allowed_influence(declared)[0]).any()
 
 
 def allowed_influence(declared: Declaration) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,12 +63,22 @@ def _layers(mask: ScopeMask, query: Layout, key: Layout, declared: Declaration, 
                 rule.check(query, key, declared.heads)
             except MaskError as error:
                 raise MaskError(f"{name}: {error}") from error
-            asked[rule] = _union(rule, query, key, mask.given, declared.heads)
+            count = declared.heads if mask.given is not None or _asks_for_heads(rule) else 1
+            asked[rule] = _union(rule, query, key, mask.given, count)
     return [asked[rule] for rule in mask.rules]
 
 
-def _union(rule: Mask, query: Layout, key: Layout, given: torch.Tensor | None = None, heads: int = 1) -> torch.Tensor:
-    return naive_mask(rule, query, key, given, heads).any(1)
+def _union(rule: Mask, query: Layout, key: Layout, given: torch.Tensor | None = None, count: int = 1) -> torch.Tensor:
+    return naive_mask(rule, query, key, given, count).any(1)
+
+
+def _asks_for_heads(rule: Mask) -> bool:
+    """Whether heads may differ: of a rule that is not ours nobody knows."""
+    ours = Mask.__module__.rpartition(".")[0]
+    return any(
+        isinstance(part, heads | random | lookup) or type(part).__module__.rpartition(".")[0] != ours
+        for part in rule.rules()
+    )
 
 
 def _itself(side: Layout) -> torch.Tensor:

@@ -11,7 +11,7 @@ from ..configuration.layer_masks import masks_of_layers
 from ..masks import Layout, Mask, MaskError, MaskLike, TensorMask
 from ..masks.blindness import check_blind_spans
 from ..masks.given import check_fit, read
-from ..masks.library import blind, full
+from ..masks.library import blind, full, layers
 from ..modeling.decoder_inputs import attention_mask_from_labels
 
 SCOPES = ("encoder", "decoder", "cross")
@@ -28,8 +28,8 @@ class ScopeMask:
     given: torch.Tensor | None = None
 
     def __str__(self) -> str:
-        texts = list(dict.fromkeys(map(str, self.rules)))
-        text = texts[0] if len(texts) == 1 else f"({', '.join(map(str, self.rules))})"
+        alike = len(set(self.rules)) == 1
+        text = str(self.rules[0] if alike else layers(dict(enumerate(self.rules))))
         return text if self.given is None else "a tensor" if text == "full()" else f"{text} & a tensor"
 
     def same(self, other: "ScopeMask") -> bool:
@@ -141,7 +141,7 @@ def as_declared(
     Raises:
         MaskError: a mask or ids that cannot be read or do not fit.
     """
-    said = {name: None for name in ("position_ids", "decoder_position_ids")}
+    said = dict.fromkeys(("position_ids", "decoder_position_ids"))
     said |= {name: _ids(given[name], name, ids) for name in _IDS if given[name] is not None}
     for name, side in (("attention_mask", "source"), ("decoder_attention_mask", "target")):
         if given[name] is not None:
@@ -169,16 +169,16 @@ def as_declared(
     return declared
 
 
-def _scope(given: MaskLike | Mapping | None, scope: str, layers: int, places: Declaration) -> ScopeMask | None:
+def _scope(given: MaskLike | Mapping | None, scope: str, count: int, places: Declaration) -> ScopeMask | None:
     name = f"{scope}_mask"
     if given is None:
         return None
     if isinstance(given, dict):
-        return ScopeMask(masks_of_layers(given, layers, name))
+        return ScopeMask(masks_of_layers(given, count, name))
     mask = read(given, name)
     if isinstance(mask, Mask):
         try:
-            return ScopeMask(tuple(mask.resolve(layer, layers) for layer in range(layers)))
+            return ScopeMask(tuple(mask.resolve(layer, count) for layer in range(count)))
         except MaskError as error:
             raise MaskError(f"{name}: {error}") from error
     query, key = (
@@ -188,7 +188,7 @@ def _scope(given: MaskLike | Mapping | None, scope: str, layers: int, places: De
     growing, whole = scope == "decoder", scope == "encoder"
     sizes = {"batch": len(places.attention_mask), "heads": places.heads, "queries": query.length, "keys": key.length}
     check_fit(mask, name, **sizes, growing=growing, whole=whole)
-    return ScopeMask((full(),) * layers, _written_out(mask, query.length, key.length))
+    return ScopeMask((full(),) * count, _written_out(mask, query.length, key.length))
 
 
 def _written_out(mask: TensorMask, rows: int, columns: int) -> torch.Tensor:

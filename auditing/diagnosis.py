@@ -7,7 +7,7 @@ import torch
 
 from ..masks import MaskError
 from ..masks.library import full
-from .allowed import allowed_influence
+from .allowed import allowed_influence, reopened
 from .declaration import SCOPES, Declaration, ScopeMask
 from .report import AuditReport, Relation
 
@@ -53,23 +53,28 @@ def explain(report: AuditReport, declared: Declaration, run: Declaration) -> str
 
 
 def suspect(source: torch.Tensor, declared: Declaration, config: object) -> tuple[str, ...]:
-    """Notes on a batch that looks packed and does not say so.
+    """Notes on a batch that looks packed and does not say so, and on a cross mask that closes nothing.
 
     Args:
         source: (B, S) ids.
     """
+    notes = []
     end = getattr(config, "eos_token_id", None)
-    if declared.segment_ids is not None or not isinstance(end, int):
-        return ()
-    rows = ((source == end) & declared.attention_mask).sum(-1).tolist()
-    several = [str(row) for row, count in enumerate(rows) if count > 1]
-    if not several:
-        return ()
-    which = f"row{'s' if len(several) > 1 else ''} {', '.join(several[:6])}{' ...' if len(several) > 6 else ''}"
-    return (
-        f"{which} of the source: several end tokens; if it is several examples, give the audit segment_ids and "
-        "decoder_segment_ids",
-    )
+    if declared.segment_ids is None and isinstance(end, int):
+        ends = ((source == end) & declared.attention_mask).sum(-1).tolist()
+        several = [row for row, count in enumerate(ends) if count > 1]
+        if several:
+            rows = ", ".join(map(str, several[:6])) + (" ..." if several[6:] else "")
+            notes.append(
+                f"several end tokens in the source of row{'s' if len(several) > 1 else ''} {rows}; if these are "
+                "several examples, give the audit segment_ids and decoder_segment_ids"
+            )
+    if reopened(declared):
+        notes.append(
+            f"cross_mask {declared.cross_mask} hides nothing: under encoder_mask {declared.encoder_mask} the tokens "
+            "that it lets through have read all others"
+        )
+    return tuple(notes)
 
 
 def _as_run(declared: Declaration, run: Declaration) -> Iterator[_Guess]:

@@ -1,6 +1,7 @@
 """An audit as a figure: what is allowed, what was measured, and the leaks."""
 
 import os
+from collections.abc import Sequence
 from textwrap import wrap
 
 import torch
@@ -14,12 +15,11 @@ from ..masks.figures import (
     Axes,
     Figure,
     ListedColormap,
-    figure_size,
     rule_cells,
     save_png,
     write_side,
 )
-from ..masks.picture import Side
+from ..masks.picture import Side, printable
 from .report import AuditReport, Relation
 
 _UNUSED = "#a9c6dc"
@@ -27,30 +27,33 @@ _LEAK = "#c8281e"
 _COLOURS = (FORBIDDEN, ALLOWED, _UNUSED, _LEAK, PADDING)
 _NAMES = ("not allowed", "allowed, has influence", "allowed, has none", "leak")
 _MOST_ROWS = 4
+_CELL = 0.24  # inches
 
 
-def plot(report: AuditReport, path: str | os.PathLike[str] | None, rows: list[int] | None) -> Figure:
+def plot(report: AuditReport, path: str | os.PathLike[str] | None, rows: Sequence[int] | None) -> Figure:
     """`AuditReport.plot`."""
     count = len(report.across)
     if rows is None:
-        rows = sorted({leak.row for leak in report.leaks}) or list(range(count))
-        rows = rows[:_MOST_ROWS]
+        rows = (sorted({leak.row for leak in report.leaks}) or range(count))[:_MOST_ROWS]
     if not rows or any(row not in range(count) for row in rows):
-        raise ValueError(f"rows must be some of 0 to {count - 1}, the batch's, got {rows}")
+        raise ValueError(f"rows must be some of 0 to {count - 1}, the batch's, got {list(rows)}")
     relations = (report.source, report.target)
-    sizes = [[figure_size(*_sides(relation, row)) for relation in relations] for row in rows]
-    widths = [max(width for width, _ in column) for column in zip(*sizes, strict=True)]
-    heights = [max(height for _, height in line) for line in sizes]
-    width = sum(widths) + 0.3
-    heading = wrap(_heading(report), int(12 * width))
-    figure = Figure(figsize=(width, sum(heights) + 0.45 + 0.2 * len(heading)), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
-    axes = figure.subplots(len(rows), 2, squeeze=False, width_ratios=widths, height_ratios=heights)
+    columns = [relation.allowed.shape[2] for relation in relations]
+    beside, above = (max(_label_inches(relation, row, of) for relation in relations for row in rows) for of in (1, 0))
+    width = min(max(sum(columns) * _CELL + beside + 1.0, 5.0), 24.0)
+    cell = (width - beside - 1.0) / sum(columns)
+    heading = [line for part in _heading(report) for line in wrap(part, int(12.5 * width))]
+    panel = report.source.allowed.shape[1] * cell + above + 0.55
+    height = panel * len(rows) + 0.35 + 0.19 * len(heading)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
+    axes = figure.subplots(len(rows), 2, squeeze=False, width_ratios=columns)
     for row, line in zip(rows, axes, strict=True):
         for relation, ax in zip(relations, line, strict=True):
             _draw(ax, relation, row)
-    colour = _LEAK if not report.ok else INK
-    figure.suptitle("\n".join(heading), fontsize=9.5, color=colour, parse_math=False)
+        line[1].set_yticks([])
+        line[1].set_ylabel("")
+    figure.suptitle("\n".join(heading), fontsize=9.5, color=INK, parse_math=False)
     _write_legend(figure, report)
     if path is not None:
         save_png(figure, path)
@@ -77,19 +80,27 @@ def _draw(ax: Axes, relation: Relation, row: int) -> None:
         size = 3.2 if max(lines.length, columns.length) <= 32 else 1.6
         ax.plot(leaks[:, 1], leaks[:, 0], "x", color="white", markersize=size, markeredgewidth=1.1)
     found = int(relation.leaking[row].sum())
-    what = f"row {row}, from the {relation.side}: " + (f"{found} leak{'s' * (found != 1)}" if found else "no leak")
-    ax.set_title(what, fontsize=9, color=_LEAK if found else INK)
+    what = f"row {row}: {found or 'no'} leak{'s' * (found > 1)} from the {relation.side}"
+    # Below: above it, the tokens' lengths would put the two at different heights.
+    style = {"fontsize": 9, "ha": "center", "va": "top"}
+    ax.annotate(what, (0.5, 0), (0, -5), "axes fraction", "offset points", color=_LEAK if found else INK, **style)
 
 
 def _sides(relation: Relation, row: int) -> tuple[Side, Side]:
     """The tokens that are read, and the outputs: columns and rows of the picture."""
     shape = relation.allowed.shape
     tokens, outputs = (one and one[row] for one in (relation.tokens, relation.target_tokens))
-    return Side(f"{relation.side}, read", shape[2], tokens), Side("output at target", shape[1], outputs)
+    return Side(relation.side, shape[2], tokens), Side("output at target", shape[1], outputs)
 
 
-def _heading(report: AuditReport) -> str:
-    return str(report).splitlines()[0] + (f": {report.cause}" if report.cause else "")
+def _label_inches(relation: Relation, row: int, index: int) -> float:
+    """The room that the labels of the columns (0) or the rows (1) take."""
+    tokens = _sides(relation, row)[index].tokens
+    return 0.4 if tokens is None else 0.3 + 0.075 * max(len(printable(token)) for token in tokens)
+
+
+def _heading(report: AuditReport) -> list[str]:
+    return [str(report).splitlines()[0], *([report.cause] if report.cause else [])]
 
 
 def _write_legend(figure: Figure, report: AuditReport) -> None:

@@ -1,6 +1,7 @@
 """What an audit found: relations between tokens and outputs, leaks one by one, and the text a person reads."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -139,7 +140,7 @@ class AuditReport:
         if not self.ok:
             raise LeakError("; ".join(part.rstrip(".") for part in (self._headline(), *self._reasons())))
 
-    def plot(self, path: str | os.PathLike[str] | None = None, *, rows: list[int] | None = None) -> "Figure":
+    def plot(self, path: str | os.PathLike[str] | None = None, *, rows: Sequence[int] | None = None) -> "Figure":
         """Draw what is allowed, what is measured, and the leaks.
 
         Args:
