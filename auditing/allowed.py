@@ -11,18 +11,6 @@ from ..masks.library import full, heads, lookup, random
 from .declaration import Declaration, ScopeMask
 
 
-def reopened(declared: Declaration) -> bool:
-    """Whether all that the cross masks close is read by another way, since the encoder carries it on."""
-    mask = declared.cross_mask
-    if declared.memory is not None or mask.same(ScopeMask((full(),) * len(mask.rules))):
-        return False
-    source, target = declared.source, declared.target
-    direct = torch.stack(_layers(mask, target, source, declared, "cross_mask")).any(0)
-    real = target.segments[:, :, None] == source.segments[:, None, :]
-    closed = real & (target.segments > 0)[:, :, None] & ~direct
-    return bool(closed.any()) and not (closed & ~allowed_influence(declared)[0]).any()
-
-
 def allowed_influence(declared: Declaration) -> tuple[torch.Tensor, torch.Tensor]:
     """Which source token, and which target token, may change which target position's output.
 
@@ -52,6 +40,22 @@ def allowed_influence(declared: Declaration) -> tuple[torch.Tensor, torch.Tensor
         read_source = read_source | _through(seen_target, read_source)
         read_source = read_source | _through(seen_source, encoded)
     return read_source, read_target
+
+
+def reopened(declared: Declaration, allowed: torch.Tensor) -> bool:
+    """Whether all that the cross masks close is read by another way, since the encoder carries it on.
+
+    Args:
+        allowed: (B, T, S) bool, of all layers together.
+    """
+    mask = declared.cross_mask
+    if declared.memory is not None or mask.same(ScopeMask((full(),) * len(mask.rules))):
+        return False
+    source, target = declared.source, declared.target
+    direct = torch.stack(_layers(mask, target, source, declared, "cross_mask")).any(0)
+    real = target.segments[:, :, None] == source.segments[:, None, :]
+    closed = real & (target.segments > 0)[:, :, None] & ~direct
+    return bool(closed.any()) and not (closed & ~allowed).any()
 
 
 def _layers(mask: ScopeMask, query: Layout, key: Layout, declared: Declaration, name: str) -> list[torch.Tensor]:

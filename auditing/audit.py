@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.utils.generic import is_flash_attention_requested
 
 from ..masks import MaskLike
 from .allowed import allowed_influence
@@ -84,8 +85,10 @@ def audit(
     if method not in _METHODS:
         raise ValueError(f"audit: method must be one of {', '.join(map(repr, _METHODS))}, got {method!r}")
     _check(model, batch)
+    _check_precision(model, method, dtype)
     probe = Probe(model, batch, dtype)
-    with torch.no_grad():
+    # Where gradients are wanted, another attention may be at work.
+    with torch.set_grad_enabled(method == "gradient"):
         probe.run()
     ids = dict(probe.ids)
     run = as_run(model, batch, ids)
@@ -112,7 +115,7 @@ def audit(
         method=method,
     )
     cause = explain(report, declared, run) if report.leaks else None
-    return replace(report, cause=cause, notes=suspect(ids["source"], declared, model.config))
+    return replace(report, cause=cause, notes=suspect(report, declared, ids["source"], model.config))
 
 
 def _relation(side: str, allowed: torch.Tensor, influence: torch.Tensor, declared: Declaration, tokens) -> Relation:
@@ -132,6 +135,15 @@ def _check(model: nn.Module, batch: Mapping[str, Any]) -> None:
         raise ValueError("audit: the batch has no input_ids, from which influence is measured; pass them")
     if batch.get("decoder_input_ids") is None and batch.get("labels") is None:
         raise ValueError("audit: the batch has neither decoder_input_ids nor labels; pass one of them")
+
+
+def _check_precision(model: nn.Module, method: str, dtype: torch.dtype | None) -> None:
+    name = model.config._attn_implementation
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    # On CPU FlexAttention has no backward, and gradients go another way.
+    flex = name == "flex_attention" and not (on_cpu and method == "gradient")
+    if dtype == torch.float64 and (flex or is_flash_attention_requested(requested_attention_implementation=name)):
+        raise ValueError(f"audit: {name} does not run in float64; pass dtype=None to run the model as it is")
 
 
 def _tokens(tokenizer: Any, ids: torch.Tensor) -> tuple[tuple[str, ...], ...] | None:

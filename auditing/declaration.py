@@ -70,10 +70,6 @@ class Declaration:
     def target(self) -> Layout:
         return _places(self.decoder_attention_mask, self.decoder_segment_ids, self.decoder_position_ids)
 
-    @property
-    def blind_rules(self) -> tuple[tuple[Mask, ...], ...]:
-        return tuple(getattr(self, f"{scope}_mask").rules for scope in SCOPES)
-
 
 def _places(
     tokens: torch.Tensor,
@@ -102,29 +98,30 @@ def as_run(model: nn.Module, batch: Mapping, ids: Mapping[str, torch.Tensor]) ->
     Raises:
         MaskError: a mask that cannot be read.
     """
-    sizes = {"attention_mask": ids["source"], "decoder_attention_mask": ids["target"]}
-    tokens = {name: _attention(batch.get(name), name, like) for name, like in sizes.items()}
-    labels = batch.get("labels")
-    if tokens["decoder_attention_mask"] is None and _only_labels(batch) and labels.shape == ids["target"].shape:
-        tokens["decoder_attention_mask"] = attention_mask_from_labels(labels).cpu() != 0
-    tokens = {name: torch.ones_like(sizes[name]) != 0 if one is None else one for name, one in tokens.items()}
     config = model.config
-    found = Declaration(
-        *(None for _ in SCOPES),
-        **tokens,
-        **{name: _ids(batch.get(name), name, ids) for name in _IDS},
-        heads=getattr(config, "num_attention_heads", None) or 1,
-        memory=getattr(config, "memory_length", None),
-    )
+    heads = getattr(config, "num_attention_heads", None) or 1
     scopes = {}
     for scope in SCOPES:
         name = f"{scope}_mask"
         count = _layers(model.get_encoder() if scope == "encoder" else model.get_decoder())
-        configured = masks_of_layers(getattr(config, name, _USUAL[scope]), count, name)
-        call = _scope(batch.get(name), scope, count, found) or ScopeMask((full(),) * count)
-        rules = tuple(a & b for a, b in zip(configured, call.rules, strict=True))
-        scopes[name] = ScopeMask(_evaluating(rules), call.given)
-    return replace(found, **scopes)
+        rules = masks_of_layers(getattr(config, name, _USUAL[scope]), count, name)
+        call = None if batch.get(name) is None else _read(batch[name], scope, count, ids, heads)
+        if call is not None:
+            rules = tuple(a & b for a, b in zip(rules, call.rules, strict=True))
+        scopes[name] = ScopeMask(_evaluating(rules), call and call.given)
+    labels, made = batch.get("labels"), None
+    if _only_labels(batch) and labels.shape == ids["target"].shape:
+        made = attention_mask_from_labels(labels)
+    return Declaration(
+        **scopes,
+        attention_mask=_attention(batch.get("attention_mask"), "attention_mask", ids["source"]),
+        decoder_attention_mask=_attention(
+            made if made is not None else batch.get("decoder_attention_mask"), "decoder_attention_mask", ids["target"]
+        ),
+        **{name: _ids(batch.get(name), name, ids) for name in _IDS},
+        heads=heads,
+        memory=getattr(config, "memory_length", None),
+    )
 
 
 def as_declared(
@@ -148,47 +145,42 @@ def as_declared(
             said[name] = _attention(given[name], name, ids[side])
         elif batch.get(name) is None and not (side == "target" and _only_labels(batch)):
             said[name] = _not_padded(ids[side], config, side)
+    for scope in SCOPES:
+        name = f"{scope}_mask"
+        if given[name] is not None:
+            said[name] = _read(given[name], scope, len(getattr(run, name).rules), ids, run.heads)
     declared = replace(run, **said)
     if (declared.segment_ids is None) != (declared.decoder_segment_ids is None):
         raise MaskError("audit: packed rows need both segment_ids and decoder_segment_ids; only one of them was given")
-    scopes = {}
-    for scope in SCOPES:
-        name = f"{scope}_mask"
-        count = len(getattr(run, name).rules)
-        found = _scope(given[name], scope, count, declared)
-        if found is not None:
-            scopes[name] = ScopeMask(_evaluating(found.rules), found.given)
-    declared = replace(declared, **scopes)
-    check_blind_spans(*declared.blind_rules, memory=declared.memory is not None)
-    cross = declared.cross_mask
-    parts = [rule for one in cross.rules for rule in one.rules()]
-    if declared.memory is not None and (
-        cross.given is not None or not all(isinstance(r, blind | full) for r in parts)
-    ):
-        raise MaskError(f"cross_mask: {cross} has no meaning over a memory; put the rule into encoder_mask")
+    rules = {scope: getattr(declared, f"{scope}_mask").rules for scope in SCOPES}
+    check_blind_spans(**rules, memory=declared.memory is not None)
+    if declared.memory is not None:
+        parts = [part for rule in rules["cross"] for part in rule.rules()]
+        if declared.cross_mask.given is not None or not all(isinstance(part, blind | full) for part in parts):
+            raise MaskError(
+                f"cross_mask: {declared.cross_mask} has no meaning over a memory; put the rule into encoder_mask"
+            )
     return declared
 
 
-def _scope(given: MaskLike | Mapping | None, scope: str, count: int, places: Declaration) -> ScopeMask | None:
+def _read(given: MaskLike | dict, scope: str, count: int, ids: Mapping[str, torch.Tensor], heads: int) -> ScopeMask:
+    """A scope's mask in `count` layers, from what a caller passed."""
     name = f"{scope}_mask"
-    if given is None:
-        return None
     if isinstance(given, dict):
-        return ScopeMask(masks_of_layers(given, count, name))
+        return ScopeMask(_evaluating(masks_of_layers(given, count, name)))
     mask = read(given, name)
     if isinstance(mask, Mask):
         try:
-            return ScopeMask(tuple(mask.resolve(layer, count) for layer in range(count)))
+            return ScopeMask(_evaluating((mask,) * count))
         except MaskError as error:
             raise MaskError(f"{name}: {error}") from error
-    query, key = (
-        (places.source if scope == "encoder" else places.target),
-        (places.target if scope == "decoder" else places.source),
+    rows, columns = (
+        ids["source" if scope == "encoder" else "target"],
+        ids["target" if scope == "decoder" else "source"],
     )
-    growing, whole = scope == "decoder", scope == "encoder"
-    sizes = {"batch": len(places.attention_mask), "heads": places.heads, "queries": query.length, "keys": key.length}
-    check_fit(mask, name, **sizes, growing=growing, whole=whole)
-    return ScopeMask((full(),) * count, _written_out(mask, query.length, key.length))
+    sizes = {"batch": len(rows), "heads": heads, "queries": rows.shape[1], "keys": columns.shape[1]}
+    check_fit(mask, name, **sizes, growing=scope == "decoder", whole=scope == "encoder")
+    return ScopeMask((full(),) * count, _written_out(mask, rows.shape[1], columns.shape[1]))
 
 
 def _written_out(mask: TensorMask, rows: int, columns: int) -> torch.Tensor:
@@ -213,8 +205,8 @@ def _ids(given: torch.Tensor | None, name: str, ids: Mapping[str, torch.Tensor])
     return None if given is None else _fitting(given, name, ids["target" if "decoder" in name else "source"]).long()
 
 
-def _attention(given: torch.Tensor | None, name: str, like: torch.Tensor) -> torch.Tensor | None:
-    return None if given is None else _fitting(given, name, like) != 0
+def _attention(given: torch.Tensor | None, name: str, like: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(like) != 0 if given is None else _fitting(given, name, like) != 0
 
 
 def _fitting(given: torch.Tensor, name: str, like: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 
@@ -11,7 +12,7 @@ from .allowed import allowed_influence, reopened
 from .declaration import SCOPES, Declaration, ScopeMask
 from .report import AuditReport, Relation
 
-_MOST_PAIRS = 200_000  # so many questions to the reference are worth an explanation
+_MOST_PAIRS = 500_000  # so many questions to the reference are worth an explanation
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def explain(report: AuditReport, declared: Declaration, run: Declaration) -> str
     real = {side: _counted(getattr(report, side)) for side in ("source", "target")}
     found: list[tuple[int, _Guess]] = []
     if _questions(declared) <= _MOST_PAIRS:
-        for guess in [*_as_run(declared, run), *_not_applied(declared)]:
+        for guess in chain(_as_run(declared, run), _not_applied(declared)):
             try:
                 allowed = allowed_influence(replace(declared, **guess.changes))
             except MaskError:  # a rule that has no meaning where the batch is laid out so
@@ -38,6 +39,8 @@ def explain(report: AuditReport, declared: Declaration, run: Declaration) -> str
             ]
             if not any((measured & ~may).any() for measured, may in pairs):
                 found.append((sum(int((may & ~measured).sum()) for measured, may in pairs), guess))
+                if not found[-1][0]:
+                    break
     excess, best = min(found, key=lambda one: one[0], default=(0, None))
     shift = _shift(report)
     if shift is not None and (best is None or (excess and not best.certain)):
@@ -52,7 +55,7 @@ def explain(report: AuditReport, declared: Declaration, run: Declaration) -> str
     return None
 
 
-def suspect(source: torch.Tensor, declared: Declaration, config: object) -> tuple[str, ...]:
+def suspect(report: AuditReport, declared: Declaration, source: torch.Tensor, config: object) -> tuple[str, ...]:
     """Notes on a batch that looks packed and does not say so, and on a cross mask that closes nothing.
 
     Args:
@@ -69,7 +72,7 @@ def suspect(source: torch.Tensor, declared: Declaration, config: object) -> tupl
                 f"several end tokens in the source of row{'s' if len(several) > 1 else ''} {rows}; if these are "
                 "several examples, give the audit segment_ids and decoder_segment_ids"
             )
-    if reopened(declared):
+    if reopened(declared, report.source.allowed):
         notes.append(
             f"cross_mask {declared.cross_mask} hides nothing: under encoder_mask {declared.encoder_mask} the tokens "
             "that it lets through have read all others"
@@ -163,4 +166,4 @@ def _same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
 def _questions(declared: Declaration) -> int:
     source, target = declared.source.length, declared.target.length
     pairs = source * source + target * target + target * source
-    return pairs * len(declared.attention_mask) * declared.heads
+    return pairs * len(declared.attention_mask)

@@ -21,6 +21,7 @@ from ..masks.figures import (
 )
 from ..masks.picture import Side, printable
 from .report import AuditReport, Relation
+from .wording import headline, reasons
 
 _UNUSED = "#a9c6dc"
 _LEAK = "#c8281e"
@@ -100,7 +101,7 @@ def _label_inches(relation: Relation, row: int, index: int) -> float:
 
 
 def _heading(report: AuditReport) -> list[str]:
-    return [str(report).splitlines()[0], *([report.cause] if report.cause else [])]
+    return [headline(report), *reasons(report)]
 
 
 def _write_legend(figure: Figure, report: AuditReport) -> None:

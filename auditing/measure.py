@@ -12,7 +12,7 @@ _DRAWS = 2  # tokens that each one is swapped for
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """How strongly tokens change outputs: (B, T, S) and (B, T, T) float64, 0 for not at all; and across rows.
+    """How strongly tokens change outputs that count: (B, T, S) and (B, T, T) float64, 0 for not at all.
 
     `across` is (B, B) bool: whether row i's outputs depend on row j's tokens, which nothing ever allows.
     """
@@ -115,8 +115,9 @@ def by_gradient(probe: Probe, counted: torch.Tensor, seed: int) -> Influence:
         # The largest component, not the length, whose squares could vanish.
         return [one.abs().amax(-1).double().cpu() for one in found]
 
-    of_position = [strengths(projected[:, t]) for t in range(output.shape[1])]
-    of_row = [strengths(projected[b][counted[b].to(output.device)]) for b in range(len(output))]
+    real = counted.to(output.device)
+    of_position = [strengths(projected[:, t][real[:, t]]) for t in range(output.shape[1])]
+    of_row = [strengths(projected[b][real[b]]) for b in range(len(output))]
     across = torch.stack([(source.amax(-1) > 0) | (target.amax(-1) > 0) for source, target in of_row])
     source, target = (torch.stack(sides, dim=1) for sides in zip(*of_position, strict=True))
     return Influence(source, target, across.fill_diagonal_(False))
@@ -145,7 +146,9 @@ def by_perturbation(probe: Probe, counted: torch.Tensor, seed: int) -> Influence
         probe.swapped = swapped
         after = probe.run()
         probe.swapped = {}
-        return torch.where(after == before, 0.0, (after - before).abs()).amax(-1).double().cpu()
+        changed = torch.where(after == before, 0.0, (after - before).abs()).amax(-1).double().cpu()
+        # What is no number any more has changed beyond all measure.
+        return changed.nan_to_num(torch.inf) * counted
 
     found = {}
     for side, tokens in ids.items():
@@ -159,7 +162,7 @@ def by_perturbation(probe: Probe, counted: torch.Tensor, seed: int) -> Influence
     for row in range(len(before) if len(before) > 1 else 0):
         one = (torch.arange(len(before)) == row)[:, None]
         changed = change({side: torch.where(one, others[side][0], tokens) for side, tokens in ids.items()})
-        across[:, row] = ((changed > 0) & counted).any(-1)
+        across[:, row] = (changed > 0).any(-1)
     return Influence(found["source"], found["target"], across.fill_diagonal_(False))
 
 

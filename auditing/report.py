@@ -4,18 +4,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
 
-from ..masks.picture import printable
+from .wording import headline, lines, reasons
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_MOST_LINES = 12
-_MOST_TOKENS = 6
 
 
 class LeakError(RuntimeError):
@@ -46,7 +42,7 @@ class Leak:
 
 @dataclass(frozen=True, eq=False)
 class Relation:
-    """Which tokens of one side may change, and do change, which outputs.
+    """Which tokens of one side may change, and do change, which outputs. Padding's outputs are not measured.
 
     Attributes:
         side: `"source"` or `"target"`, where the tokens are; L is its length.
@@ -138,7 +134,7 @@ class AuditReport:
             LeakError: there is a leak; one line, with the cause where it can be told.
         """
         if not self.ok:
-            raise LeakError("; ".join(part.rstrip(".") for part in (self._headline(), *self._reasons())))
+            raise LeakError("; ".join([headline(self), *reasons(self)]))
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, rows: Sequence[int] | None = None) -> "Figure":
         """Draw what is allowed, what is measured, and the leaks.
@@ -157,94 +153,4 @@ class AuditReport:
         return plot(self, path, rows)
 
     def __str__(self) -> str:
-        lines = [self._headline(), *(f"  {reason}" for reason in self._reasons())]
-        groups = _alike(self.leaks)
-        lines += [f"  {_describe(group)}" for group in groups[:_MOST_LINES]]
-        if len(groups) > _MOST_LINES:
-            lines.append(f"  and {_some(len(groups) - _MOST_LINES, 'more line')} like these: see .leaks")
-        lines += [f"  {self._quiet(relation)}" for relation in (self.source, self.target) if relation.unused.any()]
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
-
-    def _headline(self) -> str:
-        rows, target, source = self.source.allowed.shape
-        where = f"{_some(rows, 'row')}, source of {source}, target of {target}"
-        if self.ok:
-            used = [int((one.measured & one.allowed & one.counted).sum()) for one in (self.source, self.target)]
-            return (
-                f"audit by {self.method}: no leak ({where}; {used[0]} pairs of target and source position have "
-                f"influence, {used[1]} of target and target, all allowed)"
-            )
-        if not self.leaks:
-            return f"audit by {self.method}: rows of the batch leak into each other ({where})"
-        sides = [one.side for one in (self.source, self.target) if one.leaking.any()]
-        return f"audit by {self.method}: {_some(len(self.leaks), 'leak')} from the {' and the '.join(sides)} ({where})"
-
-    def _reasons(self) -> list[str]:
-        pairs = self.across.nonzero().tolist()
-        reasons = [self.cause] if self.cause else []
-        if pairs:
-            named = ", ".join(f"{i} of {j}" for i, j in pairs[:_MOST_TOKENS]) + (
-                " ..." if pairs[_MOST_TOKENS:] else ""
-            )
-            reasons.append(f"rows depend on other rows of the batch, which nothing allows: row {named}")
-        return reasons
-
-    def _quiet(self, relation: Relation) -> str:
-        pairs = relation.unused.nonzero().tolist()
-        row, target, position = pairs[0]
-        return (
-            f"{_some(len(pairs), 'pair')} of target and {relation.side} position may have influence and had none "
-            f"(no leak), first row {row}, target {target}, {relation.side} {position}"
-        )
-
-
-def _alike(leaks: tuple[Leak, ...]) -> list[list[list[Leak]]]:
-    """Leaks of one output each, and neighbouring outputs together that read the same tokens."""
-    groups: list[list[list[Leak]]] = []
-    for side in ("source", "target"):
-        mine = [leak for leak in leaks if leak.side == side]
-        for _, group in groupby(mine, key=lambda leak: (leak.row, leak.target)):
-            one = list(group)
-            before = groups[-1][-1] if groups else []
-            if before and _reads(before) == _reads(one) and before[0].target == one[0].target - 1:
-                groups[-1].append(one)
-            else:
-                groups.append([one])
-    return sorted(groups, key=lambda group: (group[0][0].row, group[0][0].target))
-
-
-def _reads(leaks: list[Leak]) -> tuple:
-    return leaks[0].row, leaks[0].side, [(leak.position, leak.kind) for leak in leaks]
-
-
-def _describe(outputs: list[list[Leak]]) -> str:
-    """Leaks of neighbouring outputs: where, from where, and how strong the strongest is."""
-    leaks, first = outputs[0], outputs[0][0]
-    target = _ranges([one[0].target for one in outputs]) + _quoted([one[0].target_token for one in outputs])
-    read = _ranges([leak.position for leak in leaks]) + _quoted([leak.token for leak in leaks])
-    kinds = {"padding": "padding", "segment": "another example"}
-    why = [kinds[kind] for kind in dict.fromkeys(leak.kind for leak in leaks) if kind in kinds]
-    of = f", {' and '.join(why)}" if why else ""
-    strongest = max(leak.influence for one in outputs for leak in one)
-    return f"row {first.row}: target {target} reads {first.side} {read}{of} (up to {strongest:.2g})"
-
-
-def _ranges(indices: list[int]) -> str:
-    runs: list[list[int]] = []
-    for index in indices:
-        if runs and runs[-1][-1] == index - 1:
-            runs[-1].append(index)
-        else:
-            runs.append([index])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-
-
-def _quoted(tokens: list[str | None]) -> str:
-    if tokens[0] is None:
-        return ""
-    shown = " ".join(printable(token) for token in tokens[:_MOST_TOKENS])
-    return f" '{shown}{' ...' if len(tokens) > _MOST_TOKENS else ''}'"
-
-
-def _some(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+        return "\n".join(lines(self))

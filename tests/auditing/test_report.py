@@ -1,5 +1,7 @@
 """The report in words, as an error, and as a picture."""
 
+import re
+
 import pytest
 import torch
 from audit_cases import CASES
@@ -34,16 +36,19 @@ def test_the_text_says_what_leaks_where_and_why():
 
 
 def test_tokens_are_written_where_a_tokenizer_is_given():
-    text = str(report_of("off_by_one", tokenizer=Words()))
-    source = tokens(2, 7)
-    assert f"row 0: target 0 'w1' reads source 2 '{Words().decode([int(source[0, 2])])}' (up to " in text
+    source, words = tokens(2, 7)[0].tolist(), Words()
+    read = " ".join(words.decode([i]) for i in source[2:6])
+    text = str(report_of("off_by_one", tokenizer=words))
+    assert re.search(rf"row 0: target 0-3 'w1 .*' reads source 2 to 5 '{re.escape(read)}', one further each", text)
+    assert "row 0: target 0-2 'w1 " in str(report_of("blind_span_through_the_encoder", tokenizer=words))
 
 
 def test_many_leaks_are_cut_short_and_all_kept():
-    batch = {"input_ids": tokens(4, 9), "decoder_input_ids": tokens(4, 8)}
+    batch = {"input_ids": tokens(16, 4), "decoder_input_ids": tokens(16, 2)}
     report = audit(small_model(encoder_mask="causal()", cross_mask="wait_k(2)"), batch, cross_mask="wait_k(1)")
     assert len(report.leaks) == 32
-    assert "and 20 more lines like these: see .leaks" in str(report)
+    assert "row 0: target 0-1 reads source 1 to 2, one further each (up to " in str(report)
+    assert "and 4 more lines like these: see .leaks" in str(report)
     assert len(str(report).splitlines()) == 15
 
 
