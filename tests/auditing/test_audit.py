@@ -163,6 +163,16 @@ def test_a_cross_mask_that_hides_nothing_is_remarked_upon():
     assert not audit(small_model(cross_mask="wait_k(1)", encoder_mask="causal()"), BATCH).notes
 
 
+def test_passages():
+    passages = {"passage_ids": torch.tensor([[0, 0, 0, 1, 1]]).expand(2, -1)}
+    should = {"encoder_mask": "passages()", "cross_mask": "keep(passages=(0,))"}
+    assert audit(small_model(), {**BATCH, **passages, **should}).ok
+    report = audit(small_model(), BATCH, **passages, **should)
+    assert found(report) == {(row, t, s) for row in range(2) for t in range(4) for s in (3, 4)}
+    report = audit(small_model(), {**BATCH, **passages, "cross_mask": should["cross_mask"]}, **should)
+    assert report.cause.startswith("the model ran under encoder_mask full(), and passages() should hold")
+
+
 def test_declared_positions_are_what_holds():
     case = CASES["left_padded_with_raw_positions"]()
     assert audit(case.model, case.leaking, position_ids=case.leaking["position_ids"]).ok
