@@ -73,8 +73,8 @@ def audit(
         decoder_attention_mask, decoder_segment_ids, decoder_position_ids: (B, T), likewise.
         method: `"gradient"` goes back from each target position to the embeddings, T + B backward passes;
             `"perturbation"` embeds other tokens in the place of each one, 2 (S + T) + B forward passes, and compares
-            outputs bit for bit. Neither reports an influence that is not there; one that is smaller than the precision
-            can be missed.
+            outputs bit for bit. Neither reports an influence that is not there; missed can be one below the precision,
+            where the gradient is flat, or that other tokens would show.
         dtype: what the copy of the model is cast to; None leaves it, for attention that knows no float64.
         tokenizer: writes tokens into the report and its figure.
         seed: of the projection, or of the tokens that are swapped in.
