@@ -1,6 +1,7 @@
 """crossmask: the encoder-decoder of the Hugging Face ecosystem whose masks you can program."""
 
 from . import masks
+from .auditing import audit
 from .configuration import CrossMaskConfig
 from .hub.registration import register
 from .modeling import (
@@ -19,5 +20,6 @@ __all__ = [
     "CrossMaskModel",
     "CrossMaskPreTrainedModel",
     "InteractiveAttention",
+    "audit",
     "masks",
 ]

@@ -1,0 +1,150 @@
+"""`audit`: what a model reads against what its masks allow."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils.generic import is_flash_attention_requested
+
+from ..masks import MaskLike
+from .allowed import allowed_influence
+from .declaration import Declaration, as_declared, as_run
+from .diagnosis import explain, suspect
+from .measure import Probe, by_gradient, by_perturbation
+from .report import AuditReport, Relation
+
+_METHODS = {"gradient": by_gradient, "perturbation": by_perturbation}
+_REFUSED = {
+    "encoder_outputs": "give the source's input_ids",
+    "past_key_values": "give the whole target at once",
+    "inputs_embeds": "give input_ids",
+    "decoder_inputs_embeds": "give decoder_input_ids",
+    "example_ids": "give one row for each example",
+}
+
+
+def audit(
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    *,
+    encoder_mask: MaskLike | dict | None = None,
+    decoder_mask: MaskLike | dict | None = None,
+    cross_mask: MaskLike | dict | None = None,
+    attention_mask: torch.Tensor | None = None,
+    decoder_attention_mask: torch.Tensor | None = None,
+    segment_ids: torch.Tensor | None = None,
+    decoder_segment_ids: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None,
+    decoder_position_ids: torch.Tensor | None = None,
+    passage_ids: torch.Tensor | None = None,
+    method: str = "gradient",
+    dtype: torch.dtype | None = torch.float64,
+    tokenizer: Any = None,
+    seed: int = 0,
+) -> AuditReport:
+    """Measure which token can change which target position's output, and compare it with what the masks allow.
+
+    The batch is run as it is given. What *should* hold is what the config and the batch say, or what is given here in
+    its place. It is composed over layers by a slow reference that shares no code with what the model compiles, and its
+    positions are counted from the first token of each example, whatever positions the batch passes.
+
+    ```python
+    >>> from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration, audit
+    >>> sizes = {"vocab_size": 50, "hidden_size": 16, "num_attention_heads": 2, "encoder_layers": 1}
+    >>> config = CrossMaskConfig(**sizes, decoder_layers=1, encoder_mask="causal()", cross_mask="wait_k(3)")
+    >>> model = CrossMaskForConditionalGeneration(config)
+    >>> batch = {"input_ids": torch.tensor([[5, 6, 7, 8, 2]]), "labels": torch.tensor([[9, 10, 2]])}
+    >>> audit(model, batch).ok
+    True
+    >>> [(leak.target, leak.position) for leak in audit(model, batch, cross_mask="wait_k(2)").leaks]
+    [(0, 2), (1, 3), (2, 4)]
+    ```
+
+    Args:
+        model: an encoder-decoder of ours, or another of Transformers: without masks in its config, these are `full()`
+            in the encoder, `causal()` in the decoder and `full()` between them. A copy of it is run, in evaluation.
+        batch: what the model is called with: ids (B, S), and decoder ids (B, T) or labels.
+        encoder_mask, decoder_mask, cross_mask: what should hold instead of the config's and the batch's masks: a mask,
+            its text, a mapping from layers to texts, or a boolean tensor (B, S), (B, T, S) or (B, H, T, S).
+        attention_mask, segment_ids, position_ids, passage_ids: (B, S), what should hold instead of the batch's. Where
+            nobody says what is padding, padding tokens at the ends of a row are.
+        decoder_attention_mask, decoder_segment_ids, decoder_position_ids: (B, T), likewise.
+        method: `"gradient"` goes back from each target position to the embeddings, T + B backward passes;
+            `"perturbation"` embeds other tokens in the place of each one, 2 (S + T) + B forward passes, and compares
+            outputs bit for bit. Neither reports an influence that is not there; missed can be one below the precision,
+            where the gradient is flat, or that other tokens would show.
+        dtype: what the copy of the model is cast to; None leaves it, for attention that knows no float64.
+        tokenizer: writes tokens into the report and its figure.
+        seed: of the projection, or of the tokens that are swapped in.
+
+    Raises:
+        ValueError: no such method, a batch that cannot be audited, masks or ids that do not fit.
+    """
+    if method not in _METHODS:
+        raise ValueError(f"audit: method must be one of {', '.join(map(repr, _METHODS))}, got {method!r}")
+    _check(model, batch)
+    _check_precision(model, method, dtype)
+    probe = Probe(model, batch, dtype)
+    # Where gradients are wanted, another attention may be at work.
+    with torch.set_grad_enabled(method == "gradient"):
+        probe.run()
+    ids = dict(probe.ids)
+    run = as_run(model, batch, ids)
+    given = {
+        "encoder_mask": encoder_mask,
+        "decoder_mask": decoder_mask,
+        "cross_mask": cross_mask,
+        "attention_mask": attention_mask,
+        "decoder_attention_mask": decoder_attention_mask,
+        "segment_ids": segment_ids,
+        "decoder_segment_ids": decoder_segment_ids,
+        "position_ids": position_ids,
+        "decoder_position_ids": decoder_position_ids,
+        "passage_ids": passage_ids,
+    }
+    declared = as_declared(run, given, ids, batch, model.config)
+    allowed = allowed_influence(declared)
+    influence = _METHODS[method](probe, declared.target.segments > 0, seed)
+    tokens = {side: _tokens(tokenizer, rows) for side, rows in ids.items()}
+    report = AuditReport(
+        source=_relation("source", allowed[0], influence.source, declared, tokens),
+        target=_relation("target", allowed[1], influence.target, declared, tokens),
+        across=influence.across,
+        method=method,
+    )
+    cause = explain(report, declared, run) if report.leaks else None
+    return replace(report, cause=cause, notes=suspect(report, declared, ids["source"], model.config))
+
+
+def _relation(side: str, allowed: torch.Tensor, influence: torch.Tensor, declared: Declaration, tokens) -> Relation:
+    target, read = declared.target, getattr(declared, side)
+    return Relation(side, allowed, influence, target.segments, read.segments, tokens["target"], tokens[side])
+
+
+def _check(model: nn.Module, batch: Mapping[str, Any]) -> None:
+    if not hasattr(model, "get_encoder") or not hasattr(model, "get_decoder") or model.get_encoder() is model:
+        raise TypeError(f"audit: expected an encoder-decoder of Transformers, got {type(model).__name__}")
+    if not isinstance(batch, Mapping):
+        raise TypeError(f"audit: the batch must be a mapping of arguments, got {type(batch).__name__}; pass a dict")
+    for name, mend in _REFUSED.items():
+        if batch.get(name) is not None:
+            raise ValueError(f"audit: a batch with {name} cannot be audited from token to output; {mend}")
+    if batch.get("input_ids") is None:
+        raise ValueError("audit: the batch has no input_ids, from which influence is measured; pass them")
+    if batch.get("decoder_input_ids") is None and batch.get("labels") is None:
+        raise ValueError("audit: the batch has neither decoder_input_ids nor labels; pass one of them")
+
+
+def _check_precision(model: nn.Module, method: str, dtype: torch.dtype | None) -> None:
+    name = model.config._attn_implementation
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    # On CPU FlexAttention has no backward, and gradients go another way.
+    flex = name == "flex_attention" and not (on_cpu and method == "gradient")
+    if dtype == torch.float64 and (flex or is_flash_attention_requested(requested_attention_implementation=name)):
+        raise ValueError(f"audit: {name} does not run in float64; pass dtype=None to run the model as it is")
+
+
+def _tokens(tokenizer: Any, ids: torch.Tensor) -> tuple[tuple[str, ...], ...] | None:
+    return None if tokenizer is None else tuple(tuple(tokenizer.decode([i]) for i in row) for row in ids.tolist())
