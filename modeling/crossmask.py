@@ -9,6 +9,7 @@ Notable choices, each in a file of its own:
 - a fixed-length memory between encoder and decoder, if wanted: `memory.py`
 - `generate()` with masks, whatever the cache and the decoding mode: `generation.py`
 - `stream()`, simultaneous translation that computes nothing twice: `streaming.py`
+- which passage an answer was read from: `provenance.py`
 """
 
 from typing import Unpack
@@ -29,6 +30,7 @@ from .generation import MaskedGenerationMixin
 from .layer_masks import check_blind
 from .loss import cross_entropy, linear_cross_entropy
 from .pretrained import CrossMaskPreTrainedModel
+from .provenance import ProvenanceMixin
 from .streaming import StreamingMixin
 
 
@@ -143,8 +145,10 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         )
 
 
-class CrossMaskForConditionalGeneration(CrossMaskPreTrainedModel, MaskedGenerationMixin, StreamingMixin):
-    """The model with an output head: training loss, `generate()`, and `stream()`."""
+class CrossMaskForConditionalGeneration(
+    CrossMaskPreTrainedModel, MaskedGenerationMixin, StreamingMixin, ProvenanceMixin
+):
+    """The model with an output head: training loss, `generate()`, `stream()` and `passage_mass()`."""
 
     _tp_plan = {"lm_head": "colwise_gather_output"}
 
