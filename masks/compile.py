@@ -4,11 +4,17 @@ Eager and SDPA take the same form: None where everything is allowed, else a bool
 (B, H, T, S). Both give zero to a query with nothing to see.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 
 from .base import Mask, Place
 from .layout import Layout
 from .rules import full
+
+_arriving = ContextVar("arriving", default=False)
 
 
 def compile_mask(
@@ -36,13 +42,23 @@ def compile_mask(
 
 
 def check(mask: Mask, query: Layout, key: Layout, heads: int) -> None:
-    """Check a mask against what it will be asked about; under a tracer it cannot be done.
+    """Check a mask against what it will be asked about; under a tracer, or `while_arriving`, it cannot be done.
 
     Raises:
         MaskError: the rule speaks of heads, examples, passages or tokens that are not there.
     """
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and not _arriving.get():
         mask.check(query, key, heads)
+
+
+@contextmanager
+def while_arriving() -> Iterator[None]:
+    """Inside, masks are not checked: a source that still arrives may yet get the tokens of which a rule speaks."""
+    before = _arriving.set(True)
+    try:
+        yield
+    finally:
+        _arriving.reset(before)
 
 
 def allowed_pairs(

@@ -1,22 +1,18 @@
-"""Translation streams: source tokens are pushed, target tokens come back, and nothing is computed twice.
-
-The streams of a batch go at paces of their own, so a column of a cache may hold a token of one stream and nothing of
-another. To the masks such holes are padding, past which positions are counted; they are squeezed out when they take up
-more room than the tokens do.
-"""
+"""Translation streams: source tokens are pushed, target tokens come back, and nothing is computed twice."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 from transformers import GenerationConfig, LogitsProcessorList
-from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from ..masks.given import MaskLike, TensorMask, read
-from .frontier import ClosedPrefixes, Frontier
-from .layer_masks import LayerMasks
+from ..masks.compile import while_arriving
+from ..masks.given import MaskLike
+from .columns import Columns, pad
 from .policies import Policy
+from .stream_masks import StreamMasks
 
 
 class TranslationStream:
@@ -49,11 +45,11 @@ class TranslationStream:
     ):
         self.model, self.encoder, self.decoder = model, model.get_encoder(), model.get_decoder()
         self.policy, self.generation, self.processors = policy, generation, processors
-        self.masks = {name: _rule(mask, name) for name, mask in masks.items() if mask is not None}
-        model.base_model.check_blind(**self.masks)
-        self.needed = self._frontier(self.decoder.cross_masks, batch)
-        self.closed = ClosedPrefixes(self._frontier(self.encoder.layer_masks, batch))
-        self._check(batch)
+        self.masks = StreamMasks(model, batch, masks)
+        # Not by its class: a model whose code came with its weights has policies of its own.
+        if not callable(getattr(policy, "ready", None)):
+            raise ValueError(f"policy must be a Policy such as AlignAtt(f=2), got {type(policy).__name__}")
+        policy.check(model.config, self.masks.whole())
         self.arrived: list[list[int]] = [[] for _ in range(batch)]
         self.encoded = [0] * batch
         self.refused = [0] * batch  # how much had been encoded when the policy last refused a token
@@ -61,39 +57,10 @@ class TranslationStream:
         self.targets: list[list[int]] = [[] for _ in range(batch)]
         self.delays: list[list[int]] = [[] for _ in range(batch)]
         self.finished = [False] * batch
-        self.source, self.target = (_Columns(batch, model.device) for _ in range(2))
+        self.source, self.target = (Columns(batch, model.device) for _ in range(2))
         self.encoder_cache = DynamicCache()
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         self.states: torch.Tensor | None = None  # (B, source columns, hidden)
-
-    def _frontier(self, layer_masks: LayerMasks, batch: int) -> Frontier:
-        config = self.model.config
-        rules, _ = layer_masks.rules(self.masks.get(f"{layer_masks.scope}_mask"))
-        return Frontier(rules, config.max_position_embeddings, config.num_attention_heads, batch)
-
-    def _check(self, batch: int) -> None:
-        config, encoder, cross = self.model.config, self.closed.frontier, self.needed
-        if config.memory_length is not None:
-            raise ValueError(
-                f"memory_length={config.memory_length}: the memory pools the whole source, so nothing could be "
-                "written before its end; stream with a model that has memory_length=None"
-            )
-        if any(self.closed.first(example) is None for example in range(batch)):
-            lone = [
-                mask
-                for mask in encoder.masks
-                if ClosedPrefixes(Frontier([mask], encoder.keys, encoder.heads)).first() is None
-            ]
-            raise ValueError(
-                f"encoder_mask {', '.join(map(str, lone or encoder.masks))} looks ahead: no part of a source could be "
-                'encoded before its end; stream with a mask that does not, such as encoder_mask="causal()", or that '
-                'looks no further than a border, such as "blocks(8)"'
-            )
-        # Not by its class: a model whose code came with its weights has policies of its own.
-        if not callable(getattr(self.policy, "ready", None)):
-            raise ValueError(f"policy must be a Policy such as AlignAtt(f=2), got {type(self.policy).__name__}")
-        late = any(cross(0, example) >= cross.keys for example in range(batch))
-        self.policy.check(config, ", ".join(map(str, cross.masks)) if late else None)
 
     @torch.no_grad()
     def push(self, tokens: Sequence[Sequence[int]], ended: bool | Sequence[bool] = False) -> list[list[int]]:
@@ -105,7 +72,7 @@ class TranslationStream:
 
         Raises:
             ValueError: tokens for other than all streams, for one that has ended, for more than the model's longest
-                source, or an end without a token.
+                source, an end without a token, or before that of which a mask speaks.
         """
         batch = len(self.arrived)
         ended = [ended] * batch if isinstance(ended, bool) else list(ended)
@@ -119,6 +86,13 @@ class TranslationStream:
             if ended[row] and not len(new) and not self.arrived[row]:
                 raise ValueError(f"stream {row} ended without a token; push at least the end-of-sequence token")
             self.encoder.check_length(len(self.arrived[row]) + len(new), "source", packed=False)
+        lengths = [len(old) + len(new) for old, new in zip(self.arrived, tokens, strict=True)]
+        over = [now or before for now, before in zip(ended, self.ended, strict=True)]
+        if over != self.ended:
+            self.masks.check(
+                [length if last else None for length, last in zip(lengths, over, strict=True)],
+                [*map(len, self.targets)],
+            )
         for row, new in enumerate(tokens):
             self.arrived[row] += map(int, new)
             self.ended[row] |= ended[row]
@@ -129,23 +103,24 @@ class TranslationStream:
         """Encode what may be: all that has arrived that looks at nothing still to come."""
         portions = []
         for row, tokens in enumerate(self.arrived):
-            end = len(tokens) if self.ended[row] else self.closed.longest(len(tokens), row)
+            end = len(tokens) if self.ended[row] else self.masks.closed.longest(len(tokens), row)
             end = self.encoded[row] if self.finished[row] else max(end, self.encoded[row])
             portions.append(tokens[self.encoded[row] : end])
             self.encoded[row] = end
         if not any(portions):
             return
-        ids, filled = _pad(portions, self.model.config.pad_token_id, self.model.device)
+        ids, filled = pad(portions, self.model.config.pad_token_id, self.model.device)
         if self.source.squeeze(self.encoder_cache, self.cache.cross_attention_cache):
             self.states = self.source.squeezed(self.states[:, None])[:, 0]
         self.source.append(filled)
-        new = self.encoder(
-            input_ids=ids,
-            attention_mask=self.source.filled,
-            position_ids=self.source.positions,
-            past_key_values=self.encoder_cache,
-            encoder_mask=self.masks.get("encoder_mask"),
-        ).last_hidden_state
+        with while_arriving():
+            new = self.encoder(
+                input_ids=ids,
+                attention_mask=self.source.filled,
+                position_ids=self.source.positions,
+                past_key_values=self.encoder_cache,
+                encoder_mask=self.masks.given.get("encoder_mask"),
+            ).last_hidden_state
         self.states = new if self.states is None else torch.cat([self.states, new], dim=1)
         for index, layer in enumerate(self.decoder.layers):
             self.cache.is_updated[index] = False  # so that these keys and values join those in the cache
@@ -173,7 +148,7 @@ class TranslationStream:
         if self._complete(row):
             return True
         written, read = len(self.targets[row]), self.encoded[row]
-        return read > self.refused[row] and self.policy.ready(written, read, self.needed(written, row))
+        return read > self.refused[row] and self.policy.ready(written, read, self.masks.needed(written, row))
 
     def _step(self, ready: list[int]) -> tuple[list[int], list[torch.Tensor | None]]:
         """Predict a token for each stream that is ready, and give its attention to its source, (layers, H, read)."""
@@ -181,21 +156,24 @@ class TranslationStream:
         histories = [[start, *target] for target in self.targets]
         for row in ready:
             self.decoder.check_length(len(histories[row]), "target", packed=False)
+        ends = [len(source) if over else None for source, over in zip(self.arrived, self.ended, strict=True)]
+        self.masks.check(ends, [len(self.targets[row]) + (row in ready) for row in streams])
         self.target.squeeze(self.cache.self_attention_cache)
         device = self.model.device
         self.target.append(torch.tensor([[int(row in ready)] for row in streams], device=device))
-        output = self.model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=self.states),
-            attention_mask=self.source.filled,
-            position_ids=self.source.positions,
-            decoder_input_ids=torch.tensor([history[-1:] for history in histories], device=device),
-            decoder_attention_mask=self.target.filled,
-            decoder_position_ids=self.target.positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            output_attentions=self.policy.needs_attention,
-            **{name: mask for name, mask in self.masks.items() if name != "encoder_mask"},
-        )
+        with while_arriving():
+            output = self.model(
+                encoder_outputs=BaseModelOutput(last_hidden_state=self.states),
+                attention_mask=self.source.filled,
+                position_ids=self.source.positions,
+                decoder_input_ids=torch.tensor([history[-1:] for history in histories], device=device),
+                decoder_attention_mask=self.target.filled,
+                decoder_position_ids=self.target.positions,
+                past_key_values=self.cache,
+                use_cache=True,
+                output_attentions=self.policy.needs_attention,
+                **{name: mask for name, mask in self.masks.given.items() if name != "encoder_mask"},
+            )
         scores = output.logits[:, -1].float()
         for row in ready if self.processors else ():
             history = torch.tensor([histories[row]], device=device)
@@ -212,51 +190,3 @@ class TranslationStream:
         ends = self.generation._eos_token_tensor
         last = ends is not None and token in ends.tolist()
         self.finished[row] = last or len(self.targets[row]) >= self.generation.max_length - 1
-
-
-class _Columns:
-    """Which columns of a cache hold a token of which stream: `filled` (B, columns) of 0 and 1."""
-
-    def __init__(self, batch: int, device: torch.device):
-        self.filled = torch.zeros(batch, 0, dtype=torch.long, device=device)
-        self.order: torch.Tensor | None = None
-
-    @property
-    def positions(self) -> torch.Tensor:
-        return (self.filled.cumsum(dim=1) - 1).clamp(min=0)
-
-    def append(self, filled: torch.Tensor) -> None:
-        self.filled = torch.cat([self.filled, filled], dim=1)
-
-    def squeeze(self, *caches: Cache) -> bool:
-        """Squeeze the holes out of the caches if they are more than half of every stream's columns."""
-        longest = int(self.filled.sum(dim=1).amax()) if self.filled.numel() else 0
-        if not longest or self.filled.shape[1] <= 2 * longest:
-            return False
-        self.order = self.filled.argsort(dim=1, descending=True, stable=True)[:, :longest]
-        for layer in (layer for cache in caches for layer in cache.layers):
-            layer.keys, layer.values = self.squeezed(layer.keys), self.squeezed(layer.values)
-        self.filled = self.filled.gather(1, self.order)
-        return True
-
-    def squeezed(self, states: torch.Tensor) -> torch.Tensor:
-        """(B, H, columns, D) to the columns that stay."""
-        index = self.order[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
-        return states.gather(2, index)
-
-
-def _rule(given: MaskLike, name: str) -> MaskLike:
-    mask = read(given, name)
-    if isinstance(mask, TensorMask):
-        raise ValueError(
-            f"{name}: a stream's source has no length yet that a tensor could be laid out for; give a rule"
-        )
-    return mask
-
-
-def _pad(rows: list[list[int]], pad_token_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and which of them are tokens, both (B, longest)."""
-    longest = max(map(len, rows))
-    ids = [row + [pad_token_id] * (longest - len(row)) for row in rows]
-    filled = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
-    return torch.tensor(ids, device=device), torch.tensor(filled, device=device)

@@ -1,0 +1,47 @@
+"""The columns of a cache that several streams fill at paces of their own.
+
+A column may hold a token of one stream and nothing of another. To the masks such holes are padding, past which
+positions are counted; they are squeezed out when they take up more room than the tokens do.
+"""
+
+import torch
+from transformers.cache_utils import Cache
+
+
+class Columns:
+    """Which columns of a cache hold a token of which stream: `filled` (B, columns) of 0 and 1."""
+
+    def __init__(self, batch: int, device: torch.device):
+        self.filled = torch.zeros(batch, 0, dtype=torch.long, device=device)
+        self.order: torch.Tensor | None = None
+
+    @property
+    def positions(self) -> torch.Tensor:
+        return (self.filled.cumsum(dim=1) - 1).clamp(min=0)
+
+    def append(self, filled: torch.Tensor) -> None:
+        self.filled = torch.cat([self.filled, filled], dim=1)
+
+    def squeeze(self, *caches: Cache) -> bool:
+        """Squeeze the holes out of the caches if they are more than half of every stream's columns."""
+        longest = int(self.filled.sum(dim=1).amax()) if self.filled.numel() else 0
+        if not longest or self.filled.shape[1] <= 2 * longest:
+            return False
+        self.order = self.filled.argsort(dim=1, descending=True, stable=True)[:, :longest]
+        for layer in (layer for cache in caches for layer in cache.layers):
+            layer.keys, layer.values = self.squeezed(layer.keys), self.squeezed(layer.values)
+        self.filled = self.filled.gather(1, self.order)
+        return True
+
+    def squeezed(self, states: torch.Tensor) -> torch.Tensor:
+        """(B, H, columns, D) to the columns that stay."""
+        index = self.order[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
+        return states.gather(2, index)
+
+
+def pad(rows: list[list[int]], pad_token_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and which of them are tokens, both (B, longest)."""
+    longest = max(map(len, rows))
+    ids = [row + [pad_token_id] * (longest - len(row)) for row in rows]
+    filled = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
+    return torch.tensor(ids, device=device), torch.tensor(filled, device=device)
