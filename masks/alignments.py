@@ -39,6 +39,7 @@ class monotonic(Rule):
     slope: float
     width: int
     name = "monotonic"
+    tight = True
 
     def __post_init__(self) -> None:
         self.at_least(width=0)
@@ -58,10 +59,10 @@ class monotonic(Rule):
         ahead = k.position * down - q.position * up
         return (-self.width * down <= ahead) & (ahead <= self.width * down)
 
-    def reach(self, q: Place) -> list[tuple]:
+    def reach(self, q: Place, keys: Any) -> list[tuple]:
         up, down = self.ratio
-        middle = q.position * up // down
-        return [(middle - self.width, middle + 1 + self.width)]
+        line = q.position * up
+        return [(-(-line // down) - self.width, line // down + self.width)]
 
 
 @rule
@@ -93,6 +94,7 @@ class alignment(Rule):
     width: int = 0
     examples: Table | None = None
     name = "alignment"
+    tight = True
 
     def __post_init__(self) -> None:
         self.at_least(width=0)
@@ -123,6 +125,10 @@ class alignment(Rule):
     def allows(self, q: Place, k: Place) -> Allowed:
         point = look_up(self.table, q.example, q.position, fill=-FAR)
         return (point - self.width <= k.position) & (k.position <= point + self.width)
+
+    def reach(self, q: Place, keys: Any) -> list[tuple]:
+        point = look_up(self.table, q.example, q.position, fill=-FAR)
+        return [(point - self.width, point + self.width)]
 
     def check(self, query: Any, key: Any, heads: int) -> None:
         for length, row in per_example(self.table, example_lengths(query), self.name):

@@ -49,10 +49,16 @@ class Mask:
         """Whether `q` may see `k`; only comparisons, arithmetic, `&`, `|` and `^` may be used on the positions."""
         raise NotImplementedError
 
-    def reach(self, q: Place) -> list[tuple[int | torch.Tensor, int | torch.Tensor]]:
+    tight: ClassVar[bool] = False
+    """Whether the mask allows all that is within its `reach`, whose ranges ascend: then its contrary has one too."""
+
+    def reach(self, q: Place, keys: Any) -> list[tuple[int | torch.Tensor, int | torch.Tensor]]:
         """Ranges of positions, first and last, outside of which `q` sees no key: a bound, that makes attention cheap.
 
-        Everything by default. Ranges may hold more than the rule allows, never less; they depend on `q` only.
+        Everything by default. Ranges may hold more than the rule allows, never less.
+
+        Args:
+            keys: the `layout.Layout` of all keys, for rules whose bound depends on how they are laid out.
         """
         return [EVERYWHERE]
 

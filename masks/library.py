@@ -2,10 +2,12 @@
 
 from .alignments import alignment, monotonic
 from .chance import random
+from .chunks import blocks, chunked, dilated
 from .lookup import lookup, register
-from .portions import blind, drop, keep, passages, segments
+from .parts import passages, segments
+from .portions import blind, drop, keep
 from .registry import RULES, rule
-from .rules import blocks, causal, chunked, dilated, full, prefix, wait_k, window
+from .rules import causal, full, prefix, wait_k, window
 from .selections import heads, layers
 
 __all__ = [

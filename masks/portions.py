@@ -1,68 +1,14 @@
-"""Rules of which part of the keys may be read, whoever asks: examples, passages, spans."""
+"""Rules of which portions of the keys may be read, whoever asks: spans, and chosen passages."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from .base import Allowed, Mask, MaskError, Place, Rule
+from .base import EVERYWHERE, FAR, Allowed, Mask, MaskError, Place, Rule
+from .reach import Range, example_among, gaps, passage_ends
 from .registry import rule
 from .tables import Table, example_lengths, look_up, per_example
 
 Spans = tuple[tuple[int, int], ...]
-
-
-@rule
-@dataclass(frozen=True, repr=False)
-class segments(Rule):
-    """The same example.
-
-    ```
-    ##..
-    ##..
-    ..##
-    ..##
-    ```
-
-    When to use: never needed, since a packed row is masked so whatever the rule; it says it where one wants it said.
-    The picture shows a row of two examples of two tokens. Neighbours: `passages` parts an example.
-    """
-
-    name = "segments"
-
-    def allows(self, q: Place, k: Place) -> Allowed:
-        return q.segment == k.segment
-
-
-@rule
-@dataclass(frozen=True, repr=False)
-class passages(Rule):
-    """The same passage of an example, as `passage_ids` number them.
-
-    ```
-    ##..
-    ##..
-    ..##
-    ..##
-    ```
-
-    When to use: in the encoder mask, to encode several passages in one row, each on its own, all of which the decoder
-    reads (Fusion-in-Decoder, Izacard and Grave 2021, https://arxiv.org/abs/2007.01282). The picture shows two passages
-    of two tokens. Neighbours: `keep(passages=(2,))` in the cross mask then reads chosen ones only.
-
-    Raises:
-        MaskError: in a call, keys have passages and queries have none, as in a cross mask.
-    """
-
-    name = "passages"
-
-    def allows(self, q: Place, k: Place) -> Allowed:
-        return q.passage == k.passage
-
-    def check(self, query: Any, key: Any, heads: int) -> None:
-        if query.passages is None and key.passages is not None:
-            raise MaskError(
-                "passages(): the queries are in no passage; it belongs in encoder_mask, and keep(passages=(0,)) in "
-                "cross_mask reads chosen ones"
-            )
 
 
 @dataclass(frozen=True, repr=False, init=False)
@@ -115,6 +61,15 @@ class _Spans(Rule):
             start = look_up(starts, k.example, index, fill=0)
             inside = inside | ((start <= k.position) & (k.position < look_up(ends, k.example, index, fill=0)))
         return inside
+
+    def ranges(self, q: Place, keys: Any) -> list[Range]:
+        """The spans of the example that `q` belongs to, first and last position; those it lacks are far away."""
+        row = 0 if self.examples is None else example_among(keys, q)
+        starts, ends = (_column(self.table, side) for side in (0, 1))
+        return [
+            (look_up(starts, row, index, fill=FAR), look_up(ends, row, index, fill=FAR) - 1)
+            for index in range(max(map(len, starts)))
+        ]
 
     def check(self, query: Any, key: Any, heads: int) -> None:
         for length, row in per_example(_column(self.table, 1), example_lengths(key), self.name):
@@ -182,6 +137,17 @@ class keep(_Spans):
             inside = inside | (k.passage == number)
         return inside
 
+    @property
+    def tight(self) -> bool:
+        return self.passages is None
+
+    def reach(self, q: Place, keys: Any) -> list[Range]:
+        if self.passages is None:
+            return self.ranges(q, keys)
+        if keys.passages is None:
+            return [EVERYWHERE]
+        return [passage_ends(keys, q.segment, number) for number in self.passages]
+
     def check(self, query: Any, key: Any, heads: int) -> None:
         if self.passages is None:
             super().check(query, key, heads)
@@ -243,6 +209,10 @@ class blind(_Spans):
     """
 
     name = "blind"
+    tight = True
 
     def allows(self, q: Place, k: Place) -> Allowed:
         return self.holds(k) ^ True
+
+    def reach(self, q: Place, keys: Any) -> list[Range]:
+        return gaps(self.ranges(q, keys))

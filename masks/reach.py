@@ -6,31 +6,63 @@ ranges of keys, found by bisection, so the work grows with the length of the two
 
 import torch
 
-from .base import EVERYWHERE, And, Mask, Not, Or, Place
+from .base import EVERYWHERE, FAR, And, Mask, Not, Or, Place
 from .layout import Layout
 from .selections import heads
 
 # A segment's positions get a range of codes of their own; positions and widths are below 2**31 (see `Rule.at_least`).
 _SEGMENT = 2**40
 _NEVER = 2**62
+# And a segment's passages, whose numbers are below 2**31.
+_PASSAGES = 2**31
 
 _MOST_RANGES = 8
 Range = tuple[int | torch.Tensor, int | torch.Tensor]
 
 
-def ranges(mask: Mask, q: Place) -> list[Range]:
+def ranges(mask: Mask, q: Place, keys: Layout) -> list[Range]:
     """Ranges of positions, first and last, outside of which `q` sees no key. Not every mask has such a bound."""
     if isinstance(mask, Or | heads):
         parts = mask.parts if isinstance(mask, Or) else tuple(dict.fromkeys(mask.values()))
-        found = [one for part in parts for one in ranges(part, q)]
-        return found if len(found) <= _MOST_RANGES else [EVERYWHERE]
+        return _few([one for part in parts for one in ranges(part, q, keys)])
     if isinstance(mask, And):
         result = [EVERYWHERE]
         for part in mask.parts:
-            both = [_overlap(a, b) for a in result for b in ranges(part, q)]
-            result = both if len(both) <= _MOST_RANGES else result
+            found = ranges(part, q, keys)
+            found = found if len(result) * len(found) <= _MOST_RANGES else [_hull(found)]
+            result = [_overlap(a, b) for a in result for b in found]
         return result
-    return [EVERYWHERE] if isinstance(mask, Not) else mask.reach(q)
+    if isinstance(mask, Not):
+        return _few(gaps(mask.part.reach(q, keys))) if mask.part.tight else [EVERYWHERE]
+    return _few(mask.reach(q, keys))
+
+
+def gaps(found: list[Range]) -> list[Range]:
+    """What lies before, between and after ranges that ascend."""
+    firsts = [-FAR, *(last + 1 for _, last in found)]
+    lasts = [*(first - 1 for first, _ in found), FAR]
+    return list(zip(firsts, lasts, strict=True))
+
+
+def _few(found: list[Range]) -> list[Range]:
+    """At most so many ranges: neighbours are joined, with what lies between them."""
+    if any(one is EVERYWHERE for one in found):
+        return [EVERYWHERE]
+    size = -(-len(found) // _MOST_RANGES)
+    return found if size <= 1 else [_hull(found[i : i + size]) for i in range(0, len(found), size)]
+
+
+def _hull(found: list[Range]) -> Range:
+    """From the first to the last position of all ranges; those that end before they begin are empty."""
+    if any(one is EVERYWHERE for one in found):
+        return EVERYWHERE
+    first, last = torch.tensor(FAR), torch.tensor(-FAR)
+    for low, high in found:
+        low, high = torch.as_tensor(low), torch.as_tensor(high)
+        empty = low > high
+        first = torch.minimum(first, torch.where(empty, FAR, low))
+        last = torch.maximum(last, torch.where(empty, -FAR, high))
+    return first, last
 
 
 def _overlap(a: Range, b: Range) -> Range:
@@ -38,6 +70,31 @@ def _overlap(a: Range, b: Range) -> Range:
         return b if a is EVERYWHERE else a
     first, last = (tuple(map(torch.as_tensor, pair)) for pair in zip(a, b, strict=True))
     return torch.maximum(*first), torch.minimum(*last)
+
+
+def example_among(keys: Layout, q: Place) -> torch.Tensor:
+    """The number that the keys' side gives to the example of `q`, broadcasting to (B, H, T, 1)."""
+    examples = keys.examples[:, :1]
+    if keys.packed and keys.segments is not None:  # the first key need not be of the row's first example
+        examples = examples - (keys.segments[:, :1] - 1).clamp(min=0)
+    return examples[:, :, None, None] + (q.segment - 1).clamp(min=0)
+
+
+def passage_ends(keys: Layout, segment: torch.Tensor, passage: int | torch.Tensor) -> Range:
+    """First and last position of a passage of an example among the keys, both broadcasting to (B, H, T, 1)."""
+    segments = torch.ones_like(keys.positions) if keys.segments is None else keys.segments
+    positions, segments, passages = torch.broadcast_tensors(keys.positions, segments, keys.passages)
+    codes = segments * _PASSAGES + passages
+    order = positions.argsort(dim=-1, stable=True)
+    order = order.gather(-1, codes.gather(-1, order).argsort(dim=-1, stable=True))
+    codes, positions = codes.gather(-1, order), positions.gather(-1, order)
+    wanted = segment * _PASSAGES + passage
+    first, last = _bisect(codes, wanted, right=False), _bisect(codes, wanted, right=True) - 1
+    positions = positions.expand(len(first), -1)
+    ends = (positions.gather(-1, index.clamp(0, keys.length - 1).flatten(1)).view_as(index) for index in (first, last))
+    # Where there is no such passage, the last index comes before the first.
+    low, high = (torch.where(first <= last, end, none) for end, none in zip(ends, (FAR, -FAR), strict=True))
+    return low[..., None], high[..., None]
 
 
 def blocks_in_reach(mask: Mask, key: Layout, queries: Place, rows: int, columns: int) -> torch.Tensor:
@@ -54,17 +111,15 @@ def blocks_in_reach(mask: Mask, key: Layout, queries: Place, rows: int, columns:
     highest, lowest = _codes(key)
     key_blocks = torch.arange(-(-key.length // columns), device=key.positions.device)
     segment = queries.segment * _SEGMENT
-    found = []
-    for low, high in ranges(mask, queries):
+    query_blocks = -(-segment.shape[-2] // rows)
+    result = torch.zeros(1, 1, query_blocks, len(key_blocks), dtype=torch.bool, device=key_blocks.device)
+    for low, high in ranges(mask, queries, key):
         first = _bisect(highest, segment + _clamp(low, queries), right=False)
         last = _bisect(lowest, segment + _clamp(high, queries), right=True) - 1
         seen = (first <= last) & (queries.segment > 0).squeeze(-1)
         first = _reduce(torch.where(seen, first, key.length), rows, key.length).amin(-1, keepdim=True)
         last = _reduce(torch.where(seen, last, -1), rows, -1).amax(-1, keepdim=True)
-        found.append((first // columns <= key_blocks) & (key_blocks * columns <= last))
-    result = found[0]
-    for part in found[1:]:
-        result = result | part
+        result = result | (first // columns <= key_blocks) & (key_blocks * columns <= last)
     return result
 
 

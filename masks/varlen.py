@@ -7,7 +7,7 @@ import torch
 from .base import FAR, And, Mask, MaskError
 from .compile import check
 from .layout import Layout
-from .portions import segments
+from .parts import segments
 from .rules import causal, full, wait_k, window
 
 Band = tuple[int | None, int | None]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from crossmask import masks
 from crossmask.configuration.crossmask import CrossMaskConfig
+from crossmask.masks.reach import ranges
 from crossmask.modeling.crossmask import CrossMaskForConditionalGeneration
 
 randomised = settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -32,6 +33,48 @@ expressions = st.recursive(
     ),
     max_leaves=6,
 )
+
+spans = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 3)).map(lambda p: (p[0], p[0] + p[1])), max_size=3).map(
+    tuple
+)
+points = st.lists(st.integers(0, 5), min_size=1, max_size=6).map(tuple)
+example_rules = st.one_of(
+    spans.map(lambda s: masks.keep(*s)),
+    spans.map(lambda s: masks.blind(*s)),
+    st.lists(spans, min_size=6, max_size=6).map(lambda s: masks.keep(examples=s)),
+    st.lists(st.integers(0, 2), max_size=2).map(lambda n: masks.keep(passages=n)),
+    st.builds(masks.alignment, points, st.integers(0, 2)),
+    st.lists(points, min_size=6, max_size=6).map(lambda p: masks.alignment(examples=p, width=1)),
+    st.just(masks.passages()),
+    st.just(masks.random(0.4, 5)),
+    st.just(masks.heads({0: "window(1)", "1-2": "causal() & random(p=0.5, seed=1)"})),
+    st.just(masks.heads({1: masks.keep((0, 2)), "rest": "prefix(1) | causal()"})),
+)
+of_examples = st.recursive(
+    example_rules,
+    lambda inner: st.one_of(st.builds(lambda a, b: a & ~b, inner, inner), st.builds(lambda a, b: a | b, inner, inner)),
+)
+
+
+passage_numbers = st.lists(st.integers(0, 2), min_size=6, max_size=6)
+
+
+def with_passages(side: masks.Layout, numbers: list[int]) -> masks.Layout:
+    passages = torch.tensor(numbers[: side.length])[None]
+    return masks.Layout(side.positions, side.segments, passages, side.rows, side.packed)
+
+
+class Unchecked(masks.Mask):
+    """A mask without its checks: they would refuse most random cases."""
+
+    def __init__(self, mask: masks.Mask):
+        self.mask = mask
+
+    def allows(self, q, k):
+        return self.mask.allows(q, k)
+
+    def reach(self, q, keys):
+        return ranges(self.mask, q, keys)
 
 
 def grids(rows: int, columns: int, values: st.SearchStrategy[int]) -> st.SearchStrategy[torch.Tensor]:

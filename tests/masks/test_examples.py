@@ -3,8 +3,7 @@
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from mask_cases import layouts, picture, randomised
+from mask_cases import Unchecked, layouts, of_examples, passage_numbers, picture, randomised, with_passages
 
 from crossmask import masks
 
@@ -12,45 +11,9 @@ CPU = torch.device("cpu")
 HEADS = 3
 few = settings(randomised, max_examples=20)
 
-spans = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 3)).map(lambda p: (p[0], p[0] + p[1])), max_size=3).map(
-    tuple
-)
-points = st.lists(st.integers(0, 5), min_size=1, max_size=6).map(tuple)
-rules = st.one_of(
-    spans.map(lambda s: masks.keep(*s)),
-    spans.map(lambda s: masks.blind(*s)),
-    st.lists(spans, min_size=6, max_size=6).map(lambda s: masks.keep(examples=s)),
-    st.lists(st.integers(0, 2), max_size=2).map(lambda n: masks.keep(passages=n)),
-    st.builds(masks.alignment, points, st.integers(0, 2)),
-    st.lists(points, min_size=6, max_size=6).map(lambda p: masks.alignment(examples=p, width=1)),
-    st.just(masks.passages()),
-    st.just(masks.random(0.4, 5)),
-    st.just(masks.heads({0: "window(1)", "1-2": "causal() & random(p=0.5, seed=1)"})),
-    st.just(masks.heads({1: masks.keep((0, 2)), "rest": "prefix(1) | causal()"})),
-)
-expressions = st.recursive(
-    rules,
-    lambda inner: st.one_of(st.builds(lambda a, b: a & ~b, inner, inner), st.builds(lambda a, b: a | b, inner, inner)),
-)
-
-
-def with_passages(side: masks.Layout, numbers: list[int]) -> masks.Layout:
-    passages = torch.tensor(numbers[: side.length])[None]
-    return masks.Layout(side.positions, side.segments, passages, side.rows, side.packed)
-
-
-class Unchecked(masks.Mask):
-    """A mask without its checks: here they would refuse most random cases."""
-
-    def __init__(self, mask: masks.Mask):
-        self.mask = mask
-
-    def allows(self, q, k):
-        return self.mask.allows(q, k)
-
 
 @few
-@given(expressions, layouts(batch=2), layouts(batch=2), st.lists(st.integers(0, 2), min_size=6, max_size=6))
+@given(of_examples, layouts(batch=2), layouts(batch=2), passage_numbers)
 def test_compiled_is_what_the_specification_says(mask, query, key, numbers):
     key = with_passages(key, numbers)
     compiled = masks.compile_mask(Unchecked(mask), query, key, heads=HEADS)
