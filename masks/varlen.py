@@ -1,14 +1,15 @@
-"""A mask for FlashAttention: sequence lengths and a band, where the mask has that form."""
+"""A mask for FlashAttention: sequence lengths, a band, and the keys that count, where the mask has that form."""
 
 from dataclasses import dataclass
 
 import torch
 
 from .base import FAR, And, Mask, MaskError
-from .compile import check
+from .compile import check, places
 from .layout import Layout
-from .parts import segments
-from .rules import causal, full, wait_k, window
+from .parts import passages, segments
+from .portions import blind, keep
+from .rules import causal, full, prefix, wait_k, window
 
 Band = tuple[int | None, int | None]
 """How far a query sees to the left and to the right of its own position; None is without end."""
@@ -19,10 +20,10 @@ class Varlen:
     """What FlashAttention's functions for sequences of various lengths want, and where the tokens come from.
 
     Attributes:
-        queries, keys: (N,) and (M,) int64, indices of the tokens in the flattened (B * T) and (B * S), example after
-            example, in order of position.
-        cu_queries, cu_keys: (examples + 1,) int32, where each example starts.
-        longest_query, longest_key: the most tokens in one example.
+        queries, keys: (N,) and (M,) int64, indices of the tokens in the flattened (B * T) and (B * S), sequence after
+            sequence, in order of position. A sequence is an example, or a passage of one.
+        cu_queries, cu_keys: (sequences + 1,) int32, where each sequence starts.
+        longest_query, longest_key: the most tokens in one sequence.
         window: how far a query sees to both sides, -1 without end, counted as FlashAttention does: the last query
             stands beside the last key.
     """
@@ -36,24 +37,38 @@ class Varlen:
     window: tuple[int, int]
 
 
-def band_of(mask: Mask) -> Band | None:
-    """The band that the mask is, or None if it is something else."""
-    match mask:
-        case full() | segments():
-            return None, None
-        case causal():
-            return None, 0
-        case wait_k(k=k):
-            return None, k - 1
-        case window(left=left, right=right):
-            return left, right
-        case And(parts=parts):
-            bands = [band_of(part) for part in parts]
-            if None in bands:
+@dataclass(frozen=True)
+class _Form:
+    """A mask as FlashAttention can run it: a band around the query's position, over keys chosen whoever asks."""
+
+    band: Band
+    chosen: tuple[Mask, ...] = ()
+    apart: bool = False  # whether passages are sequences of their own
+
+
+def _form_of(mask: Mask) -> _Form | None:
+    """The form that the mask has, or None if it is something else."""
+    bands: list[Band] = [(None, None)]
+    chosen: list[Mask] = []
+    apart = False
+    for part in mask.parts if isinstance(mask, And) else (mask,):
+        match part:
+            case full() | segments():
+                pass
+            case causal():
+                bands.append((None, 0))
+            case wait_k(k=k):
+                bands.append((None, k - 1))
+            case window(left=left, right=right):
+                bands.append((left, right))
+            case passages():
+                apart = True
+            case _ if all(isinstance(rule, keep | blind | prefix) for rule in part.rules()):
+                chosen.append(part)
+            case _:
                 return None
-            left, right = zip(*bands, strict=True)
-            return _narrowest(left), _narrowest(right)
-    return None
+    left, right = zip(*bands, strict=True)
+    return _Form((_narrowest(left), _narrowest(right)), tuple(chosen), apart)
 
 
 def _narrowest(widths: tuple[int | None, ...]) -> int | None:
@@ -77,39 +92,61 @@ def compile_varlen(
         batch: B, which layouts that are the same in every row do not tell.
 
     Raises:
-        MaskError: the mask is not a band around the query's position, or the band lies differently in the examples.
+        MaskError: the mask is neither a band around the query's position nor a choice of keys, or the band lies
+            differently in the examples.
     """
     check(mask, query, key, heads)
-    band = band_of(mask)
+    form = _form_of(mask)
     if given is not None:
         raise _no_form("a tensor mask", "a tensor can be any shape")
-    if band is None:
-        raise _no_form(str(mask), "it is not a band around the query's position")
-    most = max([1, *(int(side.segments.max()) for side in (query, key) if side.segments is not None)])
-    queries, q_counts, q_first = _sequences(query, batch, most, band != (None, None), mask)
-    keys, k_counts, k_first = _sequences(key, batch, most, band != (None, None), mask)
+    if form is None:
+        raise _no_form(str(mask), "it is not a band around the query's position, nor a choice of keys")
+    banded = form.band != (None, None)
+    if banded and form.chosen:
+        raise _no_form(str(mask), f"the band counts the tokens that {form.chosen[0]} leaves out")
+    groups = _groups(query, key, batch, form.apart)
+    kept = [key.positions.new_ones(batch, key.length).bool()]
+    kept += [rule.allows(*[places(key, -1)] * 2)[:, 0, :, 0].expand(batch, -1) for rule in form.chosen]
+    queries, q_counts, q_first = _sequences(query, *groups[0], banded, mask)
+    keys, k_counts, k_first = _sequences(key, *groups[1], banded, mask, torch.stack(kept).all(0))
     shifts = (q_first - k_first - k_counts + q_counts)[(q_counts > 0) & (k_counts > 0)].unique().tolist() or [0]
-    if band != (None, None) and len(shifts) > 1:
+    if banded and len(shifts) > 1:
         raise _no_form(str(mask), "queries and keys differ by more in one example than in another")
-    window = _shifted(mask, band, shifts[0])
+    window = _shifted(mask, form.band, shifts[0])
     return Varlen(
         queries, keys, _starts(q_counts), _starts(k_counts), int(q_counts.max()), int(k_counts.max()), window
     )
 
 
+def _groups(query: Layout, key: Layout, batch: int, apart: bool) -> list[tuple[torch.Tensor, int]]:
+    """For either side: the sequence that each token (B, L) is of, below 0 for padding, and how many there are."""
+    sides = (query, key)
+    most = max([1, *(int(side.segments.max()) for side in sides if side.segments is not None)])
+    parted = [side.passages for side in sides if apart and side.passages is not None]
+    lowest = min([0, *(int(numbers.min()) for numbers in parted)])
+    passages = max([0, *(int(numbers.max()) for numbers in parted)]) - lowest + 1
+    found = []
+    for side in sides:
+        positions = side.positions.expand(batch, -1)
+        segments = torch.ones_like(positions) if side.segments is None else side.segments.expand(batch, -1)
+        sequence = torch.arange(batch, device=positions.device)[:, None] * most + segments - 1
+        if parted:
+            sequence = sequence * passages + (0 if side.passages is None else side.passages) - lowest
+        found.append((sequence.masked_fill(segments == 0, -1), batch * most * passages))
+    return found
+
+
 def _sequences(
-    side: Layout, batch: int, most: int, in_order: bool, mask: Mask
+    side: Layout, sequence: torch.Tensor, many: int, in_order: bool, mask: Mask, kept: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Indices of a side's tokens by example and position, and each example's number of tokens and first position."""
-    positions = side.positions.expand(batch, -1)
-    segments = torch.ones_like(positions) if side.segments is None else side.segments.expand(batch, -1)
-    sequence = torch.arange(batch, device=positions.device)[:, None] * most + segments - 1
-    tokens = (segments > 0).flatten().nonzero().squeeze(-1)
-    sequence, positions = sequence.flatten()[tokens], positions.flatten()[tokens]
+    """Indices of a side's tokens by sequence and position, and each sequence's number of tokens and first position."""
+    taken = sequence >= 0 if kept is None else (sequence >= 0) & kept
+    tokens = taken.flatten().nonzero().squeeze(-1)
+    sequence, positions = sequence.flatten()[tokens], side.positions.expand_as(sequence).flatten()[tokens]
     order = positions.argsort(stable=True)
     order = order[sequence[order].argsort(stable=True)]
     tokens, sequence, positions = tokens[order], sequence[order], positions[order]
-    counts = sequence.bincount(minlength=batch * most)
+    counts = sequence.bincount(minlength=many)
     first = torch.zeros_like(counts)
     starts = (counts.cumsum(0) - counts)[counts > 0]
     first[counts > 0] = positions[starts]
@@ -138,6 +175,6 @@ def _shifted(mask: Mask, band: Band, shift: int) -> tuple[int, int]:
 
 def _no_form(mask: str, reason: str) -> MaskError:
     return MaskError(
-        f"flash_attention cannot run {mask}: {reason}; it runs full(), causal() and windows, with padding and packed "
-        'rows. Use attn_implementation="blockwise", "flex_attention" or "sdpa"'
+        f"flash_attention cannot run {mask}: {reason}; it runs full(), causal(), windows, passages() and choices of "
+        'keys, with padding and packed rows. Use attn_implementation="blockwise", "flex_attention" or "sdpa"'
     )

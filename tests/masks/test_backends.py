@@ -7,11 +7,12 @@ import torch
 from flash_reference import flash_attn_varlen_func
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mask_cases import expressions, layouts, randomised
+from mask_cases import expressions, layouts, passage_numbers, randomised, with_passages
 from torch.nn.attention import flex_attention as flex
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossmask import masks
+from crossmask.masks import varlen
 from crossmask.masks.blockwise import compile_blockwise
 from crossmask.masks.compile import places
 from crossmask.masks.flex import compile_flex
@@ -142,6 +143,46 @@ def test_sequence_lengths_of_two_sides(mask, query, key):
     check_same(output, inputs, dense(mask, query, key))
 
 
+of_spans = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 3)).map(lambda p: (p[0], p[0] + p[1])), max_size=2)
+choices = st.one_of(
+    of_spans.map(lambda s: masks.keep(*s)),
+    of_spans.map(lambda s: masks.drop(*s)),
+    of_spans.map(lambda s: masks.blind(*s)),
+    st.lists(of_spans, min_size=6, max_size=6).map(lambda s: masks.blind(examples=s)),
+    st.lists(st.integers(0, 2), max_size=2).map(lambda n: masks.keep(passages=n)),
+    st.builds(masks.prefix, st.integers(0, 4)),
+    st.builds(lambda n: ~masks.prefix(n), st.integers(0, 4)),
+)
+choices = choices | st.builds(lambda a, b: a & b, choices, choices) | st.builds(lambda a, b: a | b, choices, choices)
+
+
+@few
+@given(choices, layouts(batch=2), layouts(batch=2), passage_numbers)
+def test_sequence_lengths_of_chosen_keys(mask, query, key, numbers):
+    key = with_passages(key, numbers)
+    inputs = states(query.length, key.length)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flash, "lazy_import_flash_attention", lambda name: ((None, flash_attn_varlen_func), None))
+        patch.setattr(varlen, "check", lambda *sides: None)  # it would refuse most random cases
+        compiled = compile_varlen(mask, query, key, batch=2)
+        output, _ = flash.varlen_attention(MODULE, *inputs, compiled, scaling=SCALE)
+    check_same(output, inputs, dense(mask, query, key))
+
+
+@few
+@given(bands, layouts(batch=2), passage_numbers)
+def test_sequence_lengths_of_passages(band, side, numbers):
+    """Each is a sequence of its own, in which a band needs positions that are neighbours."""
+    side = with_passages(side, numbers if band == masks.full() else sorted(numbers))
+    inputs = states(side.length, side.length)
+    mask = masks.passages() & band
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flash, "lazy_import_flash_attention", lambda name: ((None, flash_attn_varlen_func), None))
+        compiled = compile_varlen(mask, side, side, batch=2)
+        output, _ = flash.varlen_attention(MODULE, *inputs, compiled, scaling=SCALE)
+    check_same(output, inputs, dense(mask, side, side))
+
+
 def test_sequence_lengths_of_a_cached_step():
     """One query, the last token of each example, whatever the padding."""
     key = masks.lay_out(5, CPU, attention_mask=torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]))
@@ -151,7 +192,18 @@ def test_sequence_lengths_of_a_cached_step():
     assert compiled.keys.tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
 
 
-@pytest.mark.parametrize("text", ["prefix(2)", "causal() | prefix(2)", "~causal()", "blocks(3)", "dilated(2)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "causal() | prefix(2)",
+        "~causal()",
+        "blocks(3)",
+        "dilated(2)",
+        "causal() & prefix(2)",
+        "heads({0: keep((0, 1)), 'rest': full()})",
+        "~passages()",
+    ],
+)
 def test_mask_without_lengths(text):
     side = masks.lay_out(4, CPU)
     with pytest.raises(masks.MaskError) as error:

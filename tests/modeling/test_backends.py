@@ -94,9 +94,9 @@ def test_implementation_is_set_by_name(name):
 
 
 def test_mask_that_flash_attention_cannot_run():
-    model = on("flash_attention_2", encoder_mask="prefix(4)")
+    model = on("flash_attention_2", encoder_mask="blocks(4)")
     with pytest.raises(
-        masks.MaskError, match=r"flash_attention cannot run prefix\(4\).*attn_implementation=\"blockwise\""
+        masks.MaskError, match=r"flash_attention cannot run blocks\(4\).*attn_implementation=\"blockwise\""
     ):
         model(**inputs("padded"))
 
@@ -142,6 +142,9 @@ ROWS = {
     "`blocks(4)`": ("encoder", "blocks(4)", {}),
     "`causal() \\| prefix(2)`": ("decoder", "causal() | prefix(2)", {}),
     "`~prefix(2)`": ("cross", "~prefix(2)", {}),
+    "`keep((0, 2))`, `drop(...)`, `prefix(2)`": ("cross", "keep((0, 2)) & ~prefix(1)", {}),
+    "`blind((1, 3))`, in both masks": ("encoder", "blind((1, 3))", {"cross_mask": "blind((1, 3))"}),
+    "`passages()`": ("encoder", "passages()", {"passages": True}),
     "`heads({0: window(2), 'rest': full()})`": ("encoder", "heads({0: window(2), 'rest': full()})", {}),
     "a tensor": ("cross", "full()", {"tensor": True}),
     "additive scores, `wait_k(3)`": ("cross", "wait_k(3)", {"cross_attention_score": "additive"}),
@@ -159,13 +162,17 @@ NAMES = {
 def cell(name: str, scope: str, text: str, options: dict, training: bool, monkeypatch) -> str:
     """What the mask is compiled to, after a run that gave eager's numbers; a dash where there is an error."""
     options = dict(options)
-    padded, packed, tensor = (options.pop(kind, False) for kind in ("padded", "packed", "tensor"))
+    kinds = ("padded", "packed", "passages", "tensor")
+    padded, packed, passages, tensor = (options.pop(kind, False) for kind in kinds)
     fields = {"encoder_mask": "full()", "decoder_mask": "causal()", "cross_mask": "full()", f"{scope}_mask": text}
+    fields.update(options)
     batch = {"input_ids": tokens(2, 9), "decoder_input_ids": tokens(2, 9, seed=1)}
     if padded:
         batch["attention_mask"] = (torch.arange(9) >= torch.tensor([[0], [4]])).long()
     if packed:
         batch["segment_ids"] = batch["decoder_segment_ids"] = torch.tensor([[1] * 4 + [2] * 5] * 2)
+    if passages:
+        batch["passage_ids"] = torch.tensor([[0] * 4 + [1] * 5] * 2)
     if tensor:
         batch[f"{scope}_mask"] = torch.ones(2, 9, 9, dtype=torch.bool).tril(2)
     seen = {}
@@ -179,11 +186,11 @@ def cell(name: str, scope: str, text: str, options: dict, training: bool, monkey
     with monkeypatch.context() as patch, torch.set_grad_enabled(training):
         patch.setattr(layer_masks.LayerMasks, "compile", record)
         try:
-            logits = on(name, **fields, **options)(**batch).logits
+            logits = on(name, **fields)(**batch).logits
         except masks.MaskError:
             return "-"
         found = NAMES[type(seen[scope]).__name__]
-        torch.testing.assert_close(logits, on("eager", **fields, **options)(**batch).logits, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(logits, on("eager", **fields)(**batch).logits, rtol=1e-5, atol=1e-4)
     return found
 
 

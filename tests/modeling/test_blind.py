@@ -2,13 +2,19 @@
 
 import pytest
 import torch
+from flash_reference import flash_attn_func, flash_attn_varlen_func
 from small_models import small_model, tokens
+from torch.nn.attention import flex_attention as flex
+from transformers import modeling_flash_attention_utils as flash_utils
 
 from crossmask import masks
+from crossmask.masks.blockwise import BlockwiseMask
+from crossmask.masks.varlen import Varlen
+from crossmask.modeling import layer_masks
 
+BACKENDS = ("eager", "sdpa", "blockwise", "flex_attention", "flash_attention_2")
 KINDS = {
-    "eager": {"attention": "eager"},
-    "sdpa": {"attention": "sdpa"},
+    **{name: {"on": name} for name in BACKENDS},
     "additive": {"cross_attention_score": "additive"},
     "memory": {"memory_length": 3},
     "masks": {
@@ -17,6 +23,24 @@ KINDS = {
     },
 }
 SPAN = masks.blind((2, 4))
+
+
+@pytest.fixture(autouse=True)
+def _kernels(monkeypatch):
+    """FlexAttention without its kernel, which takes minutes to build; FlashAttention's functions in plain torch."""
+    monkeypatch.setattr(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+    functions = (flash_attn_func, flash_attn_varlen_func, None, None, None)
+    monkeypatch.setattr(flash_utils, "_lazy_imports", lambda *args, **kwargs: functions)
+    monkeypatch.setattr(flash_utils, "_loaded_implementation", None)
+    torch.compiler.set_stance("force_eager")
+    yield
+    torch.compiler.set_stance("default")
+
+
+def model_of(on: str | None = None, **fields):
+    model = small_model(**fields)
+    model.config._attn_implementation = on or "sdpa"  # set_attn_implementation looks for the flash_attn package
+    return model
 
 
 def bits(model, source, labels, **given) -> list[torch.Tensor]:
@@ -34,7 +58,7 @@ def sources(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_bit_changes(kind):
-    model = small_model(**KINDS[kind])
+    model = model_of(**KINDS[kind])
     under = torch.zeros(2, 7, dtype=torch.bool)
     under[:, 2:4] = True
     one, other = sources(under)
@@ -43,11 +67,64 @@ def test_no_bit_changes(kind):
     assert not torch.equal(model(input_ids=one, labels=labels).logits, model(input_ids=other, labels=labels).logits)
     for a, b in zip(bits(model, one, labels, **given), bits(model, other, labels, **given), strict=True):
         assert torch.equal(a, b)
-    for beams in (1, 2):
-        how = {"num_beams": beams, "max_new_tokens": 5, "do_sample": False, "output_scores": True, **given}
-        a, b = (model.generate(source, return_dict_in_generate=True, **how) for source in (one, other))
+    with torch.no_grad():  # FlexAttention runs here, and blocks above
+        assert torch.equal(
+            model(input_ids=one, labels=labels, **given).logits, model(input_ids=other, labels=labels, **given).logits
+        )
+    for beams in (1, 3):
+        how = {"num_beams": beams, "num_return_sequences": beams, "max_new_tokens": 5, "do_sample": False, **given}
+        wanted = {"return_dict_in_generate": True, "output_scores": True}
+        a, b = (model.generate(source, **how, **wanted) for source in (one, other))
         assert torch.equal(a.sequences, b.sequences)
         assert all(torch.equal(x, y) for x, y in zip(a.scores, b.scores, strict=True))
+        if beams > 1:
+            assert torch.equal(a.sequences_scores, b.sequences_scores)
+
+
+FORMS = {"blockwise": BlockwiseMask, "flex_attention": flex.BlockMask, "flash_attention_2": Varlen}
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("kind", ["padded", "packed"])
+def test_no_bit_changes_in_long_rows(name, kind, monkeypatch):
+    """Rows of several blocks of queries; each example has spans of its own, which cross the blocks' borders."""
+    compiled = []
+
+    def keep(form, *rest):
+        compiled.append(compile_as(form, *rest))
+        return compiled[-1]
+
+    compile_as = layer_masks.compile_as
+    monkeypatch.setattr(layer_masks, "compile_as", keep)
+    model = model_of(name, max_position_embeddings=400, initializer_range=0.2)
+    length = 200
+    segments, targets = torch.ones(2, length).long(), torch.ones(2, 9).long()
+    segments[1, 180:] = 0
+    under = torch.zeros(2, length).bool()
+    if kind == "packed":
+        segments[:, 150:180], targets[:, 5:] = 2, 2
+        segments[0, 180:] = 2
+        rule = masks.blind(examples=[[(20, 140)], [(0, 7)], [(60, 70), (120, 130)], []])
+        given = {"segment_ids": segments, "decoder_segment_ids": targets}
+        under[0, 20:140] = under[0, 150:157] = under[1, 60:70] = under[1, 120:130] = True
+    else:
+        rule = masks.blind(examples=[[(60, 70), (120, 199)], [(0, 130)]])
+        given = {"attention_mask": segments}
+        under[0, 60:70] = under[0, 120:199] = under[1, :130] = True
+    one, other = sources(under)
+    given |= {"encoder_mask": rule, "cross_mask": rule}
+    labels = tokens(2, 9, seed=1)
+    for a, b in zip(bits(model, one, labels, **given), bits(model, other, labels, **given), strict=True):
+        assert torch.equal(a, b)
+    assert all(weight.grad.abs().sum() > 0 for weight in model.parameters())
+    compiled.clear()
+    with torch.no_grad():
+        a, b = (model(input_ids=source, labels=labels, **given).logits for source in (one, other))
+    assert torch.equal(a, b)
+    assert {type(mask) for mask in compiled} == {FORMS.get(name, torch.Tensor)}
+    elsewhere = one.clone()
+    elsewhere[~under] = (elsewhere[~under] - 3) % 36 + 4
+    assert not torch.equal(bits(model, elsewhere, labels, **given)[0], bits(model, one, labels, **given)[0])
 
 
 def test_packed_and_padded_examples_have_their_own_spans():
