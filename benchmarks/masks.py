@@ -1,0 +1,92 @@
+"""What each mask costs over a long source: attention in blocks against SDPA under a mask of all pairs.
+
+    python -m benchmarks.masks --length 4096 --repeats 5
+
+Prints a Markdown table. The mask is compiled anew each time, as it is once a forward pass, and attention runs forward
+and backward: one row, 4 heads of width 32, float32, as many queries as keys, without projections and feed-forward.
+Medians of process CPU time over interleaved repeats, after one that is not counted; one thread.
+"""
+
+import argparse
+import os
+import statistics
+from types import SimpleNamespace
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from benchmarks.long_sources import seconds
+from crossmask import masks
+from crossmask.masks.blockwise import BlockwiseMask
+from crossmask.masks.forms import compile_as
+from crossmask.modeling.blockwise import blockwise_attention
+
+HEADS, WIDTH = 4, 32
+MODULE = SimpleNamespace(num_key_value_groups=1, training=True, is_causal=False)
+FORMS = {"blockwise": blockwise_attention, "dense": sdpa_attention_forward}
+
+
+def subjects(length: int) -> dict[str, tuple[masks.Mask, masks.Layout]]:
+    """Masks by the name that they have in the table, with the source that they are for."""
+    cpu, eighth = torch.device("cpu"), torch.arange(length)[None] // (length // 8)
+    whole = masks.lay_out(length, cpu, passage_ids=eighth, rows=1)
+    packed = masks.lay_out(length, cpu, segment_ids=eighth + 1, rows=1)
+    texts = [
+        *("full()", "causal()", "wait_k(3)", "window(64)", "window(64) | prefix(4)", "dilated(8)"),
+        *("dilated(8) & window(64)", "blocks(64)", "chunked(64)", "chunked(size=64, lookback=1)"),
+        *("monotonic(slope=1.0, width=64)", "random(p=0.1, seed=0)", "passages()", "keep(passages=(2,))"),
+        *(f"{name}((0, {length // 8}))" for name in ("keep", "drop", "blind")),
+        *("heads({0: window(64), 'rest': window(16)})", "heads({0: window(64), 'rest': full()})"),
+    ]
+    found = {f"`{text}`".replace("|", "\\|"): (masks.parse(text), whole) for text in texts}
+    found["`alignment(points, width=16)`"] = masks.alignment(tuple(range(length)), width=16), whole
+    found["`segments()`: a packed row"] = masks.full(), packed
+    return found
+
+
+def step(form: str, mask: masks.Mask, side: masks.Layout, states: list[torch.Tensor]) -> None:
+    """Compile, forward, backward."""
+    compiled = compile_as(form, mask, side, side, heads=HEADS)
+    output, _ = FORMS[form](MODULE, *states, compiled, scaling=WIDTH**-0.5, dropout=0.0)
+    output.square().mean().backward()
+
+
+def shares(mask: masks.Mask, side: masks.Layout) -> tuple[float, float]:
+    """Of all pairs, how many are allowed in some head, and how many blockwise attention looks at."""
+    dense = compile_as("dense", mask, side, side, heads=HEADS)
+    allowed = 1.0 if dense is None else float(dense.any(1).float().mean())
+    compiled = compile_as("blockwise", mask, side, side, heads=HEADS)
+    if not isinstance(compiled, BlockwiseMask):
+        return allowed, 1.0
+    rows = (last - first for first, last in (block.queries for block in compiled.blocks))
+    keys = (sum(last - first for first, last in block.keys) for block in compiled.blocks)
+    return allowed, sum(a * b for a, b in zip(rows, keys, strict=True)) / side.length**2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--length", type=int, default=4096, help="source tokens, a multiple of 8")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    states = [torch.randn(1, HEADS, options.length, WIDTH).requires_grad_() for _ in range(3)]
+    measured = subjects(options.length)
+    times: dict[tuple[str, str], list[float]] = {(name, form): [] for name in measured for form in FORMS}
+    for repeat in range(options.repeats + 1):
+        for (name, form), found in times.items():
+            elapsed = seconds(lambda form=form, subject=measured[name]: step(form, *subject, states))
+            found += [elapsed] if repeat else []
+    print("| mask | pairs allowed | pairs looked at | blockwise | sdpa | sdpa / blockwise |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name, subject in measured.items():
+        blocks, dense = (statistics.median(times[name, form]) for form in FORMS)
+        allowed, looked_at = shares(*subject)
+        timed = f"{blocks * 1e3:.0f} ms | {dense * 1e3:.0f} ms | {dense / blocks:.1f}"
+        print(f"| {name} | {allowed:.1%} | {looked_at:.1%} | {timed} |")
+
+
+if __name__ == "__main__":
+    main()
