@@ -93,6 +93,16 @@ def test_reach_is_what_is_allowed(name, kind):
     assert reached.any(1, keepdim=True).equal(allowed)
 
 
+@pytest.mark.parametrize("name", EXACT)
+def test_nothing_leaves_the_device(name):
+    """The meta device refuses what another one would, and has no values to look at."""
+    mask = masks.parse(EXACT[name]) if isinstance(EXACT[name], str) else EXACT[name]
+    device = torch.device("meta")
+    ids = torch.ones(2, 24, dtype=torch.long, device=device)
+    side = masks.lay_out(24, device, segment_ids=ids, passage_ids=ids, rows=2)
+    assert blocks_in_reach(mask, side, places(side, -1, HEADS), 4, 4).shape[-2:] == (6, 6)
+
+
 @pytest.mark.parametrize("text", UNKNOWN.values())
 def test_reach_is_everything_where_nothing_is_known(text):
     side = masks.lay_out(24, CPU)
