@@ -5,30 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from flash_reference import flash_attn_func, flash_attn_varlen_func
 from small_models import START, small_config, small_model, tokens
-from torch.nn.attention import flex_attention as flex
-from transformers import modeling_flash_attention_utils as flash_utils
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from crossmask import CrossMaskForConditionalGeneration, masks
 from crossmask.modeling import layer_masks
 
+pytestmark = pytest.mark.usefixtures("without_kernels")
 IMPLEMENTATIONS = ("sdpa", "blockwise", "flex_attention", "flash_attention_2")
 MASKS = {"encoder_mask": "window(3)", "decoder_mask": "causal() & window(4)"}
 DOCS = Path(__file__).parents[2] / "docs" / "backends.md"
-
-
-@pytest.fixture(autouse=True)
-def _kernels(monkeypatch):
-    """FlexAttention without its kernel, which takes minutes to build; FlashAttention's functions in plain torch."""
-    monkeypatch.setattr(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
-    functions = (flash_attn_func, flash_attn_varlen_func, None, None, None)
-    monkeypatch.setattr(flash_utils, "_lazy_imports", lambda *args, **kwargs: functions)
-    monkeypatch.setattr(flash_utils, "_loaded_implementation", None)
-    torch.compiler.set_stance("force_eager")
-    yield
-    torch.compiler.set_stance("default")
 
 
 def on(name: str, **fields) -> CrossMaskForConditionalGeneration:

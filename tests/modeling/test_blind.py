@@ -2,16 +2,15 @@
 
 import pytest
 import torch
-from flash_reference import flash_attn_func, flash_attn_varlen_func
 from small_models import small_model, tokens
 from torch.nn.attention import flex_attention as flex
-from transformers import modeling_flash_attention_utils as flash_utils
 
 from crossmask import masks
 from crossmask.masks.blockwise import BlockwiseMask
 from crossmask.masks.varlen import Varlen
 from crossmask.modeling import layer_masks
 
+pytestmark = pytest.mark.usefixtures("without_kernels")
 BACKENDS = ("eager", "sdpa", "blockwise", "flex_attention", "flash_attention_2")
 KINDS = {
     **{name: {"on": name} for name in BACKENDS},
@@ -23,18 +22,6 @@ KINDS = {
     },
 }
 SPAN = masks.blind((2, 4))
-
-
-@pytest.fixture(autouse=True)
-def _kernels(monkeypatch):
-    """FlexAttention without its kernel, which takes minutes to build; FlashAttention's functions in plain torch."""
-    monkeypatch.setattr(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
-    functions = (flash_attn_func, flash_attn_varlen_func, None, None, None)
-    monkeypatch.setattr(flash_utils, "_lazy_imports", lambda *args, **kwargs: functions)
-    monkeypatch.setattr(flash_utils, "_loaded_implementation", None)
-    torch.compiler.set_stance("force_eager")
-    yield
-    torch.compiler.set_stance("default")
 
 
 def model_of(on: str | None = None, **fields):

@@ -2,10 +2,7 @@
 
 import pytest
 import torch
-from flash_reference import flash_attn_func, flash_attn_varlen_func
 from small_models import END, PAD, pad, small_model, tokens
-from torch.nn.attention import flex_attention as flex
-from transformers import modeling_flash_attention_utils as flash_utils
 
 from crossmask import masks
 
@@ -148,19 +145,7 @@ def test_what_gives_no_mass_is_named():
         pooled.passage_mass(generate(pooled, source), numbers)
 
 
-@pytest.fixture
-def _kernels(monkeypatch):
-    """FlexAttention without its kernel; FlashAttention's functions in plain torch."""
-    monkeypatch.setattr(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
-    functions = (flash_attn_func, flash_attn_varlen_func, None, None, None)
-    monkeypatch.setattr(flash_utils, "_lazy_imports", lambda *args, **kwargs: functions)
-    monkeypatch.setattr(flash_utils, "_loaded_implementation", None)
-    torch.compiler.set_stance("force_eager")
-    yield
-    torch.compiler.set_stance("default")
-
-
-@pytest.mark.usefixtures("_kernels")
+@pytest.mark.usefixtures("without_kernels")
 @pytest.mark.parametrize("name", ["eager", "sdpa", "blockwise", "flex_attention"])
 @torch.no_grad()
 def test_a_passage_is_encoded_as_if_there_were_no_other(name):
@@ -177,7 +162,7 @@ def test_a_passage_is_encoded_as_if_there_were_no_other(name):
     torch.testing.assert_close(one[:, 200:], alone, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.usefixtures("_kernels")
+@pytest.mark.usefixtures("without_kernels")
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("name", ["eager", "sdpa", "blockwise", "flex_attention"])
 @torch.no_grad()
