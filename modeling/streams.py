@@ -86,18 +86,20 @@ class TranslationStream:
             if ended[row] and not len(new) and not self.arrived[row]:
                 raise ValueError(f"stream {row} ended without a token; push at least the end-of-sequence token")
             self.encoder.check_length(len(self.arrived[row]) + len(new), "source", packed=False)
-        lengths = [len(old) + len(new) for old, new in zip(self.arrived, tokens, strict=True)]
-        over = [now or before for now, before in zip(ended, self.ended, strict=True)]
-        if over != self.ended:
-            self.masks.check(
-                [length if last else None for length, last in zip(lengths, over, strict=True)],
-                [*map(len, self.targets)],
-            )
+        if any(ended):
+            lengths = [len(old) + len(new) for old, new in zip(self.arrived, tokens, strict=True)]
+            over = [now or before for now, before in zip(ended, self.ended, strict=True)]
+            self.masks.check(self._final(lengths, over), [*map(len, self.targets)])
         for row, new in enumerate(tokens):
             self.arrived[row] += map(int, new)
             self.ended[row] |= ended[row]
         self._encode()
         return self._write()
+
+    def _final(self, lengths: Sequence[int], ended: Sequence[bool]) -> list[int | None]:
+        """The length of each source, or None where that is not known, or no longer matters."""
+        rows = zip(lengths, ended, self.finished, strict=True)
+        return [length if over and not finished else None for length, over, finished in rows]
 
     def _encode(self) -> None:
         """Encode what may be: all that has arrived that looks at nothing still to come."""
@@ -156,8 +158,8 @@ class TranslationStream:
         histories = [[start, *target] for target in self.targets]
         for row in ready:
             self.decoder.check_length(len(histories[row]), "target", packed=False)
-        ends = [len(source) if over else None for source, over in zip(self.arrived, self.ended, strict=True)]
-        self.masks.check(ends, [len(self.targets[row]) + (row in ready) for row in streams])
+        lengths = self._final([*map(len, self.arrived)], self.ended)
+        self.masks.check(lengths, [len(self.targets[row]) + (row in ready) for row in streams])
         self.target.squeeze(self.cache.self_attention_cache)
         device = self.model.device
         self.target.append(torch.tensor([[int(row in ready)] for row in streams], device=device))
