@@ -108,6 +108,19 @@ def test_one_of_several_sources_ends_before_its_span():
     stream.push([[], [6, 7, 2]], ended=True)
 
 
+@torch.no_grad()
+def test_a_stream_that_stops_before_its_source_ends():
+    """It never asks for the tokens that it did not read."""
+    model, source = model_of(), SOURCES[1]
+    given = {"cross_mask": masks.keep((0, 2), (7, 8)), "max_new_tokens": NEW}
+    first = next(model.stream(source, eos_token_id=None, **given))
+    stream = model.open_stream(2, eos_token_id=first, **given)
+    written = stream.push([source[:3], source[:1]])
+    assert (written, stream.finished) == ([[first], []], [True, False])
+    stream.push([[], source[1:]], ended=True)
+    assert stream.targets == [[first]] * 2
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
