@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..hub.card import CardFacts, Result, Sample, write_card
-from ..tasks.base import Example, PrimaryMetric, Scores
+from ..tasks.base import Example, Scores, Task
 from .arguments import Run
 from .plots import alignment, learning_curve, masks_in_force
 
@@ -26,13 +26,13 @@ class Outcome:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    task: Task
     train_size: int
     test: Sequence[Example]
     predictions: Sequence[str]
     scores: Scores
     seconds: float
     log_history: list[dict[str, float]]
-    metric: PrimaryMetric
 
 
 def write_report(folder: Path, run: Run, outcome: Outcome, name: str) -> None:
@@ -57,7 +57,7 @@ def write_report(folder: Path, run: Run, outcome: Outcome, name: str) -> None:
 
 def draw(folder: Path, outcome: Outcome) -> dict[str, str]:
     """Draw the pictures; returns their captions by file name."""
-    name, greater_is_better = outcome.metric
+    name, greater_is_better = outcome.task.primary_metric
     measured = any(f"eval_{name}" in entry for entry in outcome.log_history)
     curve = {"metric": name, "greater_is_better": greater_is_better} if measured else {"metric": "eval_loss"}
     learning_curve(outcome.log_history, folder / "learning_curve.png", **curve)
@@ -104,7 +104,7 @@ def sample_page(outcome: Outcome, number: int) -> str:
     lines = ["# Samples from the test set", "", "Not selected: the first of every group in turn.", ""]
     for index in pick(outcome.test, number):
         example, prediction = outcome.test[index], outcome.predictions[index]
-        verdict = "exact" if prediction.strip() in example.references else "differs"
+        verdict = "exact" if outcome.task.postprocess(prediction) in example.references else "differs"
         lines += [
             f"**{example.group or 'example'} {index}** ({verdict})",
             "",

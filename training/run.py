@@ -71,13 +71,13 @@ def execute(job: Job) -> None:
     outcome = Outcome(
         model=trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False),  # as its users will run it
         tokenizer=trainer.processing_class,
+        task=trainer.task,
         train_size=len(job.train),
         test=job.test.examples,
         predictions=trainer.predictions,
         scores={**trainer.scores, "loss": metrics["test_loss"]},
         seconds=seconds,
         log_history=trainer.state.log_history,
-        metric=trainer.task.primary_metric,
     )
     with full_disk_as_oserror(folder), staged(folder) as place:
         write_report(place, run, outcome, name=run.repository or str(folder))
