@@ -40,7 +40,8 @@ class Seq2SeqCollator:
     Called with features of `input_ids` and `labels` (both end with eos), optionally `decoder_prefix_ids`, and
     optionally `cross_mask`, each a boolean (T, S) of the example's own decoder length and source length.
     Returns `input_ids`, `attention_mask` (B, S) and `decoder_input_ids`, `decoder_attention_mask`, `labels` (B, T),
-    all int64, and `cross_mask` (B, T, S) bool where the features have one.
+    all int64, and `cross_mask` (B, T, S) bool where the features have one. Called with no features, as a process is
+    that has nothing left at the end of an epoch, it returns one row of padding.
     """
 
     pad_token_id: int
@@ -60,11 +61,12 @@ class Seq2SeqCollator:
     def __call__(self, features: Sequence[Feature]) -> dict[str, torch.Tensor]:
         sources = [list(feature["input_ids"]) for feature in features]
         targets = [with_prefix(feature) for feature in features]
-        source_length = self._round_up(max(map(len, sources)))
-        target_length = self._round_up(max(len(ids) for ids, _ in targets))
-        input_ids = torch.full((len(features), source_length), self.pad_token_id)
+        rows = max(len(features), 1)
+        source_length = self._round_up(max(map(len, sources), default=1))
+        target_length = self._round_up(max((len(ids) for ids, _ in targets), default=1))
+        input_ids = torch.full((rows, source_length), self.pad_token_id)
         attention_mask = torch.zeros_like(input_ids)
-        decoded = torch.full((len(features), target_length), IGNORED)
+        decoded = torch.full((rows, target_length), IGNORED)
         labels = decoded.clone()
         for row, (source, (target, prefix_length)) in enumerate(zip(sources, targets, strict=True)):
             span = self._source_span(len(source), source_length)

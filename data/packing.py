@@ -193,7 +193,8 @@ class PackedCollator:
 
     Called with B rows, each a list of features as `PackedDataset` gives them. Returns, all int64, `input_ids`,
     `segment_ids` (B, source_length) and `decoder_input_ids`, `decoder_segment_ids`, `labels` (B, target_length).
-    Every example has a decoder start token of its own; prefixes and padding are -100 in the labels.
+    Every example has a decoder start token of its own; prefixes and padding are -100 in the labels. Called with no
+    rows, as a process is that has nothing left at the end of an epoch, it returns one row of padding.
     """
 
     pad_token_id: int
@@ -202,6 +203,7 @@ class PackedCollator:
     target_length: int
 
     def __call__(self, rows: Sequence[Sequence[Feature]]) -> dict[str, torch.Tensor]:
+        rows = rows or [[]]
         input_ids = torch.full((len(rows), self.source_length), self.pad_token_id)
         segment_ids = torch.zeros_like(input_ids)
         decoded = torch.full((len(rows), self.target_length), IGNORED)
@@ -226,7 +228,7 @@ class PackedCollator:
                 source_at, target_at = source_end, target_end
         decoder_input_ids = shift_right(decoded, self.decoder_start_token_id, self.pad_token_id)
         # The shift runs over the row: what it carries from one example into the next, or into padding, is undone.
-        decoder_input_ids[tuple(torch.tensor(starts).T)] = self.decoder_start_token_id
+        decoder_input_ids[tuple(torch.tensor(starts, dtype=torch.int64).view(-1, 2).T)] = self.decoder_start_token_id
         return {
             "input_ids": input_ids,
             "segment_ids": segment_ids,

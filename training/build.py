@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable
 from pathlib import Path
 
+from datasets import Dataset
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
@@ -17,9 +18,10 @@ from transformers import (
 )
 
 from ..configuration.crossmask import CrossMaskConfig
+from ..data.batches import Batches, EpochBatches, ShuffledSampler
 from ..data.buckets import BucketSampler
 from ..data.collator import Seq2SeqCollator
-from ..data.packing import PackedCollator, PackedDataset
+from ..data.packing import PackedCollator, PackedDataset, PackedSampler
 from ..data.tokenizer import check_special_tokens, train_tokenizer
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..tasks.base import Example, Task
@@ -163,17 +165,10 @@ def build_trainer(
         "decoder_start_token_id": model.config.decoder_start_token_id,
     }
     features = to_features(train, tokenizer, *limits, recipe.overlong)
-    padded = Seq2SeqCollator(**special)
     callbacks = []
     if recipe.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
-    if recipe.batching == "packed":
-        rows = {"source_length": recipe.source_row_length, "target_length": recipe.target_row_length}
-        features = PackedDataset(features, **rows, seed=arguments.seed)
-        collator = PackedCollator(**special, **rows)
-    else:
-        collator = padded
-    batches = BucketSampler(features, recipe.batch_tokens, arguments.seed) if recipe.batching == "buckets" else None
+    dataset, batches, collator = batched(recipe, arguments, features, special)
     if recipe.average_checkpoints is not None:
         keep_checkpoints(arguments, recipe.average_checkpoints)
     arguments.predict_with_generate = True
@@ -185,14 +180,14 @@ def build_trainer(
     return CrossMaskTrainer(
         model=model,
         args=arguments,
-        train_dataset=features,
+        train_dataset=dataset,
         eval_dataset=evaluation_split(recipe, tokenizer, validation),
         data_collator=collator,
         processing_class=tokenizer,
         callbacks=callbacks,
         task=task,
         train_batches=batches,
-        eval_collator=padded,
+        eval_collator=Seq2SeqCollator(**special),
         eval_tokens=recipe.eval_tokens,
         multipath=multipath,
     )
@@ -214,6 +209,31 @@ def keep_checkpoints(arguments: RunArguments, number: int) -> None:
     if arguments.save_total_limit is not None:
         # One more: Trainer counts the best checkpoint, which may be an old one.
         arguments.save_total_limit = max(arguments.save_total_limit, number + 1)
+
+
+def batched(
+    recipe: RecipeArguments, arguments: RunArguments, features: Dataset, special: dict[str, int]
+) -> tuple[Dataset | PackedDataset, Batches, Seq2SeqCollator | PackedCollator]:
+    """What is trained on, its batches over all processes, and what makes tensors of them.
+
+    Raises:
+        ValueError: examples that do not fit a row; another way of batching is asked for.
+    """
+    if arguments.train_sampling_strategy != "random":
+        raise ValueError(
+            f"train_sampling_strategy is {arguments.train_sampling_strategy!r}: leave it out and set `batching`, one "
+            "of examples (shuffled), buckets (of like length) and packed"
+        )
+    sizes = {"batch_size": arguments.train_batch_size, "drop_last": arguments.dataloader_drop_last}
+    if recipe.batching == "packed":
+        rows = {"source_length": recipe.source_row_length, "target_length": recipe.target_row_length}
+        packed = PackedDataset(features, **rows, seed=arguments.seed)
+        return packed, EpochBatches(PackedSampler(packed), **sizes), PackedCollator(**special, **rows)
+    if recipe.batching == "buckets":
+        batches: Batches = BucketSampler(features, recipe.batch_tokens, arguments.seed)
+    else:
+        batches = EpochBatches(ShuffledSampler(len(features), arguments.seed), **sizes)
+    return features, batches, Seq2SeqCollator(**special)
 
 
 def evaluation_split(

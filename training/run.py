@@ -66,10 +66,11 @@ def execute(job: Job) -> None:
     seconds = time.perf_counter() - started
     beams = trainer.model.generation_config.num_beams
     metrics = trainer.evaluate(job.test, metric_key_prefix="test", num_beams=beams)
+    model = trainer.whole_model()
     if not trainer.is_world_process_zero():
         return
     outcome = Outcome(
-        model=trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False),  # as its users will run it
+        model=trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False),  # as its users will run it
         tokenizer=trainer.processing_class,
         task=trainer.task,
         train_size=len(job.train),

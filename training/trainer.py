@@ -1,17 +1,21 @@
 """`Seq2SeqTrainer` with an evaluation that encodes and generates once per example, in length buckets."""
 
+from functools import partial
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import gather_object
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.distributed.tensor import DTensor
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import Seq2SeqTrainer
-from transformers.trainer_utils import EvalLoopOutput
+from transformers import PreTrainedModel, Seq2SeqTrainer
+from transformers.trainer_utils import EvalLoopOutput, seed_worker
 
-from ..data.buckets import BucketSampler, bucket_batches
+from ..data.batches import Batches, SharedBatches
+from ..data.buckets import bucket_batches
 from ..data.collator import Seq2SeqCollator
-from ..data.packing import PackedDataset, PackedSampler
+from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..tasks.base import Scores, Task
 from .multipath import Multipath
 from .splits import EvaluationSplit
@@ -35,7 +39,7 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         task: scores the generated texts.
         eval_collator: pads evaluation batches.
         eval_tokens: tokens in an evaluation batch at most, padding included.
-        train_batches: training batches, instead of `per_device_train_batch_size` items each.
+        train_batches: the training batches of all processes, which are dealt out here.
         multipath: chooses every step's wait; by default training has the masks of the config only.
     """
 
@@ -45,7 +49,7 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         task: Task,
         eval_collator: Seq2SeqCollator,
         eval_tokens: int,
-        train_batches: BucketSampler | None = None,
+        train_batches: Batches,
         multipath: Multipath | None = None,
         **kwargs,
     ):
@@ -61,22 +65,20 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         self.scores: Scores = {}
 
     def get_train_dataloader(self) -> DataLoader:
-        if self.train_batches is None:
-            return super().get_train_dataloader()
+        args, peers = self.args, self.get_tp_size()  # ranks that share one copy of the model see the same batches
         loader = DataLoader(
             self.train_dataset,
-            batch_sampler=self.train_batches,
+            batch_sampler=SharedBatches(self.train_batches, args.world_size // peers, args.process_index // peers),
             collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
         )
-        return self.accelerator.prepare(loader)
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        train_dataset = train_dataset if train_dataset is not None else self.train_dataset
-        if isinstance(train_dataset, PackedDataset):
-            return PackedSampler(train_dataset)  # packs anew every epoch, also where a run resumes inside one
-        return super()._get_train_sampler(train_dataset)
+        # Told of one process: accelerate would deal the batches out again, and repeat the first to make the last even.
+        return prepare_data_loader(
+            loader, args.device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
+        )
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         inputs = {**inputs, "smoothing": self.args.label_smoothing_factor, "skip_logits": True}
@@ -95,6 +97,23 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         return super().training_step(model, inputs, *args, **kwargs)
 
     @torch.no_grad()
+    def whole_model(self) -> PreTrainedModel:
+        """The model without wrappers; where its weights are spread over processes (FSDP), a copy that has them all.
+
+        A process may then compute with it alone. All processes have to call this together.
+        """
+        model = self.accelerator.unwrap_model(self.model)
+        state = model.state_dict()
+        if not any(isinstance(value, DTensor) for value in state.values()):
+            return model
+        whole = CrossMaskForConditionalGeneration._from_config(
+            model.config, attn_implementation=model.config._attn_implementation
+        )
+        whole.load_state_dict({k: v.full_tensor() if isinstance(v, DTensor) else v for k, v in state.items()})
+        whole.generation_config = model.generation_config
+        return whole.to(self.args.device)
+
+    @torch.no_grad()
     def evaluation_loop(
         self,
         dataloader: DataLoader,
@@ -107,8 +126,7 @@ class CrossMaskTrainer(Seq2SeqTrainer):
 
         The texts stay in `predictions`, in the examples' order, and all scores, signatures included, in `scores`.
         """
-        model = self.accelerator.unwrap_model(self.model)
-        model.eval()
+        model = self.whole_model().eval()
         split: EvaluationSplit = dataloader.dataset
         generate = not self.args.prediction_loss_only  # the argument is True wherever there is no `compute_metrics`
         texts: list[tuple[int, str]] = []
