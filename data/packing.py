@@ -21,6 +21,16 @@ _PORTION = 4096
 _COLUMNS = ("input_ids", "labels", "decoder_prefix_ids")
 
 
+def compact(feature: Feature) -> dict[str, np.ndarray]:
+    """What the packed collator reads of an example, as arrays of int32."""
+    return {name: np.asarray(feature[name], np.int32) for name in _COLUMNS if name in feature}
+
+
+def sides(feature: Feature) -> tuple[int, int]:
+    """How many tokens the encoder reads of an example, and how many the decoder."""
+    return len(feature["input_ids"]), sum(len(feature.get(name, ())) for name in _COLUMNS[1:])
+
+
 @dataclass(frozen=True)
 class PackingStatistics:
     """How well a packing fills its rows; the efficiencies are real tokens over all tokens."""
@@ -116,12 +126,8 @@ class PackedDataset(torch.utils.data.Dataset):
     ) -> None:
         self.budget = (source_length, target_length)
         self.seed = seed
-        self._features = [
-            {name: np.asarray(row[name], np.int32) for name in _COLUMNS if name in row} for row in features
-        ]
-        self.lengths = [
-            (len(row["input_ids"]), sum(len(row.get(name, ())) for name in _COLUMNS[1:])) for row in self._features
-        ]
+        self._features = [compact(row) for row in features]
+        self.lengths = [sides(row) for row in self._features]
         # Packings of the same examples differ by a row or two in a thousand.
         rows = len(pack(self.lengths, self.budget, (seed, 0)))
         self._count = min(rows + rows // 256, len(self.lengths))

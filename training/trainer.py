@@ -39,7 +39,8 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         task: scores the generated texts.
         eval_collator: pads evaluation batches.
         eval_tokens: tokens in an evaluation batch at most, padding included.
-        train_batches: the training batches of all processes, which are dealt out here.
+        train_batches: the training batches of all processes, which are dealt out here; None where `train_dataset` is
+            a `PackedStream`, which deals out its own (make it with `epochs=None`, so that a run resumes exactly).
         multipath: chooses every step's wait; by default training has the masks of the config only.
     """
 
@@ -49,7 +50,7 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         task: Task,
         eval_collator: Seq2SeqCollator,
         eval_tokens: int,
-        train_batches: Batches,
+        train_batches: Batches | None = None,
         multipath: Multipath | None = None,
         **kwargs,
     ):
@@ -65,10 +66,16 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         self.scores: Scores = {}
 
     def get_train_dataloader(self) -> DataLoader:
-        args, peers = self.args, self.get_tp_size()  # ranks that share one copy of the model see the same batches
+        args, options = self.args, {}
+        if self.train_batches is not None:
+            peers = self.get_tp_size()  # ranks that share one copy of the model see the same batches
+            shared = SharedBatches(self.train_batches, args.world_size // peers, args.process_index // peers)
+            options["batch_sampler"] = shared
+        else:
+            options["batch_size"] = None
         loader = DataLoader(
             self.train_dataset,
-            batch_sampler=SharedBatches(self.train_batches, args.world_size // peers, args.process_index // peers),
+            **options,
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
