@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from transformers.distributed import DistributedConfig
 
+from crossmask.data.streams import PackedStream
 from crossmask.data.tokenizer import train_tokenizer
 from crossmask.modeling.decoder_inputs import IGNORED
 from crossmask.tasks import get_task
@@ -58,17 +59,20 @@ class RecordingTrainer(CrossMaskTrainer):
 def tiny_trainer(
     folder: Path, batching: str, size: int = 2, accumulation: int = 1, start: str | None = None, **options
 ) -> CrossMaskTrainer:
-    """`size` is rows or examples a batch, or thirtieths of a bucket's tokens.
+    """Batches as the recipe has them, or those of a stream.
+
 
     Args:
+        size: rows or examples in a batch, or thirtieths of a bucket's tokens.
         start: a saved model to train, its weights spread over two processes by FSDP2.
     """
     recipe = RecipeArguments(
-        train=SOMEWHERE, validation=SOMEWHERE, test=SOMEWHERE, model=SIZES, batching=batching, max_target_length=64,
+        train=SOMEWHERE, validation=SOMEWHERE, test=SOMEWHERE, model=SIZES,
+        batching="packed" if batching == "stream" else batching, max_target_length=64,
         max_source_length=64, source_row_length=24, target_row_length=24, batch_tokens=30 * size, eval_tokens=90,
     )  # fmt: skip
     settings = {
-        "num_train_epochs": 2,
+        **({"max_steps": 10} if batching == "stream" else {"num_train_epochs": 2}),
         "optim": "sgd",  # whose steps are as large as gradients differ; Adam's are not
         "learning_rate": 0.1,
         "lr_scheduler_type": "constant",
@@ -96,6 +100,11 @@ def tiny_trainer(
         model = AutoModelForSeq2SeqLM.from_pretrained(start, distributed_config=DistributedConfig(fsdp_size=2))
     trainer = build_trainer(recipe, arguments, task, tokenizer, model, corpus(), corpus(7))
     trainer.__class__ = RecordingTrainer
+    if batching == "stream":
+        share = {"processes": arguments.world_size, "process": arguments.process_index, "accumulation": accumulation}
+        examples = list(trainer.train_dataset._features)
+        trainer.train_dataset = PackedStream(examples, 24, 24, size, **share, seed=3, buffer=20, epochs=None)
+        trainer.train_batches = None
     return trainer
 
 

@@ -1,5 +1,6 @@
 """`Seq2SeqTrainer` with an evaluation that encodes and generates once per example, in length buckets."""
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -113,9 +114,9 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         state = model.state_dict()
         if not any(isinstance(value, DTensor) for value in state.values()):
             return model
-        whole = CrossMaskForConditionalGeneration._from_config(
-            model.config, attn_implementation=model.config._attn_implementation
-        )
+        config = copy.deepcopy(model.config)
+        config.distributed_config = None  # by which Transformers would have every process take part in saving it
+        whole = CrossMaskForConditionalGeneration._from_config(config, attn_implementation=config._attn_implementation)
         whole.load_state_dict({k: v.full_tensor() if isinstance(v, DTensor) else v for k, v in state.items()})
         whole.generation_config = model.generation_config
         return whole.to(self.args.device)

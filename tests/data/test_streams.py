@@ -1,5 +1,8 @@
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from datasets import IterableDataset
@@ -120,6 +123,15 @@ def test_statistics_and_prepared_features():
     real = sum(int((batch["segment_ids"] > 0).sum()) for batch in batches)
     assert statistics.source_efficiency == pytest.approx(real / (statistics.rows * BUDGET[0]))
     assert max(statistics.source_efficiency, statistics.target_efficiency) > 0.9
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_stream():
+    command = [sys.executable, "-m", "benchmarks.streams", "--pairs", "100000"]
+    run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    resident = [float(line.split("|")[2].replace(",", "")) for line in run.stdout.splitlines()[2:]]
+    assert len(resident) > 5
+    assert resident[-1] < resident[1] + 30  # MiB
 
 
 @pytest.mark.parametrize(

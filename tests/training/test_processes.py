@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_jobs import final_weights, run_job, run_jobs, tiny_trainer
 
-BATCHINGS = ("packed", "buckets", "examples")
+BATCHINGS = ("packed", "buckets", "examples", "stream")
 SAVING = {"save_strategy": "steps", "save_steps": 6, "save_total_limit": None}
 
 
