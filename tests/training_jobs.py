@@ -61,7 +61,6 @@ def tiny_trainer(
 ) -> CrossMaskTrainer:
     """Batches as the recipe has them, or those of a stream.
 
-
     Args:
         size: rows or examples in a batch, or thirtieths of a bucket's tokens.
         start: a saved model to train, its weights spread over two processes by FSDP2.
@@ -102,7 +101,7 @@ def tiny_trainer(
     trainer.__class__ = RecordingTrainer
     if batching == "stream":
         share = {"processes": arguments.world_size, "process": arguments.process_index, "accumulation": accumulation}
-        examples = list(trainer.train_dataset._features)
+        examples = [example for at in range(len(trainer.train_dataset)) for example in trainer.train_dataset[at]]
         trainer.train_dataset = PackedStream(examples, 24, 24, size, **share, seed=3, buffer=20, epochs=None)
         trainer.train_batches = None
     return trainer
@@ -129,6 +128,12 @@ def run_job(folder: str, resume: str | None = None, evaluate: bool = False, **se
     if trainer.is_world_process_zero():
         whole.save_pretrained(Path(folder, "final"))
     return result
+
+
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 def run_jobs(jobs: dict[str, dict], folder: Path, processes: int) -> list[dict[str, dict]]:

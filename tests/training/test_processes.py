@@ -1,10 +1,16 @@
 """Two processes train what one does on the same global batches, and either goes on where the other stopped."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from training_jobs import final_weights, run_job, run_jobs, tiny_trainer
+import yaml
+from training_jobs import SIZES, corpus, final_weights, free_port, run_job, run_jobs, tiny_trainer
+from transformers import AutoModelForSeq2SeqLM
 
 BATCHINGS = ("packed", "buckets", "examples", "stream")
 SAVING = {"save_strategy": "steps", "save_steps": 6, "save_total_limit": None}
@@ -78,3 +84,35 @@ def test_weights_spread_over_two_processes_train_as_whole_ones_do(tmp_path):
         assert result["spread"]["norms"] == pytest.approx(alone["norms"], rel=1e-3)
         assert result["spread"]["metrics"] == pytest.approx(alone["metrics"], rel=1e-4)
     same_weights(tmp_path, "alone", "spread")
+
+
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port"],
+}
+
+
+@pytest.mark.slow
+def test_launchers_run_the_main_job(tmp_path):
+    lines = [f"{example.source}\t{example.target}\n" for example in corpus()]
+    (tmp_path / "pairs.tsv").write_text("".join(lines))
+    pairs = {"format": "tsv", "path": str(tmp_path / "pairs.tsv")}
+    recipe = {
+        "train": pairs, "validation": {**pairs, "limit": 4}, "test": {**pairs, "limit": 9}, "model": SIZES,
+        "tokenizer": {"vocab_size": 280}, "batching": "packed", "source_row_length": 24, "target_row_length": 24,
+        "per_device_train_batch_size": 2, "num_train_epochs": 1, "optim": "sgd", "learning_rate": 0.1,
+        "generation": {"max_new_tokens": 4},
+    }  # fmt: skip
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    losses = {}
+    for name, launcher in {"alone": [], **LAUNCHERS}.items():
+        start = ["-m", *launcher] + [free_port()] * (name == "accelerate") if launcher else []
+        options = ["--output_dir", name, "--gradient_accumulation_steps", "1" if launcher else "2"]
+        command = [sys.executable, *start, str(Path(__file__).parents[2] / "train.py"), "tiny.yaml", *options]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home")}
+        run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr[-3000:]
+        losses[name] = json.loads((tmp_path / name / "metrics.json").read_text())["loss"]
+        AutoModelForSeq2SeqLM.from_pretrained(tmp_path / name)
+    assert losses["torchrun"] == pytest.approx(losses["alone"], rel=1e-4)
+    assert losses["accelerate"] == pytest.approx(losses["alone"], rel=1e-4)
