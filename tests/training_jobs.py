@@ -43,7 +43,7 @@ def corpus(count: int = 53) -> list[Example]:
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerBase:
-    return train_tokenizer([example.source for example in corpus()], 280)
+    return train_tokenizer([example.source for example in corpus()], 266)
 
 
 class RecordingTrainer(CrossMaskTrainer):

@@ -33,6 +33,24 @@ class IndexedCollator:
         return {**batch, "index": torch.tensor([item["index"] for item in items])}
 
 
+def refuse_uneven_ties(model: PreTrainedModel) -> None:
+    """Refuse a model that was spread over processes as it was loaded, if tied weights do not divide evenly.
+
+    Transformers ties weights after it has spread them. Where torch has to pad a shard it does so once for every name
+    of a tied weight, and the optimizer then trains one of these copies, which is not the one that the model reads.
+
+    Raises:
+        ValueError: with the weight and the mend.
+    """
+    for name in model.all_tied_weights_keys:
+        weight = model.get_parameter(name)
+        if isinstance(weight, DTensor) and len(weight) % weight.device_mesh.size():
+            raise ValueError(
+                f"{name} is tied and has {len(weight)} rows over {weight.device_mesh.size()} processes: call "
+                "resize_token_embeddings with pad_to_multiple_of before saving the model, or untie it"
+            )
+
+
 class CrossMaskTrainer(Seq2SeqTrainer):
     """Trains like `Seq2SeqTrainer`; evaluates an `EvaluationSplit` by generating text, which the task scores.
 
@@ -56,6 +74,7 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
+        refuse_uneven_ties(self.model)
         self.train_batches = train_batches
         self.task = task
         self.multipath = multipath
