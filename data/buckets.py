@@ -22,8 +22,8 @@ def bucket_batches(
 
     Every index is in exactly one batch. Without a seed the longest come first, so that a batch too large for memory
     shows at once; with one, examples of equal length change places and the batches come in random order. An example
-    that is over the budget by itself has a batch by itself. Without target lengths sources alone count. The result does
-    as the `batch_sampler` of a `DataLoader`.
+    that is over the budget by itself has a batch by itself. Without target lengths sources alone count. The result
+    does as the `batch_sampler` of a `DataLoader`.
 
     ```python
     >>> bucket_batches([3, 9, 4, 3], [2, 8, 4, 3], max_tokens=18)

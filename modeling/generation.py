@@ -13,7 +13,7 @@ from transformers.generation.utils import GenerateEncoderDecoderOutput
 from ..masks.given import MaskLike, TensorMask, check_fit, read
 
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
-SOURCE = ("encoder_outputs", "attention_mask", "segment_ids", "position_ids", "passage_ids")
+SOURCE = ("encoder_outputs", "attention_mask", "position_ids", "passage_ids")
 
 
 class MaskedGenerationMixin(GenerationMixin):
