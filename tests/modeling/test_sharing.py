@@ -35,6 +35,17 @@ def test_shared_rows_are_repeated_rows(fields, attention):
             torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "blockwise"])
+@torch.no_grad()
+def test_beams_over_a_static_cache(attention):
+    model = small_model(attention=attention, cross_mask="wait_k(2)")
+    source, attention_mask = pad([tokens(6, seed=1), tokens(4, seed=2)], "right")
+    options = {"attention_mask": attention_mask, "num_beams": 3, "max_new_tokens": 8, "min_new_tokens": 8}
+    static = model.generate(source, cache_implementation="static", disable_compile=True, **options)
+    assert torch.equal(static, model.generate(source, **options))
+    assert torch.equal(static, model.generate(source, use_cache=False, **options))
+
+
 @torch.no_grad()
 def test_beams_keep_one_copy_of_the_source():
     model, source = small_model(), tokens(2, 5)
