@@ -169,18 +169,26 @@ def sides(tokenizer: PreTrainedTokenizerBase, compiled: bool) -> tuple[dict[str,
     return found, sizes
 
 
-def measure(found: dict[str, Side], work: list[tuple[list[list[int]], int]], beams: int, repeats: int) -> dict:
-    """Sentences a second of every side: all sentences over the sum of each batch's median time."""
+def measure(
+    found: dict[str, Side], work: list[tuple[list[list[int]], int]], beams: int, repeats: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Sentences a second of every side, and the seconds of its first batch, which compiles what is compiled.
+
+    Speed is all sentences over the sum of each batch's median time.
+    """
     times = {name: [[] for _ in work] for name in found}
+    first: dict[str, float] = {}
     for turn in range(repeats + 1):
         for at, (sources, steps) in enumerate(work):
             for name, run in found.items():
                 start = time.perf_counter()
                 run(sources, beams, steps)
+                seconds = time.perf_counter() - start
+                first.setdefault(name, seconds)
                 if turn:  # the first warms up
-                    times[name][at].append(time.perf_counter() - start)
+                    times[name][at].append(seconds)
     sentences = sum(len(sources) for sources, _ in work)
-    return {name: sentences / sum(map(statistics.median, rows)) for name, rows in times.items()}
+    return {name: sentences / sum(map(statistics.median, rows)) for name, rows in times.items()}, first
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -197,17 +205,18 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = train_tokenizer(texts, vocab_size=8000)
     ids = [tuple(tokenizer(list(pair))["input_ids"]) for pair in pairs]
     found, sizes = sides(tokenizer, options.compiled)
-    columns = {}
+    columns: dict[str, dict[str, float]] = {}
+    compiling: list[str] = []
     for size in options.batch_sizes:
         for beams in options.beams:
             # Transformers compiles the step of greedy decoding and sampling, not that of beam search.
             here = {side: run for side, run in found.items() if beams == 1 or "compiled" not in side}
-            columns[f"batch {size}, {'greedy' if beams == 1 else f'beam {beams}'}"] = measure(
-                here, batches(ids, size), beams, options.repeats
-            )
+            title = f"batch {size}, {'greedy' if beams == 1 else f'beam {beams}'}"
+            columns[title], first = measure(here, batches(ids, size), beams, options.repeats)
+            compiling += [f"{side}, {title}: {first[side]:.0f} s" for side in here if "compiled" in side]
     print(f"\n{name}; fp32; {options.threads} threads of {platform.machine()}; torch {torch.__version__}, ", end="")
     print(f"transformers {transformers.__version__}")
-    print(", ".join(f"{side} {size:,} parameters" for side, size in sizes.items()))
+    print(", ".join(f"{side} {count:,} parameters" for side, count in sizes.items()))
     print(f"\n| sentences/s (ratio to BART) | {' | '.join(columns)} |\n|---{'|---:' * len(columns)}|")
     for side in found:
         cells = [
@@ -215,6 +224,8 @@ def main(argv: list[str] | None = None) -> None:
             for speed in columns.values()
         ]
         print(f"| {side} | {' | '.join(cells)} |")
+    if compiling:
+        print(f"\nThe first batch, compiling included: {'; '.join(compiling)}")
 
 
 if __name__ == "__main__":
