@@ -4,6 +4,7 @@ from . import masks
 from .auditing import audit
 from .configuration import CrossMaskConfig
 from .hub.registration import register
+from .inference import translate_batch
 from .modeling import (
     CrossMaskForConditionalGeneration,
     CrossMaskModel,
@@ -22,4 +23,5 @@ __all__ = [
     "InteractiveAttention",
     "audit",
     "masks",
+    "translate_batch",
 ]

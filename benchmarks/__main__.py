@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-SCRIPTS = ("training", "memory", "long_sources", "masks")
+SCRIPTS = ("training", "generation", "memory", "long_sources", "masks")
 
 if __name__ == "__main__":
     for script in SCRIPTS:

@@ -1,26 +1,36 @@
 """Batches of examples of like length within a budget of tokens, for evaluation and for training without packing."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from datasets import Dataset
 from torch.utils.data import Sampler
+
+if TYPE_CHECKING:
+    from datasets import Dataset  # takes seconds to import, which whoever only translates need not wait for
 
 
 def bucket_batches(
-    source_lengths: Sequence[int], target_lengths: Sequence[int], max_tokens: int, seed: int | None = None
+    source_lengths: Sequence[int],
+    target_lengths: Sequence[int] | None,
+    max_tokens: int,
+    seed: int | None = None,
 ) -> list[list[int]]:
     """Batches of indices whose padded size, sources and targets together, keeps within `max_tokens`.
 
     Every index is in exactly one batch. Without a seed the longest come first, so that a batch too large for memory
     shows at once; with one, examples of equal length change places and the batches come in random order. An example
-    that is over the budget by itself has a batch by itself. The result does as the `batch_sampler` of a `DataLoader`.
+    that is over the budget by itself has a batch by itself. Without target lengths sources alone count. The result
+    does as the `batch_sampler` of a `DataLoader`.
 
     ```python
     >>> bucket_batches([3, 9, 4, 3], [2, 8, 4, 3], max_tokens=18)
     [[1], [2, 3], [0]]
     ```
     """
+    target_lengths = [0] * len(source_lengths) if target_lengths is None else target_lengths
     if len(source_lengths) != len(target_lengths) or not len(source_lengths):
         raise ValueError(
             f"{len(source_lengths)} source and {len(target_lengths)} target lengths: expected as many, at least one"

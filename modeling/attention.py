@@ -22,6 +22,7 @@ from ..masks.layout import lay_out
 from .backends import attention_function
 from .blockwise import blockwise_attention
 from .dense import AttentionResult, additive_attention
+from .sharing import fold_rows, unfold_rows
 
 
 class _Attention(nn.Module):
@@ -125,6 +126,8 @@ class InteractiveAttention(_Attention):
         The weights are None where the backend keeps them to itself.
 
         Args:
+            encoder_hidden_states: (B / G, S, hidden) where each row of the source serves G rows of the target in turn;
+                a mask is then given as `fold_mask` makes it.
             attention_mask: a mask, its text, or a tensor of bool or 0 and 1, True = allowed: (B, S), (B, T, S) or
                 (B, H, T, S), where 1 stands for all of B, H or T; or what else `LayerMasks` compiles to. Rules count
                 positions from the first column and row.
@@ -138,7 +141,12 @@ class InteractiveAttention(_Attention):
             attention_mask = self.read_mask(attention_mask, hidden_states, encoder_hidden_states.shape[1])
         query = self.split(self.q_proj(hidden_states))
         key, value = self.source_states(encoder_hidden_states, past_key_values)
-        return self.attend(query, key, value, attention_mask)
+        shared = query.shape[0] // key.shape[0]
+        if shared == 1:
+            return self.attend(query, key, value, attention_mask)
+        output, weights = self.attend(fold_rows(query, shared), key, value, attention_mask)
+        output = output.view(*hidden_states.shape)
+        return output, weights if weights is None else unfold_rows(weights, shared)
 
     def read_mask(self, given: MaskLike, hidden_states: torch.Tensor, keys: int) -> torch.Tensor | None:
         """The boolean tensor, broadcast to (B, H, T, S), that a mask given by hand stands for, or None."""

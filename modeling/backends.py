@@ -55,8 +55,9 @@ def attention_function(name: str, query: torch.Tensor, mask: CompiledMask) -> Ca
     if isinstance(mask, torch.Tensor):
         leave = name == "flex_attention" or _is_flash(name)
     else:
-        alone = query.shape[2] == 1 or _is_without_flex_gradient(query.device)
-        leave = name == "flex_attention" and mask is None and alone
+        # Hypotheses of a beam search stand side by side as queries, and are fewer than FlexAttention has in a block.
+        few = query.shape[2] < 128 or _is_without_flex_gradient(query.device)
+        leave = name == "flex_attention" and mask is None and few
     return ALL_ATTENTION_FUNCTIONS.get_interface("sdpa" if leave else name, eager_attention)
 
 

@@ -80,7 +80,8 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
                 (B, H, rows, P + T).
             cross_mask: and-ed with the config's: a mask, its text, or bool (B, S), (B, rows, S), (B, H, rows, S).
             segment_ids, position_ids: (B, P + T) int64.
-            encoder_hidden_states: (B, S, hidden).
+            encoder_hidden_states: (B, S, hidden); or (B / G, S, hidden), and so are the tensors beside it, where each
+                row of the source serves G rows in turn, as the hypotheses of a beam search.
             encoder_attention_mask, encoder_segment_ids, encoder_position_ids, encoder_passage_ids: (B, S), as the
                 encoder had them.
             example_ids: (B,) int64, ascending, which row of the encoder's batch each row belongs to; each its own by
@@ -114,17 +115,19 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         examples = batch if example_ids is None else example_ids
         target = replace(target, rows=examples)
         query = target if capacity == length else target.pick(rows)
+        shared = self.rows_per_source(batch, len(encoder_hidden_states))
         source = self.lay_out_source(
             encoder_hidden_states,
+            shared,
+            rows=examples,
             attention_mask=encoder_attention_mask,
             segment_ids=encoder_segment_ids,
             position_ids=encoder_position_ids,
             passage_ids=encoder_passage_ids,
-            rows=examples,
         )
         common = {"batch": batch, "rows": rows, "seen": seen, "training": self.training}
         self_masks = self.self_masks.compile(decoder_mask, query, target, **common)
-        cross_masks = self.cross_masks.compile(cross_mask, query, source, **common)
+        cross_masks = self.cross_masks.compile(cross_mask, query, source, shared=shared, **common)
 
         hidden_states = self.embed_proj(inputs_embeds)
         position_embeddings = self.rotary_emb(hidden_states, query.positions)
@@ -155,8 +158,27 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         unwritten = torch.arange(capacity, device=rows.device) > rows[-1]
         return replace(layout, segments=segments.masked_fill(unwritten, 0))
 
-    def lay_out_source(self, encoder_hidden_states: torch.Tensor, **given: torch.Tensor | int | None) -> Layout:
-        """The places that the decoder may attend to: the source's, or the memory's."""
+    @staticmethod
+    def rows_per_source(targets: int, sources: int) -> int:
+        """How many rows of the target share each row of the source.
+
+        Raises:
+            ValueError: they do not come out even.
+        """
+        if targets % sources:
+            raise ValueError(
+                f"the target has {targets} rows and the source {sources}: give as many, or a multiple of the source's"
+            )
+        return targets // sources
+
+    def lay_out_source(
+        self, encoder_hidden_states: torch.Tensor, shared: int, rows: torch.Tensor | int, **given: torch.Tensor | None
+    ) -> Layout:
+        """The places that each row of the target may attend to: the source's, or the memory's."""
         length, device = encoder_hidden_states.shape[1], encoder_hidden_states.device
         memory = self.config.memory_length
-        return lay_out(length, device, **given) if memory is None else memory_layout(length // memory, memory, device)
+        if memory is not None:
+            return memory_layout(length // memory, memory, device)
+        if shared > 1:
+            given = {name: ids if ids is None else ids.repeat_interleave(shared, 0) for name, ids in given.items()}
+        return lay_out(length, device, rows=rows, **given)

@@ -7,11 +7,13 @@ from functools import partial
 import torch
 from torch import nn
 from transformers import GenerationMixin, StoppingCriteria, StoppingCriteriaList
+from transformers.cache_utils import EncoderDecoderCache
 from transformers.generation.utils import GenerateEncoderDecoderOutput
 
 from ..masks.given import MaskLike, TensorMask, check_fit, read
 
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
+SOURCE = ("encoder_outputs", "attention_mask", "position_ids", "passage_ids")
 
 
 class MaskedGenerationMixin(GenerationMixin):
@@ -107,18 +109,23 @@ class MaskedGenerationMixin(GenerationMixin):
         input_ids: torch.LongTensor | None = None,
         **model_kwargs,
     ) -> tuple[torch.LongTensor, dict]:
-        """As Transformers repeats them for beams, masks read once; a tensor for the whole batch stays as it is."""
+        """As Transformers repeats rows for beams, masks read once; of the source, each example keeps one row."""
         given = {name: read(model_kwargs.pop(name), name) for name in MASKS if name in model_kwargs}
         self.model.check_blind(**given)
         if expand_size > 1:
             model_kwargs.setdefault("example_ids", self.rows_of(input_ids, model_kwargs))
+        source = {name: model_kwargs.pop(name) for name in SOURCE if name in model_kwargs}
         for name, mask in given.items():
             if isinstance(mask, TensorMask) and len(mask.allowed) > 1:
                 given[name] = replace(mask, allowed=mask.allowed.repeat_interleave(expand_size, dim=0))
-        input_ids, expanded = super()._expand_inputs_for_generation(
-            expand_size, is_encoder_decoder, input_ids, **model_kwargs
-        )
-        return input_ids, {**expanded, **given}
+        input_ids, expanded = super()._expand_inputs_for_generation(expand_size, False, input_ids, **model_kwargs)
+        return input_ids, {**expanded, **source, **given}
+
+    @staticmethod
+    def _reorder_cache(past_key_values: EncoderDecoderCache, beam_idx: torch.LongTensor) -> EncoderDecoderCache:
+        """Put the hypotheses' own keys and values in the order of the beams; the source's are not theirs."""
+        past_key_values.self_attention_cache.reorder_cache(beam_idx)
+        return past_key_values
 
     @staticmethod
     def rows_of(input_ids: torch.Tensor | None, model_kwargs: dict) -> torch.Tensor:

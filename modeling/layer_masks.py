@@ -11,6 +11,7 @@ from ..masks.given import MaskLike, TensorMask, check_fit, cut, read
 from ..masks.layout import Layout
 from ..masks.library import blind, full
 from .backends import mask_form
+from .sharing import fold_mask
 
 
 class LayerMasks:
@@ -62,6 +63,7 @@ class LayerMasks:
         rows: torch.Tensor,
         seen: int | None,
         training: bool = False,
+        shared: int = 1,
     ) -> list[CompiledMask]:
         """What the attention implementation takes, for each layer: a tensor, blocks, lengths, or None.
 
@@ -70,6 +72,7 @@ class LayerMasks:
             rows: (T,) int64, the queries' indices in the batch as it is laid out.
             seen: how many tokens the queries' side has had so far, or None where only the device knows.
             training: whether rules that hold in training only do.
+            shared: G, how many rows of queries share each row of keys.
 
         Raises:
             MaskError: a mask that cannot be read, does not fit, or that the attention implementation cannot run.
@@ -94,11 +97,13 @@ class LayerMasks:
         if rule is not None and over_memory:
             rule = _over_memory(rule)
         distinct, of_layer = self.rules(rule, training)
-        form = mask_form(self.config, self.scope, query.length, rows.device)
+        form = mask_form(self.config, self.scope, query.length, rows.device) if shared == 1 else "dense"
         try:
             compiled = [compile_as(form, rule, query, key, allowed, heads, batch) for rule in distinct]
         except MaskError as error:
             raise MaskError(f"{name}: {error}") from error
+        if shared > 1:
+            compiled = [mask if mask is None else fold_mask(mask, shared) for mask in compiled]
         return [compiled[index] for index in of_layer]
 
 

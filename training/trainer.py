@@ -16,6 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput, seed_worker
 from ..data.batches import Batches, SharedBatches
 from ..data.buckets import bucket_batches
 from ..data.collator import Seq2SeqCollator
+from ..inference.texts import generate_texts
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..tasks.base import Scores, Task
 from .multipath import Multipath
@@ -167,11 +168,9 @@ class CrossMaskTrainer(Seq2SeqTrainer):
                 encoded = model.get_encoder()(**source)
                 sums += self._loss_sum(model, encoded, batch, labels)
                 if generate:
-                    generated = model.generate(
-                        encoder_outputs=encoded, attention_mask=batch["attention_mask"], **self._gen_kwargs
-                    )
-                    decoded = self.processing_class.batch_decode(generated, skip_special_tokens=True)
-                    texts += zip(index.tolist(), decoded, strict=True)
+                    inputs = {"encoder_outputs": encoded, "attention_mask": batch["attention_mask"]}
+                    generated = generate_texts(model, self.processing_class, **inputs, **self._gen_kwargs)
+                    texts += zip(index.tolist(), generated, strict=True)
         loss, tokens = self.accelerator.reduce(sums, "sum").tolist()
         metrics = {f"{metric_key_prefix}_loss": loss / tokens}
         if generate:

@@ -1,0 +1,27 @@
+"""Several rows of the target over one row of the source, as beam search has them.
+
+Keys and values of the source are the same for all hypotheses of an example. Instead of a copy for each, the queries of
+the hypotheses stand in one row, one hypothesis after the other, as if they were more positions.
+
+Letters: B rows of the source, G rows of the target for each, H heads, T target length, S source length, D head width.
+"""
+
+import torch
+
+
+def fold_rows(query: torch.Tensor, shared: int) -> torch.Tensor:
+    """Queries (B * G, H, T, D) to (B, H, G * T, D)."""
+    return query.unflatten(0, (-1, shared)).transpose(1, 2).flatten(2, 3)
+
+
+def unfold_rows(weights: torch.Tensor, shared: int) -> torch.Tensor:
+    """Attention weights (B, H, G * T, S) to (B * G, H, T, S)."""
+    return weights.unflatten(2, (shared, -1)).transpose(1, 2).flatten(0, 1)
+
+
+def fold_mask(mask: torch.Tensor, shared: int) -> torch.Tensor:
+    """A boolean mask (1 or B * G, 1 or H, T, S) to (1 or B, 1 or H, G * T, S)."""
+    rows, heads, length, keys = mask.shape
+    if rows == 1:
+        return mask.repeat(1, 1, shared, 1)
+    return mask.unflatten(0, (-1, shared)).transpose(1, 2).reshape(rows // shared, heads, shared * length, keys)
