@@ -115,7 +115,7 @@ def audit(
         method=method,
     )
     cause = explain(report, declared, run) if report.leaks else None
-    return replace(report, cause=cause, notes=suspect(report, declared, ids["source"], model.config))
+    return replace(report, cause=cause, notes=suspect(report, declared, run, ids["source"], model.config))
 
 
 def _relation(side: str, allowed: torch.Tensor, influence: torch.Tensor, declared: Declaration, tokens) -> Relation:

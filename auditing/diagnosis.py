@@ -55,8 +55,11 @@ def explain(report: AuditReport, declared: Declaration, run: Declaration) -> str
     return None
 
 
-def suspect(report: AuditReport, declared: Declaration, source: torch.Tensor, config: object) -> tuple[str, ...]:
-    """Notes on a batch that looks packed and does not say so, and on a cross mask that closes nothing.
+def suspect(
+    report: AuditReport, declared: Declaration, run: Declaration, source: torch.Tensor, config: object
+) -> tuple[str, ...]:
+    """Notes on a batch that looks packed and does not say so, on padding that it takes for text, on positions that
+    hide what should be seen, and on a cross mask that closes nothing.
 
     Args:
         source: (B, S) ids.
@@ -72,6 +75,18 @@ def suspect(report: AuditReport, declared: Declaration, source: torch.Tensor, co
                 f"several end tokens in the source of row{'s' if len(several) > 1 else ''} {rows}; if these are "
                 "several examples, give the audit segment_ids and decoder_segment_ids"
             )
+    pad = getattr(config, "pad_token_id", None)
+    if isinstance(pad, int) and pad != end:
+        edges = (source[:, 0] == pad) & declared.attention_mask[:, 0].bool()
+        edges = edges | ((source[:, -1] == pad) & declared.attention_mask[:, -1].bool())
+        if edges.any():
+            rows = ", ".join(map(str, edges.nonzero().flatten().tolist()[:6]))
+            notes.append(
+                f"the attention_mask lets padding at the ends of row {rows} be read; if it is padding, give the audit "
+                "an attention_mask with 0 there"
+            )
+    if not report.leaks:
+        notes += [guess.text for guess in _raw_positions(declared, run)]
     if reopened(declared, report.source.allowed):
         notes.append(
             f"cross_mask {declared.cross_mask} hides nothing: under encoder_mask {declared.encoder_mask} the tokens "
@@ -100,6 +115,19 @@ def _as_run(declared: Declaration, run: Declaration) -> Iterator[_Guess]:
         if not _same(getattr(declared, name), getattr(run, name)):
             text = f"the batch's {name} does not close all padding, or is missing: pass {name}, 0 for padding"
             guesses.append(_Guess({name: getattr(run, name)}, text))
+    guesses += _raw_positions(declared, run)
+    if not _same(declared.passage_ids, run.passage_ids):
+        text = "the batch has other passage_ids than it should, or none: pass passage_ids"
+        guesses.append(_Guess({"passage_ids": run.passage_ids}, text))
+    yield from guesses
+    if len(guesses) > 1:
+        together = {name: value for guess in guesses for name, value in guess.changes.items()}
+        yield _Guess(together, "; and ".join(guess.text for guess in guesses))
+
+
+def _raw_positions(declared: Declaration, run: Declaration) -> list[_Guess]:
+    """The sides whose positions in the batch are not those of the examples' tokens."""
+    guesses = []
     for name, side in (("position_ids", "source"), ("decoder_position_ids", "target")):
         should, ran = getattr(declared, side), getattr(run, name)
         if ran is not None and not torch.equal((ran * (should.segments > 0)), should.positions):
@@ -108,13 +136,7 @@ def _as_run(declared: Declaration, run: Declaration) -> Iterator[_Guess]:
                 f"{name} out, they are counted then"
             )
             guesses.append(_Guess({name: ran}, text))
-    if not _same(declared.passage_ids, run.passage_ids):
-        text = "the batch has other passage_ids than it should, or none: pass passage_ids"
-        guesses.append(_Guess({"passage_ids": run.passage_ids}, text))
-    yield from guesses
-    if len(guesses) > 1:
-        together = {name: value for guess in guesses for name, value in guess.changes.items()}
-        yield _Guess(together, "; and ".join(guess.text for guess in guesses))
+    return guesses
 
 
 def _not_applied(declared: Declaration) -> Iterator[_Guess]:

@@ -95,6 +95,7 @@ class alignment(Rule):
     examples: Table | None = None
     name = "alignment"
     tight = True
+    tabled = True
 
     def __post_init__(self) -> None:
         self.at_least(width=0)

@@ -52,6 +52,9 @@ class Mask:
     tight: ClassVar[bool] = False
     """Whether the mask allows all that is within its `reach`, whose ranges ascend: then its contrary has one too."""
 
+    tabled: ClassVar[bool] = False
+    """Whether the mask looks positions up in a table, which FlexAttention's kernels cannot."""
+
     def reach(self, q: Place, keys: Any) -> list[tuple[int | torch.Tensor, int | torch.Tensor]]:
         """Ranges of positions, first and last, outside of which `q` sees no key: a bound, that makes attention cheap.
 

@@ -15,6 +15,13 @@ def look_up(table: Table, row: int | torch.Tensor, column: int | torch.Tensor, f
     if isinstance(row, int) and isinstance(column, int):
         numbers = table[row if len(table) > 1 else 0]
         return numbers[column] if column < len(numbers) else fill
+    if isinstance(column, int):
+        # No tensor of its own: FlexAttention's kernels take none that is made inside a mask.
+        numbers = [line[column] if column < len(line) else fill for line in table]
+        found = numbers[0]
+        for index, number in enumerate(numbers[1:], start=1):
+            found = torch.where(row == index, number, found)
+        return found
     device = row.device if isinstance(row, torch.Tensor) else column.device
     # A tracer makes the tensor a part of its graph, which is no place for a cached one.
     make = _tensor.__wrapped__ if torch.compiler.is_compiling() else _tensor

@@ -21,6 +21,7 @@ class LayerMasks:
         self.config = config
         self.scope = scope
         self.text: str | dict | None = None
+        self.rules()  # now: a compiled forward pass cannot parse
 
     def rules(self, given: Mask | None = None, training: bool = False) -> tuple[tuple[Mask, ...], tuple[int, ...]]:
         """The distinct rules of the layers, and which of them each layer has; text is parsed when it changes.
@@ -98,6 +99,8 @@ class LayerMasks:
             rule = _over_memory(rule)
         distinct, of_layer = self.rules(rule, training)
         form = mask_form(self.config, self.scope, query.length, rows.device) if shared == 1 else "dense"
+        if form == "flex" and any(part.tabled for rule in distinct for part in rule.rules()):
+            form = "dense" if torch.compiler.is_compiling() else "blockwise"
         try:
             compiled = [compile_as(form, rule, query, key, allowed, heads, batch) for rule in distinct]
         except MaskError as error:

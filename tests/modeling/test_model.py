@@ -231,6 +231,14 @@ def test_compiled_with_gradients():
         close(weight.grad, expected[name])
 
 
+@torch.no_grad()
+def test_compiled_before_any_other_call():
+    inputs = batch("left")
+    compiled, model = small_model(cross_mask="wait_k(2)"), small_model(cross_mask="wait_k(2)")
+    torch._dynamo.reset()
+    close(torch.compile(compiled, fullgraph=True, backend="eager")(**inputs).logits, model(**inputs).logits)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS.keys())
 @torch.no_grad()
