@@ -5,8 +5,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from .algebra import check_possible
 from .base import Allowed, Place
-from .library import register
+from .library import full, register
+from .parse import parse
 from .picture import lay_view, render
 
 SHOWN = (
@@ -78,6 +80,8 @@ def _show(options: argparse.Namespace) -> None:
     sides = _side("source", options.source) | _side("target", options.target)
     sides |= {"scope": options.scope, "head": options.head, "layer": options.layer}
     register(even_keys)
+    if options.mask:
+        check_possible([parse(options.mask), full()], "mask")  # a mask that is switched off may be shown
     views = [
         lay_view(mask, **{**sides, **PARTS.get(mask, {})}) for mask in ([options.mask] if options.mask else SHOWN)
     ]

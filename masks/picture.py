@@ -199,6 +199,8 @@ def _side(
     width: int | None,
     default: int,
 ) -> Side:
+    if isinstance(length, list | tuple | str):
+        raise MaskError(f"{argument} is a number of tokens, got {length!r}; write {argument}_tokens=[...] for tokens")
     sizes = {
         argument: length,
         f"{argument}_tokens": None if tokens is None else len(tokens),

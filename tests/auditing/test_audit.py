@@ -234,3 +234,21 @@ def test_other_things_than_models_and_batches():
         audit(small_model(), [BATCH])
     with pytest.raises(masks.MaskError, match="has no meaning over a memory"):
         audit(small_model(memory_length=2), BATCH, cross_mask="wait_k(2)")
+
+
+def test_raw_positions_are_noted_where_they_only_hide():
+    source = pad([tokens(1, 6)[0], tokens(1, 4, seed=2)[0]], "left")
+    batch = {"input_ids": source[0], "labels": BATCH["labels"], "attention_mask": source[1]}
+    model = small_model(encoder_mask="causal()", cross_mask="prefix(2)")
+    assert not audit(model, batch).notes
+    report = audit(model, {**batch, "position_ids": torch.arange(6).expand(2, -1)})
+    assert report.ok
+    assert any(note.startswith("the batch's position_ids do not count from each") for note in report.notes)
+
+
+def test_padding_that_the_attention_mask_lets_through_is_noted():
+    source = tokens(2, 5)
+    source[1, :2] = small_model().config.pad_token_id
+    batch = {"input_ids": source, "labels": BATCH["labels"], "attention_mask": torch.ones(2, 5).long()}
+    (note,) = audit(small_model(), batch).notes
+    assert "lets padding at the ends of row 1 be read" in note

@@ -104,9 +104,19 @@ def test_flex(mask, query, key):
 
 
 @pytest.mark.slow
-def test_flex_with_its_kernel():
+@pytest.mark.parametrize(
+    "mask",
+    [
+        masks.window(9) | masks.prefix(2),
+        masks.keep((3, 9), (20, 200)),
+        masks.drop((3, 9)),
+        masks.blind(examples=(((3, 9),), ((5, 8), (20, 40)))),
+    ],
+    ids=str,
+)
+def test_flex_with_its_kernel(mask):
+    torch._dynamo.reset()
     side = masks.lay_out(300, CPU, attention_mask=(torch.arange(300) >= torch.tensor([[0], [40]])).long())
-    mask = masks.window(9) | masks.prefix(2)
     inputs = [x.detach().repeat(1, 1, 1, 4) for x in states(300, 300)]
     with torch.no_grad():
         output = torch.compile(flex.flex_attention)(

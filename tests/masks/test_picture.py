@@ -77,6 +77,17 @@ def test_bad_input_is_one_line_that_says_what(arguments, options, message):
     assert "\n" not in str(error.value)
 
 
+def test_tokens_in_place_of_a_number():
+    with pytest.raises(masks.MaskError, match=r"source is a number of tokens, got \['a'\]; write source_tokens="):
+        masks.picture(masks.causal(), source=["a"])
+
+
+def test_command_refuses_a_contradiction(capsys):
+    assert main(["window(0) & ~window(0)"]) == 2
+    assert "never allows anything" in capsys.readouterr().err
+    assert main(["~full()"]) == 0
+
+
 def test_tokens_are_made_printable():
     assert [printable(token) for token in ("\n", "a\tb", " ", "", "é")] == ["\\n", "a\\tb", "␣", "∅", "é"]
     assert len(printable("x" * 100)) == 16
