@@ -88,7 +88,15 @@ class lookup(Rule):
         return f"{self.name}({', '.join([repr(self.of), *(f'{name}={value!r}' for name, value in self.parameters)])})"
 
     def allows(self, q: Place, k: Place) -> Allowed:
-        allowed = _FUNCTIONS[self.of](q, k, **dict(self.parameters))
+        try:
+            allowed = _FUNCTIONS[self.of](q, k, **dict(self.parameters))
+        except RuntimeError as error:
+            if "Boolean value of Tensor" not in str(error):
+                raise
+            raise MaskError(
+                f"{self}: the function takes a tensor for one truth value; write &, | and ^ for and, or, not and if, "
+                "and two comparisons for a chained one"
+            ) from error
         if isinstance(allowed, bool) or (isinstance(allowed, torch.Tensor) and allowed.dtype == torch.bool):
             return allowed
         shown = allowed.dtype if isinstance(allowed, torch.Tensor) else type(allowed).__name__

@@ -39,8 +39,8 @@ def find_spans(
         `blind(examples=...)`, also where there is one text.
 
     Raises:
-        MaskError: a tokenizer without offsets, characters for another number of texts or outside of a text, a pattern
-            that cannot be read.
+        MaskError: nothing to look for, a tokenizer without offsets, characters for another number of texts or outside
+            of a text, a pattern that cannot be read.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     if not getattr(tokenizer, "is_fast", False):
@@ -50,6 +50,12 @@ def find_spans(
     if characters is not None and len(characters) != len(texts):
         raise MaskError(f"find_spans: characters of {len(characters)} texts, but there are {len(texts)} texts")
     searches = _read(patterns) + [re.compile(re.escape(term)) for term in _listed(terms)]
+    if not searches and characters is None:
+        raise MaskError(
+            "find_spans: nothing to look for, so nothing would be hidden; give patterns, terms or characters"
+        )
+    if empty := [search.pattern for search in searches if not search.pattern]:
+        raise MaskError(f"find_spans: {empty[0]!r} is empty and finds nothing; leave it out, or write what to find")
     # Alone, without padding: then a token's index is its position.
     options = {**options, "padding": False, "return_tensors": None, "return_offsets_mapping": True}
     found = []

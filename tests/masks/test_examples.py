@@ -121,6 +121,15 @@ class TestLookup:
         assert picture(masks.compile_mask(mask, side, side)[0, 0]) == "#.#.\n##.#\n###.\n####"
         assert masks.naive_mask(mask, side, side).equal(masks.compile_mask(mask, side, side))
 
+    def test_python_s_own_logic_is_refused_with_the_mend(self):
+        @masks.register
+        def both(q, k):
+            return q.position > k.position and k.position > 2
+
+        side = masks.lay_out(4, CPU)
+        with pytest.raises(masks.MaskError, match=r"lookup\('both'\): .* write &, \| and \^ for and, or"):
+            masks.compile_mask(masks.lookup("both"), side, side)
+
     def test_a_cell_that_runs_again_replaces_its_mask(self):
         def define(answer):
             @masks.register

@@ -58,3 +58,12 @@ def test_mistakes_are_named(tokenizer):
         masks.find_spans(TEXTS, tokenizer, characters=[[]])
     with pytest.raises(masks.MaskError, match=r"\(3, 99\) is no stretch of text 1, of 12 characters"):
         masks.find_spans(TEXTS, tokenizer, characters=[[], [(3, 99)], []])
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [({}, "nothing to look for"), ({"terms": []}, "nothing to look for"), ({"terms": ["Ada", ""]}, "'' is empty")],
+)
+def test_a_search_that_hides_nothing_is_refused(tokenizer, search, message):
+    with pytest.raises(masks.MaskError, match=message):
+        masks.find_spans(TEXTS, tokenizer, **search)
