@@ -144,7 +144,7 @@ def as_declared(
         if given[name] is not None:
             said[name] = _attention(given[name], name, ids[side])
         elif batch.get(name) is None and not (side == "target" and _only_labels(batch)):
-            said[name] = _not_padded(ids[side], config, side)
+            said[name] = not_padded(ids[side], config, side)
     for scope in SCOPES:
         name = f"{scope}_mask"
         if given[name] is not None:
@@ -222,7 +222,7 @@ def _only_labels(batch: Mapping) -> bool:
     return batch.get("labels") is not None and all(batch.get(name) is None for name in made)
 
 
-def _not_padded(ids: torch.Tensor, config: object, side: str) -> torch.Tensor:
+def not_padded(ids: torch.Tensor, config: object, side: str) -> torch.Tensor:
     """All but the padding tokens at both ends of each row: (B, L) bool."""
     pad = getattr(config, "pad_token_id", None)
     if pad is None or pad == getattr(config, "eos_token_id", None):

@@ -9,7 +9,7 @@ import torch
 from ..masks import MaskError
 from ..masks.library import full
 from .allowed import allowed_influence, reopened
-from .declaration import SCOPES, Declaration, ScopeMask
+from .declaration import SCOPES, Declaration, ScopeMask, not_padded
 from .report import AuditReport, Relation
 
 _MOST_PAIRS = 500_000  # so many questions to the reference are worth an explanation
@@ -70,21 +70,16 @@ def suspect(
         ends = ((source == end) & declared.attention_mask).sum(-1).tolist()
         several = [row for row, count in enumerate(ends) if count > 1]
         if several:
-            rows = ", ".join(map(str, several[:6])) + (" ..." if several[6:] else "")
             notes.append(
-                f"several end tokens in the source of row{'s' if len(several) > 1 else ''} {rows}; if these are "
-                "several examples, give the audit segment_ids and decoder_segment_ids"
+                f"several end tokens in the source of {_rows(several)}; if these are several examples, give the audit "
+                "segment_ids and decoder_segment_ids"
             )
-    pad = getattr(config, "pad_token_id", None)
-    if isinstance(pad, int) and pad != end:
-        edges = (source[:, 0] == pad) & declared.attention_mask[:, 0].bool()
-        edges = edges | ((source[:, -1] == pad) & declared.attention_mask[:, -1].bool())
-        if edges.any():
-            rows = ", ".join(map(str, edges.nonzero().flatten().tolist()[:6]))
-            notes.append(
-                f"the attention_mask lets padding at the ends of row {rows} be read; if it is padding, give the audit "
-                "an attention_mask with 0 there"
-            )
+    padding = ~not_padded(source, config, "source") & declared.attention_mask
+    if padding.any():
+        notes.append(
+            f"the attention_mask lets padding at the ends of {_rows(padding.any(-1).nonzero().flatten().tolist())} be "
+            "read; if it is padding, give the audit an attention_mask with 0 there"
+        )
     if not report.leaks:
         notes += [guess.text for guess in _raw_positions(declared, run)]
     if reopened(declared, report.source.allowed):
@@ -93,6 +88,10 @@ def suspect(
             "that it lets through have read all others"
         )
     return tuple(notes)
+
+
+def _rows(numbers: list[int]) -> str:
+    return f"row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:6]))}{' ...' if numbers[6:] else ''}"
 
 
 def _as_run(declared: Declaration, run: Declaration) -> Iterator[_Guess]:
