@@ -40,6 +40,10 @@ from crossmask.data.tokenizer import train_tokenizer
 
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
 LAYERS = {"encoder_layers": 3, "decoder_layers": 3}
+BART = {  # and Marian, which has the same fields
+    "d_model": 256, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 1024,
+    "decoder_ffn_dim": 1024, "max_position_embeddings": 128, "forced_eos_token_id": None, **LAYERS, **SPECIAL,
+}  # fmt: skip
 BATCHES = {1: 8, 8: 3, 64: 1}  # how many batches of each size
 Side = Callable[[list[list[int]], int, int], object]  # sources, beams, steps
 
@@ -68,19 +72,11 @@ def batches(pairs: list[tuple[list[int], list[int]]], size: int) -> list[tuple[l
 
 
 def bart(vocab_size: int) -> PreTrainedModel:
-    config = BartConfig(
-        vocab_size=vocab_size, d_model=256, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=1024,
-        decoder_ffn_dim=1024, max_position_embeddings=128, forced_eos_token_id=None, **LAYERS, **SPECIAL,
-    )  # fmt: skip
-    return BartForConditionalGeneration(config)
+    return BartForConditionalGeneration(BartConfig(vocab_size=vocab_size, **BART))
 
 
 def marian(vocab_size: int) -> PreTrainedModel:
-    config = MarianConfig(
-        vocab_size=vocab_size, d_model=256, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=1024,
-        decoder_ffn_dim=1024, max_position_embeddings=128, forced_eos_token_id=None, **LAYERS, **SPECIAL,
-    )  # fmt: skip
-    return MarianMTModel(config)
+    return MarianMTModel(MarianConfig(vocab_size=vocab_size, **BART))
 
 
 def t5gemma(vocab_size: int) -> PreTrainedModel:
