@@ -51,7 +51,8 @@ def keep_the_better(trainer: CrossMaskTrainer, folder: Path, number: int) -> boo
     sign = 1 if trainer.args.greater_is_better else -1
     model = trainer.accelerator.unwrap_model(trainer.model)
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    before = trainer.evaluate()[metric]
+    # Where the best checkpoint was loaded, it was evaluated when it was saved.
+    before = trainer.state.best_metric if trainer.args.load_best_model_at_end else trainer.evaluate()[metric]
     # Tied tensors are saved once, under one of their names.
     model.load_state_dict(average_weights(checkpoints), strict=False)
     after = trainer.evaluate()[metric]

@@ -54,7 +54,9 @@ def test_the_better_of_mean_and_single_is_kept(tmp_path, greater_is_better):
         return model.model.encoder.layers[0].mlp.down_proj.weight.mean().item()
 
     trainer = SimpleNamespace(
-        args=SimpleNamespace(metric_for_best_model="eval_level", greater_is_better=greater_is_better),
+        args=SimpleNamespace(
+            metric_for_best_model="eval_level", greater_is_better=greater_is_better, load_best_model_at_end=False
+        ),
         accelerator=SimpleNamespace(unwrap_model=lambda model: model),
         model=model,
         evaluate=lambda: {"eval_level": level()},
