@@ -5,10 +5,18 @@ train:      {format: lines, source: train.en.gz, target: train.de.gz}
 validation: {format: tsv, path: dev.tsv, columns: {source: 0, target: 1}}
 test:       {format: babi, path: babi-en-10k, part: test, held_out: 0.1, split_by: story}
 ```
+
+Each may be a list of such mappings: their records follow one another.
+
+```yaml
+train:
+  - {format: tsv, path: tatoeba.tsv, repeat: 2}
+  - {format: tsv, path: back-translated.tsv, tag: <BT>}
+```
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -34,6 +42,8 @@ class SourceSpec:
     split_by: str | None = None  # records that are alike in this column stay together
     split_seed: int = 0  # another seed holds out other records
     limit: int | None = None  # keep no more than the first so many
+    repeat: int = 1  # give the records so many times, for a small source beside a large one
+    tag: str = ""  # goes before every source text, which whoever makes text of the records sees to
 
     def __post_init__(self) -> None:
         check_options(self.format, self.options)
@@ -45,6 +55,10 @@ class SourceSpec:
             raise ValueError(f"held_out is {self.held_out}: expected a fraction between 0 and 0.5, it is taken twice")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is {self.limit}: expected at least 1")
+        if not isinstance(self.repeat, int) or self.repeat < 1:
+            raise ValueError(f"repeat is {self.repeat!r}: expected a whole number of at least 1")
+        if not isinstance(self.tag, str):
+            raise ValueError(f"tag is {self.tag!r}: expected text; put it in quotes")
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "SourceSpec":
@@ -56,6 +70,31 @@ class SourceSpec:
             **{key: value for key, value in mapping.items() if key in own},
             options={key: value for key, value in mapping.items() if key not in own},
         )
+
+
+def name_sources(name: str, given: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[str, SourceSpec]:
+    """What a recipe gives as `train`, `validation` or `test`, one mapping or a list, each by its name in errors.
+
+    ```python
+    >>> list(name_sources("train", [{"format": "tsv", "path": "a.tsv"}, {"format": "tsv", "path": "b.tsv"}]))
+    ['train[0]', 'train[1]']
+    ```
+
+    Raises:
+        ValueError: an empty list, or a source that is not declared as its format wants; the message has its name.
+    """
+    named = {name: given} if isinstance(given, Mapping) else {f"{name}[{at}]": one for at, one in enumerate(given)}
+    if not named:
+        raise ValueError(f"{name} is an empty list: expected at least one source")
+    specs = {}
+    for place, one in named.items():
+        if not isinstance(one, Mapping):
+            raise ValueError(f"{place} is {one!r}: expected a mapping such as {{format: tsv, path: pairs.tsv}}")
+        try:
+            specs[place] = SourceSpec.from_mapping(one)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{place}: {error}") from error
+    return specs
 
 
 def load_split(spec: SourceSpec | Mapping[str, Any]) -> Dataset:
@@ -79,7 +118,8 @@ def load_split(spec: SourceSpec | Mapping[str, Any]) -> Dataset:
             raise ValueError(
                 f"no records in the {spec.part} part with held_out={spec.held_out}: hold out more, or less"
             )
-    return dataset if spec.limit is None else dataset.select(range(min(spec.limit, len(dataset))))
+    dataset = dataset if spec.limit is None else dataset.select(range(min(spec.limit, len(dataset))))
+    return dataset if spec.repeat == 1 else dataset.repeat(spec.repeat)
 
 
 def split_held_out(

@@ -15,8 +15,8 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from ..data.sources import load_split
 from ..tasks import get_task
+from ..training.splits import read_examples
 from .curve import measure, settings, table, write_curve
 
 
@@ -45,10 +45,10 @@ def _measure_all(options: argparse.Namespace) -> None:
     if not chosen:
         raise ValueError("nothing to measure: give --k, --align-att, or leave --no-offline out")
     recipe = yaml.safe_load(Path(options.recipe).read_text(encoding="utf-8"))
-    if not isinstance(recipe, dict) or not isinstance(recipe.get("test"), dict):
-        raise ValueError(f"{options.recipe}: a recipe with `test`, a mapping that says where test records come from")
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("test"), dict | list):
+        raise ValueError(f"{options.recipe}: expected a recipe with `test`, which says where test records come from")
     task = get_task(recipe.get("task", "translation"), **(recipe.get("task_options") or {}))
-    examples = [task.example(record) for record in load_split(recipe["test"])][: options.limit]
+    examples = read_examples(recipe["test"], task, "test")[: options.limit]
     eager = "eager" if options.align_att else None
     model = AutoModelForSeq2SeqLM.from_pretrained(options.model, attn_implementation=eager).eval()
     tokenizer = AutoTokenizer.from_pretrained(options.model)

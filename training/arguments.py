@@ -10,16 +10,26 @@ import torch
 import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 
+SOURCES = ("train", "validation", "test")
+
 
 @dataclass
 class RecipeArguments:
-    """What is trained on what. On the command line mappings are JSON, or given by key: `--model.dropout 0.3`."""
+    """What is trained on what.
+
+    On the command line mappings and lists are JSON, or given by key: `--model.dropout 0.3`, `--train.0.limit 9`.
+    """
 
     task: str = field(default="translation", metadata={"help": "Name of the task, see crossmask.tasks."})
     task_options: dict | str | None = field(default=None, metadata={"help": "Options of the task."})
-    train: dict | str | None = field(default=None, metadata={"help": "Where training records come from."})
-    validation: dict | str | None = field(default=None, metadata={"help": "Where validation records come from."})
-    test: dict | str | None = field(default=None, metadata={"help": "Where test records come from."})
+    train: dict | str | list[dict] | None = field(
+        default=None,
+        metadata={"help": "Where training records come from (crossmask.data.sources), or a list of such."},
+    )
+    validation: dict | str | list[dict] | None = field(
+        default=None, metadata={"help": "Where validation records come from."}
+    )
+    test: dict | str | list[dict] | None = field(default=None, metadata={"help": "Where test records come from."})
     tokenizer: dict | str | None = field(
         default=None,
         metadata={"help": "Settings to train a tokenizer with (crossmask.data.tokenizer), or a path or Hub id."},
@@ -76,14 +86,17 @@ class RecipeArguments:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, str) and value.lstrip().startswith("{"):
+            opening = ("{", "[") if item.name in SOURCES else "{"
+            if isinstance(value, str) and value.lstrip().startswith(opening):
                 try:
                     setattr(self, item.name, json.loads(value))
                 except ValueError as error:
                     raise ValueError(f"{item.name}: {value!r} is no JSON: {error}") from error
-        for name in ("train", "validation", "test"):
-            if not isinstance(getattr(self, name), dict):
-                raise ValueError(f"the recipe needs `{name}`, a mapping such as {{format: tsv, path: {name}.tsv}}")
+        for name in SOURCES:
+            if not isinstance(getattr(self, name), dict | list):
+                raise ValueError(
+                    f"the recipe needs `{name}`, a mapping such as {{format: tsv, path: {name}.tsv}} or a list of them"
+                )
 
 
 @dataclass
@@ -182,9 +195,10 @@ def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
         *outer, last = path.split(".")
         inner = values
         for key in outer:
-            inner = inner.setdefault(key, {})
-            if not isinstance(inner, dict):
+            inner = inner[_position(argument, key, inner)] if isinstance(inner, list) else inner.setdefault(key, {})
+            if not isinstance(inner, dict | list):
                 raise ValueError(f"{argument}: {key!r} is not a mapping in the recipe")
+        last = _position(argument, last, inner) if isinstance(inner, list) else last
         try:
             inner[last] = yaml.safe_load(value)
         except yaml.MarkedYAMLError as error:
@@ -193,3 +207,9 @@ def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
                 f"own: {shlex.quote(json.dumps(value, ensure_ascii=False))}"
             ) from error
     return rest
+
+
+def _position(argument: str, key: str, items: list[Any]) -> int:
+    if not key.isdecimal() or int(key) >= len(items):
+        raise ValueError(f"{argument}: {key!r} where the recipe has a list of {len(items)}: count from 0")
+    return int(key)

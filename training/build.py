@@ -22,6 +22,7 @@ from ..data.batches import Batches, EpochBatches, ShuffledSampler
 from ..data.buckets import BucketSampler
 from ..data.collator import Seq2SeqCollator
 from ..data.packing import PackedCollator, PackedDataset, PackedSampler
+from ..data.sources import name_sources
 from ..data.tokenizer import check_special_tokens, train_tokenizer
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..tasks.base import Example, Task
@@ -49,7 +50,8 @@ def build_tokenizer(
         return load_tokenizer("tokenizer", recipe.tokenizer)
     settings = {"vocab_size": 8000, **(recipe.tokenizer or {})}
     check_names("tokenizer", settings, inspect.signature(train_tokenizer).parameters)
-    special = [*settings.pop("special_tokens", ()), *task.special_tokens]
+    tags = [spec.tag.strip() for spec in name_sources("train", recipe.train).values() if spec.tag.strip()]
+    special = [*settings.pop("special_tokens", ()), *task.special_tokens, *tags]
     texts = (text for example in examples for text in (example.source, example.target))
     tokenizer = train_tokenizer(texts, special_tokens=special, model_max_length=recipe.max_source_length, **settings)
     tokenizer.save_pretrained(folder)

@@ -121,7 +121,8 @@ def card_facts(run: Run, outcome: Outcome, images: dict[str, str], name: str) ->
     recipe, config = run.recipe, outcome.model.config
     first = outcome.test[0]
     data = json.dumps(recipe.train, ensure_ascii=False)
-    dataset = str(recipe.train.get("name") or recipe.train.get("format"))
+    sources = recipe.train if isinstance(recipe.train, list) else [recipe.train]
+    dataset = ", ".join(dict.fromkeys(str(source.get("name") or source["format"]) for source in sources))
     return CardFacts(
         name=name,
         location=name,
@@ -156,7 +157,7 @@ def card_facts(run: Run, outcome: Outcome, images: dict[str, str], name: str) ->
         ],
         images=images,
         languages=recipe.language or (),
-        datasets=[dataset] if recipe.train.get("format") == "hub" else (),
+        datasets=[source["name"] for source in sources if source["format"] == "hub"],
     )
 
 

@@ -1,7 +1,7 @@
 """Records to splits: examples as text, for scoring, and as token ids, for the model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..data.features import tokenize
-from ..data.sources import load_split
+from ..data.sources import load_split, name_sources
 from ..tasks.base import Example, Task
 
 
@@ -27,23 +27,30 @@ class EvaluationSplit(torch.utils.data.Dataset):
         return {**self.features[index], "index": index}
 
 
-def read_examples(spec: Mapping[str, Any], task: Task, name: str) -> list[Example]:
-    """The examples that a recipe's `train`, `validation` or `test` declares.
+def read_examples(given: Mapping[str, Any] | Sequence[Mapping[str, Any]], task: Task, name: str) -> list[Example]:
+    """The examples that a recipe's `train`, `validation` or `test` declares: of one source, or of a list in its order.
+
+    A source's `tag` stands before the source text of its examples, as Caswell et al. (2019) mark back-translations.
 
     Raises:
-        ValueError: records that cannot be read; the message starts with `name`.
+        ValueError: records that cannot be read; the message starts with `name`, or `name[i]` in a list.
+        OSError: the same, of files.
     """
-    try:
-        records = load_split(spec)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{name}: {error}") from error
     examples = []
-    for number, record in enumerate(records, start=1):
+    for place, spec in name_sources(name, given).items():
         try:
-            examples.append(task.example(record))
+            records = load_split(spec)
         except (ValueError, TypeError) as error:
-            place = spec.get("path") or spec.get("source") or spec["format"]
-            raise ValueError(f"{name}: {place}, record {number}: {error}") from error
+            raise ValueError(f"{place}: {error}") from error
+        except OSError as error:
+            raise OSError(f"{place}: {error}") from error
+        for number, record in enumerate(records, start=1):
+            try:
+                example = task.example(record)
+            except (ValueError, TypeError) as error:
+                file = spec.options.get("path") or spec.options.get("source") or spec.format
+                raise ValueError(f"{place}: {file}, record {number}: {error}") from error
+            examples.append(replace(example, source=spec.tag + example.source) if spec.tag else example)
     return examples
 
 

@@ -2,6 +2,7 @@ import gzip
 import inspect
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from datasets import Dataset
 from crossmask.data.formats import hub, load_lines
 from crossmask.data.formats.registry import _FORMATS
 from crossmask.data.reading import read_lines
-from crossmask.data.sources import SourceSpec, load_split, split_held_out
+from crossmask.data.sources import SourceSpec, load_split, name_sources, split_held_out
 
 CORPORA = Path(os.environ.get("CROSSMASK_DATA", Path(__file__).parents[2] / "../shared/data"))
 
@@ -184,12 +185,15 @@ def broken(tmp_path: Path) -> dict[str, tuple[dict, type[Exception], list[str]]]
             ["no records in the test"],
         ),
         "cldr": ({"format": "cldr", "split": "dev"}, ValueError, ["'dev'"]),
+        "repeat": ({"format": "tsv", "path": tsv, "repeat": 0}, ValueError, ["repeat is 0"]),
+        "half_a_repeat": ({"format": "tsv", "path": tsv, "repeat": 1.5}, ValueError, ["repeat is 1.5"]),
+        "tag": ({"format": "tsv", "path": tsv, "tag": 2}, ValueError, ["tag is 2: expected text"]),
     }
 
 
 CASES = (
     "empty unequal missing folder encoding cut flipped tsv header json key kind squad babi no_babi format "
-    "no_format option no_option part half_a_part fraction split_by no_part cldr "
+    "no_format option no_option part half_a_part fraction split_by no_part cldr repeat half_a_repeat tag"
 )
 
 
@@ -219,7 +223,7 @@ def test_hub_failure_is_one_line(monkeypatch):
 
 
 def test_options_of_formats_never_hide_the_specs_own():
-    own = {"format", "options", "part", "held_out", "split_by", "split_seed", "limit"}
+    own = {field.name for field in fields(SourceSpec)}
     for name, loader in _FORMATS.items():
         assert not own & set(inspect.signature(loader).parameters), name
         assert loader.__doc__
@@ -229,6 +233,31 @@ def test_spec_is_flat_in_a_recipe():
     spec = SourceSpec.from_mapping({"format": "lines", "source": "a", "target": "b", "limit": 3})
     assert spec == SourceSpec("lines", {"source": "a", "target": "b"}, limit=3)
     assert load_lines is _FORMATS["lines"]
+
+
+def test_repeated_records_follow_one_another_after_the_limit(tmp_path):
+    path = write(tmp_path / "a.tsv", "a\tA\nb\tB\nc\tC\n")
+    loaded = load_split({"format": "tsv", "path": path, "limit": 2, "repeat": 2})
+    assert loaded["source"][:] == ["a", "b", "a", "b"]
+
+
+def test_sources_are_named_as_a_recipe_has_them():
+    cldr = {"format": "cldr"}
+    assert name_sources("test", cldr) == {"test": SourceSpec("cldr")}
+    assert list(name_sources("train", [cldr, {**cldr, "repeat": 2}])) == ["train[0]", "train[1]"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "train is an empty list: expected at least one source"),
+        ([{"format": "cldr"}, "b.tsv"], r"train\[1\] is 'b.tsv': expected a mapping"),
+        ([{"format": "cldr"}, {"format": "cdlr"}], r"train\[1\]: unknown data format 'cdlr'"),
+    ],
+)
+def test_the_source_at_fault_is_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        name_sources("train", given)
 
 
 def many(groups=("a", "b"), stories=50, questions=4) -> Dataset:

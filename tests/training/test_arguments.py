@@ -50,6 +50,33 @@ def test_a_mapping_may_be_json(recipe):
     assert parse_run([recipe, "--model", '{"dropout": 0.3}'], command="c").recipe.model == {"dropout": 0.3}
 
 
+@pytest.fixture
+def recipe_with_a_list(tmp_path):
+    path = tmp_path / "list.yaml"
+    path.write_text(yaml.safe_dump({**RECIPE, "train": [{"format": "cldr"}, {"format": "tsv", "path": "b.tsv"}]}))
+    return str(path)
+
+
+def test_sources_may_be_a_list(recipe, recipe_with_a_list):
+    argv = [recipe_with_a_list, "--train.1.repeat", "2", "--train.0.limit=9"]
+    assert parse_run(argv, command="c").recipe.train == [
+        {"format": "cldr", "limit": 9},
+        {"format": "tsv", "path": "b.tsv", "repeat": 2},
+    ]
+    given = '[{"format": "tsv", "path": "c.tsv", "tag": "<BT>"}]'
+    assert parse_run([recipe, "--train", given], command="c").recipe.train == [
+        {"format": "tsv", "path": "c.tsv", "tag": "<BT>"}
+    ]
+    given = '{"format": "tsv", "path": "c.tsv"}'
+    assert parse_run([recipe_with_a_list, "--train", given], command="c").recipe.train["path"] == "c.tsv"
+
+
+@pytest.mark.parametrize("field", ["--train.format", "--train.2.limit", "--train.1x.limit", "--train.2"])
+def test_a_list_is_counted(recipe_with_a_list, field):
+    with pytest.raises(ValueError, match=rf"{field}: '[\w]+' where the recipe has a list of 2: count from 0"):
+        parse_run([recipe_with_a_list, field, "3"], command="c")
+
+
 def test_push_happens_once_at_the_end(recipe):
     run = parse_run([recipe, "--push_to_hub", "--hub_model_id", "me/mini"], command="c")
     assert (run.push, run.repository, run.arguments.push_to_hub) == (True, "me/mini", False)

@@ -169,11 +169,13 @@ def test_a_killed_run_with_bucketed_batches_does_too(tmp_path):
 
 def test_a_finished_model_is_fine_tuned_on_padded_batches(finished, tmp_path):
     changes = {"model_name_or_path": str(finished), "model": {"dropout": 0.0}, "batching": "examples", "max_steps": 2}
+    changes["train"] = [RECIPE["train"], {**RECIPE["train"], "limit": 4, "repeat": 2, "tag": "<again>"}]
     done = train(write_recipe(tmp_path, **changes, eval_steps=1, save_steps=1, average_checkpoints=2), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "the mean of 2 checkpoints has eval_sacrebleu" in done.stderr
     tuned = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "runs" / "tiny")
     assert tuned.config.dropout == 0.0
+    assert "608 examples, declared" in (tmp_path / "runs" / "tiny" / "README.md").read_text()
     assert tuned.config.cross_mask == "full() | wait_k(3)"
 
 
