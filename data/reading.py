@@ -3,7 +3,7 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -17,8 +17,13 @@ def read_lines(path: str | Path) -> Iterator[str]:
         OSError: no such file, not readable, or broken gzip.
         ValueError: not UTF-8, or nothing in the file.
     """
+    yield from decode_lines(_raw_lines(Path(path)), path)
+
+
+def decode_lines(lines: Iterable[bytes], path: str | Path) -> Iterator[str]:
+    """Lines as an open file gives them, decoded as `read_lines` does; `path` is their name in errors."""
     number = 0
-    for number, raw in enumerate(_raw_lines(Path(path)), start=1):
+    for number, raw in enumerate(lines, start=1):
         try:
             text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:

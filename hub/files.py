@@ -5,7 +5,12 @@ from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 beside `path`, then move it there. A file that holds it already is left, with a new date.
+    """`write_bytes` of UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` beside `path`, then move it there. A file that holds it already is left, with a new date.
 
     The new date matters: Transformers uploads the files of a folder that became younger while it saved.
 
@@ -13,7 +18,6 @@ def write_text(path: Path, text: str) -> None:
         OSError: the folder cannot be created or written; what was at `path` is whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = text.encode("utf-8")
     if path.is_file() and path.read_bytes() == data:
         os.utime(path)
         return

@@ -45,21 +45,31 @@ def translate_batch(
     """
     check_options(generate_kwargs)
     sources = token_ids(tokenizer, texts, getattr(model.config, "max_position_embeddings", None))
+    with tqdm(total=len(sources), unit="text", disable=not progress) as bar:
+        return translate_ids(model, tokenizer, sources, batch_tokens, bar, **generate_kwargs)
+
+
+def translate_ids(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Sequence[Sequence[int]],
+    batch_tokens: int,
+    bar: tqdm,
+    **generate_kwargs,
+) -> list[str]:
+    """`translate_batch` of token ids, none of them too many for the model; moves `bar` on by the texts done."""
     if not sources:
         return []
-    lengths = list(map(len, sources))
     outputs = [""] * len(sources)
     training = model.training
     model.eval()
     try:
-        with tqdm(total=len(sources), unit="text", disable=not progress) as bar:
-            for batch in bucket_batches(lengths, None, batch_tokens):
-                inputs = pad([sources[index] for index in batch], model)
-                for index, text in zip(
-                    batch, generate_texts(model, tokenizer, **inputs, **generate_kwargs), strict=True
-                ):
-                    outputs[index] = text
-                bar.update(len(batch))
+        for batch in bucket_batches(list(map(len, sources)), None, batch_tokens):
+            inputs = pad([sources[index] for index in batch], model)
+            texts = generate_texts(model, tokenizer, **inputs, **generate_kwargs)
+            for index, text in zip(batch, texts, strict=True):
+                outputs[index] = text
+            bar.update(len(batch))
     finally:
         model.train(training)
     return outputs

@@ -1,0 +1,156 @@
+"""Files of lines: what is written, and that a run which was stopped goes on."""
+
+import gzip
+import io
+import sys
+
+import pytest
+from streaming_cases import TEXTS, tiny
+
+from crossmask import translate_batch
+from crossmask.data.sources import load_split
+from crossmask.inference import files
+from crossmask.inference.__main__ import main
+
+LINES = [*TEXTS, "", "a small dog", "  ", "two\tcats", *reversed(TEXTS)]
+QUIET = ("--quiet", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    for part in tiny():
+        part.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def short_portions(monkeypatch):
+    monkeypatch.setattr(files, "PORTION", 5)
+
+
+@pytest.fixture
+def lines(tmp_path):
+    path = tmp_path / "lines.txt.gz"
+    path.write_bytes(gzip.compress("\n".join(LINES).encode()))
+    return path
+
+
+def expected(lines: list[str], **options) -> list[str]:
+    model, tokenizer = tiny()
+    made = translate_batch(model, tokenizer, lines, progress=False, **options)
+    return [text if line.strip() else "" for text, line in zip(made, lines, strict=True)]
+
+
+def test_every_line_has_its_own(model, lines, tmp_path):
+    output = tmp_path / "out.txt"
+    arguments = [str(model), "--input", str(lines), "--output", str(output), *QUIET]
+    assert main([*arguments, "--num-beams", "3", "--cross-mask", "wait_k(2)", "--max-new-tokens", "6"]) == 0
+    wanted = expected(LINES, num_beams=3, cross_mask="wait_k(2)", max_new_tokens=6)
+    assert output.read_text().splitlines() == wanted
+    assert len(set(wanted)) > 3
+    assert {path.name for path in tmp_path.iterdir()} == {"lines.txt.gz", "out.txt"}
+
+
+def test_pairs_are_a_source_for_training(model, lines, tmp_path):
+    output = tmp_path / "back.tsv.gz"
+    assert main([str(model), "--input", str(lines), "--output", str(output), "--pairs", *QUIET]) == 0
+    records = load_split({"format": "tsv", "path": str(output)})
+    kept = [line for line in LINES if line.strip()]
+    assert records["target"][:] == [line.replace("\t", " ") for line in kept]
+    assert records["source"][:] == expected(kept)
+
+
+def test_a_stream_is_a_stream(model, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(LINES).encode())))
+    assert main([str(model), *QUIET]) == 0
+    assert capsys.readouterr().out.splitlines() == expected(LINES)
+
+
+def test_samples_hang_on_the_seed(model, lines, tmp_path):
+    texts = {}
+    for name, seed in (("one", "1"), ("again", "1"), ("two", "2")):
+        arguments = ["--input", str(lines), "--output", str(tmp_path / name), "--sample", "--seed", seed, *QUIET]
+        assert main([str(model), *arguments]) == 0
+        texts[name] = (tmp_path / name).read_text()
+    assert texts["one"] == texts["again"] != texts["two"]
+    made = texts["one"].splitlines()
+    assert made[0] != made[-4]  # LINES[0] and the same again, in another portion
+
+
+@pytest.mark.parametrize("name", ["out.txt", "out.txt.gz"])
+def test_a_run_that_was_stopped_goes_on(model, lines, tmp_path, monkeypatch, capsys, name):
+    arguments = [str(model), "--input", str(lines), "--sample", "--pairs", *QUIET, "--output"]
+    assert main([*arguments, str(tmp_path / f"whole-{name}")]) == 0
+    portion, done = files.LineTranslator.portion, []
+
+    def stop_at_the_third(self, lines, number, bar):
+        if number == 2:
+            raise KeyboardInterrupt
+        return portion(self, lines, number, bar)
+
+    def note(self, lines, number, bar):
+        done.append(number)
+        return portion(self, lines, number, bar)
+
+    output = tmp_path / name
+    monkeypatch.setattr(files.LineTranslator, "portion", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        main([*arguments, str(output)])
+    assert not output.exists()
+    capsys.readouterr()
+    assert main([*arguments, str(output), "--seed", "3"]) == 2
+    assert "was begun with seed=0, now it is 3: give the same to go on, or delete" in capsys.readouterr().err
+    monkeypatch.setattr(files.LineTranslator, "portion", note)
+    assert main([*arguments, str(output)]) == 0
+    assert done == [2]
+    assert output.read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+    assert not output.with_name(f"{name}.parts").exists()
+    assert main([*arguments, str(output)]) == 2
+    assert f"{name} exists: delete it, or choose another output" in capsys.readouterr().err
+
+
+def test_a_prefix_is_read_and_not_written(model, lines, tmp_path):
+    output = tmp_path / "out.tsv"
+    arguments = [str(model), "--input", str(lines), "--output", str(output), "--pairs", *QUIET]
+    assert main([*arguments, "--source-prefix", "dogs "]) == 0
+    first = output.read_text().splitlines()[0]
+    assert first.split("\t") == [*expected([f"dogs {LINES[0]}"]), LINES[0]]
+
+
+@pytest.mark.parametrize(("overlong", "lost"), [("truncate", 0), ("drop", 2)])
+def test_long_lines(model, lines, tmp_path, capsys, overlong, lost):
+    arguments = [str(model), "--input", str(lines), "--max-source-length", "15", *QUIET]
+    assert main(arguments) == 2
+    assert (
+        "line 3 has 17 tokens, more than 15: split it, or give --overlong truncate or drop" in capsys.readouterr().err
+    )
+    assert main([*arguments, "--overlong", overlong]) == 0
+    made = capsys.readouterr().out.splitlines()
+    whole = expected(LINES)
+    assert len(made) == len(LINES)
+    assert sum(not text for text in made) == 2 + lost
+    assert [a == b for a, b in zip(made, whole, strict=True)].count(False) == 2
+
+
+def test_the_bar_counts_lines(model, lines, tmp_path, capsys):
+    assert main([str(model), "--input", str(lines), "--output", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    assert f"{len(LINES)}/{len(LINES)}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["MODEL", "--input", "no.txt"], "no.txt does not exist"),
+        (["/no/model", "--input", "LINES"], "/no/model"),
+        (["MODEL", "--input", "LINES", "--top-p", "0.5"], "--top-p is for sampling: give --sample, or leave it out"),
+        (["MODEL", "--input", "LINES", "--max-source-length", "65"], "length is 65: expected 2 to the model's 64"),
+        (["MODEL", "--input", "LINES", "--cross-mask", "wait(3)"], "wait"),
+        (["MODEL", "--input", "LINES", "--cross-mask", "keep(examples=(((0, 1),),))"], "laid out for the examples"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(model, lines, capsys, arguments, message):
+    assert main([{"MODEL": str(model), "LINES": str(lines)}.get(word, word) for word in arguments] + [*QUIET]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]  # behind the bar that Transformers has for weights
+    assert line.startswith("python -m crossmask.inference: ")
+    assert message in line
