@@ -1,135 +1,197 @@
-"""Training speed: real tokens a second on the embedded corpus, against a BART of the same size.
+"""Training speed against BART, Marian and T5Gemma of the same size, and against what the machine can multiply.
 
-Real tokens are those of sources and targets; padding never counts. The sides take turns, step by step, in one process,
-so that whatever else the machine does falls on all of them alike; medians are over steps of fresh batches.
+    python -m benchmarks.training --data ../shared/data/multi30k --sizes 8M 50M --steps 12
+
+All sides train on the same shuffled examples, with the same vocabulary, about as many real tokens a step, the same
+precision, optimizer, clipping and dropout. They take turns, step by step, in one process, so that whatever else the
+machine does falls on all of them alike, and so does the matrix product that utilisation is measured against. Medians
+are over steps of fresh batches, which are made before the clock starts. Peak memory is measured in a process per side.
+The page goes to standard output and, whole, to a file.
 """
 
 import argparse
-import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 
 import torch
-from datasets import Dataset, disable_progress_bars
-from transformers import BartConfig, BartForConditionalGeneration, PreTrainedModel
+import transformers
 
-from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration
-from crossmask.data.buckets import BucketSampler
-from crossmask.data.cldr import cldr_split, language_tag
-from crossmask.data.collator import Seq2SeqCollator
-from crossmask.data.features import tokenize
-from crossmask.data.packing import PackedCollator, PackedDataset
-from crossmask.data.tokenizer import train_tokenizer
+from benchmarks import corpus as corpora
+from benchmarks.batching import ROW, Batch, collate, groups
+from benchmarks.corpus import Corpus
+from benchmarks.flops import products, step_flops
+from benchmarks.harness import RESULTS, in_own_processes, interleave, machine, medians, publish, table
+from benchmarks.peers import DROPOUT, FAMILIES, SIZES, Size, build, check_sizes
+from benchmarks.sides import SIDES, Side, step_memory, stepper, to_device
 
-Batch = dict[str, torch.Tensor]
-TOKENS = 4096  # real tokens a step, about
-
-
-def corpus(size: int) -> tuple[Dataset, int]:
-    """Token ids of the embedded corpus, and the size of its vocabulary."""
-    records = cldr_split("train", size, seed=1)
-    texts = [*records["source"], *records["target"]]
-    tags = [language_tag(language) for language in ("de", "fr", "zh")]
-    tokenizer = train_tokenizer(texts, vocab_size=8000, split_digits=True, special_tokens=tags)
-    disable_progress_bars()
-    return tokenize(records, tokenizer, max_source_length=128, max_target_length=128), len(tokenizer)
+WARM_UP = 2  # steps
+PRODUCTS = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}  # of square matrices
+HEADER = [
+    *("side", "real tokens/s", "of BART, random batches", "of BART, length-grouped", "ms a step"),
+    *("real tokens a step", "padding", "utilisation", "peak memory, MiB", "of it a step's own"),
+]
 
 
-def bart(vocab_size: int) -> PreTrainedModel:
-    config = BartConfig(
-        vocab_size=vocab_size, d_model=256, encoder_layers=3, decoder_layers=3, encoder_attention_heads=4,
-        decoder_attention_heads=4, encoder_ffn_dim=1024, decoder_ffn_dim=1024, max_position_embeddings=128,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, forced_eos_token_id=None,
-    )  # fmt: skip
-    return BartForConditionalGeneration(config)
+@dataclass(frozen=True)
+class Plan:
+    """What every side measures."""
+
+    steps: int
+    tokens: int
+    row: int
+    device: str
+    cpu_seconds: bool
+    products: tuple[int, ...]
+
+    @property
+    def clock(self):
+        return time.process_time if self.cpu_seconds else time.perf_counter
 
 
-def crossmask(vocab_size: int) -> PreTrainedModel:
-    config = CrossMaskConfig(
-        vocab_size=vocab_size, hidden_size=256, intermediate_size=700, encoder_layers=3, decoder_layers=3,
-        num_attention_heads=4, max_position_embeddings=256,
-    )  # fmt: skip
-    return CrossMaskForConditionalGeneration._from_config(config, attn_implementation="eager")
+@dataclass(frozen=True)
+class Found:
+    """Medians over the steps of a side."""
+
+    speed: float  # real tokens a second
+    step: float  # seconds
+    real: float  # tokens a step
+    padding: float
+    flops: float  # a second
+    memory: tuple[int, int] = (0, 0)
 
 
-def padded(features: Dataset) -> Iterator[Batch]:
-    """Random examples, padded to the longest, as Transformers' default collator has them."""
-    collate = Seq2SeqCollator(pad_token_id=0, decoder_start_token_id=1)
-    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0)).tolist()
-    lengths = [len(a) + len(b) for a, b in zip(features["input_ids"], features["labels"], strict=True)]
-    batch: list[int] = []
-    for index in order:
-        batch.append(index)
-        if sum(lengths[i] for i in batch) >= TOKENS:
-            yield collate([features[i] for i in batch])
-            batch = []
+def plan_batches(corpus: Corpus, plan: Plan, count: int) -> dict[Side, list[list]]:
+    """What the first batches of every side are made of.
+
+    Raises:
+        ValueError: the corpus is too small for so many.
+    """
+    found = {}
+    for batching in dict.fromkeys(side.batching for side in SIDES):
+        made = list(islice(groups(corpus, batching, plan.tokens, plan.row), count))
+        if len(made) < count:
+            raise ValueError(f"{corpus.name} make {len(made)} {batching} of {plan.tokens} tokens: take fewer --steps")
+        found[batching] = made
+    return {side: found[side.batching] for side in SIDES}
 
 
-def bucketed(features: Dataset) -> Iterator[Batch]:
-    collate = Seq2SeqCollator(pad_token_id=0, decoder_start_token_id=1)
-    for batch in BucketSampler(features, max_tokens=TOKENS):
-        yield collate([features[i] for i in batch])
+def measure_memory(corpus: Corpus, size: Size, made: dict[Side, list], plan: Plan) -> dict[Side, tuple[int, int]]:
+    """Peaks of every side over its first three batches."""
+    small, threads = replace(corpus, features=[]), torch.get_num_threads()
+    calls = [(side, size, small, made[side][:3], plan.row, plan.device, threads) for side in made]
+    return dict(zip(made, in_own_processes(step_memory, calls, module="benchmarks.sides"), strict=True))
 
 
-def packed(features: Dataset) -> Iterator[Batch]:
-    rows = {"source_length": 128, "target_length": 128}
-    data = PackedDataset(features, **rows)
-    collate = PackedCollator(pad_token_id=0, decoder_start_token_id=1, **rows)
-    for start in range(0, len(data) - 16, 16):
-        yield collate([data[i] for i in range(start, start + 16)])
+def measure_speed(
+    corpus: Corpus, size: Size, made: dict[Side, list], plan: Plan
+) -> tuple[dict[Side, Found], dict[int, float], dict[str, int]]:
+    """Every side's medians, the machine's operations a second by size of product, and the models' parameters.
 
-
-def real_tokens(batch: Batch) -> int:
-    sources = batch["attention_mask"] if "attention_mask" in batch else batch["segment_ids"]
-    return int((sources > 0).sum() + (batch["labels"] != -100).sum())
-
-
-def stepper(model: PreTrainedModel, **options) -> Callable[[Batch], None]:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    model.train()
-
-    def step(batch: Batch) -> None:
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = model(**batch, **options).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=12, help="timed steps a side")
-    parser.add_argument("--size", type=int, default=9000, help="training pairs to draw batches from")
-    options = parser.parse_args(argv)
-    features, vocab_size = corpus(options.size)
+    Raises:
+        ValueError: models of unequal size.
+    """
     torch.manual_seed(0)
-    models = {"BART": bart(vocab_size), "crossmask": crossmask(vocab_size)}
-    steps = {"BART": stepper(models["BART"]), "crossmask": stepper(models["crossmask"], skip_logits=True)}
-    sides = {
-        "BART, random batches": ("BART", padded(features)),
-        "BART, length buckets": ("BART", bucketed(features)),
-        "crossmask, random batches": ("crossmask", padded(features)),
-        "crossmask, length buckets": ("crossmask", bucketed(features)),
-        "crossmask, packed rows": ("crossmask", packed(features)),
+    models = {
+        key: build(key[0], size, corpus.vocab_size, key[1])
+        for key in dict.fromkeys((side.family, side.attention(plan.device)) for side in made)
     }
-    speeds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(options.steps + 2):
-        for name, (model, batches) in sides.items():
-            batch = next(batches)
-            start = time.perf_counter()
-            steps[model](batch)
-            if turn >= 2:  # the first two warm up
-                speeds[name].append(real_tokens(batch) / (time.perf_counter() - start))
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
-    base = medians["BART, random batches"]
-    sizes = ", ".join(f"{name} {model.num_parameters():,} parameters" for name, model in models.items())
-    print(f"\n{sizes}; bf16; {torch.get_num_threads()} threads of {platform.machine()}; torch {torch.__version__}\n")
-    print("| side | real tokens/s | ratio |\n|---|---:|---:|")
-    for name, speed in medians.items():
-        print(f"| {name} | {speed:,.0f} | {speed / base:.2f} |")
+    counts = {family: model.num_parameters() for (family, _), model in models.items()}
+    check_sizes({family: counts[family] for family in FAMILIES})
+    steps = {key: stepper(model, plan.device) for key, model in models.items()}
+    batches: dict[Side, list[Batch]] = {
+        side: [collate(group, corpus, side.family, side.batching, plan.row) for group in groups]
+        for side, groups in made.items()
+    }
+    batches = {
+        side: [Batch(to_device(batch.inputs, plan.device), batch.lengths) for batch in own]
+        for side, own in batches.items()
+    }
+    runs = {
+        side: lambda turn, step=steps[side.family, side.attention(plan.device)], own=own: step(own[turn])
+        for side, own in batches.items()
+    }
+    runs |= products(plan.products, plan.device)
+    times = interleave(runs, plan.steps, WARM_UP, plan.device, plan.clock)
+    found = {}
+    for side, own in batches.items():
+        model, timed = models[side.family, side.attention(plan.device)], own[WARM_UP:]
+        pairs = list(zip(timed, times[side], strict=True))
+        found[side] = Found(
+            speed=statistics.median(batch.real / seconds for batch, seconds in pairs),
+            step=statistics.median(times[side]),
+            real=statistics.mean(batch.real for batch in timed),
+            padding=statistics.mean(batch.padding for batch in timed),
+            flops=statistics.median(step_flops(model, batch.lengths) / seconds for batch, seconds in pairs),
+        )
+    middle = medians(times)
+    return found, {width: 2 * width**3 / middle[width] for width in plan.products}, counts
+
+
+def describe(found: dict[Side, Found], ceilings: dict[int, float], counts: dict[str, int]) -> str:
+    """The table of one size, with what its columns stand on."""
+    best = max(ceilings, key=ceilings.get)
+    bases = [found[Side("BART", batching)].speed for batching in ("random batches", "length-grouped")]
+    rows = [
+        [
+            side.name, f"{own.speed:,.0f}", *(f"{own.speed / base:.2f}" for base in bases), f"{own.step * 1e3:,.0f}",
+            f"{own.real:,.0f}", f"{own.padding:.1%}", f"{own.flops / ceilings[best]:.1%}",
+            *(f"{amount / 2**20:,.0f}" for amount in own.memory),
+        ]
+        for side, own in found.items()
+    ]  # fmt: skip
+    ceiling = f"{ceilings[best] / 1e12:.2f} TFLOP/s in bf16 (products of {best} x {best} matrices, median)"
+    sizes = ", ".join(f"{family} {count:,}" for family, count in counts.items())
+    return f"Parameters: {sizes}. 100% utilisation: {ceiling}.\n\n{table(HEADER, rows)}"
+
+
+def conditions(corpus: Corpus, plan: Plan) -> str:
+    attention = ", ".join(f"{side.batching}: {side.attention(plan.device)}" for side in SIDES[-2:])
+    clock = "CPU seconds" if plan.cpu_seconds else "wall time"
+    return (
+        f"Data: {corpus.name}; vocabulary {corpus.vocab_size:,}. bf16 autocast, fused AdamW, gradients clipped to 1, "
+        f"dropout {DROPOUT}. Medians of {plan.steps} interleaved steps, {clock}. Packed rows of {plan.row} source and "
+        f"{plan.row} target tokens. Attention of crossmask: {attention}; of the others: Transformers' default.\n\n"
+        "Utilisation: operations that the real tokens need (`step_flops` in benchmarks/flops.py) over those of the "
+        "best matrix product of this run. Peak memory: above the imports, in a process of its own."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help=f"Multi30k's folder; {corpora.MULTI30K} if it is there, else none")
+    parser.add_argument("--sizes", nargs="+", default=["8M", "50M"], choices=list(SIZES))
+    parser.add_argument("--steps", type=int, default=12, help="timed steps a side")
+    parser.add_argument("--tokens", type=int, default=4096, help="real tokens a step, about")
+    parser.add_argument("--row", type=int, default=ROW, help="tokens of a packed row, on either side")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--cpu-seconds", action="store_true", help="for one thread on a machine that does other work")
+    parser.add_argument("--quick", action="store_true", help="every side in seconds, to see that it runs")
+    parser.add_argument("--output", type=Path, default=RESULTS / "training.md")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    transformers.logging.set_verbosity_error()
+    plan = Plan(
+        options.steps, options.tokens, options.row, options.device, options.cpu_seconds, PRODUCTS[options.device]
+    )
+    if options.quick:
+        plan = replace(plan, steps=1, tokens=256, row=64, products=(64,))
+        sizes, corpus = ["tiny"], corpora.draw(300, vocab_size=300)
+    else:
+        sizes, corpus = options.sizes, corpora.load(options.data)
+    made = plan_batches(corpus, plan, plan.steps + WARM_UP)
+    page = [f"# Training speed\n\n{machine(plan.device)}\n\n{conditions(corpus, plan)}"]
+    # Before the models are built here: what stands in memory then would not be there for others.
+    memory = {size: measure_memory(corpus, SIZES[size], made, plan) for size in sizes}
+    for size in sizes:
+        found, ceilings, counts = measure_speed(corpus, SIZES[size], made, plan)
+        found = {side: replace(own, memory=memory[size][side]) for side, own in found.items()}
+        page.append(f"## {size}\n\n{describe(found, ceilings, counts)}")
+    publish("\n\n".join(page), options.output)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,140 @@
+"""What the benchmarks share: the machine in words, interleaved timing, peak memory, tables, and pages written whole."""
+
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import torch
+import transformers
+
+from crossmask.hub.files import write_text
+
+RESULTS = Path("runs/benchmarks")
+Side = TypeVar("Side", bound=Hashable)
+Result = TypeVar("Result")
+
+
+def machine(device: str = "cpu") -> str:
+    """Processor, cores, threads, vector and matrix extensions, memory, how busy it is, and versions."""
+    cores = f"{psutil.cpu_count(logical=False)} cores, {os.cpu_count()} logical"
+    extensions = " ".join(vector_flags()) or "no AVX or AMX"
+    ram = f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
+    where = [f"{processor()}, {cores}; {extensions}; {ram}; {platform.system()} {platform.machine()}"]
+    if device == "cuda":
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        where.append(f"{torch.cuda.get_device_name()}, {memory:.0f} GiB; CUDA {torch.version.cuda}")
+    threads = f"{torch.get_num_threads()} threads, load of the last minute {os.getloadavg()[0]:.1f}"
+    versions = (
+        f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
+    )
+    return "; ".join([*where, threads, versions])
+
+
+def _cpuinfo(name: str) -> str:
+    """A field of the first processor, on Linux."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() == name), "")
+
+
+def processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def vector_flags() -> list[str]:
+    """The AVX and AMX extensions that the processor names, or what torch found, where there is no such list."""
+    flags = _cpuinfo("flags").split()
+    return [flag for flag in flags if flag.startswith(("avx", "amx"))] or [torch.backends.cpu.get_cpu_capability()]
+
+
+def seconds(run: Callable[[], object], device: str = "cpu", clock: Callable[[], float] = time.process_time) -> float:
+    """How long one run takes: CPU seconds of the process by default, which other work disturbs less than wall time.
+
+    A GPU is waited for, and needs a clock of wall time.
+    """
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = clock()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+def interleave(
+    runs: Mapping[Side, Callable[[int], object]],
+    repeats: int,
+    warm_up: int = 1,
+    device: str = "cpu",
+    clock: Callable[[], float] = time.process_time,
+) -> dict[Side, list[float]]:
+    """Seconds of every side, `repeats` each: the sides take turns, so that what else the machine does falls on all.
+
+    A run is called with the number of its turn; the first `warm_up` turns are not counted.
+    """
+    times: dict[Side, list[float]] = {side: [] for side in runs}
+    for turn in range(warm_up + repeats):
+        for side, run in runs.items():
+            elapsed = seconds(lambda run=run, turn=turn: run(turn), device, clock)
+            if turn >= warm_up:
+                times[side].append(elapsed)
+    return times
+
+
+def medians(times: Mapping[Side, Sequence[float]]) -> dict[Side, float]:
+    return {side: statistics.median(values) for side, values in times.items()}
+
+
+def peak(device: str = "cpu") -> int:
+    """Bytes at most so far: of torch's allocations on a GPU, else resident, since the process began."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
+def in_own_processes(function: Callable[..., Result], calls: Sequence[tuple], module: str) -> list[Result]:
+    """`function(*call)` for every call, one after the other, each in a process of its own.
+
+    They are forked from one that has imported `module` and done nothing else: none inherits this process's memory,
+    which would hide a lower peak, and none waits for the imports.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([module])
+    with ProcessPoolExecutor(max_workers=1, mp_context=context, max_tasks_per_child=1) as pool:
+        return [pool.submit(function, *call).result() for call in calls]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table; every column but the first is aligned to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def growth_table(
+    what: str, sizes: Sequence[int], titles: Mapping[Hashable, str], found: Mapping[tuple[Hashable, int], float]
+) -> str:
+    """Milliseconds of every subject at every size, and in brackets how many times those of the size before."""
+    rows = []
+    for index, size in enumerate(sizes):
+        cells = []
+        for subject in titles:
+            now = found[subject, size]
+            growth = f" (x{now / found[subject, sizes[index - 1]]:.2f})" if index else ""
+            cells.append(f"{now * 1e3:,.0f} ms{growth}")
+        rows.append([f"{size:,}", *cells])
+    return table([what, *titles.values()], rows)
+
+
+def publish(page: str, path: Path) -> None:
+    """Print a page, and write it whole."""
+    print(page, flush=True)
+    write_text(path, page.rstrip() + "\n")

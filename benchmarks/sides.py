@@ -1,0 +1,87 @@
+"""The sides of the training benchmark: who trains, on which batches, and what one optimizer step is."""
+
+import gc
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from benchmarks.batching import Batch, collate
+from benchmarks.corpus import Corpus
+from benchmarks.harness import peak
+from benchmarks.peers import Size, build
+
+# What docs/training.md recommends for batches of short examples in half precision. Others have Transformers' choice.
+ATTENTION = {
+    "cpu": {"length-grouped": "eager", "packed rows": "blockwise"},
+    "cuda": {"length-grouped": "sdpa", "packed rows": "flex_attention"},
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    family: str
+    batching: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.family}, {self.batching}"
+
+    def attention(self, device: str) -> str | None:
+        return ATTENTION[device][self.batching] if self.family == "crossmask" else None
+
+
+SIDES = [
+    *itertools.starmap(Side, itertools.product(("BART", "Marian", "T5Gemma"), ("random batches", "length-grouped"))),
+    Side("crossmask", "length-grouped"),
+    Side("crossmask", "packed rows"),
+]
+
+
+def stepper(model: PreTrainedModel, device: str) -> Callable[[Batch], None]:
+    """One optimizer step as Trainer takes it: bf16 autocast, fused AdamW, gradients clipped to a norm of 1.
+
+    The loss is that of the model's own forward pass; ours leaves the logits out, as its trainer does.
+    """
+    model.to(device).train()
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+    options = {"skip_logits": True} if model.config.model_type == "crossmask" else {}
+
+    def step(batch: Batch) -> None:
+        with torch.autocast(device, torch.bfloat16):
+            loss = model(**batch.inputs, **options).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def step_memory(
+    side: Side, size: Size, corpus: Corpus, groups: list, row: int, device: str, threads: int
+) -> tuple[int, int]:
+    """Peak bytes above the imports of this process: of training in all, and of a step above what stays between steps.
+
+    What stays are weights and the optimizer's state; a step's own are activations, logits, gradients and the rest. Of
+    the corpus only the tokenizer and the vocabulary's size are used.
+    """
+    torch.set_num_threads(threads)
+    batches = [collate(group, corpus, side.family, side.batching, row) for group in groups]
+    batches = [Batch(to_device(batch.inputs, device), batch.lengths) for batch in batches]
+    before = peak(device)
+    step = stepper(build(side.family, size, corpus.vocab_size, side.attention(device)), device)
+    first = Batch({name: tensor[:1] for name, tensor in batches[0].inputs.items()}, [])
+    step(first)  # makes the optimizer's state, and loads kernels
+    gc.collect()
+    small = peak(device)
+    for batch in batches:
+        step(batch)
+    return peak(device) - before, peak(device) - small
+
+
+def to_device(inputs: dict[str, torch.Tensor], device: str) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(device) for name, tensor in inputs.items()}
