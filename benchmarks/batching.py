@@ -32,6 +32,9 @@ class Batch:
         """The share of padding in what the encoder and the decoder read."""
         return 1 - self.real / (self.inputs["input_ids"].numel() + self.inputs["labels"].numel())
 
+    def to(self, device: str) -> "Batch":
+        return Batch({name: tensor.to(device) for name, tensor in self.inputs.items()}, self.lengths)
+
 
 def sizes(features: Sequence[Feature]) -> list[tuple[int, int]]:
     return [(len(feature["input_ids"]), len(feature["labels"])) for feature in features]

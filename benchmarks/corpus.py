@@ -17,7 +17,7 @@ VOCABULARY = 8000
 LONGEST = 128
 
 # Lengths of Multi30k's training pairs under a joint vocabulary of 8,000, end of text included: quantiles of sources,
-# and of how many more tokens the target has, which does not depend on the source's length (their correlation is -0.01).
+# and of how many more tokens the target has, which does not depend on the source's length (correlation -0.01).
 QUANTILES = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1)
 SOURCE_LENGTHS = (5, 7, 8, 9, 10, 12, 15, 18, 22, 24, 30, 40, 50)
 TARGET_EXCESS = (-14, -9, -6, -3, -3, -1, 0, 2, 4, 5, 8, 13, 18)

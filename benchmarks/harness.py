@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine in words, interleaved timing, peak memory, tables, and pages written whole."""
+"""What the benchmarks share: the machine in words, interleaved timing, peak memory, tables, pages written whole."""
 
 import os
 import platform
@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,26 +56,27 @@ def vector_flags() -> list[str]:
     return [flag for flag in flags if flag.startswith(("avx", "amx"))] or [torch.backends.cpu.get_cpu_capability()]
 
 
-def seconds(run: Callable[[], object], device: str = "cpu", clock: Callable[[], float] = time.process_time) -> float:
-    """How long one run takes: CPU seconds of the process by default, which other work disturbs less than wall time.
+def clock(device: str = "cpu") -> tuple[Callable[[], float], str]:
+    """What to time by, and its name: CPU seconds of one thread, which other work disturbs less, else wall time."""
+    if device == "cpu" and torch.get_num_threads() == 1:
+        return time.process_time, "CPU seconds"
+    return time.perf_counter, "wall time"
 
-    A GPU is waited for, and needs a clock of wall time.
-    """
+
+def seconds(run: Callable[[], object], device: str = "cpu") -> float:
+    """How long one run takes by `clock`; a GPU is waited for."""
+    now, _ = clock(device)
     if device == "cuda":
         torch.cuda.synchronize()
-    start = clock()
+    start = now()
     run()
     if device == "cuda":
         torch.cuda.synchronize()
-    return clock() - start
+    return now() - start
 
 
 def interleave(
-    runs: Mapping[Side, Callable[[int], object]],
-    repeats: int,
-    warm_up: int = 1,
-    device: str = "cpu",
-    clock: Callable[[], float] = time.process_time,
+    runs: Mapping[Side, Callable[[int], object]], repeats: int, warm_up: int = 1, device: str = "cpu"
 ) -> dict[Side, list[float]]:
     """Seconds of every side, `repeats` each: the sides take turns, so that what else the machine does falls on all.
 
@@ -83,7 +85,7 @@ def interleave(
     times: dict[Side, list[float]] = {side: [] for side in runs}
     for turn in range(warm_up + repeats):
         for side, run in runs.items():
-            elapsed = seconds(lambda run=run, turn=turn: run(turn), device, clock)
+            elapsed = seconds(partial(run, turn), device)
             if turn >= warm_up:
                 times[side].append(elapsed)
     return times

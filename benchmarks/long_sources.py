@@ -1,92 +1,104 @@
-"""How the encoder's time grows with the source's length under `window(64)`: blocks against a mask of all pairs.
+"""How time grows with the source's length where masks are local: twice the source should cost twice as much.
 
-    python benchmarks/long_sources.py --lengths 1024 2048 4096 8192 --repeats 5 --flex
+    python -m benchmarks.long_sources --lengths 256 512 1024 2048 4096 8192
+    python -m benchmarks.long_sources --encoder-layer --flex
 
-Prints a Markdown table: medians of process CPU time over interleaved repeats, and the growth per doubling. One thread.
-FlexAttention is timed forward only, since it has no backward on CPU; its kernel is built before the clock starts.
+A training step, forward and backward, of the 8M model of benchmarks/peers.py: one source, a fixed number of targets,
+`window(64)` in encoder and cross-attention, bf16. With `--encoder-layer` one narrow encoder layer alone, float32:
+blocks against a mask of all pairs; FlexAttention is timed forward only, since it has no backward on CPU. Medians of
+interleaved repeats, with the growth per doubling.
 """
 
 import argparse
-import os
-import statistics
-import time
-from collections.abc import Callable
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import torch
+from torch import nn
 
+from benchmarks.harness import RESULTS, clock, growth_table, interleave, machine, medians, publish
+from benchmarks.peers import SIZES, build
 from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration
 
+Run = Callable[[int], None]
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 2048, 4096, 8192])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--mask", default="window(64)")
-    parser.add_argument("--hidden-size", type=int, default=128)
-    parser.add_argument(
-        "--flex", action="store_true", help="time FlexAttention too; its kernel takes minutes to build"
-    )
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    encoder = build(options)
+
+def training_steps(options: argparse.Namespace) -> tuple[dict[str, str], dict[tuple[str, int], Run]]:
+    """The whole model under local masks, by length."""
+    attention = "blockwise" if options.device == "cpu" else "flex_attention"
+    size = replace(SIZES["tiny" if options.quick else "8M"], positions=max(options.lengths))
+    masks = {"encoder_mask": options.mask, "cross_mask": options.mask}
+    model = build("crossmask", size, 300 if options.quick else 8000, attention, **masks).to(options.device).train()
+
+    def step(source: torch.Tensor, labels: torch.Tensor, turn: int) -> None:
+        with torch.autocast(options.device, torch.bfloat16):
+            loss = model(input_ids=source, labels=labels, skip_logits=True).loss
+        loss.backward()
+        model.zero_grad(set_to_none=True)
+
+    def ids(length: int) -> torch.Tensor:
+        return torch.randint(4, model.config.vocab_size, (1, length), device=options.device)
+
+    labels = ids(options.targets)
+    return {attention: f"{attention}, forward and backward"}, {
+        (attention, length): partial(step, ids(length), labels) for length in options.lengths
+    }
+
+
+def encoder_layers(options: argparse.Namespace) -> tuple[dict[str, str], dict[tuple[str, int], Run]]:
+    """One encoder layer under each attention implementation, with and without gradients, by length."""
+    config = CrossMaskConfig(
+        vocab_size=100, hidden_size=128, intermediate_size=256, encoder_layers=1, decoder_layers=1,
+        num_attention_heads=4, max_position_embeddings=max(options.lengths), encoder_mask=options.mask, dropout=0.0,
+    )  # fmt: skip
+    encoder: nn.Module = CrossMaskForConditionalGeneration(config).model.encoder.to(options.device)
+
+    def step(source: torch.Tensor, name: str, training: bool, turn: int) -> None:
+        encoder.config._attn_implementation = name
+        with torch.set_grad_enabled(training):
+            output = encoder(source).last_hidden_state
+            if training:
+                output.square().mean().backward()
+
+    sources = {length: torch.randint(4, 90, (1, length), device=options.device) for length in options.lengths}
     subjects = [(name, training) for name in ("blockwise", "sdpa") for training in (False, True)]
     subjects += [("flex_attention", False)] if options.flex else []
-    columns = {(subject, length): [] for subject in subjects for length in options.lengths}
-    sources = {length: torch.randint(4, 90, (1, length)) for length in options.lengths}
-    for (subject, length), _ in columns.items():
-        if length <= 2048 or subject[0] == "flex_attention":
-            seconds(lambda s=subject, n=length: step(encoder, sources[n], *s))
-    for _ in range(options.repeats):
-        for (subject, length), times in columns.items():
-            times.append(seconds(lambda s=subject, n=length: step(encoder, sources[n], *s)))
-    medians = {key: statistics.median(times) for key, times in columns.items()}
-    print(table(medians, subjects, options.lengths))
+    titles = {f"{name}, forward{' and backward' * training}": (name, training) for name, training in subjects}
+    return {title: title for title in titles}, {
+        (title, length): partial(step, sources[length], *subject)
+        for title, subject in titles.items()
+        for length in options.lengths
+    }
 
 
-def build(options: argparse.Namespace) -> torch.nn.Module:
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096, 8192])
+    parser.add_argument("--targets", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--mask", default="window(64)")
+    parser.add_argument("--encoder-layer", action="store_true", help="blocks against a mask of all pairs")
+    parser.add_argument("--flex", action="store_true", help="FlexAttention too; its kernel takes minutes to build")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="in seconds, to see that it runs")
+    parser.add_argument("--output", type=Path, default=RESULTS / "long_sources.md")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.lengths, options.targets, options.repeats = [128, 256], 16, 1
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    config = CrossMaskConfig(
-        vocab_size=100,
-        hidden_size=options.hidden_size,
-        intermediate_size=2 * options.hidden_size,
-        encoder_layers=1,
-        decoder_layers=1,
-        num_attention_heads=4,
-        max_position_embeddings=max(options.lengths),
-        encoder_mask=options.mask,
-        dropout=0.0,
+    titles, runs = (encoder_layers if options.encoder_layer else training_steps)(options)
+    times = interleave(runs, options.repeats, device=options.device)
+    what = "one encoder layer, float32" if options.encoder_layer else f"{options.targets} targets, bf16"
+    page = (
+        f"# Long sources under `{options.mask}`\n\n{machine(options.device)}\n\n"
+        f"One source, {what}. Medians of {options.repeats} interleaved repeats, {clock(options.device)[1]}.\n\n"
+        f"{growth_table('source tokens', options.lengths, titles, medians(times))}"
     )
-    return CrossMaskForConditionalGeneration(config).model.encoder
-
-
-def step(encoder: torch.nn.Module, source: torch.Tensor, name: str, training: bool) -> None:
-    """Encode, and go backward in training."""
-    encoder.config._attn_implementation = name
-    with torch.set_grad_enabled(training):
-        output = encoder(source).last_hidden_state
-        if training:
-            output.square().mean().backward()
-
-
-def seconds(run: Callable[[], None]) -> float:
-    start = time.process_time()
-    run()
-    return time.process_time() - start
-
-
-def table(medians: dict, subjects: list[tuple[str, bool]], lengths: list[int]) -> str:
-    titles = [f"{name}, forward and backward" if training else f"{name}, forward" for name, training in subjects]
-    lines = [f"| tokens | {' | '.join(titles)} |", "|---:" * (len(titles) + 1) + "|"]
-    for index, length in enumerate(lengths):
-        cells = []
-        for subject in subjects:
-            now = medians[subject, length]
-            growth = f" (x{now / medians[subject, lengths[index - 1]]:.1f})" if index else ""
-            cells.append(f"{now * 1e3:.0f} ms{growth}")
-        lines.append(f"| {length} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    publish(page, options.output)
 
 
 if __name__ == "__main__":

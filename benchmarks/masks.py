@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from benchmarks.long_sources import seconds
+from benchmarks.harness import seconds
 from crossmask import masks
 from crossmask.masks.blockwise import BlockwiseMask
 from crossmask.masks.forms import compile_as

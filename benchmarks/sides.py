@@ -70,8 +70,7 @@ def step_memory(
     the corpus only the tokenizer and the vocabulary's size are used.
     """
     torch.set_num_threads(threads)
-    batches = [collate(group, corpus, side.family, side.batching, row) for group in groups]
-    batches = [Batch(to_device(batch.inputs, device), batch.lengths) for batch in batches]
+    batches = [collate(group, corpus, side.family, side.batching, row).to(device) for group in groups]
     before = peak(device)
     step = stepper(build(side.family, size, corpus.vocab_size, side.attention(device)), device)
     first = Batch({name: tensor[:1] for name, tensor in batches[0].inputs.items()}, [])
@@ -81,7 +80,3 @@ def step_memory(
     for batch in batches:
         step(batch)
     return peak(device) - before, peak(device) - small
-
-
-def to_device(inputs: dict[str, torch.Tensor], device: str) -> dict[str, torch.Tensor]:
-    return {name: tensor.to(device) for name, tensor in inputs.items()}

@@ -11,9 +11,10 @@ The page goes to standard output and, whole, to a file.
 
 import argparse
 import statistics
-import time
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -24,11 +25,12 @@ from benchmarks import corpus as corpora
 from benchmarks.batching import ROW, Batch, collate, groups
 from benchmarks.corpus import Corpus
 from benchmarks.flops import products, step_flops
-from benchmarks.harness import RESULTS, in_own_processes, interleave, machine, medians, publish, table
+from benchmarks.harness import RESULTS, clock, in_own_processes, interleave, machine, medians, publish, table
 from benchmarks.peers import DROPOUT, FAMILIES, SIZES, Size, build, check_sizes
-from benchmarks.sides import SIDES, Side, step_memory, stepper, to_device
+from benchmarks.sides import SIDES, Side, step_memory, stepper
 
 WARM_UP = 2  # steps
+PUBLISHED = ("8M", "50M")  # of benchmarks/peers.py
 PRODUCTS = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}  # of square matrices
 HEADER = [
     *("side", "real tokens/s", "of BART, random batches", "of BART, length-grouped", "ms a step"),
@@ -44,12 +46,7 @@ class Plan:
     tokens: int
     row: int
     device: str
-    cpu_seconds: bool
     products: tuple[int, ...]
-
-    @property
-    def clock(self):
-        return time.process_time if self.cpu_seconds else time.perf_counter
 
 
 @dataclass(frozen=True)
@@ -103,19 +100,16 @@ def measure_speed(
     check_sizes({family: counts[family] for family in FAMILIES})
     steps = {key: stepper(model, plan.device) for key, model in models.items()}
     batches: dict[Side, list[Batch]] = {
-        side: [collate(group, corpus, side.family, side.batching, plan.row) for group in groups]
+        side: [collate(group, corpus, side.family, side.batching, plan.row).to(plan.device) for group in groups]
         for side, groups in made.items()
     }
-    batches = {
-        side: [Batch(to_device(batch.inputs, plan.device), batch.lengths) for batch in own]
-        for side, own in batches.items()
-    }
-    runs = {
-        side: lambda turn, step=steps[side.family, side.attention(plan.device)], own=own: step(own[turn])
-        for side, own in batches.items()
-    }
+
+    def step(side: Side, turn: int) -> None:
+        steps[side.family, side.attention(plan.device)](batches[side][turn])
+
+    runs = {side: partial(step, side) for side in batches}
     runs |= products(plan.products, plan.device)
-    times = interleave(runs, plan.steps, WARM_UP, plan.device, plan.clock)
+    times = interleave(runs, plan.steps, WARM_UP, plan.device)
     found = {}
     for side, own in batches.items():
         model, timed = models[side.family, side.attention(plan.device)], own[WARM_UP:]
@@ -150,11 +144,11 @@ def describe(found: dict[Side, Found], ceilings: dict[int, float], counts: dict[
 
 def conditions(corpus: Corpus, plan: Plan) -> str:
     attention = ", ".join(f"{side.batching}: {side.attention(plan.device)}" for side in SIDES[-2:])
-    clock = "CPU seconds" if plan.cpu_seconds else "wall time"
     return (
         f"Data: {corpus.name}; vocabulary {corpus.vocab_size:,}. bf16 autocast, fused AdamW, gradients clipped to 1, "
-        f"dropout {DROPOUT}. Medians of {plan.steps} interleaved steps, {clock}. Packed rows of {plan.row} source and "
-        f"{plan.row} target tokens. Attention of crossmask: {attention}; of the others: Transformers' default.\n\n"
+        f"dropout {DROPOUT}. Medians of {plan.steps} interleaved steps, {clock(plan.device)[1]}. Packed rows of "
+        f"{plan.row} source and {plan.row} target tokens. Attention of crossmask: {attention}; of the others: "
+        "Transformers' default.\n\n"
         "Utilisation: operations that the real tokens need (`step_flops` in benchmarks/flops.py) over those of the "
         "best matrix product of this run. Peak memory: above the imports, in a process of its own."
     )
@@ -163,21 +157,18 @@ def conditions(corpus: Corpus, plan: Plan) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help=f"Multi30k's folder; {corpora.MULTI30K} if it is there, else none")
-    parser.add_argument("--sizes", nargs="+", default=["8M", "50M"], choices=list(SIZES))
+    parser.add_argument("--sizes", nargs="+", default=list(PUBLISHED), choices=PUBLISHED)
     parser.add_argument("--steps", type=int, default=12, help="timed steps a side")
     parser.add_argument("--tokens", type=int, default=4096, help="real tokens a step, about")
     parser.add_argument("--row", type=int, default=ROW, help="tokens of a packed row, on either side")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--cpu-seconds", action="store_true", help="for one thread on a machine that does other work")
     parser.add_argument("--quick", action="store_true", help="every side in seconds, to see that it runs")
     parser.add_argument("--output", type=Path, default=RESULTS / "training.md")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()
-    plan = Plan(
-        options.steps, options.tokens, options.row, options.device, options.cpu_seconds, PRODUCTS[options.device]
-    )
+    plan = Plan(options.steps, options.tokens, options.row, options.device, PRODUCTS[options.device])
     if options.quick:
         plan = replace(plan, steps=1, tokens=256, row=64, products=(64,))
         sizes, corpus = ["tiny"], corpora.draw(300, vocab_size=300)
@@ -185,11 +176,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         sizes, corpus = options.sizes, corpora.load(options.data)
     made = plan_batches(corpus, plan, plan.steps + WARM_UP)
     page = [f"# Training speed\n\n{machine(plan.device)}\n\n{conditions(corpus, plan)}"]
-    # Before the models are built here: what stands in memory then would not be there for others.
-    memory = {size: measure_memory(corpus, SIZES[size], made, plan) for size in sizes}
     for size in sizes:
+        print(f"{size}: memory, then speed", file=sys.stderr, flush=True)
+        memory = measure_memory(corpus, SIZES[size], made, plan)
         found, ceilings, counts = measure_speed(corpus, SIZES[size], made, plan)
-        found = {side: replace(own, memory=memory[size][side]) for side, own in found.items()}
+        found = {side: replace(own, memory=memory[side]) for side, own in found.items()}
         page.append(f"## {size}\n\n{describe(found, ceilings, counts)}")
     publish("\n\n".join(page), options.output)
 
