@@ -25,7 +25,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(READY)
+bench: $(READY)  ## every benchmark in one run; its pages are in runs/benchmarks
 	$(BIN)/python -m benchmarks
 
 clean:

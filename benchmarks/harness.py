@@ -32,7 +32,8 @@ def machine(device: str = "cpu") -> str:
     if device == "cuda":
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         where.append(f"{torch.cuda.get_device_name()}, {memory:.0f} GiB; CUDA {torch.version.cuda}")
-    threads = f"{torch.get_num_threads()} threads, load of the last minute {os.getloadavg()[0]:.1f}"
+    count = torch.get_num_threads()
+    threads = f"{count} thread{'s' * (count > 1)}, load of the last minute {os.getloadavg()[0]:.1f}"
     versions = (
         f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
     )
@@ -115,9 +116,9 @@ def in_own_processes(function: Callable[..., Result], calls: Sequence[tuple], mo
         return [pool.submit(function, *call).result() for call in calls]
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; every column but the first is aligned to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], words: int = 1) -> str:
+    """A Markdown table; all columns but the first so many are aligned to the right."""
+    lines = [header, [*["---"] * words, *["---:"] * (len(header) - words)], *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 

@@ -2,14 +2,14 @@
 
     python -m benchmarks.masks --length 4096 --repeats 5
 
-Prints a Markdown table. The mask is compiled anew each time, as it is once a forward pass, and attention runs forward
-and backward: one row, 4 heads of width 32, float32, as many queries as keys, without projections and feed-forward.
-Medians of process CPU time over interleaved repeats, after one that is not counted; one thread.
+Prints a Markdown table, and writes it. The mask is compiled anew each time, as it is once a forward pass, and
+attention runs forward and backward: one row, 4 heads of width 32, float32, as many queries as keys, without
+projections and feed-forward. Medians of process CPU time over interleaved repeats, after one that is not counted.
 """
 
 import argparse
 import os
-import statistics
+from pathlib import Path
 from types import SimpleNamespace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from benchmarks.harness import seconds
+from benchmarks.harness import RESULTS, interleave, machine, medians, publish, table
 from crossmask import masks
 from crossmask.masks.blockwise import BlockwiseMask
 from crossmask.masks.forms import compile_as
@@ -69,23 +69,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, default=4096, help="source tokens, a multiple of 8")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=RESULTS / "masks.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     states = [torch.randn(1, HEADS, options.length, WIDTH).requires_grad_() for _ in range(3)]
     measured = subjects(options.length)
-    times: dict[tuple[str, str], list[float]] = {(name, form): [] for name in measured for form in FORMS}
-    for repeat in range(options.repeats + 1):
-        for (name, form), found in times.items():
-            elapsed = seconds(lambda form=form, subject=measured[name]: step(form, *subject, states))
-            found += [elapsed] if repeat else []
-    print("| mask | pairs allowed | pairs looked at | blockwise | sdpa | sdpa / blockwise |")
-    print("|---|---:|---:|---:|---:|---:|")
+    runs = {
+        (name, form): lambda turn, form=form, subject=subject: step(form, *subject, states)
+        for name, subject in measured.items()
+        for form in FORMS
+    }
+    middle = medians(interleave(runs, options.repeats))
+    rows = []
     for name, subject in measured.items():
-        blocks, dense = (statistics.median(times[name, form]) for form in FORMS)
+        blocks, dense = (middle[name, form] for form in FORMS)
         allowed, looked_at = shares(*subject)
-        timed = f"{blocks * 1e3:.0f} ms | {dense * 1e3:.0f} ms | {dense / blocks:.1f}"
-        print(f"| {name} | {allowed:.1%} | {looked_at:.1%} | {timed} |")
+        timed = f"{blocks * 1e3:.0f} ms", f"{dense * 1e3:.0f} ms", f"{dense / blocks:.1f}"
+        rows.append([name, f"{allowed:.1%}", f"{looked_at:.1%}", *timed])
+    header = ["mask", "pairs allowed", "pairs looked at", "blockwise", "sdpa", "sdpa / blockwise"]
+    page = f"# What a mask costs\n\n{machine()}\n\n{options.length:,} source tokens\n\n{table(header, rows)}"
+    publish(page, options.output)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,15 @@ then, and kernels are loaded), gradients included. On a GPU that is torch's own 
 
 import argparse
 import json
-import platform
-import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from benchmarks.harness import RESULTS, machine, peak, publish, table
 from crossmask.modeling.loss import linear_cross_entropy
 
 SIDES = ("Transformers", "crossmask")
@@ -34,14 +34,6 @@ def step(side: str, hidden: torch.Tensor, head: nn.Linear, labels: torch.Tensor,
             loss = nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]), labels.view(-1))
     loss.backward()
     return loss.detach()
-
-
-def peak(device: str) -> int:
-    """Bytes, since the process began."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 
 
 def measure(side: str, precision: str, options: argparse.Namespace) -> dict[str, float]:
@@ -63,14 +55,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=8192, help="target tokens in a batch")
     parser.add_argument("--hidden-size", type=int, default=256)
     parser.add_argument("--only", nargs=2, metavar=("SIDE", "PRECISION"), help="one measurement, as JSON")
+    parser.add_argument("--output", type=Path, default=RESULTS / "memory.md")
     options = parser.parse_args()
     if options.only:
         print(json.dumps(measure(*options.only, options)))
         return
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    sizes = f"{options.tokens} target tokens, vocabulary {options.vocabulary}, hidden size {options.hidden_size}"
-    print(f"{sizes}; {where}\n")
-    print("| precision | side | loss | peak, MiB | of Transformers' | CPU seconds |\n|---|---|---:|---:|---:|---:|")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rows = []
     for precision in PRECISIONS:
         found = {}
         for side in SIDES:
@@ -79,8 +70,13 @@ def main() -> None:
             found[side] = json.loads(run.stdout)
         for side, values in found.items():
             ratio = values["bytes"] / found["Transformers"]["bytes"]
-            amount = f"{values['bytes'] / 2**20:,.0f} | {ratio:.2f}"
-            print(f"| {precision} | {side} | {values['loss']:.4f} | {amount} | {values['seconds']:.1f} |")
+            amount = [f"{values['bytes'] / 2**20:,.0f}", f"{ratio:.2f}", f"{values['seconds']:.1f}"]
+            rows.append([precision, side, f"{values['loss']:.4f}", *amount])
+    sizes = f"{options.tokens} target tokens, vocabulary {options.vocabulary}, hidden size {options.hidden_size}"
+    header = ["precision", "side", "loss", "peak, MiB", "of Transformers'", "CPU seconds"]
+    publish(
+        f"# Output layer and loss\n\n{machine(device)}\n\n{sizes}\n\n{table(header, rows, words=2)}", options.output
+    )
 
 
 if __name__ == "__main__":
