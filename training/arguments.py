@@ -62,6 +62,14 @@ class RecipeArguments:
     eval_tokens: int = field(
         default=4096, metadata={"help": "Tokens in an evaluation batch at most, padding included."}
     )
+    bpe_dropout: float | None = field(
+        default=None,
+        metadata={
+            "help": "Cut training texts into subwords by BPE-dropout of this probability, 0.1 for instance; an epoch "
+            "then goes over `bpe_dropout_copies` copies of the data, each cut otherwise."
+        },
+    )
+    bpe_dropout_copies: int = field(default=8, metadata={"help": "Copies of the training data under bpe_dropout."})
     multipath_k: list[int] | None = field(
         default=None,
         metadata={

@@ -23,6 +23,7 @@ from ..data.buckets import BucketSampler
 from ..data.collator import Seq2SeqCollator
 from ..data.packing import PackedCollator, PackedDataset, PackedSampler
 from ..data.sources import name_sources
+from ..data.subwords import BPEDropout
 from ..data.tokenizer import check_special_tokens, train_tokenizer
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..tasks.base import Example, Task
@@ -161,12 +162,11 @@ def build_trainer(
     Raises:
         ValueError: texts that are too long, settings that do not fit.
     """
-    limits = (recipe.max_source_length, recipe.max_target_length)
     special = {
         "pad_token_id": model.config.pad_token_id,
         "decoder_start_token_id": model.config.decoder_start_token_id,
     }
-    features = to_features(train, tokenizer, *limits, recipe.overlong)
+    features = training_features(recipe, arguments, tokenizer, train)
     callbacks = []
     if recipe.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
@@ -193,6 +193,23 @@ def build_trainer(
         eval_tokens=recipe.eval_tokens,
         multipath=multipath,
     )
+
+
+def training_features(
+    recipe: RecipeArguments, arguments: RunArguments, tokenizer: PreTrainedTokenizerBase, examples: list[Example]
+) -> Dataset:
+    """Token ids of the training examples; under BPE-dropout of so many copies of them, one after another.
+
+    Raises:
+        ValueError: an example over a limit, a tokenizer without BPE, no copies.
+    """
+    limits = (recipe.max_source_length, recipe.max_target_length)
+    if recipe.bpe_dropout is None:
+        return to_features(examples, tokenizer, *limits, recipe.overlong)
+    if recipe.bpe_dropout_copies < 1:
+        raise ValueError(f"bpe_dropout_copies is {recipe.bpe_dropout_copies}: expected at least 1")
+    sampler = BPEDropout(tokenizer, recipe.bpe_dropout, arguments.seed)
+    return to_features(examples * recipe.bpe_dropout_copies, sampler, *limits, recipe.overlong)
 
 
 def keep_checkpoints(arguments: RunArguments, number: int) -> None:

@@ -5,7 +5,7 @@ import textwrap
 import pytest
 import torch
 
-MODULES = ["buckets", "cldr", "collator", "packing", "sources", "tokenizer"]
+MODULES = ["buckets", "cldr", "collator", "packing", "sources", "subwords", "tokenizer"]
 
 
 @pytest.mark.parametrize("name", MODULES)
