@@ -39,8 +39,8 @@ class Translation(Task):
             where this is `13a`, which leaves Chinese in one piece.
         lowercase: whether BLEU and chrF ignore case. Exact match never does.
 
-    Metrics: `sacrebleu` (Papineni et al. 2002; Post 2018), `chrf` (Popović 2015), each with its `_signature`, and
-    `exact_match`, the percentage that equals one of the references.
+    Metrics: `sacrebleu` (Papineni et al. 2002; Post 2018), `sacrebleu_lowercase` (unless all ignore case), `chrf`
+    (Popović 2015), each with its `_signature`, and `exact_match`, the percentage that equals one of the references.
     """
 
     name = "translation"

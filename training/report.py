@@ -16,7 +16,13 @@ from ..tasks.base import Example, Scores, Task
 from .arguments import Run
 from .plots import alignment, learning_curve, masks_in_force
 
-METRIC_NAMES = {"sacrebleu": "sacreBLEU", "chrf": "chrF", "exact_match": "exact match", "f1": "F1"}
+METRIC_NAMES = {
+    "sacrebleu_lowercase": "sacreBLEU, lowercase",  # before its prefix
+    "sacrebleu": "sacreBLEU",
+    "chrf": "chrF",
+    "exact_match": "exact match",
+    "f1": "F1",
+}
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "accelerate")
 
 
@@ -173,7 +179,12 @@ def results(scores: Scores, dataset: str) -> list[Result]:
         signature = scores.get(f"{metric}_signature" + (f"_{group}" if group else ""), "")
         rows.append(
             Result(
-                dataset=dataset, split="test", metric=metric, name=label, value=float(value), signature=str(signature)
+                dataset=dataset,
+                split="test",
+                metric=metric.removesuffix("_lowercase"),
+                name=label,
+                value=float(value),
+                signature=str(signature),
             )
         )
     return rows

@@ -29,10 +29,12 @@ def test_scores_are_those_of_sacrebleu():
     task = get_task("translation")
     predictions = ["Der Hund läuft schnell durch den Park.", "Eine Frau liest ein Buch am Fenster."]
     scores = task.metrics(predictions, [task.example(record(text)) for text in GERMAN])
-    bleu, chrf = BLEU(), CHRF()
+    bleu, uncased, chrf = BLEU(), BLEU(lowercase=True), CHRF()
     assert scores == {
         "sacrebleu": bleu.corpus_score(predictions, [GERMAN]).score,
         "sacrebleu_signature": str(bleu.get_signature()),
+        "sacrebleu_lowercase": uncased.corpus_score(predictions, [GERMAN]).score,
+        "sacrebleu_lowercase_signature": str(uncased.get_signature()),
         "chrf": chrf.corpus_score(predictions, [GERMAN]).score,
         "chrf_signature": str(chrf.get_signature()),
         "exact_match": 0.0,
@@ -96,6 +98,9 @@ def test_lowercase_is_for_bleu_and_chrf_only():
     assert cased["exact_match"] == lower["exact_match"] == 0.0
     assert "case:lc" in lower["sacrebleu_signature"]
     assert "case:lc" in lower["chrf_signature"]
+    assert cased["sacrebleu_lowercase"] == pytest.approx(100)
+    assert "case:lc" in cased["sacrebleu_lowercase_signature"]
+    assert "sacrebleu_lowercase" not in lower
 
 
 def test_several_references_of_unequal_number():

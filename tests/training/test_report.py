@@ -1,7 +1,7 @@
 from types import SimpleNamespace
 
 from crossmask.tasks import get_task
-from crossmask.training.report import sample_page
+from crossmask.training.report import results, sample_page
 
 
 def test_samples_are_judged_by_what_is_scored():
@@ -12,3 +12,10 @@ def test_samples_are_judged_by_what_is_scored():
     page = sample_page(outcome, 2)
     assert [line.rpartition(" ")[2] for line in page.splitlines() if line.startswith("**")] == ["(exact)", "(differs)"]
     assert "- output: Ann went home. Answer: home" in page
+
+
+def test_a_row_has_its_name_group_and_signature():
+    scores = {"sacrebleu_lowercase": 41.0, "sacrebleu_lowercase_signature": "case:lc", "sacrebleu_de": 39.0}
+    lower, german = results(scores | {"sacrebleu_signature_de": "case:mixed"}, "corpus")
+    assert (lower.metric, lower.name, lower.signature) == ("sacrebleu", "sacreBLEU, lowercase", "case:lc")
+    assert (german.metric, german.name, german.signature) == ("sacrebleu", "sacreBLEU (de)", "case:mixed")

@@ -22,7 +22,8 @@ Args:
     lowercase: whether BLEU and chrF ignore case, default False.
 Returns:
     sacrebleu, sacrebleu_signature, chrf, chrf_signature, exact_match (percentage equal to one of the references,
-    surrounding whitespace apart).
+    surrounding whitespace apart); unless `lowercase`, also sacrebleu_lowercase and its signature: BLEU that ignores
+    case, which much of the literature reports.
 """
 
 
@@ -59,10 +60,13 @@ class Seq2seqTranslation(evaluate.Metric):
         bleu, chrf = BLEU(tokenize=tokenize, lowercase=lowercase), CHRF(lowercase=lowercase)
         bleu_score, chrf_score = bleu.corpus_score(predictions, columns), chrf.corpus_score(predictions, columns)
         pairs = zip(predictions, references, strict=True)
+        scores = {"sacrebleu": bleu_score.score, "sacrebleu_signature": str(bleu.get_signature())}
+        if not lowercase:
+            uncased = BLEU(tokenize=tokenize, lowercase=True)
+            scores["sacrebleu_lowercase"] = uncased.corpus_score(predictions, columns).score
+            scores["sacrebleu_lowercase_signature"] = str(uncased.get_signature())
         hits = sum(prediction.strip() in [text.strip() for text in texts] for prediction, texts in pairs)
-        return {
-            "sacrebleu": bleu_score.score,
-            "sacrebleu_signature": str(bleu.get_signature()),
+        return scores | {
             "chrf": chrf_score.score,
             "chrf_signature": str(chrf.get_signature()),
             "exact_match": 100.0 * hits / len(predictions),
