@@ -11,6 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from crossmask.training.arguments import parse_run
 from crossmask.training.run import execute, prepare
+from crossmask.training.streams import StreamFault
 
 
 def main(argv: list[str]) -> int:
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> int:
         return complain(error)
     try:
         execute(job)
-    except OSError as error:
+    except (OSError, StreamFault) as error:
         return complain(error)
     return 0
 

@@ -1,6 +1,7 @@
 """From text to token ids: `source` and `target` columns become `input_ids` and `labels`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from datasets import Dataset
@@ -35,36 +36,15 @@ def tokenize(
     Returns:
         Columns `input_ids` and `labels` (lists of int), and `decoder_prefix_ids` where there is a prefix column.
     """
-    if overlong not in get_args(Overlong):
-        raise ValueError(f"overlong is {overlong!r}: expected one of {', '.join(get_args(Overlong))}")
     columns = [name for name in (source_column, target_column, prefix_column) if name is not None]
     missing = [name for name in columns if name not in dataset.column_names]
     if missing:
         raise ValueError(f"no column {missing[0]!r} to tokenize: the dataset has {', '.join(dataset.column_names)}")
+    encode = Encoder(tokenizer, max_source_length, max_target_length, overlong)
 
     def tokenize_batch(batch: dict[str, list[str]], indices: list[int]) -> dict[str, list[list[int]]]:
-        sources = _encode(tokenizer, batch[source_column])
-        targets = _encode(tokenizer, batch[target_column])
-        prefixes = _encode(tokenizer, batch[prefix_column], eos=False) if prefix_column else [[]] * len(indices)
-        rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
-        if prefix_column:
-            rows["decoder_prefix_ids"] = []
-        for index, source, target, prefix in zip(indices, sources, targets, prefixes, strict=True):
-            room = max_target_length - len(prefix)
-            if len(source) > max_source_length or len(target) > room:
-                if overlong == "error" or (overlong == "truncate" and room < 1):
-                    raise ValueError(
-                        _too_long("source", index, len(source), max_source_length, overlong)
-                        if len(source) > max_source_length and overlong == "error"
-                        else _too_long("target", index, len(prefix) + len(target), max_target_length, overlong)
-                    )
-                if overlong == "drop":
-                    continue
-            rows["input_ids"].append(_cut(source, max_source_length, tokenizer.truncation_side))
-            rows["labels"].append(_cut(target, room))
-            if prefix_column:
-                rows["decoder_prefix_ids"].append(prefix)
-        return rows
+        names = [f"example {index}" for index in indices]
+        return encode(names, batch[source_column], batch[target_column], prefix_column and batch[prefix_column])
 
     features = dataset.map(
         tokenize_batch,
@@ -83,9 +63,60 @@ def tokenize(
     return features
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], eos: bool = True) -> list[list[int]]:
-    # verbose=False: lengths are checked here, against the limits given.
-    return tokenizer(list(texts), add_special_tokens=eos, verbose=False)["input_ids"]
+@dataclass(frozen=True)
+class Encoder:
+    """Texts to token ids; `tokenize` explains the fields."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_source_length: int
+    max_target_length: int
+    overlong: Overlong = "error"
+
+    def __post_init__(self) -> None:
+        if self.overlong not in get_args(Overlong):
+            raise ValueError(f"overlong is {self.overlong!r}: expected one of {', '.join(get_args(Overlong))}")
+
+    def __call__(
+        self,
+        names: Sequence[str],
+        sources: Sequence[str],
+        targets: Sequence[str],
+        prefixes: Sequence[str] | None = None,
+    ) -> dict[str, list[list[int]]]:
+        """The columns of `tokenize`, of as many examples as are kept.
+
+        Raises:
+            ValueError: an example over a limit; the message starts with its name.
+        """
+        limit = self.max_target_length
+        rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+        if prefixes is not None:
+            rows["decoder_prefix_ids"] = []
+        encoded = (
+            self._ids(sources),
+            self._ids(targets),
+            self._ids(prefixes, eos=False) if prefixes else [[]] * len(names),
+        )
+        for name, source, target, prefix in zip(names, *encoded, strict=True):
+            room = limit - len(prefix)
+            if len(source) > self.max_source_length or len(target) > room:
+                if self.overlong == "error" or (self.overlong == "truncate" and room < 1):
+                    raise ValueError(
+                        _too_long("source", name, len(source), self.max_source_length, self.overlong)
+                        if len(source) > self.max_source_length and self.overlong == "error"
+                        else _too_long("target", name, len(prefix) + len(target), limit, self.overlong)
+                    )
+                if self.overlong == "drop":
+                    continue
+            rows["input_ids"].append(_cut(source, self.max_source_length, self.tokenizer.truncation_side))
+            rows["labels"].append(_cut(target, room))
+            if prefixes is not None:
+                rows["decoder_prefix_ids"].append(prefix)
+        return rows
+
+    def _ids(self, texts: Sequence[str], eos: bool = True) -> list[list[int]]:
+        # verbose=False: lengths are checked here, against the limits given.
+        return self.tokenizer(list(texts), add_special_tokens=eos, verbose=False)["input_ids"]
 
 
 def _cut(ids: list[int], limit: int, side: str = "right") -> list[int]:
@@ -94,13 +125,13 @@ def _cut(ids: list[int], limit: int, side: str = "right") -> list[int]:
     return ids[-limit:] if side == "left" else ids[: limit - 1] + ids[-1:]
 
 
-def _too_long(side: str, index: int, length: int, limit: int, overlong: Overlong) -> str:
+def _too_long(side: str, name: str, length: int, limit: int, overlong: Overlong) -> str:
     if overlong == "truncate":
         return (
-            f"example {index}: its decoder prefix fills all of max_target_length={limit} and leaves nothing to "
+            f"{name}: its decoder prefix fills all of max_target_length={limit} and leaves nothing to "
             f"predict: raise max_target_length to at least {length} or shorten the prefix"
         )
     return (
-        f"example {index}: its {side} has {length} tokens and max_{side}_length is {limit}: raise max_{side}_length "
+        f"{name}: its {side} has {length} tokens and max_{side}_length is {limit}: raise max_{side}_length "
         f"(and the model's max_position_embeddings), or set overlong to truncate or drop"
     )

@@ -16,13 +16,14 @@ train:
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import Any, Literal, get_args
 
 from datasets import Dataset
 
-from .formats import check_options, get_format
+from .formats import check_options, get_format, get_reader
 
 Part = Literal["train", "validation", "test"]
 
@@ -120,6 +121,24 @@ def load_split(spec: SourceSpec | Mapping[str, Any]) -> Dataset:
             )
     dataset = dataset if spec.limit is None else dataset.select(range(min(spec.limit, len(dataset))))
     return dataset if spec.repeat == 1 else dataset.repeat(spec.repeat)
+
+
+def stream_split(spec: SourceSpec | Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The records of `load_split`, read one by one, for data larger than memory.
+
+    Raises:
+        ValueError: at the first record, for a format that is read only as a whole, and for a `part`, which nobody
+            knows before all records are read.
+    """
+    if not isinstance(spec, SourceSpec):
+        spec = SourceSpec.from_mapping(spec)
+    if spec.part is not None:
+        raise ValueError(
+            f"part is {spec.part!r}: a stream is not divided, hold records out in a file of their own before"
+        )
+    read = get_reader(spec.format)
+    for _ in range(spec.repeat):
+        yield from islice(read(**spec.options), spec.limit)
 
 
 def split_held_out(

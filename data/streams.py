@@ -127,21 +127,32 @@ class PackedStream(IterableDataset):
         place = self._place if self._resumed else Place(self.epoch, left)
         self._resumed = False
         workers, worker = self._workers()
+        idle = 0  # whole epochs in which nothing fell to this worker
         while True:
             reader, ended = _Reader(self.source, place), False
+            whole, found = place.portion == 0, bool(place.carried)
             while not ended:
                 self._place = place
                 examples, ended = reader.take(self.buffer)
-                mine, over = place.portion % workers == worker, ended and place.epochs_left == 0
+                # Told from the epoch too, so that every worker has its turn where an epoch has few portions.
+                mine = (place.epoch + place.portion) % workers == worker
+                over = ended and place.epochs_left == 0
                 carried = place.carried
                 if mine or over:
                     features = [*carried, *self._features(examples if mine else [])]
+                    found = found or bool(features)
                     rows, carried = self._pack(features, place, over)
                     yield from self._deal(rows, place)
                 source = None if ended else reader.state()
                 place = replace(place, portion=place.portion + 1, batches=0, source=source, carried=carried)
             if place.epochs_left == 0:
                 return
+            idle = 0 if found else idle + whole
+            if place.epochs_left is None and idle >= workers:
+                raise ValueError(
+                    "the stream gave no example in a whole epoch: give one that is not empty and has at least as many "
+                    "shards as there are workers, or raise the limits over which examples are dropped"
+                )
             left = None if place.epochs_left is None else place.epochs_left - 1
             place = Place(place.epoch + 1, left, carried=place.carried)
 

@@ -13,13 +13,13 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from transformers.distributed import DistributedConfig
 
-from crossmask.data.streams import PackedStream
 from crossmask.data.tokenizer import train_tokenizer
 from crossmask.modeling.decoder_inputs import IGNORED
 from crossmask.tasks import get_task
 from crossmask.tasks.base import Example
 from crossmask.training.arguments import RecipeArguments, RunArguments
 from crossmask.training.build import build_model, build_trainer
+from crossmask.training.streams import ExampleStream
 from crossmask.training.trainer import CrossMaskTrainer
 
 SIZES = {
@@ -66,9 +66,9 @@ def tiny_trainer(
         start: a saved model to train, its weights spread over two processes by FSDP2.
     """
     recipe = RecipeArguments(
-        train=SOMEWHERE, validation=SOMEWHERE, test=SOMEWHERE, model=SIZES,
-        batching="packed" if batching == "stream" else batching, max_target_length=64,
-        max_source_length=64, source_row_length=24, target_row_length=24, batch_tokens=30 * size, eval_tokens=90,
+        train=SOMEWHERE, validation=SOMEWHERE, test=SOMEWHERE, model=SIZES, batching=batching, stream_buffer=20,
+        max_source_length=64, max_target_length=64, source_row_length=24, target_row_length=24, batch_tokens=30 * size,
+        eval_tokens=90,
     )  # fmt: skip
     settings = {
         **({"max_steps": 10} if batching == "stream" else {"num_train_epochs": 2}),
@@ -97,14 +97,18 @@ def tiny_trainer(
     model = build_model(recipe, tokenizer)
     if start is not None:
         model = AutoModelForSeq2SeqLM.from_pretrained(start, distributed_config=DistributedConfig(fsdp_size=2))
-    trainer = build_trainer(recipe, arguments, task, tokenizer, model, corpus(), corpus(7))
+    train = stream_of(corpus(), folder.with_suffix(".tsv")) if batching == "stream" else corpus()
+    trainer = build_trainer(recipe, arguments, task, tokenizer, model, train, corpus(7))
     trainer.__class__ = RecordingTrainer
-    if batching == "stream":
-        share = {"processes": arguments.world_size, "process": arguments.process_index, "accumulation": accumulation}
-        examples = [example for at in range(len(trainer.train_dataset)) for example in trainer.train_dataset[at]]
-        trainer.train_dataset = PackedStream(examples, 24, 24, size, **share, seed=3, buffer=20, epochs=None)
-        trainer.train_batches = None
     return trainer
+
+
+def stream_of(examples: list[Example], path: Path) -> ExampleStream:
+    """The examples, written to a file and read from it."""
+    beside = path.with_suffix(f".{os.getpid()}")
+    beside.write_text("".join(f"{example.source}\t{example.target}\n" for example in examples))
+    beside.replace(path)  # several processes may write it at a time
+    return ExampleStream.of({"format": "tsv", "path": str(path)}, get_task("translation"), "train")
 
 
 def part_of(parameter: torch.Tensor) -> torch.Tensor:

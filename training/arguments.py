@@ -52,13 +52,20 @@ class RecipeArguments:
         default="examples",
         metadata={
             "help": "examples: `per_device_train_batch_size` examples a batch, padded; packed: as many rows of whole "
-            "examples; buckets: examples of like length, `batch_tokens` a batch.",
-            "choices": ["examples", "packed", "buckets"],
+            "examples; buckets: examples of like length, `batch_tokens` a batch; stream: as packed, of data that is "
+            "read as it is needed, for what is larger than memory (needs `max_steps`).",
+            "choices": ["examples", "packed", "buckets", "stream"],
         },
     )
     source_row_length: int = field(default=256, metadata={"help": "Source tokens in a packed row."})
     target_row_length: int = field(default=256, metadata={"help": "Target tokens in a packed row."})
     batch_tokens: int = field(default=8192, metadata={"help": "Tokens in a bucketed batch, both sides and padding."})
+    stream_buffer: int = field(
+        default=16384, metadata={"help": "Examples of a stream that are in memory, shuffled and packed at a time."}
+    )
+    tokenizer_examples: int = field(
+        default=1_000_000, metadata={"help": "Examples of a stream, the first, that a tokenizer is trained on."}
+    )
     eval_tokens: int = field(
         default=4096, metadata={"help": "Tokens in an evaluation batch at most, padding included."}
     )

@@ -23,6 +23,7 @@ from ..data.buckets import BucketSampler
 from ..data.collator import Seq2SeqCollator
 from ..data.packing import PackedCollator, PackedDataset, PackedSampler
 from ..data.sources import name_sources
+from ..data.streams import PackedStream
 from ..data.subwords import BPEDropout
 from ..data.tokenizer import check_special_tokens, train_tokenizer
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
@@ -30,11 +31,12 @@ from ..tasks.base import Example, Task
 from .arguments import RecipeArguments, RunArguments
 from .multipath import Multipath
 from .splits import EvaluationSplit, to_features
+from .streams import ExampleStream, packed_stream
 from .trainer import CrossMaskTrainer
 
 
 def build_tokenizer(
-    recipe: RecipeArguments, task: Task, examples: list[Example], folder: Path, resumed: bool
+    recipe: RecipeArguments, task: Task, examples: Iterable[Example], folder: Path, resumed: bool
 ) -> PreTrainedTokenizerBase:
     """The tokenizer: of the model to fine-tune, loaded, or trained on the training examples and kept in `folder`.
 
@@ -154,7 +156,7 @@ def build_trainer(
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
     model: PreTrainedModel,
-    train: list[Example],
+    train: list[Example] | ExampleStream,
     validation: list[Example],
 ) -> CrossMaskTrainer:
     """The trainer, with its data tokenised and batched as the recipe says.
@@ -166,7 +168,10 @@ def build_trainer(
         "pad_token_id": model.config.pad_token_id,
         "decoder_start_token_id": model.config.decoder_start_token_id,
     }
-    features = training_features(recipe, arguments, tokenizer, train)
+    if isinstance(train, ExampleStream):
+        features: Dataset | PackedStream = packed_stream(recipe, arguments, train, tokenizer)
+    else:
+        features = training_features(recipe, arguments, tokenizer, train)
     callbacks = []
     if recipe.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
@@ -231,9 +236,9 @@ def keep_checkpoints(arguments: RunArguments, number: int) -> None:
 
 
 def batched(
-    recipe: RecipeArguments, arguments: RunArguments, features: Dataset, special: dict[str, int]
-) -> tuple[Dataset | PackedDataset, Batches, Seq2SeqCollator | PackedCollator]:
-    """What is trained on, its batches over all processes, and what makes tensors of them.
+    recipe: RecipeArguments, arguments: RunArguments, features: Dataset | PackedStream, special: dict[str, int]
+) -> tuple[Dataset | PackedDataset | PackedStream, Batches | None, Seq2SeqCollator | PackedCollator]:
+    """What is trained on, its batches over all processes (None: it deals out its own), and what makes tensors of them.
 
     Raises:
         ValueError: examples that do not fit a row; another way of batching is asked for.
@@ -241,11 +246,13 @@ def batched(
     if arguments.train_sampling_strategy != "random":
         raise ValueError(
             f"train_sampling_strategy is {arguments.train_sampling_strategy!r}: leave it out and set `batching`, one "
-            "of examples (shuffled), buckets (of like length) and packed"
+            "of examples (shuffled), buckets (of like length), packed and stream"
         )
     sizes = {"batch_size": arguments.train_batch_size, "drop_last": arguments.dataloader_drop_last}
+    rows = {"source_length": recipe.source_row_length, "target_length": recipe.target_row_length}
+    if isinstance(features, PackedStream):
+        return features, None, PackedCollator(**special, **rows)
     if recipe.batching == "packed":
-        rows = {"source_length": recipe.source_row_length, "target_length": recipe.target_row_length}
         packed = PackedDataset(features, **rows, seed=arguments.seed)
         return packed, EpochBatches(PackedSampler(packed), **sizes), PackedCollator(**special, **rows)
     if recipe.batching == "buckets":

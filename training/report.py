@@ -33,7 +33,7 @@ class Outcome:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     task: Task
-    train_size: int
+    train_size: int | None  # None of a stream
     test: Sequence[Example]
     predictions: Sequence[str]
     scores: Scores
@@ -49,7 +49,7 @@ def write_report(folder: Path, run: Run, outcome: Outcome, name: str) -> None:
     images = draw(folder, outcome)
     write_card(folder, card_facts(run, outcome, images, name))
     facts = {
-        "train_examples": outcome.train_size,
+        **({} if outcome.train_size is None else {"train_examples": outcome.train_size}),
         "train_seconds": round(outcome.seconds, 1),
         "parameters": outcome.model.num_parameters(),
         "seed": run.arguments.seed,
@@ -127,6 +127,7 @@ def card_facts(run: Run, outcome: Outcome, images: dict[str, str], name: str) ->
     recipe, config = run.recipe, outcome.model.config
     first = outcome.test[0]
     data = json.dumps(recipe.train, ensure_ascii=False)
+    size = "A stream of examples" if outcome.train_size is None else f"{outcome.train_size:,} examples"
     sources = recipe.train if isinstance(recipe.train, list) else [recipe.train]
     dataset = ", ".join(dict.fromkeys(str(source.get("name") or source["format"]) for source in sources))
     return CardFacts(
@@ -137,7 +138,7 @@ def card_facts(run: Run, outcome: Outcome, images: dict[str, str], name: str) ->
         example=first.source,
         example_output=outcome.predictions[0],
         max_new_tokens=outcome.model.generation_config.max_new_tokens or 64,
-        training_data=f"{outcome.train_size:,} examples, declared in the recipe as `{data}`.",
+        training_data=f"{size}, declared in the recipe as `{data}`.",
         masks={scope: getattr(config, f"{scope}_mask") for scope in ("encoder", "decoder", "cross")},
         architecture={
             "layers": f"{config.encoder_layers} encoder, {config.decoder_layers} decoder",

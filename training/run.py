@@ -16,6 +16,7 @@ from .build import build_model, build_tokenizer, build_trainer, evaluation_split
 from .folder import full_disk_as_oserror, prepare_folder, remove_checkpoints, staged
 from .report import Outcome, write_report
 from .splits import EvaluationSplit, read_examples
+from .streams import ExampleStream, check_stream
 from .trainer import CrossMaskTrainer
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class Job:
     folder: Path
     checkpoint: Path | None
     trainer: CrossMaskTrainer
-    train: list[Example]
+    train: list[Example] | ExampleStream
     test: EvaluationSplit
 
 
@@ -44,8 +45,12 @@ def prepare(run: Run) -> Job:
     folder = Path(arguments.output_dir)
     checkpoint = prepare_folder(folder, arguments.resume_from_checkpoint)
     task = get_task(recipe.task, **(recipe.task_options or {}))
-    train, validation, test = (read_examples(getattr(recipe, n), task, n) for n in ("train", "validation", "test"))
-    tokenizer = build_tokenizer(recipe, task, train, folder, resumed=checkpoint is not None)
+    if recipe.batching == "stream":
+        check_stream(recipe, arguments)
+    train = (ExampleStream.of if recipe.batching == "stream" else read_examples)(recipe.train, task, "train")
+    validation, test = (read_examples(getattr(recipe, name), task, name) for name in ("validation", "test"))
+    learnt_from = train.first(recipe.tokenizer_examples) if isinstance(train, ExampleStream) else train
+    tokenizer = build_tokenizer(recipe, task, learnt_from, folder, resumed=checkpoint is not None)
     model = build_model(recipe, tokenizer)
     trainer = build_trainer(recipe, arguments, task, tokenizer, model, train, validation)
     return Job(run, folder, checkpoint, trainer, train, evaluation_split(recipe, tokenizer, test))
@@ -56,6 +61,7 @@ def execute(job: Job) -> None:
 
     Raises:
         OSError: a full disk, or an upload that failed; what was written before is whole.
+        StreamFault: a record of a stream that cannot be trained on; likewise.
     """
     run, trainer, folder = job.run, job.trainer, job.folder
     started = time.perf_counter()
@@ -73,7 +79,7 @@ def execute(job: Job) -> None:
         model=trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False),  # as its users will run it
         tokenizer=trainer.processing_class,
         task=trainer.task,
-        train_size=len(job.train),
+        train_size=None if isinstance(job.train, ExampleStream) else len(job.train),
         test=job.test.examples,
         predictions=trainer.predictions,
         scores={**trainer.scores, "loss": metrics["test_loss"]},

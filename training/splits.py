@@ -1,6 +1,6 @@
 """Records to splits: examples as text, for scoring, and as token ids, for the model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..data.features import tokenize
-from ..data.sources import load_split, name_sources
+from ..data.sources import SourceSpec, load_split, name_sources
 from ..tasks.base import Example, Task
 
 
@@ -36,22 +36,32 @@ def read_examples(given: Mapping[str, Any] | Sequence[Mapping[str, Any]], task: 
         ValueError: records that cannot be read; the message starts with `name`, or `name[i]` in a list.
         OSError: the same, of files.
     """
-    examples = []
-    for place, spec in name_sources(name, given).items():
+    named = name_sources(name, given).items()
+    return [example for place, spec in named for example in make_examples(place, spec, task, load_split)]
+
+
+def make_examples(
+    place: str, spec: SourceSpec, task: Task, load: Callable[[SourceSpec], Iterable[Mapping[str, Any]]]
+) -> Iterator[Example]:
+    """One source's examples, as `load` gives its records; `place` names it in errors."""
+    for number, record in enumerate(_records(place, spec, load), start=1):
         try:
-            records = load_split(spec)
+            example = task.example(record)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{place}: {error}") from error
-        except OSError as error:
-            raise OSError(f"{place}: {error}") from error
-        for number, record in enumerate(records, start=1):
-            try:
-                example = task.example(record)
-            except (ValueError, TypeError) as error:
-                file = spec.options.get("path") or spec.options.get("source") or spec.format
-                raise ValueError(f"{place}: {file}, record {number}: {error}") from error
-            examples.append(replace(example, source=spec.tag + example.source) if spec.tag else example)
-    return examples
+            file = spec.options.get("path") or spec.options.get("source") or spec.format
+            raise ValueError(f"{place}: {file}, record {number}: {error}") from error
+        yield replace(example, source=spec.tag + example.source) if spec.tag else example
+
+
+def _records(
+    place: str, spec: SourceSpec, load: Callable[[SourceSpec], Iterable[Mapping[str, Any]]]
+) -> Iterator[Mapping[str, Any]]:
+    try:
+        yield from load(spec)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{place}: {error}") from error
+    except OSError as error:
+        raise OSError(f"{place}: {error}") from error
 
 
 def to_features(

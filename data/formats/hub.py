@@ -1,12 +1,27 @@
 """Datasets of the Hugging Face Hub."""
 
-from datasets import Dataset, load_dataset
+from collections.abc import Iterator
+from typing import Any
+
+from datasets import Dataset, IterableDataset, load_dataset
 
 from .records import Columns, as_text, look_up, to_dataset
 from .registry import register_format
 
 
-@register_format("hub")
+def read_hub(
+    *,
+    name: str,
+    split: str = "train",
+    subset: str | None = None,
+    revision: str | None = None,
+    columns: Columns | None = None,
+) -> Iterator[dict[str, Any]]:
+    """The records of `hub`, one by one, fetched as they are read."""
+    yield from _mapped(_load(name, subset, split, revision, streaming=True), name, split, columns)
+
+
+@register_format("hub", read_hub)
 def load_hub(
     *,
     name: str,
@@ -19,17 +34,30 @@ def load_hub(
 
     `columns` is as in `jsonl`; without it the dataset's own columns are kept.
     """
+    loaded = _load(name, subset, split, revision, streaming=False)
+    if columns is None:
+        return loaded
+    return to_dataset(list(_mapped(loaded, name, split, columns)), columns, f"dataset {name}, split {split}")
+
+
+def _load(
+    name: str, subset: str | None, split: str, revision: str | None, streaming: bool
+) -> Dataset | IterableDataset:
     try:
-        loaded = load_dataset(name, subset, split=split, revision=revision)
+        return load_dataset(name, subset, split=split, revision=revision, streaming=streaming)
     except OSError as error:
         reason = str(error).split("\n")[0]
         raise OSError(
             f"cannot load the dataset {name!r} from the Hub: {reason}: check the name and the network"
         ) from None
-    if columns is None:
-        return loaded
-    rows = []
+
+
+def _mapped(
+    loaded: Dataset | IterableDataset, name: str, split: str, columns: Columns | None
+) -> Iterator[dict[str, Any]]:
     for index, record in enumerate(loaded):
+        if columns is None:
+            yield record
+            continue
         place = f"dataset {name}, split {split}, row {index}"
-        rows.append({key: as_text(look_up(record, str(at), place), place, str(at)) for key, at in columns.items()})
-    return to_dataset(rows, columns, f"dataset {name}, split {split}")
+        yield {key: as_text(look_up(record, str(at), place), place, str(at)) for key, at in columns.items()}

@@ -1,42 +1,46 @@
 """Pairs of text: line-aligned files, tab-separated values, JSON lines."""
 
+from collections.abc import Iterator
+from itertools import zip_longest
+
 from datasets import Dataset
 
 from ..reading import parse_json, read_lines
-from .records import Columns, as_text, look_up, to_dataset
+from .records import Columns, Text, as_text, look_up, to_dataset
 from .registry import register_format
 
 
-@register_format("lines")
+def read_aligned(*, source: str, target: str, group: str | None = None) -> Iterator[dict[str, Text]]:
+    """The records of `lines`, one by one."""
+    extra = {} if group is None else {"group": group}
+    counts = [0, 0]
+    for pair in zip_longest(read_lines(source), read_lines(target)):
+        counts = [count + (line is not None) for count, line in zip(counts, pair, strict=True)]
+        if counts[0] == counts[1]:
+            yield {"source": pair[0], "target": pair[1], **extra}
+    if counts[0] != counts[1]:
+        raise ValueError(
+            f"{source} has {counts[0]} lines and {target} has {counts[1]}: expected as many, line i for line i"
+        )
+
+
+@register_format("lines", read_aligned)
 def load_lines(*, source: str, target: str, group: str | None = None) -> Dataset:
     """Line-aligned text: line i of `source` belongs to line i of `target`. Empty lines are kept.
 
     `group` is what the column of that name holds in every row.
     """
-    sides = {"source": list(read_lines(source)), "target": list(read_lines(target))}
-    counts = [len(lines) for lines in sides.values()]
-    if counts[0] != counts[1]:
-        raise ValueError(
-            f"{source} has {counts[0]} lines and {target} has {counts[1]}: expected as many, line i for line i"
-        )
-    if group is not None:
-        sides["group"] = [group] * counts[0]
-    return Dataset.from_dict(sides)
+    rows = list(read_aligned(source=source, target=target, group=group))
+    return to_dataset(rows, rows[0], source)
 
 
-@register_format("tsv")
-def load_tsv(*, path: str, columns: Columns | None = None) -> Dataset:
-    """Tab-separated values, without quoting.
-
-    `columns` maps a record's columns to the file's: to numbers, counted from 0, in a file without a header, or to the
-    names in its first line. Without it the first two are `source` and `target`.
-    """
+def read_tsv(*, path: str, columns: Columns | None = None) -> Iterator[dict[str, Text]]:
+    """The records of `tsv`, one by one."""
     columns = dict(columns or {"source": 0, "target": 1})
     lines = enumerate(read_lines(path), start=1)
     if not all(isinstance(at, int) for at in columns.values()):
         header = next(lines)[1].split("\t")
         columns = {name: _header_index(path, header, at) for name, at in columns.items()}
-    rows = []
     for number, line in lines:
         fields = line.split("\t")
         for name, at in columns.items():
@@ -45,8 +49,17 @@ def load_tsv(*, path: str, columns: Columns | None = None) -> Dataset:
                     f"{path}, line {number}: no column {int(at)} for {name!r}, the line has {len(fields)} "
                     "tab-separated columns: complete the line, or map other columns"
                 )
-        rows.append({name: fields[int(at)] for name, at in columns.items()})
-    return to_dataset(rows, columns, path)
+        yield {name: fields[int(at)] for name, at in columns.items()}
+
+
+@register_format("tsv", read_tsv)
+def load_tsv(*, path: str, columns: Columns | None = None) -> Dataset:
+    """Tab-separated values, without quoting.
+
+    `columns` maps a record's columns to the file's: to numbers, counted from 0, in a file without a header, or to the
+    names in its first line. Without it the first two are `source` and `target`.
+    """
+    return to_dataset(list(read_tsv(path=path, columns=columns)), columns or ("source", "target"), path)
 
 
 def _header_index(path: str, header: list[str], at: str | int) -> int:
@@ -57,19 +70,20 @@ def _header_index(path: str, header: list[str], at: str | int) -> int:
     return header.index(at)
 
 
-@register_format("jsonl")
+def read_jsonl(*, path: str, columns: Columns | None = None) -> Iterator[dict[str, Text]]:
+    """The records of `jsonl`, one by one."""
+    columns = dict(columns or {"source": "source", "target": "target"})
+    for number, line in enumerate(read_lines(path), start=1):
+        place = f"{path}, line {number}"
+        record = parse_json(line, path, number)
+        yield {name: as_text(look_up(record, str(key), place), place, str(key)) for name, key in columns.items()}
+
+
+@register_format("jsonl", read_jsonl)
 def load_jsonl(*, path: str, columns: Columns | None = None) -> Dataset:
     """JSON lines: one object a line.
 
     `columns` maps a record's columns to keys of the objects, with dots into nested ones (`translation.en`). Without it
     they are `source` and `target`. Values are text, numbers (taken as text) or lists of text.
     """
-    columns = dict(columns or {"source": "source", "target": "target"})
-    rows = []
-    for number, line in enumerate(read_lines(path), start=1):
-        place = f"{path}, line {number}"
-        record = parse_json(line, path, number)
-        rows.append(
-            {name: as_text(look_up(record, str(key), place), place, str(key)) for name, key in columns.items()}
-        )
-    return to_dataset(rows, columns, path)
+    return to_dataset(list(read_jsonl(path=path, columns=columns)), columns or ("source", "target"), path)

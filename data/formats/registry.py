@@ -1,21 +1,28 @@
 """Formats by name, and the options that each takes."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from datasets import Dataset
 
 Loader = Callable[..., Dataset]
+Reader = Callable[..., Iterator[dict[str, Any]]]
 
 _FORMATS: dict[str, Loader] = {}
+_READERS: dict[str, Reader] = {}
 
 
-def register_format(name: str) -> Callable[[Loader], Loader]:
-    """Makes the decorated function the loader of `format: name`."""
+def register_format(name: str, reader: Reader | None = None) -> Callable[[Loader], Loader]:
+    """Makes the decorated function the loader of `format: name`.
+
+    `reader` takes the same options and gives the same records one by one, for data larger than memory.
+    """
 
     def register(loader: Loader) -> Loader:
         _FORMATS[name] = loader
+        if reader is not None:
+            _READERS[name] = reader
         return loader
 
     return register
@@ -26,6 +33,13 @@ def get_format(name: str) -> Loader:
     if name not in _FORMATS:
         raise ValueError(f"unknown data format {name!r}: expected one of {', '.join(sorted(_FORMATS))}")
     return _FORMATS[name]
+
+
+def get_reader(name: str) -> Reader:
+    """The reader of a format; raises ValueError for one that is read only as a whole."""
+    if name not in _READERS:
+        raise ValueError(f"data format {name} is not read as a stream: expected one of {', '.join(sorted(_READERS))}")
+    return _READERS[name]
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:

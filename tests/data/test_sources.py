@@ -11,13 +11,14 @@ from datasets import Dataset
 from crossmask.data.formats import hub, load_lines
 from crossmask.data.formats.registry import _FORMATS
 from crossmask.data.reading import read_lines
-from crossmask.data.sources import SourceSpec, load_split, name_sources, split_held_out
+from crossmask.data.sources import SourceSpec, load_split, name_sources, split_held_out, stream_split
 
 CORPORA = Path(os.environ.get("CROSSMASK_DATA", Path(__file__).parents[2] / "../shared/data"))
 
 
 def write(path: Path, content: str | bytes) -> str:
     """Writes text or bytes, compressed where the name ends with .gz."""
+    path.parent.mkdir(exist_ok=True)
     raw = content.encode() if isinstance(content, str) else content
     path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
     return str(path)
@@ -227,6 +228,46 @@ def test_options_of_formats_never_hide_the_specs_own():
     for name, loader in _FORMATS.items():
         assert not own & set(inspect.signature(loader).parameters), name
         assert loader.__doc__
+
+
+def test_a_stream_has_the_same_records(tmp_path, suffix):
+    tsv = write(tmp_path / f"a.tsv{suffix}", "a\tA\nb\tB\nc\tC\n")
+    lines = "".join(json.dumps({"s": n, "t": [n, n]}) + "\n" for n in "xyz")
+    jsonl = write(tmp_path / f"b.jsonl{suffix}", lines)
+    write(tmp_path / "hub" / f"train.jsonl{suffix}", lines)
+    columns = {"columns": {"source": "s", "target": "t"}}
+    for spec in (
+        {"format": "tsv", "path": tsv, "limit": 2, "repeat": 2},
+        {"format": "tsv", "path": tsv, "columns": {"source": "a", "target": "A"}},
+        {"format": "jsonl", "path": jsonl, **columns},
+        {"format": "lines", "source": tsv, "target": jsonl, "group": "g"},
+        {"format": "hub", "name": str(tmp_path / "hub"), **columns},
+        {"format": "hub", "name": str(tmp_path / "hub"), "limit": 1},
+    ):
+        assert list(stream_split(spec)) == list(load_split(spec))
+
+
+def test_a_stream_reads_no_further_than_it_must(tmp_path):
+    path = write(tmp_path / "a.tsv", "a\tA\nb\n")
+    records = stream_split({"format": "tsv", "path": path})
+    assert next(records) == {"source": "a", "target": "A"}
+    with pytest.raises(ValueError, match=r"a.tsv, line 2: no column 1"):
+        next(records)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            {"format": "squad", "path": "a.json"},
+            "squad is not read as a stream: expected one of hub, jsonl, lines, tsv",
+        ),
+        ({"format": "tsv", "path": "a.tsv", "part": "train", "held_out": 0.1}, "part is 'train': a stream is not div"),
+    ],
+)
+def test_what_cannot_be_streamed_is_named(spec, message):
+    with pytest.raises(ValueError, match=message):
+        next(stream_split(spec))
 
 
 def test_spec_is_flat_in_a_recipe():

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,24 @@ def test_statistics_and_prepared_features():
     real = sum(int((batch["segment_ids"] > 0).sum()) for batch in batches)
     assert statistics.source_efficiency == pytest.approx(real / (statistics.rows * BUDGET[0]))
     assert max(statistics.source_efficiency, statistics.target_efficiency) > 0.9
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_of_few_portions_that_never_ends_gives_every_worker_some(workers):
+    loader = DataLoader(stream(20, buffer=32, epochs=None), batch_size=None, num_workers=workers, collate_fn=list)
+    assert set(flat(numbers(islice(loader, 20)))) == set(range(20))
+
+
+def test_a_stream_of_nothing_that_never_ends_is_refused():
+    with pytest.raises(ValueError, match="the stream gave no example in a whole epoch"):
+        next(iter(stream(70, epochs=None, prepare=lambda examples: [])))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_of_next_to_nothing_is_not(workers):
+    some = stream(70, epochs=None, prepare=lambda examples: [e for e in examples if e["input_ids"][0] == 79])
+    loader = DataLoader(some, batch_size=None, num_workers=workers, collate_fn=list)
+    assert set(flat(numbers(islice(loader, 3)))) == {69}
 
 
 @pytest.mark.slow
