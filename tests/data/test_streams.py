@@ -145,8 +145,9 @@ def test_a_stream_of_next_to_nothing_is_not(workers):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_stream():
-    command = [sys.executable, "-m", "benchmarks.streams", "--pairs", "100000"]
+@pytest.mark.parametrize("options", [[], ["--text"]])
+def test_memory_does_not_grow_with_the_stream(options):
+    command = [sys.executable, "-m", "benchmarks.streams", "--pairs", "100000", *options]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
     resident = [float(line.split("|")[2].replace(",", "")) for line in run.stdout.splitlines()[2:]]
     assert len(resident) > 5

@@ -16,6 +16,8 @@ from loopback_hub import Failure, LoopbackHub
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from crossmask.data.sources import load_split
+
 NO_CHECKPOINTS = ["--save_strategy", "no", "--load_best_model_at_end", "false"]
 ROOT = Path(__file__).parents[2]
 CORPUS = {"format": "cldr", "size": 600, "held_out_size": 30, "seed": 3}
@@ -156,11 +158,18 @@ def test_a_killed_run_resumes_bit_for_bit(finished, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_run_with_bucketed_batches_does_too(tmp_path):
+@pytest.mark.parametrize("batching", ["buckets", "stream"])
+def test_a_killed_run_with_other_batches_does_too(tmp_path, batching):
+    changes = {"batching": batching, "batch_tokens": 900}
+    if batching == "stream":
+        records = [f"{record['source']}\t{record['target']}\n" for record in load_split(RECIPE["train"])]
+        (tmp_path / "pairs.tsv").write_text("".join(records), encoding="utf-8")
+        changes["train"] = {"format": "tsv", "path": str(tmp_path / "pairs.tsv")}
+        changes |= {"max_steps": 14, "stream_buffer": 200, "max_source_length": 128, "max_target_length": 128}
     recipes = {}
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-        recipes[name] = write_recipe(tmp_path / name, batching="buckets", batch_tokens=900)
+        recipes[name] = write_recipe(tmp_path / name, **changes)
     done = train(recipes["whole"], cwd=tmp_path / "whole")
     assert done.returncode == 0, done.stderr[-3000:]
     run_until_killed(recipes["killed"], tmp_path / "killed")
