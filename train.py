@@ -9,9 +9,9 @@ import sys
 
 from huggingface_hub.errors import StrictDataclassError
 
+from crossmask.data.streams import StreamFault
 from crossmask.training.arguments import parse_run
 from crossmask.training.run import execute, prepare
-from crossmask.training.streams import StreamFault
 
 
 def main(argv: list[str]) -> int:

@@ -15,6 +15,16 @@ from .packing import PackingStatistics, compact, pack, sides
 Rows = list[list[Feature]]
 
 
+class StreamFault(ValueError):
+    """Data of a stream that cannot be trained on, found on the way.
+
+    A worker's fault reaches the loader as a text that ends with it, behind the traceback: the last line is kept.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.strip().splitlines()[-1].split(f"{type(self).__name__}: ")[-1])
+
+
 @dataclass(frozen=True)
 class Place:
     """Where in a stream one is: everything that the portions from here on depend on."""
@@ -149,7 +159,7 @@ class PackedStream(IterableDataset):
                 return
             idle = 0 if found else idle + whole
             if place.epochs_left is None and idle >= workers:
-                raise ValueError(
+                raise StreamFault(
                     "the stream gave no example in a whole epoch: give one that is not empty and has at least as many "
                     "shards as there are workers, or raise the limits over which examples are dropped"
                 )

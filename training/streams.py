@@ -10,14 +10,10 @@ from transformers import PreTrainedTokenizerBase
 from ..data.collator import Feature
 from ..data.features import Encoder
 from ..data.sources import SourceSpec, name_sources, stream_split
-from ..data.streams import PackedStream
+from ..data.streams import PackedStream, StreamFault
 from ..tasks.base import Example, Task
 from .arguments import RecipeArguments, RunArguments
 from .splits import make_examples
-
-
-class StreamFault(ValueError):
-    """A record that cannot be trained on, found on the way."""
 
 
 @dataclass(frozen=True)

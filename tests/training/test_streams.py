@@ -12,11 +12,12 @@ import yaml
 from torch.utils.data import DataLoader
 from training_jobs import SIZES, corpus, final_weights, run_job, stream_of, tiny_tokenizer
 
+from crossmask.data.streams import StreamFault
 from crossmask.tasks import get_task
 from crossmask.training.arguments import RecipeArguments, RunArguments, parse_run
 from crossmask.training.run import execute, prepare
 from crossmask.training.splits import read_examples, to_features
-from crossmask.training.streams import ExampleStream, StreamFault, packed_stream
+from crossmask.training.streams import ExampleStream, packed_stream
 
 TASK = get_task("translation")
 
@@ -147,19 +148,30 @@ def test_what_a_stream_cannot_do_is_named(main, tmp_path, capsys, changes, messa
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("no tab", "train[1]: "),
         ("no tab", "b.tsv, line 45: no column 1"),
         ("ha " * 40 + "\tHA", "train[1], record 45: its"),
     ],
 )
-def test_a_fault_that_is_found_on_the_way_is_one_line(main, tmp_path, capsys, line, message):
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_fault_that_is_found_on_the_way_is_one_line(main, tmp_path, capsys, line, message, workers):
     recipe = recipe_file(tmp_path)
     lines = (tmp_path / "b.tsv").read_text().splitlines()
     (tmp_path / "b.tsv").write_text("\n".join([*lines[:44], line, *lines[45:]]))
-    assert main([recipe, "--max_steps", "30", "--save_steps", "1", "--eval_steps", "1"]) == 2
+    options = ["--max_steps", "30", "--save_steps", "1", "--eval_steps", "1", "--dataloader_num_workers", workers]
+    assert main([recipe, *options]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("train.py: train[1]")
     assert message in last
+    assert "Traceback" not in last
     assert list((tmp_path / "run").glob("checkpoint-*"))
+
+
+def test_a_stream_of_which_nothing_is_left_is_one_line(main, tmp_path, capsys):
+    recipe = recipe_file(
+        tmp_path, max_source_length=1, model={**SIZES, "max_position_embeddings": 32}, overlong="drop"
+    )
+    assert main([recipe]) == 2
+    assert "train.py: the stream gave no example in a whole epoch" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_fault_in_the_stream_is_a_stream_fault(sources, tmp_path):
