@@ -114,6 +114,8 @@ def check_stream(recipe: RecipeArguments, arguments: RunArguments) -> None:
     """
     if arguments.max_steps < 1:
         raise ValueError("batching is stream, which has no end: set max_steps, the number of optimizer steps")
+    if recipe.bpe_dropout is not None:
+        raise ValueError("bpe_dropout makes copies of the data in memory: leave it out with batching: stream")
     for name in ("eval_strategy", "save_strategy"):
         if getattr(arguments, name) == "epoch":
             raise ValueError(

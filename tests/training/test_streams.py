@@ -135,6 +135,7 @@ def main():
         ({"train": {"format": "cldr"}}, "train: data format cldr is not read as a stream: expected one of hub, jsonl"),
         ({"train": [{"format": "tsv", "path": "no.tsv"}]}, "train[0]: no.tsv does not exist"),
         ({"overlong": "ignore"}, "overlong is 'ignore'"),
+        ({"bpe_dropout": 0.1}, "leave it out with batching: stream"),
         ({"stream_buffer": 0}, "buffer is 0: expected at least 1"),
     ],
 )
