@@ -4,7 +4,8 @@
 
 Sources and targets have the lengths of real sentences (Multi30k's test set where `$CROSSMASK_DATA` has it, else the
 embedded corpus). Weights are random: all sides take the same batches, and as many steps as the longest reference of a
-batch has tokens, whatever they say. The sides take turns, batch by batch, in one process; medians are over repeats.
+batch has tokens, whatever they say. The sides take turns, batch by batch, in one process; medians are over repeats, of
+CPU seconds with one thread, which other processes disturb less, else of wall-clock seconds.
 CTranslate2 is measured where it is installed, on the BART of this run.
 """
 
@@ -92,7 +93,7 @@ def t5gemma(vocab_size: int) -> PreTrainedModel:
 
 
 def crossmask(vocab_size: int, **fields) -> PreTrainedModel:
-    sizes = {"hidden_size": 256, "intermediate_size": 700, "num_attention_heads": 4, "max_position_embeddings": 128}
+    sizes = {"hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 4, "max_position_embeddings": 128}
     return CrossMaskForConditionalGeneration(CrossMaskConfig(vocab_size=vocab_size, **{**LAYERS, **sizes, **fields}))
 
 
@@ -149,7 +150,10 @@ def sides(tokenizer: PreTrainedTokenizerBase, compiled: bool) -> tuple[dict[str,
         "Marian": marian(vocab_size),
         "T5Gemma": t5gemma(vocab_size),
         "crossmask": crossmask(vocab_size),
-        "crossmask, 5 + 1 layers": crossmask(vocab_size, encoder_layers=5, decoder_layers=1, intermediate_size=814),
+        "crossmask, 5 + 1 layers": crossmask(vocab_size, encoder_layers=5, decoder_layers=1, intermediate_size=816),
+        "crossmask, 6 + 1 layers, embeddings of 128": crossmask(
+            vocab_size, encoder_layers=6, decoder_layers=1, intermediate_size=816, embedding_size=128
+        ),
     }
     sizes = {name: model.num_parameters() for name, model in models.items()}
     found = {name: of_transformers(model) for name, model in models.items()}
@@ -172,14 +176,15 @@ def measure(
 
     Speed is all sentences over the sum of each batch's median time.
     """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     times = {name: [[] for _ in work] for name in found}
     first: dict[str, float] = {}
     for turn in range(repeats + 1):
         for at, (sources, steps) in enumerate(work):
             for name, run in found.items():
-                start = time.perf_counter()
+                start = clock()
                 run(sources, beams, steps)
-                seconds = time.perf_counter() - start
+                seconds = clock() - start
                 first.setdefault(name, seconds)
                 if turn:  # the first warms up
                     times[name][at].append(seconds)

@@ -8,7 +8,7 @@ from .blockwise import BlockwiseMask, compile_blockwise
 from .compile import compile_mask
 from .flex import compile_flex
 from .layout import Layout
-from .rules import full
+from .rules import causal, full
 from .varlen import Varlen, compile_varlen
 
 CompiledMask = torch.Tensor | BlockwiseMask | BlockMask | Varlen | None
@@ -33,7 +33,8 @@ def compile_as(
     Raises:
         MaskError: as in `compile_mask`; or the mask has no such form.
     """
-    if mask == full() and query.segments is None and key.segments is None and given is None:
+    open_sides = given is None and query.segments is None and key.segments is None
+    if open_sides and (mask == full() or (query.newest and mask == causal())):
         return None
     match form:
         case "dense":

@@ -28,6 +28,7 @@ from .decoder_inputs import attention_mask_from_labels, shift_right
 from .encoder import CrossMaskEncoder
 from .generation import MaskedGenerationMixin
 from .layer_masks import check_blind
+from .layers import OutputLayer
 from .loss import cross_entropy, linear_cross_entropy
 from .pretrained import CrossMaskPreTrainedModel
 from .provenance import ProvenanceMixin
@@ -162,7 +163,7 @@ class CrossMaskForConditionalGeneration(
         self.head_proj = (
             nn.Linear(config.hidden_size, config.embedding_size, bias=False) if factorised else nn.Identity()
         )
-        self.lm_head = nn.Linear(config.embedding_size or config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = OutputLayer(config.embedding_size or config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:

@@ -9,7 +9,6 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.utils import TransformersKwargs
-from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.crossmask import CrossMaskConfig
@@ -50,7 +49,6 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             # Each head has a row of the score vector, which no plan splits: its heads stay together.
             self._tp_plan = {name: how for name, how in self._tp_plan.items() if ".cross_attn." not in name}
 
-    @merge_with_config_defaults
     @capture_outputs
     def forward(
         self,
@@ -100,6 +98,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         inputs_embeds = embed(self, input_ids, inputs_embeds)
         batch, length = inputs_embeds.shape[:2]
         device = inputs_embeds.device
+        use_cache = self.config.use_cache if use_cache is None else use_cache
         if past_key_values is None and use_cache and not self.training:
             past_key_values = EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache())
         past = past_key_values.get_seq_length() if past_key_values is not None else 0
@@ -109,12 +108,12 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         self.check_length(seen or length, "target", packed=segment_ids is not None or position_ids is not None)
 
         rows = past + torch.arange(length, device=device)
-        target = self.lay_out_target(
-            capacity, seen, rows, attention_mask=attention_mask, segment_ids=segment_ids, position_ids=position_ids
-        )
+        given = {"attention_mask": attention_mask, "segment_ids": segment_ids, "position_ids": position_ids}
         examples = batch if example_ids is None else example_ids
-        target = replace(target, rows=examples)
+        target = replace(self.lay_out_target(capacity, seen, rows, **given), rows=examples)
         query = target if capacity == length else target.pick(rows)
+        if length == 1 and capacity == seen and all(side is None for side in given.values()):
+            query = replace(query, newest=True)
         shared = self.rows_per_source(batch, len(encoder_hidden_states))
         source = self.lay_out_source(
             encoder_hidden_states,

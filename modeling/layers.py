@@ -1,4 +1,4 @@
-"""Embeddings, feed-forward, and the two kinds of layer."""
+"""Embeddings, feed-forward, the two kinds of layer, and the output layer."""
 
 import torch
 from torch import nn
@@ -108,3 +108,26 @@ class DecoderLayer(GradientCheckpointingLayer):
         )
         hidden_states = hidden_states + self.dropout(attended)
         return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
+
+
+class OutputLayer(nn.Linear):
+    """Logits from hidden states; on CPU, few rows times a weight that no cache holds are multiplied transposed.
+
+    The numbers are the same up to rounding. Beams over one sentence, and small batches, are such few rows, for which
+    MKL reads a large weight several times the usual way round.
+    """
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(..., hidden) to (..., vocabulary)."""
+        weight, rows = self.weight, hidden_states.shape[:-1]
+        if (
+            not 2 <= rows.numel() <= 8
+            or weight.numel() < 3 * 2**20  # where both ways took as long: benchmarks/LOG.md
+            or weight.device.type != "cpu"
+            or weight.dtype != torch.float32
+            or torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+        ):
+            return super().forward(hidden_states)
+        logits = torch.mm(weight, hidden_states.flatten(0, -2).t()).t().contiguous()
+        return logits.view(*rows, -1)

@@ -46,6 +46,23 @@ def test_greedy_with_each_cache(fields):
 
 
 @torch.no_grad()
+def test_a_newest_token_that_sees_all_has_no_mask():
+    """Where the decoder's mask is causal and nothing is padded, attention with a cache is not masked at all."""
+    model, source, seen = small_model(), tokens(2, 5), []
+    attention = model.get_decoder().layers[0].self_attn
+    attention.register_forward_pre_hook(lambda module, args: seen.append(args[2]))
+    generate(model, source)
+    assert seen == [None] * NEW
+    seen.clear()
+    prefixes = torch.tensor([[PAD, START, 7], [START, 5, 6]])
+    generate(model, source, decoder_input_ids=prefixes)
+    assert [mask.shape[-1] for mask in seen] == [*range(3, 3 + NEW)]
+    seen.clear()
+    generate(model, source, decoder_mask="window(2)")
+    assert None not in seen[1:]
+
+
+@torch.no_grad()
 def test_a_static_cache_hides_what_is_not_written():
     model, source = small_model(decoder_mask="full()"), tokens(2, 5)
     static = generate(model, source, cache_implementation="static", disable_compile=True)
