@@ -61,7 +61,7 @@ def compile_blockwise(
         MaskError: as in `compile_mask`.
     """
     check(mask, query, key, heads)
-    touched = blocks_in_reach(mask, key, places(query, -1, heads), rows, columns).flatten(0, 1).any(0).tolist()
+    touched = _touched(mask, query, key, heads, rows, columns).tolist()
     device = query.positions.device
     blocks = []
     for index, numbers in enumerate(touched):
@@ -73,6 +73,16 @@ def compile_blockwise(
             part = part.index_select(-2, i)
         blocks.append(Block(queries, keys, allowed_pairs(mask, query.pick(i), key.pick(j), part, heads)))
     return BlockwiseMask(tuple(blocks), rows, columns)
+
+
+def pairs_in_blocks(mask: Mask, query: Layout, key: Layout, heads: int = 1) -> int:
+    """How many pairs of a query and a key are looked at in each row of the batch, with blocks of the usual size."""
+    return int(_touched(mask, query, key, heads, ROWS, COLUMNS).sum()) * ROWS * COLUMNS
+
+
+def _touched(mask: Mask, query: Layout, key: Layout, heads: int, rows: int, columns: int) -> torch.Tensor:
+    """(blocks of queries, blocks of keys) bool, whether any row of the batch has something to see there."""
+    return blocks_in_reach(mask, key, places(query, -1, heads), rows, columns).flatten(0, 1).any(0)
 
 
 def _runs(numbers: list[bool], size: int, length: int) -> tuple[tuple[int, int], ...]:

@@ -4,14 +4,15 @@ import torch
 from torch.nn.attention.flex_attention import BlockMask
 
 from .base import Mask
-from .blockwise import BlockwiseMask, compile_blockwise
+from .blockwise import BlockwiseMask, compile_blockwise, pairs_in_blocks
+from .by_example import ExamplesMask, compile_by_example
 from .compile import compile_mask
 from .flex import compile_flex
 from .layout import Layout
 from .rules import causal, full
 from .varlen import Varlen, compile_varlen
 
-CompiledMask = torch.Tensor | BlockwiseMask | BlockMask | Varlen | None
+CompiledMask = torch.Tensor | BlockwiseMask | ExamplesMask | BlockMask | Varlen | None
 
 
 def compile_as(
@@ -26,7 +27,8 @@ def compile_as(
     """Compile to a form, or to None where nothing is forbidden.
 
     Args:
-        form: `"dense"` (a boolean tensor), `"blockwise"`, `"flex"` (a `BlockMask`) or `"varlen"`.
+        form: `"dense"` (a boolean tensor), `"blockwise"` (blocks, or packed rows by examples, whichever looks at fewer
+            pairs), `"flex"` (a `BlockMask`) or `"varlen"`.
         mask, query, key, given, heads: as in `compile_mask`.
         batch: B.
 
@@ -40,7 +42,11 @@ def compile_as(
         case "dense":
             return compile_mask(mask, query, key, given, heads)
         case "blockwise":
-            return compile_blockwise(mask, query, key, given, heads)
+            found = None
+            if query.packed and query.segments is not None and key.segments is not None:
+                limit = pairs_in_blocks(mask, query, key, heads) * batch - 1
+                found = compile_by_example(mask, query, key, given, heads, batch, limit)
+            return compile_blockwise(mask, query, key, given, heads) if found is None else found
         case "flex":
             return compile_flex(mask, query, key, given, heads)
         case "varlen":

@@ -15,6 +15,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.base import Mask, MaskError
 from ..masks.blockwise import BlockwiseMask
+from ..masks.by_example import ExamplesMask
 from ..masks.compile import compile_mask
 from ..masks.forms import CompiledMask
 from ..masks.given import MaskLike, TensorMask, read
@@ -180,6 +181,6 @@ class InteractiveAttention(_Attention):
     def backend(self, query: torch.Tensor, allowed: CompiledMask) -> Callable[..., AttentionResult]:
         if self.config.cross_attention_score != "additive":
             return super().backend(query, allowed)
-        if isinstance(allowed, BlockwiseMask):
+        if isinstance(allowed, BlockwiseMask | ExamplesMask):
             return partial(blockwise_attention, inner=additive_attention)
         return additive_attention

@@ -13,6 +13,7 @@ from transformers.utils.generic import is_flash_attention_requested
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.blockwise import BlockwiseMask
+from ..masks.by_example import ExamplesMask
 from ..masks.forms import CompiledMask
 from ..masks.varlen import Varlen
 from .blockwise import blockwise_attention
@@ -48,7 +49,7 @@ def attention_function(name: str, query: torch.Tensor, mask: CompiledMask) -> Ca
         name: the attention implementation.
         query: (B, H, T, D).
     """
-    if isinstance(mask, BlockwiseMask):
+    if isinstance(mask, BlockwiseMask | ExamplesMask):
         return blockwise_attention
     if isinstance(mask, Varlen):
         return varlen_attention

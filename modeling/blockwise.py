@@ -10,6 +10,8 @@ from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from ..masks.blockwise import BlockwiseMask
+from ..masks.by_example import ExamplesMask
+from .by_example import attention_by_example
 from .dense import AttentionResult, eager_attention
 
 
@@ -18,7 +20,7 @@ def blockwise_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: BlockwiseMask | torch.Tensor | None,
+    attention_mask: BlockwiseMask | ExamplesMask | torch.Tensor | None,
     inner: Callable[..., AttentionResult] | None = None,
     **kwargs,
 ) -> AttentionResult:
@@ -26,8 +28,9 @@ def blockwise_attention(
 
     Args:
         query: (B, H, T, D). key, value: (B, H / groups, S, D).
-        attention_mask: what `compile_blockwise` returns; with a tensor or None the whole is one block.
-        inner: attention inside a block; the fastest by default.
+        attention_mask: what `compile_blockwise` or `compile_by_example` returns; with a tensor or None the whole is
+            one block.
+        inner: attention inside a block, or among examples; the fastest by default.
 
     Returns:
         (B, T, H, D), and None instead of the weights.
@@ -35,7 +38,10 @@ def blockwise_attention(
     if inner is None:
         # Measured: in half precision SDPA's kernel for CPU takes twice as long, forward and backward.
         half = query.device.type == "cpu" and query.dtype != torch.float32
-        inner = eager_attention if half and isinstance(attention_mask, BlockwiseMask) else sdpa_attention_forward
+        parted = isinstance(attention_mask, BlockwiseMask | ExamplesMask)
+        inner = eager_attention if half and parted else sdpa_attention_forward
+    if isinstance(attention_mask, ExamplesMask):
+        return attention_by_example(module, query, key, value, attention_mask, inner, **kwargs)
     if not isinstance(attention_mask, BlockwiseMask):
         return inner(module, query, key, value, attention_mask, **kwargs)[0], None
     keys, values = (_Pieces(states, attention_mask.columns) for states in (key, value))

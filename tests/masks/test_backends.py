@@ -7,13 +7,14 @@ import torch
 from flash_reference import flash_attn_varlen_func
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mask_cases import expressions, layouts, passage_numbers, randomised, with_passages
+from mask_cases import Unchecked, expressions, layouts, of_examples, passage_numbers, randomised, with_passages
 from torch.nn.attention import flex_attention as flex
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossmask import masks
 from crossmask.masks import varlen
-from crossmask.masks.blockwise import compile_blockwise
+from crossmask.masks.blockwise import BlockwiseMask, compile_blockwise
+from crossmask.masks.by_example import ExamplesMask, compile_by_example
 from crossmask.masks.compile import places
 from crossmask.masks.flex import compile_flex
 from crossmask.masks.forms import compile_as
@@ -90,6 +91,62 @@ def test_blockwise(inner, mask, query, key, rows, columns):
     with torch.no_grad():
         again, _ = blockwise_attention(MODULE, *inputs, compiled, inner=inner, scaling=SCALE)
     torch.testing.assert_close(again, output, atol=1e-6, rtol=1e-6)
+
+
+segmented = layouts(batch=2).filter(lambda side: side.segments is not None)
+
+
+@few
+@given(expressions | of_examples, segmented, segmented, passage_numbers)
+@pytest.mark.parametrize("inner", [None, eager_attention])
+def test_by_example(inner, mask, query, key, numbers):
+    mask, key = Unchecked(mask), with_passages(key, numbers)
+    inputs = states(query.length, key.length)
+    compiled = compile_by_example(mask, query, key, heads=HEADS, batch=2)
+    output, _ = blockwise_attention(MODULE, *inputs, compiled, inner=inner, scaling=SCALE)
+    check_same(output, inputs, dense(mask, query, key))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1, 7), (2, 1, 5, 7), (1, HEADS, 5, 7), (2, HEADS, 5, 7)])
+def test_tensor_by_example(shape):
+    allowed = torch.rand(shape, generator=torch.Generator().manual_seed(3)) > 0.4
+    query = masks.lay_out(5, CPU, segment_ids=torch.tensor([[1, 1, 2, 2, 0], [3, 1, 3, 1, 3]]))
+    key = masks.lay_out(7, CPU, segment_ids=torch.tensor([[2, 2, 2, 1, 0, 1, 5], [1, 1, 3, 3, 3, 3, 0]]))
+    inputs = states(5, 7)
+    compiled = compile_by_example(masks.wait_k(2), query, key, allowed, HEADS, batch=2)
+    output, _ = blockwise_attention(MODULE, *inputs, compiled, scaling=SCALE)
+    expected = masks.compile_mask(masks.wait_k(2), query, key, allowed, HEADS).expand(2, HEADS, -1, -1)
+    check_same(output, inputs, expected)
+
+
+@pytest.mark.parametrize("inner", [None, eager_attention])
+def test_no_number_of_another_example_is_read(inner):
+    """Not even multiplied by zero: an example beside one that is not finite is what it was."""
+    side = masks.lay_out(6, CPU, segment_ids=torch.tensor([[1, 1, 2, 2, 2, 0]] * 2))
+    inputs = states(6, 6)
+    compiled = compile_by_example(masks.full(), side, side, batch=2)
+    wanted, _ = blockwise_attention(MODULE, *inputs, compiled, inner=inner, scaling=SCALE)
+    spoilt = [x.detach().clone() for x in inputs]
+    for states_of in spoilt:
+        states_of[:, :, 2:] = torch.nan
+    got, _ = blockwise_attention(MODULE, *spoilt, compiled, inner=inner, scaling=SCALE)
+    assert got[:, :2].equal(wanted[:, :2])
+    assert (got[:, 5] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "length", "kind"),
+    [
+        ("full()", 16, ExamplesMask),
+        ("window(2)", 16, ExamplesMask),
+        ("full()", 300, ExamplesMask),
+        ("window(16)", 1024, BlockwiseMask),
+        ("causal() & window(64)", 2048, BlockwiseMask),
+    ],
+)
+def test_packed_rows_take_the_form_of_least_work(text, length, kind):
+    side = masks.lay_out(4096, CPU, segment_ids=torch.arange(4096)[None] // length + 1)
+    assert type(compile_as("blockwise", masks.parse(text), side, side)) is kind
 
 
 @pytest.mark.usefixtures("_without_kernel")

@@ -140,6 +140,7 @@ NAMES = {
     "NoneType": "nothing",
     "Tensor": "tensor",
     "BlockwiseMask": "blocks",
+    "ExamplesMask": "examples",
     "BlockMask": "`BlockMask`",
     "Varlen": "lengths",
 }

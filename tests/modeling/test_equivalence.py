@@ -119,7 +119,7 @@ def assert_same(got: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], t
         assert error <= tolerance, f"{name} differs by {error:.1e} of its scale"
 
 
-@pytest.mark.parametrize(("backend", "initializer_range"), [("eager", 0.5), ("sdpa", 0.02)])
+@pytest.mark.parametrize(("backend", "initializer_range"), [("eager", 0.5), ("sdpa", 0.02), ("blockwise", 0.02)])
 @each_scope
 def test_padded_and_packed_equal_alone(options, backend, initializer_range):
     model = tiny_model(backend, **{"initializer_range": initializer_range, **options})
