@@ -8,6 +8,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..configuration.crossmask import CrossMaskConfig
 from .attention import InteractiveAttention, SelfAttention
+from .elementwise import Dropout, RMSNorm
 
 
 class ScaledEmbedding(nn.Embedding):
@@ -25,7 +26,7 @@ class EmbeddingProjection(nn.Module):
         factorised = config.embedding_size is not None
         self.proj = nn.Linear(config.embedding_size, config.hidden_size, bias=False) if factorised else nn.Identity()
         self.act = ACT2FN[config.embedding_act] if config.embedding_act else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, inputs_embeds: torch.Tensor) -> torch.Tensor:
         return self.dropout(self.act(self.proj(inputs_embeds)))
@@ -45,8 +46,8 @@ class GatedMLP(nn.Module):
         return self.down_proj(self.act_fn(self.gate_proj(hidden_states)) * self.up_proj(hidden_states))
 
 
-def rms_norm(config: CrossMaskConfig) -> nn.RMSNorm:
-    return nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+def rms_norm(config: CrossMaskConfig) -> RMSNorm:
+    return RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
 
 class EncoderLayer(GradientCheckpointingLayer):
@@ -58,7 +59,7 @@ class EncoderLayer(GradientCheckpointingLayer):
         self.self_attn = SelfAttention(config, layer_idx)
         self.mlp_norm = rms_norm(config)
         self.mlp = GatedMLP(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,
@@ -86,7 +87,7 @@ class DecoderLayer(GradientCheckpointingLayer):
         self.cross_attn = InteractiveAttention(config, layer_idx)
         self.mlp_norm = rms_norm(config)
         self.mlp = GatedMLP(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,
