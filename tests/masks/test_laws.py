@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from mask_cases import draw, expressions, randomised
 
 from crossmask import masks
@@ -12,6 +12,7 @@ nothing = ~everything
 @randomised
 @given(expressions, expressions, expressions)
 def test_masks_equal_by_the_laws_are_the_same_value(a, b, c):
+    assume(len({*a.rules(), *b.rules(), *c.rules()}) <= MOST_RULES)  # beyond, the laws hold in meaning only
     for one, other in (
         (a & b, b & a),
         (a | b, b | a),
