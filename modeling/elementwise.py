@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 
 class RMSNorm(nn.RMSNorm):
@@ -37,6 +38,7 @@ class _RMSNorm(torch.autograd.Function):
         return output
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: torch.Tensor):
         normed, scale, weight = ctx.saved_tensors
         product = (grad * normed).flatten(0, -2)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from .decoder_inputs import IGNORED
 
@@ -30,6 +31,7 @@ def cross_entropy(
     return total / _count(labels, num_items_in_batch)
 
 
+@torch.compiler.disable  # the number of rows is another in every batch, and chunks are products already
 def linear_cross_entropy(
     hidden_states: torch.Tensor,
     weight: torch.Tensor,
@@ -95,6 +97,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: torch.Tensor):
         grad_hidden, grad_weight = ctx.saved_tensors
         return grad_hidden * grad, grad_weight * grad, None, None
