@@ -1,6 +1,7 @@
 """Files of lines: translated a portion at a time, so that memory is bounded and a run that was stopped goes on."""
 
 import gzip
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
@@ -18,6 +20,7 @@ from ..hub.files import write_bytes, write_text
 from .texts import check_options, translate_ids
 
 PORTION = 4096  # lines; their lengths are sorted, and a run that is stopped loses no more
+_DIGEST = 16  # bytes
 _BLANKS = str.maketrans("\t\n\r", "   ")
 
 
@@ -83,6 +86,19 @@ class LineTranslator:
         full = (at for at in kept if made[at].strip())
         return "".join(f"{made[at]}\t{lines[at].translate(_BLANKS)}\n" for at in full)
 
+    def digests(self) -> dict[str, str]:
+        """Of all that is loaded and decides what is written: a path may hold another model a day later."""
+        files = [json.loads(c.to_json_string()) for c in (self.model.config, self.model.generation_config)]
+        for file in files:
+            file.pop("transformers_version", None)  # the one that is installed
+        weights = hashlib.blake2b(digest_size=_DIGEST)
+        for name, weight in self.model.state_dict().items():
+            weights.update(name.encode())
+            weights.update(weight.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        fast = self.tokenizer.is_fast
+        subwords = self.tokenizer.backend_tokenizer.to_str() if fast else self.tokenizer.get_vocab()
+        return {"config": _digest(files), "tokenizer": _digest(subwords), "weights": weights.hexdigest()}
+
     def _ids(self, lines: tuple[str, ...], first: int) -> list[list[int]]:
         """Token ids of every line; none of a line without text, and of one that is dropped."""
         sources = self.tokenizer([self.prefix + line for line in lines], verbose=False)["input_ids"]
@@ -105,23 +121,31 @@ def translate_file(
 ) -> None:
     """Write what becomes of the lines to `output`, gzipped where its name ends with .gz; it appears when it is whole.
 
-    Until then every portion is a file in the folder `OUTPUT.parts`. A run that finds such a folder goes on with it,
-    and writes the same file as one that nothing stopped.
+    Until then every portion is a file in the folder `OUTPUT.parts`, with a digest of its lines in its name. A run that
+    finds such a folder goes on with it, and writes the same file as one that nothing stopped.
 
     Args:
-        settings: of the run, as JSON has them; a run goes on only with the same.
+        settings: of the run, as JSON has them; a run goes on only with the same, the same model and the same lines.
 
     Raises:
-        ValueError: the output exists, or was begun with other settings. OSError: it cannot be written.
+        ValueError: the output exists, or was begun with other settings, another model or other lines.
+        OSError: it cannot be written.
     """
     if output.exists():
         raise ValueError(f"{output} exists: delete it, or choose another output")
     parts = output.with_name(f"{output.name}.parts")
-    _check_settings(parts, output, json.loads(json.dumps(settings)))
+    _check_settings(parts, output, {**json.loads(json.dumps(settings)), "digests": translate.digests()})
+    begun = {path.name.partition("-")[0]: path for path in parts.glob("*-*")}
     files = []
     for number, portion in enumerate(portions(lines)):
-        part = parts / f"{number:06}"
-        if part.exists():
+        part = parts / f"{number:06}-{_digest(portion)}"
+        if (found := begun.get(f"{number:06}")) is not None:
+            if found != part:
+                first = number * PORTION + 1
+                raise ValueError(
+                    f"{output} was begun with another text in lines {first} to {first + len(portion) - 1}: give the "
+                    f"same input to go on, choose another output, or delete {parts}"
+                )
             bar.update(len(portion))
         else:
             data = translate.portion(portion, number, bar).encode()
@@ -145,9 +169,17 @@ def _check_settings(parts: Path, output: Path, settings: dict[str, Any]) -> None
         write_text(path, json.dumps(settings, indent=2) + "\n")
         return
     begun = json.loads(path.read_text(encoding="utf-8"))
+    mend = f"give the same to go on, choose another output, or delete {parts}"
+    digests, begun_digests = settings.pop("digests"), begun.pop("digests", {})
     for name in sorted({*begun, *settings}):
         if begun.get(name) != settings.get(name):
             raise ValueError(
-                f"{output} was begun with {name}={begun.get(name)!r}, now it is {settings.get(name)!r}: give the same "
-                f"to go on, or delete {parts}"
+                f"{output} was begun with {name}={begun.get(name)!r}, now it is {settings.get(name)!r}: {mend}"
             )
+    if other := [name for name, digest in digests.items() if begun_digests.get(name) != digest]:
+        raise ValueError(f"{output} was begun with a model of another {' and '.join(other)}: {mend}")
+
+
+def _digest(value: Any) -> str:
+    """Of what JSON has; equal values have equal ones."""
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=_DIGEST).hexdigest()

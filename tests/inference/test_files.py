@@ -5,6 +5,7 @@ import io
 import sys
 
 import pytest
+import torch
 from streaming_cases import TEXTS, tiny
 
 from crossmask import translate_batch
@@ -100,7 +101,7 @@ def test_a_run_that_was_stopped_goes_on(model, lines, tmp_path, monkeypatch, cap
     assert not output.exists()
     capsys.readouterr()
     assert main([*arguments, str(output), "--seed", "3"]) == 2
-    assert "was begun with seed=0, now it is 3: give the same to go on, or delete" in capsys.readouterr().err
+    assert "was begun with seed=0, now it is 3: give the same to go on, choose another" in capsys.readouterr().err
     monkeypatch.setattr(files.LineTranslator, "portion", note)
     assert main([*arguments, str(output)]) == 0
     assert done == [2]
@@ -108,6 +109,91 @@ def test_a_run_that_was_stopped_goes_on(model, lines, tmp_path, monkeypatch, cap
     assert not output.with_name(f"{name}.parts").exists()
     assert main([*arguments, str(output)]) == 2
     assert f"{name} exists: delete it, or choose another output" in capsys.readouterr().err
+
+
+def stopped_after_a_portion(monkeypatch, arguments):
+    portion = files.LineTranslator.portion
+
+    def stop_at_the_second(self, lines, number, bar):
+        if number == 1:
+            raise KeyboardInterrupt
+        return portion(self, lines, number, bar)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.LineTranslator, "portion", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            main(arguments)
+
+
+@pytest.mark.parametrize("stdin", [False, True])
+def test_a_run_does_not_go_on_with_other_lines(model, tmp_path, monkeypatch, capsys, stdin):
+    path, output = tmp_path / "lines.txt", tmp_path / "out.txt"
+    arguments = [str(model), "--output", str(output), *QUIET] + ([] if stdin else ["--input", str(path)])
+
+    def give(lines):
+        path.write_text("\n".join(lines))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+
+    give(LINES)
+    stopped_after_a_portion(monkeypatch, arguments)
+    capsys.readouterr()
+    give([*LINES[:4], "two dogs", *LINES[5:]])
+    assert main(arguments) == 2
+    parts = output.with_name("out.txt.parts")
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"python -m crossmask.inference: {output} was begun with another text in lines 1 to 5: give the same input to "
+        f"go on, choose another output, or delete {parts}"
+    )
+    later = [*LINES[:5], "two dogs", *LINES[6:]]  # nothing was made of that line yet
+    give(later)
+    assert main(arguments) == 0
+    assert output.read_text().splitlines() == expected(later)
+
+
+def retrain(model, tokenizer):
+    with torch.no_grad():
+        model.lm_head.weight[7, 3] += 1
+
+
+def widen_the_mask(model, tokenizer):
+    model.config.encoder_mask = "full()"
+
+
+def ask_for_beams(model, tokenizer):
+    model.generation_config.num_beams = 2
+
+
+def learn_another_subword(model, tokenizer):
+    tokenizer.add_tokens(["barking"])
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (retrain, "weights"),
+        (widen_the_mask, "config"),
+        (ask_for_beams, "config"),
+        (learn_another_subword, "tokenizer"),
+    ],
+)
+def test_a_run_does_not_go_on_with_another_model(lines, tmp_path, monkeypatch, capsys, change, what):
+    folder, output = tmp_path / "model", tmp_path / "out.txt"
+    arguments = [str(folder), "--input", str(lines), "--output", str(output), *QUIET]
+    for part in tiny():
+        part.save_pretrained(folder)
+    stopped_after_a_portion(monkeypatch, arguments)
+    capsys.readouterr()
+    other = tiny()
+    change(*other)
+    for part in other:
+        part.save_pretrained(folder)
+    assert main(arguments) == 2
+    message = f"{output} was begun with a model of another {what}: give the same to go on, choose another output, or"
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    for part in tiny():
+        part.save_pretrained(folder)
+    assert main(arguments) == 0
+    assert output.read_text().splitlines() == expected(LINES)
 
 
 def test_a_prefix_is_read_and_not_written(model, lines, tmp_path):
