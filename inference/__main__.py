@@ -81,9 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _translate(options: argparse.Namespace) -> None:
-    generation = _generation(options)
+    generation, device = _generation(options), _device(options.device)
     total = None if options.input == "-" else sum(1 for _ in read_lines(options.input))
-    device = options.device or (torch.accelerator.current_accelerator() or "cpu")
     model = AutoModelForSeq2SeqLM.from_pretrained(options.model, dtype=options.dtype).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     limit = getattr(model.config, "max_position_embeddings", tokenizer.model_max_length)
@@ -110,6 +109,23 @@ def _translate(options: argparse.Namespace) -> None:
 
 def _lines(path: str) -> Iterator[str]:
     return decode_lines(sys.stdin.buffer, "standard input") if path == "-" else read_lines(path)
+
+
+def _device(given: str | None) -> torch.device:
+    """What `--device` names, or the accelerator where there is one.
+
+    Raises:
+        ValueError: it names nothing that is there.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if given is None:
+        return accelerator or torch.device("cpu")
+    there = ["cpu"]
+    if accelerator is not None:
+        there += [accelerator.type, *(f"{accelerator.type}:{i}" for i in range(torch.accelerator.device_count()))]
+    if given not in there:
+        raise ValueError(f"--device is {given!r}: there is {', '.join(there)}; give one of these, or leave it out")
+    return torch.device(given)
 
 
 def _generation(options: argparse.Namespace) -> dict[str, Any]:

@@ -240,3 +240,21 @@ def test_bad_input_is_one_line(model, lines, capsys, arguments, message):
     line = capsys.readouterr().err.strip().splitlines()[-1]  # behind the bar that Transformers has for weights
     assert line.startswith("python -m crossmask.inference: ")
     assert message in line
+
+
+@pytest.mark.parametrize("given", ["gpu", "cuda", "cuda:1", "meta", ""])
+def test_a_device_that_is_not_there_is_named_before_anything_is_read(monkeypatch, capsys, given):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+    assert main(["/no/model", "--input", "no.txt", "--device", given]) == 2
+    assert capsys.readouterr().err == (
+        f"python -m crossmask.inference: --device is {given!r}: there is cpu; give one of these, or leave it out\n"
+    )
+
+
+def test_the_devices_that_are_there_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    assert main(["/no/model", "--device", "cuda:2"]) == 2
+    assert "--device is 'cuda:2': there is cpu, cuda, cuda:0, cuda:1; give" in capsys.readouterr().err
+    assert main(["/no/model", "--device", "cuda:1"]) == 2
+    assert "/no/model" in capsys.readouterr().err
