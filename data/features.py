@@ -1,6 +1,6 @@
 """From text to token ids: `source` and `target` columns become `input_ids` and `labels`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -21,6 +21,7 @@ def tokenize(
     target_column: str = "target",
     prefix_column: str | None = None,
     batch_size: int = 1000,
+    name: Callable[[int], str] = "example {}".format,
 ) -> Dataset:
     """Token ids of every example, in the order given; all other columns are dropped.
 
@@ -32,6 +33,7 @@ def tokenize(
         overlong: what becomes of an example over a limit: `error` raises, `truncate` cuts the end off (eos stays; of
             a source the beginning, if the tokenizer's `truncation_side` is left), `drop` leaves the example out.
         prefix_column: text that the decoder reads before it predicts; becomes `decoder_prefix_ids`, without eos.
+        name: of the example at an index, for errors.
 
     Returns:
         Columns `input_ids` and `labels` (lists of int), and `decoder_prefix_ids` where there is a prefix column.
@@ -43,8 +45,12 @@ def tokenize(
     encode = Encoder(tokenizer, max_source_length, max_target_length, overlong)
 
     def tokenize_batch(batch: dict[str, list[str]], indices: list[int]) -> dict[str, list[list[int]]]:
-        names = [f"example {index}" for index in indices]
-        return encode(names, batch[source_column], batch[target_column], prefix_column and batch[prefix_column])
+        return encode(
+            [name(index) for index in indices],
+            batch[source_column],
+            batch[target_column],
+            prefix_column and batch[prefix_column],
+        )
 
     features = dataset.map(
         tokenize_batch,

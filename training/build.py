@@ -211,10 +211,17 @@ def training_features(
     limits = (recipe.max_source_length, recipe.max_target_length)
     if recipe.bpe_dropout is None:
         return to_features(examples, tokenizer, *limits, recipe.overlong)
-    if recipe.bpe_dropout_copies < 1:
-        raise ValueError(f"bpe_dropout_copies is {recipe.bpe_dropout_copies}: expected at least 1")
-    sampler = BPEDropout(tokenizer, recipe.bpe_dropout, arguments.seed)
-    return to_features(examples * recipe.bpe_dropout_copies, sampler, *limits, recipe.overlong)
+    size, dropout, copies = len(examples), recipe.bpe_dropout, recipe.bpe_dropout_copies
+    if copies < 1:
+        raise ValueError(f"bpe_dropout_copies is {copies}: expected at least 1")
+
+    def name(index: int) -> str:
+        copy, number = divmod(index, size)
+        return f"example {number}, as bpe_dropout={dropout} cut it in copy {copy + 1} of {copies}"
+
+    return to_features(
+        examples * copies, BPEDropout(tokenizer, dropout, arguments.seed), *limits, recipe.overlong, name
+    )
 
 
 def keep_checkpoints(arguments: RunArguments, number: int) -> None:

@@ -70,8 +70,9 @@ def to_features(
     max_source_length: int,
     max_target_length: int,
     overlong: str,
+    name: Callable[[int], str] = "example {}".format,
 ) -> Dataset:
-    """Token ids of examples, `input_ids` and `labels`.
+    """Token ids of examples, `input_ids` and `labels`; `name` is what an error calls the example at an index.
 
     Raises:
         ValueError: an example over a limit, unless `overlong` is `"truncate"` or `"drop"`.
@@ -83,4 +84,5 @@ def to_features(
         max_source_length=max_source_length,
         max_target_length=max_target_length,
         overlong=overlong,
+        name=name,
     )

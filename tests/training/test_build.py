@@ -1,11 +1,14 @@
 """What a recipe's fields name: tokenizers and models that are, or are not, there."""
 
 import socket
+from dataclasses import replace
 
 import pytest
 
 from crossmask.data.tokenizer import train_tokenizer
-from crossmask.training.build import load_tokenizer
+from crossmask.tasks.base import Example
+from crossmask.training.arguments import RecipeArguments, RunArguments
+from crossmask.training.build import load_tokenizer, training_features
 
 
 @pytest.fixture
@@ -42,6 +45,19 @@ def test_a_hub_id_that_cannot_be_reached_is_one_line(monkeypatch):
     with pytest.raises(OSError, match=r"tokenizer: no tokenizer in 'nobody/nothing': .*HF_HUB_OFFLINE=1") as error:
         load_tokenizer("tokenizer", "nobody/nothing")
     assert "\n" not in str(error.value)
+
+
+def test_bpe_dropout_names_the_example_that_it_lengthened(tmp_path):
+    tokenizer = train_tokenizer(["ein Haus"] * 20, vocab_size=300)
+    examples = [Example(source, "ein", ("ein",)) for source in ("e", "ein Haus")]
+    limits = {"max_source_length": len(tokenizer("ein Haus").input_ids), "max_target_length": 32}
+    recipe = RecipeArguments(train={}, validation={}, test={}, bpe_dropout=0.2, bpe_dropout_copies=64, **limits)
+    run = RunArguments(output_dir=str(tmp_path))
+    with pytest.raises(ValueError, match=r"^example 1, as bpe_dropout=0.2 cut it in copy \d+ of 64: its source has"):
+        training_features(recipe, run, tokenizer, examples)
+    assert len(training_features(replace(recipe, max_source_length=32), run, tokenizer, examples)) == 128
+    with pytest.raises(ValueError, match=r"^example 1: its source has"):
+        training_features(replace(recipe, bpe_dropout=None, max_source_length=2), run, tokenizer, examples)
 
 
 def test_a_local_folder_is_loaded(tmp_path, monkeypatch):
