@@ -19,10 +19,11 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_type_hints
 
 from datasets import Dataset
 
+from .declared import check_type
 from .formats import check_options, get_format, get_reader
 
 Part = Literal["train", "validation", "test"]
@@ -47,19 +48,22 @@ class SourceSpec:
     tag: str = ""  # goes before every source text, which whoever makes text of the records sees to
 
     def __post_init__(self) -> None:
+        for name, declared in get_type_hints(type(self)).items():
+            check_type(name, getattr(self, name), declared)
         check_options(self.format, self.options)
         if (self.part is None) != (self.held_out is None):
             raise ValueError(f"part is {self.part} and held_out is {self.held_out}: give both or neither")
-        if self.part is not None and self.part not in get_args(Part):
-            raise ValueError(f"part is {self.part!r}: expected one of {', '.join(get_args(Part))}")
         if self.held_out is not None and not 0 < self.held_out < 0.5:
             raise ValueError(f"held_out is {self.held_out}: expected a fraction between 0 and 0.5, it is taken twice")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit is {self.limit}: expected at least 1")
-        if not isinstance(self.repeat, int) or self.repeat < 1:
-            raise ValueError(f"repeat is {self.repeat!r}: expected a whole number of at least 1")
-        if not isinstance(self.tag, str):
-            raise ValueError(f"tag is {self.tag!r}: expected text; put it in quotes")
+        if self.held_out is None and self.split_by is not None:
+            raise ValueError(
+                f"split_by is {self.split_by!r}, which does nothing without held_out: give held_out and part too, "
+                "or leave it out"
+            )
+        for name in ("limit", "repeat"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} is {number}: expected at least 1")
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "SourceSpec":

@@ -4,11 +4,14 @@ import json
 import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import torch
 import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+
+from ..data.features import Overlong
+from .checks import check_attention, check_fields
 
 SOURCES = ("train", "validation", "test")
 
@@ -22,14 +25,14 @@ class RecipeArguments:
 
     task: str = field(default="translation", metadata={"help": "Name of the task, see crossmask.tasks."})
     task_options: dict | str | None = field(default=None, metadata={"help": "Options of the task."})
-    train: dict | str | list[dict] | None = field(
+    train: dict | str | list | None = field(
         default=None,
         metadata={"help": "Where training records come from (crossmask.data.sources), or a list of such."},
     )
-    validation: dict | str | list[dict] | None = field(
+    validation: dict | str | list | None = field(
         default=None, metadata={"help": "Where validation records come from."}
     )
-    test: dict | str | list[dict] | None = field(default=None, metadata={"help": "Where test records come from."})
+    test: dict | str | list | None = field(default=None, metadata={"help": "Where test records come from."})
     tokenizer: dict | str | None = field(
         default=None,
         metadata={"help": "Settings to train a tokenizer with (crossmask.data.tokenizer), or a path or Hub id."},
@@ -47,7 +50,9 @@ class RecipeArguments:
     )
     max_source_length: int = field(default=256, metadata={"help": "Tokens in a source at most, end token included."})
     max_target_length: int = field(default=256, metadata={"help": "Tokens in a target at most, end token included."})
-    overlong: str = field(default="error", metadata={"help": "What to do with longer texts: error, truncate or drop."})
+    overlong: str = field(
+        default="error", metadata={"help": "What to do with longer texts.", "choices": list(get_args(Overlong))}
+    )
     batching: str = field(
         default="examples",
         metadata={
@@ -76,7 +81,9 @@ class RecipeArguments:
             "then goes over `bpe_dropout_copies` copies of the data, each cut otherwise."
         },
     )
-    bpe_dropout_copies: int = field(default=8, metadata={"help": "Copies of the training data under bpe_dropout."})
+    bpe_dropout_copies: int | None = field(
+        default=None, metadata={"help": "Copies of the training data under bpe_dropout, 8 unless it is given."}
+    )
     multipath_k: list[int] | None = field(
         default=None,
         metadata={
@@ -107,6 +114,17 @@ class RecipeArguments:
                     setattr(self, item.name, json.loads(value))
                 except ValueError as error:
                     raise ValueError(f"{item.name}: {value!r} is no JSON: {error}") from error
+        check_fields(self)
+        for name in ("task_options", "model", "generation"):
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is {getattr(self, name)!r}: expected a mapping from names to values")
+        if self.attn_implementation is not None:
+            check_attention(self.attn_implementation)
+        if self.bpe_dropout is None and self.bpe_dropout_copies is not None:
+            raise ValueError(
+                f"bpe_dropout_copies is {self.bpe_dropout_copies}, which does nothing without bpe_dropout: set that "
+                "to 0.1 for instance, or leave the copies out"
+            )
         for name in SOURCES:
             if not isinstance(getattr(self, name), dict | list):
                 raise ValueError(
@@ -130,6 +148,7 @@ class RunArguments(Seq2SeqTrainingArguments):
     optim: str = "adamw_torch_fused"
 
     def __post_init__(self) -> None:
+        check_fields(self, only_numbers=True)
         # Transformers takes bf16 on a machine without accelerator for a mistake unless told that this is meant.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         left_open = self.metric_for_best_model is None

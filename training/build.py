@@ -1,7 +1,6 @@
 """From a recipe to a tokenizer, a model and a trainer."""
 
 import dataclasses
-import difflib
 import inspect
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +28,7 @@ from ..data.tokenizer import check_special_tokens, train_tokenizer
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..tasks.base import Example, Task
 from .arguments import RecipeArguments, RunArguments
+from .checks import check_names
 from .multipath import Multipath
 from .splits import EvaluationSplit, to_features
 from .streams import ExampleStream, packed_stream
@@ -91,6 +91,8 @@ def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> 
     """
     fields = dict(recipe.model or {})
     check_names("model", fields, [item.name for item in dataclasses.fields(CrossMaskConfig)])
+    generation = recipe.generation or {}
+    check_names("generation", generation, [name for name in vars(GenerationConfig()) if not name.startswith("_")])
     if recipe.model_name_or_path:
         model = load_model(recipe.model_name_or_path, attn_implementation=recipe.attn_implementation, **fields)
     else:
@@ -113,23 +115,9 @@ def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> 
             raise ValueError(f"{name}={given} is more than the model's max_position_embeddings={limit}: lower it")
     check_special_tokens(tokenizer, model.config)
     model.generation_config = GenerationConfig.from_model_config(model.config)
-    model.generation_config.update(**{"max_new_tokens": recipe.max_target_length, **(recipe.generation or {})})
+    model.generation_config.update(**{"max_new_tokens": recipe.max_target_length, **generation})
     model.generation_config.validate(strict=True)
     return model
-
-
-def check_names(field: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse keys of a recipe's mapping that nothing would read.
-
-    Raises:
-        ValueError: with the nearest name that exists.
-    """
-    known = list(known)
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            mend = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
-            raise ValueError(f"{field} has no setting {name!r}: {mend}")
 
 
 def load_model(name: str, **options) -> PreTrainedModel:
@@ -206,14 +194,12 @@ def training_features(
     """Token ids of the training examples; under BPE-dropout of so many copies of them, one after another.
 
     Raises:
-        ValueError: an example over a limit, a tokenizer without BPE, no copies.
+        ValueError: an example over a limit, a tokenizer without BPE.
     """
     limits = (recipe.max_source_length, recipe.max_target_length)
     if recipe.bpe_dropout is None:
         return to_features(examples, tokenizer, *limits, recipe.overlong)
-    size, dropout, copies = len(examples), recipe.bpe_dropout, recipe.bpe_dropout_copies
-    if copies < 1:
-        raise ValueError(f"bpe_dropout_copies is {copies}: expected at least 1")
+    size, dropout, copies = len(examples), recipe.bpe_dropout, recipe.bpe_dropout_copies or 8
 
     def name(index: int) -> str:
         copy, number = divmod(index, size)
@@ -228,10 +214,8 @@ def keep_checkpoints(arguments: RunArguments, number: int) -> None:
     """Have the run keep as many checkpoints as will be averaged.
 
     Raises:
-        ValueError: fewer than two, or a run that keeps none to average.
+        ValueError: a run that keeps none to average.
     """
-    if number < 2:
-        raise ValueError(f"average_checkpoints is {number}: average at least 2, or leave it out")
     if arguments.save_strategy == "no" or arguments.eval_strategy == "no":
         raise ValueError(
             f"average_checkpoints={number} needs checkpoints, and validation to judge their mean by: set "

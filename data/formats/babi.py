@@ -12,7 +12,7 @@ from .registry import register_format
 
 
 @register_format("babi")
-def load_babi(*, path: str | Sequence[str]) -> Dataset:
+def load_babi(*, path: str | Path | Sequence[str | Path]) -> Dataset:
     """bAbI text (Weston et al. 2015): a file, several, or all `qa*.txt` and `qa*.txt.gz` of a folder.
 
     Columns `question`, `context` (the story's sentences so far, joined by spaces), `answers` (a list of one text),
@@ -26,7 +26,7 @@ def load_babi(*, path: str | Sequence[str]) -> Dataset:
     return to_dataset(rows, ("question", "context", "answers", "support", "group", "story"), path)
 
 
-def _babi_files(path: str | Sequence[str]) -> list[Path]:
+def _babi_files(path: str | Path | Sequence[str | Path]) -> list[Path]:
     if not isinstance(path, str | Path):
         return [Path(file) for file in path]
     if not Path(path).is_dir():

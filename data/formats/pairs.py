@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import zip_longest
+from pathlib import Path
 
 from datasets import Dataset
 
@@ -10,7 +11,7 @@ from .records import Columns, Text, as_text, look_up, to_dataset
 from .registry import register_format
 
 
-def read_aligned(*, source: str, target: str, group: str | None = None) -> Iterator[dict[str, Text]]:
+def read_aligned(*, source: str | Path, target: str | Path, group: str | None = None) -> Iterator[dict[str, Text]]:
     """The records of `lines`, one by one."""
     extra = {} if group is None else {"group": group}
     counts = [0, 0]
@@ -25,7 +26,7 @@ def read_aligned(*, source: str, target: str, group: str | None = None) -> Itera
 
 
 @register_format("lines", read_aligned)
-def load_lines(*, source: str, target: str, group: str | None = None) -> Dataset:
+def load_lines(*, source: str | Path, target: str | Path, group: str | None = None) -> Dataset:
     """Line-aligned text: line i of `source` belongs to line i of `target`. Empty lines are kept.
 
     `group` is what the column of that name holds in every row.
@@ -34,9 +35,12 @@ def load_lines(*, source: str, target: str, group: str | None = None) -> Dataset
     return to_dataset(rows, rows[0], source)
 
 
-def read_tsv(*, path: str, columns: Columns | None = None) -> Iterator[dict[str, Text]]:
+def read_tsv(*, path: str | Path, columns: Columns | None = None) -> Iterator[dict[str, Text]]:
     """The records of `tsv`, one by one."""
     columns = dict(columns or {"source": 0, "target": 1})
+    for name, at in columns.items():
+        if isinstance(at, int) and at < 0:
+            raise ValueError(f"columns maps {name!r} to {at}: expected a number from 0 on, or a name in the header")
     lines = enumerate(read_lines(path), start=1)
     if not all(isinstance(at, int) for at in columns.values()):
         header = next(lines)[1].split("\t")
@@ -53,7 +57,7 @@ def read_tsv(*, path: str, columns: Columns | None = None) -> Iterator[dict[str,
 
 
 @register_format("tsv", read_tsv)
-def load_tsv(*, path: str, columns: Columns | None = None) -> Dataset:
+def load_tsv(*, path: str | Path, columns: Columns | None = None) -> Dataset:
     """Tab-separated values, without quoting.
 
     `columns` maps a record's columns to the file's: to numbers, counted from 0, in a file without a header, or to the
@@ -62,7 +66,7 @@ def load_tsv(*, path: str, columns: Columns | None = None) -> Dataset:
     return to_dataset(list(read_tsv(path=path, columns=columns)), columns or ("source", "target"), path)
 
 
-def _header_index(path: str, header: list[str], at: str | int) -> int:
+def _header_index(path: str | Path, header: list[str], at: str | int) -> int:
     if isinstance(at, int):
         return at
     if at not in header:
@@ -70,7 +74,7 @@ def _header_index(path: str, header: list[str], at: str | int) -> int:
     return header.index(at)
 
 
-def read_jsonl(*, path: str, columns: Columns | None = None) -> Iterator[dict[str, Text]]:
+def read_jsonl(*, path: str | Path, columns: Columns | None = None) -> Iterator[dict[str, Text]]:
     """The records of `jsonl`, one by one."""
     columns = dict(columns or {"source": "source", "target": "target"})
     for number, line in enumerate(read_lines(path), start=1):
@@ -80,7 +84,7 @@ def read_jsonl(*, path: str, columns: Columns | None = None) -> Iterator[dict[st
 
 
 @register_format("jsonl", read_jsonl)
-def load_jsonl(*, path: str, columns: Columns | None = None) -> Dataset:
+def load_jsonl(*, path: str | Path, columns: Columns | None = None) -> Dataset:
     """JSON lines: one object a line.
 
     `columns` maps a record's columns to keys of the objects, with dots into nested ones (`translation.en`). Without it

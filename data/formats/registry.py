@@ -2,9 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from datasets import Dataset
+
+from ..declared import check_type
 
 Loader = Callable[..., Dataset]
 Reader = Callable[..., Iterator[dict[str, Any]]]
@@ -43,11 +45,15 @@ def get_reader(name: str) -> Reader:
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raises ValueError where `options` are not what the format takes."""
-    parameters = inspect.signature(get_format(name)).parameters
+    """Raises ValueError where `options` are not what the format takes, or not of the types that it declares."""
+    loader = get_format(name)
+    parameters = inspect.signature(loader).parameters
     unknown = [key for key in options if key not in parameters]
     if unknown:
         raise ValueError(f"data format {name} has no option {unknown[0]!r}: it takes {', '.join(parameters)}")
     missing = [key for key, given in parameters.items() if given.default is given.empty and key not in options]
     if missing:
         raise ValueError(f"data format {name} needs the option {missing[0]!r}: it takes {', '.join(parameters)}")
+    declared = get_type_hints(loader)
+    for key, value in options.items():
+        check_type(key, value, declared.get(key, Any))

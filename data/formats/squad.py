@@ -1,6 +1,7 @@
 """SQuAD."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -11,7 +12,7 @@ from .registry import register_format
 
 
 @register_format("squad")
-def load_squad(*, path: str, group: str | None = None) -> Dataset:
+def load_squad(*, path: str | Path, group: str | None = None) -> Dataset:
     """SQuAD 1.1 JSON: columns `question`, `context` and `answers` (a list of text), and `group` where one is given."""
     document = read_json(path)
     rows = []
@@ -26,7 +27,7 @@ def load_squad(*, path: str, group: str | None = None) -> Dataset:
     return to_dataset(rows, ("question", "context", "answers", *(() if group is None else ("group",))), path)
 
 
-def _squad_questions(document: Any, path: str) -> Iterator[tuple[str, str, Any]]:
+def _squad_questions(document: Any, path: str | Path) -> Iterator[tuple[str, str, Any]]:
     for article_at, article in enumerate(list_of(document, "data", str(path))):
         for paragraph_at, paragraph in enumerate(list_of(article, "paragraphs", f"{path}, data[{article_at}]")):
             place = f"{path}, data[{article_at}].paragraphs[{paragraph_at}]"

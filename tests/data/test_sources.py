@@ -189,12 +189,43 @@ def broken(tmp_path: Path) -> dict[str, tuple[dict, type[Exception], list[str]]]
         "repeat": ({"format": "tsv", "path": tsv, "repeat": 0}, ValueError, ["repeat is 0"]),
         "half_a_repeat": ({"format": "tsv", "path": tsv, "repeat": 1.5}, ValueError, ["repeat is 1.5"]),
         "tag": ({"format": "tsv", "path": tsv, "tag": 2}, ValueError, ["tag is 2: expected text"]),
+        "limit": ({"format": "tsv", "path": tsv, "limit": "5"}, ValueError, ["limit is '5': expected a whole number"]),
+        "half_a_limit": ({"format": "tsv", "path": tsv, "limit": 2.5}, ValueError, ["limit is 2.5: expected a whole"]),
+        "text_fraction": (
+            {"format": "tsv", "path": tsv, "part": "test", "held_out": "0.1"},
+            ValueError,
+            ["held_out is '0.1': expected a number"],
+        ),
+        "split_by_alone": (
+            {"format": "babi", "path": babi, "split_by": "story"},
+            ValueError,
+            ["split_by is 'story', which does nothing without held_out"],
+        ),
+        "column_number": (
+            {"format": "tsv", "path": tsv, "columns": {"source": 0, "target": -1}},
+            ValueError,
+            ["columns maps 'target' to -1: expected a number from 0 on"],
+        ),
+        "column_list": (
+            {"format": "tsv", "path": tsv, "columns": ["source", "target"]},
+            ValueError,
+            ["columns is ['source', 'target']: expected a mapping from text to text or a whole number"],
+        ),
+        "no_path": ({"format": "tsv", "path": None}, ValueError, ["path is None: expected a path"]),
+        "empty_path": ({"format": "squad", "path": ""}, ValueError, ["path is '': expected a path"]),
+        "two_paths": ({**lines, "target": [text, two]}, ValueError, ["target is [", "]: expected a path"]),
+        "babi_paths": (
+            {"format": "babi", "path": [babi, 3]},
+            ValueError,
+            ["expected a path or a list, each item a path"],
+        ),
     }
 
 
 CASES = (
     "empty unequal missing folder encoding cut flipped tsv header json key kind squad babi no_babi format "
-    "no_format option no_option part half_a_part fraction split_by no_part cldr repeat half_a_repeat tag"
+    "no_format option no_option part half_a_part fraction split_by no_part cldr repeat half_a_repeat tag "
+    "limit half_a_limit text_fraction split_by_alone column_number column_list no_path empty_path two_paths babi_paths"
 )
 
 

@@ -1,5 +1,7 @@
 """Recipes and the command line."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -131,3 +133,77 @@ def test_fields_that_do_not_exist_are_named(tmp_path):
         parse_run([str(path)], command="c")
     with pytest.raises(FileNotFoundError):
         parse_run([str(tmp_path / "none.yaml")], command="c")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"batching": "pakced"},
+            "batching is 'pakced': expected one of examples, packed, buckets, stream; did you mean 'packed'?",
+        ),
+        ({"overlong": "drp"}, "overlong is 'drp': expected one of error, truncate, drop; did you mean 'drop'?"),
+        ({"bpe_dropout": True}, "bpe_dropout is True: expected a number"),
+        ({"bpe_dropout": [0.1]}, "bpe_dropout is [0.1]: expected a number"),
+        ({"bpe_dropout": 1.5}, "bpe_dropout is 1.5: expected at most 1"),
+        ({"bpe_dropout": float("nan")}, "bpe_dropout is nan: expected at least 0"),
+        ({"bpe_dropout": 0.1, "bpe_dropout_copies": 2.5}, "bpe_dropout_copies is 2.5: expected a whole number"),
+        ({"bpe_dropout": 0.1, "bpe_dropout_copies": 0}, "bpe_dropout_copies is 0: expected at least 1"),
+        (
+            {"bpe_dropout_copies": 3},
+            "bpe_dropout_copies is 3, which does nothing without bpe_dropout: set that to 0.1 for instance, or leave "
+            "the copies out",
+        ),
+        ({"average_checkpoints": 2.5}, "average_checkpoints is 2.5: expected a whole number"),
+        ({"average_checkpoints": 1}, "average_checkpoints is 1: expected at least 2"),
+        ({"eval_tokens": 0}, "eval_tokens is 0: expected at least 1"),
+        ({"batch_tokens": 0}, "batch_tokens is 0: expected at least 1"),
+        ({"source_row_length": 0}, "source_row_length is 0: expected at least 1"),
+        ({"target_row_length": True}, "target_row_length is True: expected a whole number"),
+        ({"stream_buffer": -1}, "stream_buffer is -1: expected at least 1"),
+        ({"tokenizer_examples": 0}, "tokenizer_examples is 0: expected at least 1"),
+        ({"max_source_length": -3}, "max_source_length is -3: expected at least 1"),
+        ({"max_target_length": None}, "max_target_length is None: expected a whole number"),
+        ({"max_source_length": "many"}, "argument --max_source_length/--max-source-length: invalid int value: 'many'"),
+        ({"samples": -1}, "samples is -1: expected at least 0"),
+        ({"early_stopping_patience": 0}, "early_stopping_patience is 0: expected at least 1"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps is 0: expected at least 1"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0: expected at least 1"),
+        ({"per_device_train_batch_size": 2.5}, "per_device_train_batch_size is 2.5: expected a whole number"),
+        ({"learning_rate": "fast"}, "argument --learning_rate/--learning-rate: invalid float value: 'fast'"),
+        ({"seed": [1]}, "seed is [1]: expected a whole number"),
+        ({"bf16": 1}, "bf16 is 1: expected true or false"),
+        ({"language": "en"}, "language is 'en': expected a list, each item text"),
+        ({"multipath_k": [1, 2.5]}, "multipath_k is [1, 2.5]: expected a list, each item a whole number"),
+        ({"summary": 3}, "summary is 3: expected text; put it in quotes"),
+        ({"model": "big"}, "model is 'big': expected a mapping from names to values"),
+        (
+            {"attn_implementation": "blokwise"},
+            "attn_implementation is 'blokwise': expected one of blockwise, eager, flash_attention_2, "
+            "flash_attention_3, flash_attention_4, flex_attention, sdpa; did you mean 'blockwise'?",
+        ),
+    ],
+    ids=str,
+)
+def test_values_of_a_recipe_are_held_against_their_fields(tmp_path, values, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump({**RECIPE, **values}))
+    with pytest.raises(ValueError) as error:
+        parse_run([str(path)], command="c")
+    assert str(error.value) == message
+
+
+def test_numbers_that_fit_are_taken(tmp_path):
+    path = tmp_path / "good.yaml"
+    values = {"bpe_dropout": 1, "learning_rate": "1e-3", "warmup_steps": 5, "attn_implementation": "some/kernel"}
+    path.write_text(yaml.safe_dump({**RECIPE, **values}))
+    run = parse_run([str(path)], command="c")
+    assert (run.recipe.bpe_dropout, run.arguments.learning_rate, run.arguments.warmup_steps) == (1, 1e-3, 5)
+    assert run.recipe.attn_implementation == "some/kernel"
+
+
+@pytest.mark.parametrize(
+    "recipe", sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_the_recipes_of_the_house_fit(recipe):
+    assert parse_run([str(recipe)], command="c").name == recipe.stem

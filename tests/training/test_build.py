@@ -1,14 +1,16 @@
-"""What a recipe's fields name: tokenizers and models that are, or are not, there."""
+"""From a recipe: tokenizers and models that are, or are not, there; what generation takes; features by BPE-dropout."""
 
+import re
 import socket
 from dataclasses import replace
 
 import pytest
+from training_jobs import SIZES, SOMEWHERE, corpus, tiny_tokenizer
 
 from crossmask.data.tokenizer import train_tokenizer
 from crossmask.tasks.base import Example
 from crossmask.training.arguments import RecipeArguments, RunArguments
-from crossmask.training.build import load_tokenizer, training_features
+from crossmask.training.build import build_model, load_tokenizer, training_features
 
 
 @pytest.fixture
@@ -65,3 +67,57 @@ def test_a_local_folder_is_loaded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("tokens", "./tokens", str(tmp_path / "tokens")):
         assert len(load_tokenizer("tokenizer", name)) > 260
+
+
+def recipe_of(**fields) -> RecipeArguments:
+    return RecipeArguments(train=SOMEWHERE, validation=SOMEWHERE, test=SOMEWHERE, **fields)
+
+
+@pytest.mark.parametrize(
+    ("generation", "message"),
+    [
+        ({"num_beam": 5}, "generation has no setting 'num_beam': did you mean 'num_beams'?"),
+        ({"_from_model_config": True}, "generation has no setting '_from_model_config'"),
+    ],
+)
+def test_generation_takes_the_fields_of_generation_config(generation, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build_model(recipe_of(model=SIZES, generation=generation), tiny_tokenizer())
+
+
+def features_of(examples: list[Example], seed: int = 1, **fields) -> list[dict]:
+    arguments = RunArguments(output_dir="unused", seed=seed, report_to=[], use_cpu=True)
+    return training_features(recipe_of(**fields), arguments, tiny_tokenizer(), examples).to_list()
+
+
+DROPOUT = {"bpe_dropout": 0.5, "bpe_dropout_copies": 3}
+
+
+def test_every_copy_under_bpe_dropout_is_cut_otherwise():
+    examples = corpus()
+    plain, cut = features_of(examples), features_of(examples, **DROPOUT)
+    assert len(cut) == 3 * len(examples) == 3 * len(plain)
+    copies = [cut[at : at + len(examples)] for at in range(0, len(cut), len(examples))]
+    for at, copy in enumerate(copies):
+        assert copy not in (plain, *copies[:at])
+    tokenizer = tiny_tokenizer()
+    for column in ("input_ids", "labels"):
+        texts = [tokenizer.decode(row[column]) for row in plain]
+        assert [tokenizer.decode(row[column]) for row in cut] == texts * 3
+    assert len(features_of(examples[:2], bpe_dropout=0.5)) == 16
+
+
+def test_the_seed_says_how_texts_are_cut():
+    examples = corpus(9)
+    first = features_of(examples, **DROPOUT)
+    assert features_of(examples, **DROPOUT) == first
+    assert features_of(examples, seed=2, **DROPOUT) != first
+
+
+def test_bpe_dropout_leaves_out_only_what_is_too_long():
+    examples = corpus()
+    whole = features_of(examples, **DROPOUT)
+    limits = {"max_source_length": 14, "max_target_length": 12}
+    kept = [row for row in whole if len(row["input_ids"]) <= 14 and len(row["labels"]) <= 12]
+    assert 0 < len(kept) < len(whole)
+    assert features_of(examples, **DROPOUT, **limits, overlong="drop") == kept

@@ -136,7 +136,7 @@ def main():
         ({"train": [{"format": "tsv", "path": "no.tsv"}]}, "train[0]: no.tsv does not exist"),
         ({"overlong": "ignore"}, "overlong is 'ignore'"),
         ({"bpe_dropout": 0.1}, "leave it out with batching: stream"),
-        ({"stream_buffer": 0}, "buffer is 0: expected at least 1"),
+        ({"stream_buffer": 0}, "stream_buffer is 0: expected at least 1"),
     ],
 )
 def test_what_a_stream_cannot_do_is_named(main, tmp_path, capsys, changes, message):
