@@ -11,13 +11,15 @@ from crossmask.data.declared import check_choice, check_type
 GOOD = [
     (1, int), (1, float), (1.5, float | None), (None, float | None), (True, bool), ("a", str | int), (2, str | int),
     ("b", Literal["a", "b"]), (["a"], list[str]), ([], list[int]), ({"a": [1]}, dict), ({"a": 1}, Mapping[str, int]),
-    (("a", "b"), Sequence[str]), ("a", str | Path), (Path("a"), str | Path), (object(), Any), ({"a": 1}, dict[str, Any]),
+    (("a", "b"), Sequence[str]), ("a", str | Path), (Path("a"), str | Path),
+    (object(), Any), ({"a": 1}, dict[str, Any]),
 ]  # fmt: skip
 BAD = [
     (True, int, "a whole number"), (1.0, int, "a whole number"), (False, float | None, "a number"),
     (None, int, "a whole number"), (1, bool, "true or false"), (1, Literal["a", "b"], "one of a, b"),
     (1, Literal[True] | None, "one of True"), (["a", 1], list[str], "a list, each item text"),
-    ("ab", Sequence[str], "a list, each item text"), ("", str | Path | None, "a path"), (3, str, "text; put it in quotes"),
+    ("ab", Sequence[str], "a list, each item text"), ("", str | Path | None, "a path"),
+    (3, str, "text; put it in quotes"),
     ({"a": "b"}, Mapping[str, int], "a mapping from text to a whole number"), ([], dict, "a mapping"),
 ]  # fmt: skip
 
