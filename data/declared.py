@@ -24,13 +24,6 @@ def check_type(name: str, value: Any, declared: Any) -> None:
 
     A whole number is a number too, true and false are none; text is no list of letters, and a path is not empty.
 
-    ```python
-    >>> check_type("limit", "5", int | None)
-    Traceback (most recent call last):
-        ...
-    ValueError: limit is '5': expected a whole number
-    ```
-
     Raises:
         ValueError: with the name, the value and what was expected.
     """
