@@ -58,8 +58,9 @@ def test_bpe_dropout_names_the_example_that_it_lengthened(tmp_path):
     with pytest.raises(ValueError, match=r"^example 1, as bpe_dropout=0.2 cut it in copy \d+ of 64: its source has"):
         training_features(recipe, run, tokenizer, examples)
     assert len(training_features(replace(recipe, max_source_length=32), run, tokenizer, examples)) == 128
+    plain = replace(recipe, bpe_dropout=None, bpe_dropout_copies=None, max_source_length=2)
     with pytest.raises(ValueError, match=r"^example 1: its source has"):
-        training_features(replace(recipe, bpe_dropout=None, max_source_length=2), run, tokenizer, examples)
+        training_features(plain, run, tokenizer, examples)
 
 
 def test_a_local_folder_is_loaded(tmp_path, monkeypatch):
