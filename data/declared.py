@@ -41,9 +41,14 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """
     choices = list(choices)
     if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        mend = f"; did you mean {near[0]!r}?" if near else ""
+        mend = f"; {near}" if (near := did_you_mean(value, choices)) else ""
         raise ValueError(f"{name} is {value!r}: expected one of {', '.join(choices)}{mend}")
+
+
+def did_you_mean(value: Any, known: Sequence[str]) -> str:
+    """The question that names the nearest of what is known, or nothing where none is near."""
+    near = difflib.get_close_matches(str(value), known, n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def _is_of(value: Any, declared: Any) -> bool:

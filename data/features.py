@@ -114,8 +114,8 @@ class Encoder:
                     )
                 if self.overlong == "drop":
                     continue
-            rows["input_ids"].append(_cut(source, self.max_source_length, self.tokenizer.truncation_side))
-            rows["labels"].append(_cut(target, room))
+            rows["input_ids"].append(cut(source, self.max_source_length, self.tokenizer.truncation_side))
+            rows["labels"].append(cut(target, room))
             if prefixes is not None:
                 rows["decoder_prefix_ids"].append(prefix)
         return rows
@@ -125,7 +125,8 @@ class Encoder:
         return self.tokenizer(list(texts), add_special_tokens=eos, verbose=False)["input_ids"]
 
 
-def _cut(ids: list[int], limit: int, side: str = "right") -> list[int]:
+def cut(ids: list[int], limit: int, side: str = "right") -> list[int]:
+    """No more than `limit` of the token ids, without what is over on that side; the last, eos, always stays."""
     if len(ids) <= limit:
         return ids
     return ids[-limit:] if side == "left" else ids[: limit - 1] + ids[-1:]

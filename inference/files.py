@@ -16,6 +16,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from ..data.features import cut
 from ..hub.files import write_bytes, write_text
 from .texts import check_options, translate_ids
 
@@ -111,8 +112,7 @@ class LineTranslator:
                         f"line {first + at} has {len(ids)} tokens, more than {self.max_source_length}: split it, or "
                         "give --overlong truncate or drop"
                     )
-                cut = ids[: self.max_source_length - 1] + ids[-1:]
-                sources[at] = cut if self.overlong == "truncate" else []
+                sources[at] = cut(ids, self.max_source_length) if self.overlong == "truncate" else []
         return sources
 
 

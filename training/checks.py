@@ -1,13 +1,12 @@
 """What a run is told, held against what its fields are declared as: argparse looks at the command line alone."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ..data.declared import check_choice, check_type
+from ..data.declared import check_choice, check_type, did_you_mean
 from ..modeling import backends  # noqa: F401 - registers crossmask's own attention
 
 LOWEST = {
@@ -84,6 +83,5 @@ def check_names(field: str, given: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            mend = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
+            mend = did_you_mean(name, known) or f"it takes {', '.join(known)}"
             raise ValueError(f"{field} has no setting {name!r}: {mend}")
