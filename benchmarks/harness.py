@@ -5,6 +5,7 @@ import platform
 import resource
 import statistics
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -21,6 +22,14 @@ from crossmask.hub.files import write_text
 RESULTS = Path("runs/benchmarks")
 Side = TypeVar("Side", bound=Hashable)
 Result = TypeVar("Result")
+
+
+def add_run_options(parser: ArgumentParser, page: str, threads: int) -> None:
+    """What every script that trains takes: `--device`, `--threads`, `--quick` and where its page goes."""
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=threads)
+    parser.add_argument("--quick", action="store_true", help="in seconds, to see that it runs")
+    parser.add_argument("--output", type=Path, default=RESULTS / f"{page}.md")
 
 
 def machine(device: str = "cpu") -> str:

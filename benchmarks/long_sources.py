@@ -13,12 +13,11 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from benchmarks.harness import RESULTS, clock, growth_table, interleave, machine, medians, publish
+from benchmarks.harness import add_run_options, clock, growth_table, interleave, machine, medians, publish
 from benchmarks.peers import SIZES, build
 from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration
 
@@ -81,10 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--mask", default="window(64)")
     parser.add_argument("--encoder-layer", action="store_true", help="blocks against a mask of all pairs")
     parser.add_argument("--flex", action="store_true", help="FlexAttention too; its kernel takes minutes to build")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="in seconds, to see that it runs")
-    parser.add_argument("--output", type=Path, default=RESULTS / "long_sources.md")
+    add_run_options(parser, "long_sources", threads=1)
     options = parser.parse_args(argv)
     if options.quick:
         options.lengths, options.targets, options.repeats = [128, 256], 16, 1

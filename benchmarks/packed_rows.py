@@ -17,7 +17,7 @@ import torch
 
 from benchmarks import corpus as corpora
 from benchmarks.batching import ROW, Batch, collate, groups
-from benchmarks.harness import RESULTS, clock, growth_table, interleave, machine, medians, publish
+from benchmarks.harness import add_run_options, clock, growth_table, interleave, machine, medians, publish
 from benchmarks.peers import SIZES, build
 from benchmarks.sides import ATTENTION
 
@@ -38,10 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--row", type=int, default=ROW, help="tokens of a packed row, on either side")
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="in seconds, to see that it runs")
-    parser.add_argument("--output", type=Path, default=RESULTS / "packed_rows.md")
+    add_run_options(parser, "packed_rows", threads=1)
     options = parser.parse_args(argv)
     if options.quick:
         options.rows, options.row, options.repeats = [1, 2], 64, 1

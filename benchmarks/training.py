@@ -25,7 +25,7 @@ from benchmarks import corpus as corpora
 from benchmarks.batching import ROW, Batch, collate, groups
 from benchmarks.corpus import Corpus
 from benchmarks.flops import products, step_flops
-from benchmarks.harness import RESULTS, clock, in_own_processes, interleave, machine, medians, publish, table
+from benchmarks.harness import add_run_options, clock, in_own_processes, interleave, machine, medians, publish, table
 from benchmarks.peers import DROPOUT, FAMILIES, SIZES, Size, build, check_sizes
 from benchmarks.sides import SIDES, Side, step_memory, stepper
 
@@ -161,10 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=12, help="timed steps a side")
     parser.add_argument("--tokens", type=int, default=4096, help="real tokens a step, about")
     parser.add_argument("--row", type=int, default=ROW, help="tokens of a packed row, on either side")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--quick", action="store_true", help="every side in seconds, to see that it runs")
-    parser.add_argument("--output", type=Path, default=RESULTS / "training.md")
+    add_run_options(parser, "training", threads=torch.get_num_threads())
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()
