@@ -28,7 +28,7 @@ from ..data.tokenizer import check_special_tokens, train_tokenizer
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..tasks.base import Example, Task
 from .arguments import RecipeArguments, RunArguments
-from .checks import check_names
+from .checks import check_generation, check_names
 from .multipath import Multipath
 from .splits import EvaluationSplit, to_features
 from .streams import ExampleStream, packed_stream
@@ -92,7 +92,7 @@ def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> 
     fields = dict(recipe.model or {})
     check_names("model", fields, [item.name for item in dataclasses.fields(CrossMaskConfig)])
     generation = recipe.generation or {}
-    check_names("generation", generation, [name for name in vars(GenerationConfig()) if not name.startswith("_")])
+    check_generation(generation)
     if recipe.model_name_or_path:
         model = load_model(recipe.model_name_or_path, attn_implementation=recipe.attn_implementation, **fields)
     else:

@@ -1,9 +1,10 @@
 """What a run is told, held against what its fields are declared as: argparse looks at the command line alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
+from transformers import GenerationConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..data.declared import check_choice, check_type, did_you_mean
@@ -33,6 +34,14 @@ LOWEST = {
     "dataloader_num_workers": 0,
 }
 HIGHEST = {"bpe_dropout": 1}
+# GenerationConfig declares no types, and `validate` lets most values through to fail at the first evaluation.
+GENERATION = {
+    **dict.fromkeys(("num_beams", "num_return_sequences", "max_new_tokens", "max_length"), (int, 1)),
+    **dict.fromkeys(("min_new_tokens", "min_length", "no_repeat_ngram_size", "top_k"), (int, 0)),
+    **dict.fromkeys(("repetition_penalty", "temperature", "top_p"), (float, 0)),
+    **dict.fromkeys(("do_sample", "use_cache"), (bool, False)),
+    "length_penalty": (float, float("-inf")),
+}
 
 
 def check_fields(given: Any, only_numbers: bool = False) -> None:
@@ -61,6 +70,20 @@ def check_fields(given: Any, only_numbers: bool = False) -> None:
             raise ValueError(f"{name} is {value}: expected at least {lowest}")
         if highest is not None and not value <= highest:
             raise ValueError(f"{name} is {value}: expected at most {highest}")
+
+
+def check_generation(given: Mapping[str, Any]) -> None:
+    """Refuse what `GenerationConfig` does not know, and values of its commonest fields that nothing can be made with.
+
+    Raises:
+        ValueError: with the field, what was given and what was expected.
+    """
+    check_names("generation", given, [name for name in vars(GenerationConfig()) if not name.startswith("_")])
+    for name in filter(GENERATION.__contains__, given):
+        (kind, lowest), value = GENERATION[name], given[name]
+        check_type(f"generation.{name}", value, kind | None)
+        if value is not None and value < lowest:
+            raise ValueError(f"generation.{name} is {value}: expected at least {lowest}")
 
 
 def check_attention(name: str) -> None:

@@ -79,11 +79,22 @@ def recipe_of(**fields) -> RecipeArguments:
     [
         ({"num_beam": 5}, "generation has no setting 'num_beam': did you mean 'num_beams'?"),
         ({"_from_model_config": True}, "generation has no setting '_from_model_config'"),
+        ({"num_beams": "five"}, "generation.num_beams is 'five': expected a whole number"),
+        ({"num_beams": 2.5}, "generation.num_beams is 2.5: expected a whole number"),
+        ({"num_beams": 0}, "generation.num_beams is 0: expected at least 1"),
+        ({"do_sample": "yes"}, "generation.do_sample is 'yes': expected true or false"),
+        ({"no_repeat_ngram_size": -1}, "generation.no_repeat_ngram_size is -1: expected at least 0"),
     ],
 )
-def test_generation_takes_the_fields_of_generation_config(generation, message):
+def test_generation_takes_the_fields_and_values_of_generation_config(generation, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         build_model(recipe_of(model=SIZES, generation=generation), tiny_tokenizer())
+
+
+def test_generation_takes_null_and_a_whole_number_for_a_number():
+    generation = {"num_beams": 2, "length_penalty": -1, "no_repeat_ngram_size": None, "early_stopping": True}
+    config = build_model(recipe_of(model=SIZES, generation=generation), tiny_tokenizer()).generation_config
+    assert {name: getattr(config, name) for name in generation} == generation
 
 
 def features_of(examples: list[Example], seed: int = 1, **fields) -> list[dict]:
