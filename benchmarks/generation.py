@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,6 +46,8 @@ BART = {  # and Marian, which has the same fields
     "d_model": 256, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 1024,
     "decoder_ffn_dim": 1024, "max_position_embeddings": 128, "forced_eos_token_id": None, **LAYERS, **SPECIAL,
 }  # fmt: skip
+SHALLOW, NARROW = "crossmask, 5 + 1 layers", "crossmask, 6 + 1 layers, embeddings of 128"
+HALVED = ("BART", SHALLOW, NARROW)  # in bfloat16 as well
 BATCHES = {1: 8, 8: 3, 64: 1}  # how many batches of each size
 Side = Callable[[list[list[int]], int, int], object]  # sources, beams, steps
 
@@ -150,13 +153,13 @@ def sides(tokenizer: PreTrainedTokenizerBase, compiled: bool) -> tuple[dict[str,
         "Marian": marian(vocab_size),
         "T5Gemma": t5gemma(vocab_size),
         "crossmask": crossmask(vocab_size),
-        "crossmask, 5 + 1 layers": crossmask(vocab_size, encoder_layers=5, decoder_layers=1, intermediate_size=816),
-        "crossmask, 6 + 1 layers, embeddings of 128": crossmask(
-            vocab_size, encoder_layers=6, decoder_layers=1, intermediate_size=816, embedding_size=128
-        ),
+        SHALLOW: crossmask(vocab_size, encoder_layers=5, decoder_layers=1, intermediate_size=816),
+        NARROW: crossmask(vocab_size, encoder_layers=6, decoder_layers=1, intermediate_size=816, embedding_size=128),
     }
     sizes = {name: model.num_parameters() for name, model in models.items()}
     found = {name: of_transformers(model) for name, model in models.items()}
+    for name in HALVED:
+        found[f"{name}, bf16"] = of_transformers(deepcopy(models[name]).to(torch.bfloat16))
     if compiled:
         for name in ("BART", "crossmask"):
             config = CompileConfig(fullgraph=True, dynamic=False, mode=None)
@@ -215,8 +218,8 @@ def main(argv: list[str] | None = None) -> None:
             title = f"batch {size}, {'greedy' if beams == 1 else f'beam {beams}'}"
             columns[title], first = measure(here, batches(ids, size), beams, options.repeats)
             compiling += [f"{side}, {title}: {first[side]:.0f} s" for side in here if "compiled" in side]
-    print(f"\n{name}; fp32; {options.threads} threads of {platform.machine()}; torch {torch.__version__}, ", end="")
-    print(f"transformers {transformers.__version__}")
+    print(f"\n{name}; fp32 where a row does not say bf16; {options.threads} threads of {platform.machine()}; ", end="")
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}")
     print(", ".join(f"{side} {count:,} parameters" for side, count in sizes.items()))
     print(f"\n| sentences/s (ratio to BART) | {' | '.join(columns)} |\n|---{'|---:' * len(columns)}|")
     for side in found:
