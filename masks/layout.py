@@ -18,6 +18,7 @@ class Layout:
         rows: (B,) int64, ascending: which row of the batch each row belongs to, since hypotheses of one example are
             rows of their own in beam search; or the number of rows B where each is its own; or None where unknown.
         packed: whether a row may hold several examples.
+        growing: whether more tokens may follow, as in a target, so that a rule may speak of some that are not there.
         newest: whether this is one query, the last token so far, in rows without padding whose positions are counted.
     """
 
@@ -28,6 +29,7 @@ class Layout:
     packed: bool = False
     picked: "tuple[Layout, torch.Tensor] | None" = None  # the whole layout, and which of its tokens these are
     newest: bool = False
+    growing: bool = False
 
     @property
     def length(self) -> int:

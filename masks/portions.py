@@ -73,7 +73,7 @@ class _Spans(Rule):
 
     def check(self, query: Any, key: Any, heads: int) -> None:
         for length, row in per_example(_column(self.table, 1), example_lengths(key), self.name):
-            if row and max(row) > length:
+            if row and max(row) > length and not key.growing:
                 raise MaskError(
                     f"{self.name}: a span ends at {max(row)}, but there are {length} tokens to attend to; "
                     "spans count the tokens of an example from 0"

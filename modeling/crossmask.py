@@ -28,7 +28,7 @@ from .decoder_inputs import attention_mask_from_labels, shift_right
 from .encoder import CrossMaskEncoder
 from .generation import MaskedGenerationMixin
 from .layer_masks import check_blind
-from .layers import OutputLayer
+from .layers import OutputLayer, is_bare_product
 from .loss import cross_entropy, linear_cross_entropy
 from .pretrained import CrossMaskPreTrainedModel
 from .provenance import ProvenanceMixin
@@ -99,8 +99,11 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
             inputs_embeds, decoder_inputs_embeds: (B, S, E) and (B, T, E), instead of ids.
 
         Raises:
-            ValueError: inputs that are missing, too long, or do not fit together.
+            ValueError: inputs that are missing, too long, or do not fit together. TypeError: a mask of another name.
         """
+        for name in kwargs:
+            if "mask" in name:  # ignored, it would leave open what it was to hide
+                raise TypeError(f"no argument is called {name}: masks are encoder_mask, decoder_mask and cross_mask")
         if encoder_outputs is None:
             if not torch.compiler.is_compiling():
                 self.check_blind(encoder_mask=encoder_mask, decoder_mask=decoder_mask, cross_mask=cross_mask)
@@ -213,7 +216,8 @@ class CrossMaskForConditionalGeneration(
             num_items_in_batch: divide the summed loss by this, as Trainer asks for, instead of taking the mean.
             smoothing: the weight of the uniform distribution in the loss's target. (Trainer takes an argument with
                 `label` in its name for a second kind of labels.)
-            skip_logits: compute the loss without ever holding the logits of the whole batch; they are None then.
+            skip_logits: compute the loss without ever holding the logits of the whole batch; they are None then. (An
+                output layer that was replaced or wrapped, by PEFT or accelerate for instance, is called as it is.)
 
         Returns:
             `loss`: the mean over labels that count, or their sum over `num_items_in_batch` where that is given, which
@@ -222,13 +226,16 @@ class CrossMaskForConditionalGeneration(
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
             if decoder_attention_mask is None and decoder_segment_ids is None:
-                decoder_attention_mask = attention_mask_from_labels(labels)
+                cached = 0 if past_key_values is None else int(past_key_values.get_seq_length())
+                decoder_attention_mask = attention_mask_from_labels(labels, cached)
         inputs = decoder_input_ids if decoder_input_ids is not None else decoder_inputs_embeds
         if labels is not None and labels.shape != inputs.shape[:2]:
             raise ValueError(
                 f"labels are {tuple(labels.shape)}, the decoder's inputs {tuple(inputs.shape[:2])}: give every input "
                 "a label, -100 where the loss should not look"
             )
+        if labels is not None and (torch.is_tensor(logits_to_keep) or logits_to_keep):
+            raise ValueError("logits_to_keep leaves labels without their logits: leave one of the two out")
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -252,11 +259,12 @@ class CrossMaskForConditionalGeneration(
         )
         hidden_states = self.head_proj(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         how = (labels, num_items_in_batch, smoothing)
-        if labels is not None and skip_logits:
+        if labels is not None and skip_logits and is_bare_product(self.lm_head):
             logits, loss = None, linear_cross_entropy(hidden_states, self.lm_head.weight, *how)
         else:
             logits = self.lm_head(hidden_states)
             loss = None if labels is None else cross_entropy(logits, *how)
+            logits = None if labels is not None and skip_logits else logits
         return Seq2SeqLMOutput(
             loss=loss, logits=logits, **{k: v for k, v in outputs.items() if k != "last_hidden_state"}
         )

@@ -110,7 +110,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         rows = past + torch.arange(length, device=device)
         given = {"attention_mask": attention_mask, "segment_ids": segment_ids, "position_ids": position_ids}
         examples = batch if example_ids is None else example_ids
-        target = replace(self.lay_out_target(capacity, seen, rows, **given), rows=examples)
+        target = replace(self.lay_out_target(capacity, seen, rows, **given), rows=examples, growing=True)
         query = target if capacity == length else target.pick(rows)
         if length == 1 and capacity == seen and all(side is None for side in given.values()):
             query = replace(query, newest=True)

@@ -23,9 +23,9 @@ def shift_right(labels: torch.Tensor, decoder_start_token_id: int, pad_token_id:
     return torch.cat([start, labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, pad_token_id)], dim=-1)
 
 
-def attention_mask_from_labels(labels: torch.Tensor) -> torch.Tensor:
-    """Which of the shifted inputs are tokens: (B, T) labels to (B, T) int64 of ones and zeros.
+def attention_mask_from_labels(labels: torch.Tensor, cached: int = 0) -> torch.Tensor:
+    """Which of the shifted inputs are tokens: (B, T) labels to (B, P + T) int64 of ones and zeros.
 
-    The start token always is; every other one is if the label that it came from counts.
+    The start token always is, and so are P cached ones; every other one is if the label that it came from counts.
     """
-    return torch.cat([torch.ones_like(labels[:, :1]), (labels[:, :-1] != IGNORED).long()], dim=-1)
+    return torch.cat([labels.new_ones(len(labels), cached + 1), (labels[:, :-1] != IGNORED).long()], dim=-1)

@@ -17,7 +17,7 @@ class RMSNorm(nn.RMSNorm):
         if own and hidden_states.dtype == self.weight.dtype == torch.float32:
             # A first pass without gradients, as checkpointing makes it, has to give the same numbers.
             arguments = hidden_states, self.weight, self.eps
-            normed = _RMSNorm.apply(*arguments) if torch.is_grad_enabled() else _rms_norm(*arguments)[0]
+            normed = (_RMSNorm.apply if torch.is_grad_enabled() else _rms_norm)(*arguments)[0]
         else:
             normed = super().forward(hidden_states)
         return normed.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else normed
@@ -31,15 +31,23 @@ def _rms_norm(states: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[t
 
 
 class _RMSNorm(torch.autograd.Function):
+    """`_rms_norm`, in the form that torch.func takes."""
+
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, states: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-        output, normed, scale = _rms_norm(states, weight, eps)
-        ctx.save_for_backward(normed, scale, weight)
-        return output
+    def forward(states: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, ...]:
+        return _rms_norm(states, weight, eps)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: tuple[torch.Tensor, ...]) -> None:
+        _, normed, scale = output
+        ctx.mark_non_differentiable(normed, scale)
+        ctx.save_for_backward(normed, scale, inputs[1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: torch.Tensor):
+    def backward(ctx, grad: torch.Tensor, *_):
         normed, scale, weight = ctx.saved_tensors
         product = (grad * normed).flatten(0, -2)
         shift = (product @ weight).view_as(scale) / -normed.shape[-1]

@@ -90,12 +90,21 @@ class MaskedGenerationMixin(GenerationMixin):
             input_ids, stopping_criteria=stopping_criteria, inputs_tensor=inputs_tensor, **kwargs
         )
 
-    def _prepare_decoder_input_ids_for_generation(self, batch_size: int, *args, **kwargs) -> tuple:
-        """As Transformers prepares them; padding on the left of prefixes of several lengths is seen as such."""
+    def _prepare_decoder_input_ids_for_generation(
+        self, batch_size: int, model_input_name: str, model_kwargs: dict, *args, **kwargs
+    ) -> tuple[torch.LongTensor, dict]:
+        """As Transformers prepares them; padding on the left of prefixes is seen as such."""
+        prefix = model_kwargs.get("decoder_input_ids")
         decoder_input_ids, model_kwargs = super()._prepare_decoder_input_ids_for_generation(
-            batch_size, *args, **kwargs
+            batch_size, model_input_name, model_kwargs, *args, **kwargs
         )
         pad, start = self.config.pad_token_id, self.config.decoder_start_token_id
+        grown = prefix is not None and decoder_input_ids.shape[1] > prefix.shape[1]
+        if grown and pad != start and bool((prefix[:, 0] == pad).all()):
+            # No row begins with a start token, so all were given one; but they begin with padding.
+            decoder_input_ids = decoder_input_ids[:, 1:]
+            if model_kwargs.get("decoder_attention_mask") is not None:
+                model_kwargs["decoder_attention_mask"] = model_kwargs["decoder_attention_mask"][:, 1:]
         if model_kwargs.get("decoder_attention_mask") is None and pad != start:
             begun = (decoder_input_ids != pad).cumsum(-1).clamp(max=1)
             if not bool(begun.all()):

@@ -14,8 +14,13 @@ from .elementwise import Dropout, RMSNorm
 class ScaledEmbedding(nn.Embedding):
     """Token embeddings times the square root of their width, so that they weigh as much as a layer's output."""
 
+    @property
+    def embed_scale(self) -> float:
+        """Under the name that PEFT looks for, to scale what it adds to embeddings."""
+        return self.embedding_dim**0.5
+
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return super().forward(input_ids) * self.embedding_dim**0.5
+        return super().forward(input_ids) * self.embed_scale
 
 
 class EmbeddingProjection(nn.Module):
@@ -132,3 +137,12 @@ class OutputLayer(nn.Linear):
             return super().forward(hidden_states)
         logits = torch.mm(weight, hidden_states.flatten(0, -2).t()).t().contiguous()
         return logits.view(*rows, -1)
+
+
+def is_bare_product(layer: nn.Module) -> bool:
+    """Whether calling an output layer multiplies by its weight and does nothing else.
+
+    PEFT puts another layer in its place, accelerate another `forward`; FSDP leaves both.
+    """
+    own = type(layer).forward in (OutputLayer.forward, nn.Linear.forward) and "forward" not in vars(layer)
+    return own and layer.bias is None

@@ -103,3 +103,10 @@ def test_a_call_that_contradicts_the_config_is_refused():
     with pytest.raises(masks.MaskError) as error:
         model(input_ids=source, decoder_input_ids=tokens(1, 2), cross_mask="~causal()")
     assert "cross_mask: causal() & ~causal() never allows anything" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["crossmask", "cross_masks", "encoder_masks"])
+def test_a_misspelt_mask_is_not_ignored(name):
+    source = tokens(2, 6)
+    with pytest.raises(TypeError, match=f"no argument is called {name}: masks are encoder_mask, decoder_mask and"):
+        small_model()(input_ids=source, labels=source, **{name: masks.blind((1, 3))})

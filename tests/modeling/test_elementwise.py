@@ -71,3 +71,20 @@ def test_second_derivatives_are_refused_not_wrong():
     gradient = torch.autograd.grad(norms(8)[0](states).square().sum(), states, create_graph=True)[0]
     with pytest.raises(RuntimeError, match="differentiate twice"):
         gradient.square().sum().backward()
+
+
+def test_norm_under_torch_func():
+    """Gradients of each example alone, as `vmap` over `grad` has them."""
+    torch.manual_seed(0)
+    mine, plain = norms(8)
+    states = torch.randn(3, 5, 8)
+    factors = torch.randn(5, 8)
+
+    def loss(weight, example, norm):
+        return (torch.func.functional_call(norm, {"weight": weight}, (example,)) * factors).sum()
+
+    got, wanted = (
+        torch.vmap(torch.func.grad(loss), (None, 0, None))(norm.weight.detach(), states, norm)
+        for norm in (mine, plain)
+    )
+    torch.testing.assert_close(got, wanted)

@@ -269,17 +269,31 @@ def test_generation_in_bf16_keeps_to_the_model():
     assert torch.equal(out, steps(model, source, torch.full((2, 1), START)))
 
 
-def test_left_padded_prefixes_need_no_mask():
-    """Prefixes of several lengths, padded on the left, go on as each does alone."""
+@pytest.mark.parametrize("width", [4, 6])
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_left_padded_prefixes_need_no_mask(width, with_mask):
+    """Prefixes of several lengths, padded on the left, go on as each does alone, though each may have padding."""
     model = small_model()
     source = tokens(3, 7)
     prefixes = [torch.tensor([START, 7]), torch.tensor([START, 8, 9]), torch.tensor([START, 5, 6, 7])]
-    padded = torch.stack([torch.cat([torch.full((4 - len(p),), PAD), p]) for p in prefixes])
+    padded = torch.stack([torch.cat([torch.full((width - len(p),), PAD), p]) for p in prefixes])
     options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
-    together = model.generate(source, decoder_input_ids=padded, **options)
+    mask = {"decoder_attention_mask": (padded != PAD).long()} if with_mask else {}
+    together = model.generate(source, decoder_input_ids=padded, **mask, **options)
     for row, prefix in enumerate(prefixes):
         alone = model.generate(source[row : row + 1], decoder_input_ids=prefix[None], **options)
-        assert together[row, 4 - len(prefix) :].tolist() == alone[0].tolist()
+        assert together[row, width - len(prefix) :].tolist() == alone[0].tolist()
+
+
+@pytest.mark.parametrize("decoder_mask", ["causal() & drop((1, 2))", "causal() & keep((0, 2), (5, 30))"])
+@torch.no_grad()
+def test_spans_of_a_target_that_still_grows(decoder_mask):
+    """A rule may speak of target tokens that are not there yet."""
+    model, source = small_model(decoder_mask=decoder_mask), tokens(2, 5)
+    expected = steps(model, source, torch.full((2, 1), START))
+    assert torch.equal(generate(model, source), expected)
+    assert torch.equal(generate(model, source, use_cache=False), expected)
+    assert not torch.equal(steps(small_model(), source, torch.full((2, 1), START)), expected)
 
 
 @pytest.mark.parametrize("options", [{}, {"use_cache": False}, {"num_beams": 3}])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from small_models import PAD, START, small_model, tokens
 from torch.nn.functional import cross_entropy, log_softmax, pad
 from transformers import Trainer, TrainingArguments
@@ -122,3 +123,33 @@ def test_gradient_accumulation_is_exact(smoothing, tmp_path):
         torch.testing.assert_close(other.state_dict()[name], weight, rtol=1e-4, atol=1e-6)
     unmoved = small_model(initializer_range=0.2)
     assert not torch.equal(unmoved.lm_head.weight, model.lm_head.weight)
+
+
+def test_labels_after_cached_tokens():
+    """Labels go on behind what a cache holds: the loss is that of the later labels of the whole target."""
+    model, source, target = small_model(), tokens(2, 5), tokens(2, 7, seed=3)
+    inputs = shift_right(target, START, PAD)
+    cache = model(input_ids=source, decoder_input_ids=inputs[:, :3]).past_key_values
+    later = model(input_ids=source, decoder_input_ids=inputs[:, 3:], labels=target[:, 3:], past_key_values=cache)
+    counted = torch.cat([torch.full((2, 3), -100), target[:, 3:]], dim=-1)
+    torch.testing.assert_close(later.loss, model(input_ids=source, decoder_input_ids=inputs, labels=counted).loss)
+    cache = model(input_ids=source, decoder_input_ids=inputs[:, :3]).past_key_values
+    begun = model(input_ids=source, labels=target[:, 3:], past_key_values=cache)  # from a start token of its own
+    assert torch.isfinite(begun.loss)
+
+
+@pytest.mark.parametrize("skip_logits", [False, True])
+def test_labels_want_all_logits(skip_logits):
+    with pytest.raises(ValueError, match="logits_to_keep leaves labels without their logits"):
+        small_model()(input_ids=tokens(2, 5), labels=LABELS, logits_to_keep=2, skip_logits=skip_logits)
+
+
+def test_an_output_layer_that_is_offloaded():
+    """Its weight is somewhere else until it is called, so nothing may read it past the call."""
+    model, source = small_model(tie_word_embeddings=False), tokens(2, 5)
+    expected = model(input_ids=source, labels=LABELS).loss
+    cpu_offload(model.lm_head, execution_device="cpu")
+    assert model.lm_head.weight.is_meta
+    for skip_logits in (False, True):
+        loss = model(input_ids=source, labels=LABELS, skip_logits=skip_logits).loss
+        torch.testing.assert_close(loss, expected)
