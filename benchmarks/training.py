@@ -148,7 +148,7 @@ def conditions(corpus: Corpus, plan: Plan) -> str:
         f"Data: {corpus.name}; vocabulary {corpus.vocab_size:,}. bf16 autocast, fused AdamW, gradients clipped to 1, "
         f"dropout {DROPOUT}. Medians of {plan.steps} interleaved steps, {clock(plan.device)[1]}. Packed rows of "
         f"{plan.row} source and {plan.row} target tokens. Attention of crossmask: {attention}; of the others: "
-        "Transformers' default.\n\n"
+        "Transformers' default (SDPA) where a row does not say otherwise.\n\n"
         "Utilisation: operations that the real tokens need (`step_flops` in benchmarks/flops.py) over those of the "
         "best matrix product of this run. Peak memory: above the imports, in a process of its own."
     )
