@@ -36,17 +36,15 @@ from .trainer import CrossMaskTrainer
 
 
 def build_tokenizer(
-    recipe: RecipeArguments, task: Task, examples: Iterable[Example], folder: Path, resumed: bool
+    recipe: RecipeArguments, task: Task, examples: Iterable[Example], checkpoint: Path | None = None
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer: of the model to fine-tune, loaded, or trained on the training examples and kept in `folder`.
-
-    A resumed run takes the one that it left in the folder.
+    """The tokenizer: of the checkpoint to go on from, of the model to fine-tune, loaded, or trained on the examples.
 
     Raises:
         ValueError: settings that do not fit. OSError: a tokenizer that cannot be loaded.
     """
-    if resumed:
-        return AutoTokenizer.from_pretrained(folder)
+    if checkpoint is not None:
+        return load_tokenizer("resume_from_checkpoint", str(checkpoint))
     if recipe.model_name_or_path:
         return load_tokenizer("model_name_or_path", recipe.model_name_or_path)
     if isinstance(recipe.tokenizer, str):
@@ -56,9 +54,7 @@ def build_tokenizer(
     tags = [spec.tag.strip() for spec in name_sources("train", recipe.train).values() if spec.tag.strip()]
     special = [*settings.pop("special_tokens", ()), *task.special_tokens, *tags]
     texts = (text for example in examples for text in (example.source, example.target))
-    tokenizer = train_tokenizer(texts, special_tokens=special, model_max_length=recipe.max_source_length, **settings)
-    tokenizer.save_pretrained(folder)
-    return tokenizer
+    return train_tokenizer(texts, special_tokens=special, model_max_length=recipe.max_source_length, **settings)
 
 
 def load_tokenizer(field: str, name: str) -> PreTrainedTokenizerBase:

@@ -50,7 +50,7 @@ def prepare(run: Run) -> Job:
     train = (ExampleStream.of if recipe.batching == "stream" else read_examples)(recipe.train, task, "train")
     validation, test = (read_examples(getattr(recipe, name), task, name) for name in ("validation", "test"))
     learnt_from = train.first(recipe.tokenizer_examples) if isinstance(train, ExampleStream) else train
-    tokenizer = build_tokenizer(recipe, task, learnt_from, folder, resumed=checkpoint is not None)
+    tokenizer = build_tokenizer(recipe, task, learnt_from, checkpoint)
     model = build_model(recipe, tokenizer)
     trainer = build_trainer(recipe, arguments, task, tokenizer, model, train, validation)
     return Job(run, folder, checkpoint, trainer, train, evaluation_split(recipe, tokenizer, test))

@@ -38,10 +38,10 @@ def test_a_tag_stands_before_what_the_encoder_reads(tmp_path):
     assert tagged.references == plain.references
 
 
-def test_a_tag_is_one_token_and_changes_no_other(sources, tmp_path):
+def test_a_tag_is_one_token_and_changes_no_other(sources):
     recipe = RecipeArguments(train=sources, validation=sources, test=sources, tokenizer={"vocab_size": 280})
     task = get_task("translation")
-    tokenizer = build_tokenizer(recipe, task, read_examples(sources, task, "train"), tmp_path, resumed=False)
+    tokenizer = build_tokenizer(recipe, task, read_examples(sources, task, "train"))
     tagged = tokenizer("<BT>three").input_ids
     assert tagged[1:] == tokenizer("three").input_ids
     assert tokenizer.convert_ids_to_tokens(tagged[0]) == "<BT>"
