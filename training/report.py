@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..hub.card import CardFacts, Result, Sample, write_card
 from ..tasks.base import Example, Scores, Task
@@ -62,14 +62,20 @@ def write_report(folder: Path, run: Run, outcome: Outcome, name: str) -> None:
 
 
 def draw(folder: Path, outcome: Outcome) -> dict[str, str]:
-    """Draw the pictures; returns their captions by file name."""
-    name, greater_is_better = outcome.task.primary_metric
-    measured = any(f"eval_{name}" in entry for entry in outcome.log_history)
-    curve = {"metric": name, "greater_is_better": greater_is_better} if measured else {"metric": "eval_loss"}
-    learning_curve(outcome.log_history, folder / "learning_curve.png", **curve)
+    """Draw the pictures that there is something to draw of; returns their captions by file name."""
+    images = {}
+    logged = {name for entry in outcome.log_history for name in entry}
+    if logged & {"loss", "eval_loss"}:
+        name, greater_is_better = outcome.task.primary_metric
+        measured = f"eval_{name}" in logged
+        curve = {"metric": name, "greater_is_better": greater_is_better} if measured else {"metric": "eval_loss"}
+        learning_curve(outcome.log_history, folder / "learning_curve.png", **curve)
+        images["learning_curve.png"] = "Learning curve"
     masks_in_force(outcome.model.config, folder / "masks.png")
-    images = {"learning_curve.png": "Learning curve", "masks.png": "The masks in force"}
-    for number, index in enumerate(pick(outcome.test, 3), start=1):
+    images["masks.png"] = "The masks in force"
+    # A decoder that looks into a memory does not look at source tokens.
+    looks_at_source = outcome.model.config.memory_length is None
+    for number, index in enumerate(pick(outcome.test, 3) if looks_at_source else (), start=1):
         file = f"alignment_{number}.png"
         weights, source, target = attend(outcome.model, outcome.tokenizer, outcome.test[index].source)
         alignment(weights, source, target, folder / file, title=outcome.test[index].source)
@@ -85,7 +91,7 @@ def attend(
 
     Row t belongs to the token that was predicted at step t.
     """
-    inputs = tokenizer(text, return_tensors="pt", truncation=True).to(model.device)
+    inputs = encode(model, tokenizer, text)
     output = model.generate(**inputs, num_beams=1)[:, : model.config.max_position_embeddings]
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
@@ -94,6 +100,12 @@ def attend(
     weights = torch.stack(attended.cross_attentions).float().mean(dim=(0, 2))[0]
     tokens = [[tokenizer.decode([i]) for i in ids.tolist()] for ids in (inputs.input_ids[0], output[0, 1:])]
     return weights, tokens[0], tokens[1]
+
+
+def encode(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> BatchEncoding:
+    """The model's inputs for a source text, without what is over the limits of tokenizer and model."""
+    limit = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+    return tokenizer(text, return_tensors="pt", truncation=True, max_length=limit).to(model.device)
 
 
 def pick(examples: Sequence[Example], number: int) -> list[int]:

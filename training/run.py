@@ -14,7 +14,7 @@ from .arguments import Run
 from .averaging import keep_the_better
 from .build import build_model, build_tokenizer, build_trainer, evaluation_split
 from .folder import full_disk_as_oserror, prepare_folder, remove_checkpoints, staged
-from .report import Outcome, write_report
+from .report import Outcome, encode, write_report
 from .splits import EvaluationSplit, read_examples
 from .streams import ExampleStream, check_stream
 from .trainer import CrossMaskTrainer
@@ -103,9 +103,10 @@ def check_reload(folder: Path, outcome: Outcome) -> None:
     Raises:
         RuntimeError: it says something else.
     """
-    model = AutoModelForSeq2SeqLM.from_pretrained(folder).to(outcome.model.device)
-    inputs = outcome.tokenizer(outcome.test[0].source, return_tensors="pt", truncation=True).to(model.device)
-    expected, output = (m.eval().generate(**inputs) for m in (outcome.model, model))
+    attention = outcome.model.config._attn_implementation
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder, attn_implementation=attention).to(outcome.model.device)
+    inputs = encode(model, outcome.tokenizer, outcome.test[0].source)
+    expected, output = (m.eval().generate(**inputs, do_sample=False) for m in (outcome.model, model))
     if output.tolist() != expected.tolist():
         raise RuntimeError(
             f"the model in {folder} generates {output.tolist()}, before saving it was {expected.tolist()}"

@@ -1,7 +1,92 @@
+"""What a run leaves behind, also where it has settings that few runs have."""
+
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+from training_jobs import SIZES, SOMEWHERE, corpus, tiny_tokenizer
+from transformers import AutoModelForSeq2SeqLM
+
 from crossmask.tasks import get_task
-from crossmask.training.report import results, sample_page
+from crossmask.training.arguments import RecipeArguments, Run, RunArguments
+from crossmask.training.build import build_model
+from crossmask.training.report import Outcome, results, sample_page, write_report
+from crossmask.training.run import check_reload
+
+LOGGED = [{"loss": 2.0, "step": 1}, {"train_runtime": 1.0, "step": 1}]
+
+
+def run_and_outcome(log_history: list[dict] = LOGGED, **fields) -> tuple[Run, Outcome]:
+    """Of a model that was not trained, and predictions that nothing made."""
+    recipe = RecipeArguments(
+        **{
+            "train": SOMEWHERE, "validation": SOMEWHERE, "test": SOMEWHERE, "model": SIZES,
+            "generation": {"max_new_tokens": 6}, "max_source_length": 16, "max_target_length": 16, **fields,
+        }
+    )  # fmt: skip
+    arguments = RunArguments(output_dir="unused", report_to=[], use_cpu=True)
+    tokenizer = tiny_tokenizer()
+    outcome = Outcome(
+        model=build_model(recipe, tokenizer).eval(),
+        tokenizer=tokenizer,
+        task=get_task("translation"),
+        train_size=9,
+        test=corpus(3),
+        predictions=["ha"] * 3,
+        scores={"chrf": 1.0},
+        seconds=1.0,
+        log_history=log_history,
+    )
+    return Run("tiny", "model: tiny", "python train.py", recipe, arguments), outcome
+
+
+def written(folder: Path, run: Run, outcome: Outcome) -> tuple[set[str], str]:
+    """The names of the pictures, and the card, which may show no others."""
+    write_report(folder, run, outcome, name="tiny")
+    card = (folder / "README.md").read_text()
+    pictures = {path.name for path in folder.glob("*.png")}
+    assert {line.partition("](")[2].rstrip(")") for line in card.splitlines() if line.startswith("![")} == pictures
+    return pictures, card
+
+
+ALIGNMENTS = {"alignment_1.png", "alignment_2.png", "alignment_3.png"}
+
+
+def test_a_model_with_a_memory_has_no_alignments_to_show(tmp_path):
+    pictures, _ = written(tmp_path, *run_and_outcome(model={**SIZES, "memory_length": 4}))
+    assert pictures == {"learning_curve.png", "masks.png"}
+    AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+
+
+def test_a_run_that_logged_nothing_has_no_curve(tmp_path):
+    pictures, _ = written(tmp_path, *run_and_outcome(log_history=LOGGED[1:]))
+    assert pictures == {"masks.png"} | ALIGNMENTS
+
+
+@pytest.mark.parametrize("generation", [{"do_sample": True}, {"do_sample": True, "num_beams": 2}])
+def test_a_model_that_draws_is_reloaded_and_compared(tmp_path, generation):
+    run, outcome = run_and_outcome(generation={**generation, "max_new_tokens": 12})
+    write_report(tmp_path, run, outcome, name="tiny")
+    check_reload(tmp_path, outcome)
+    assert outcome.model.generation_config.do_sample
+
+
+def test_a_test_text_that_is_longer_than_the_model_takes_is_cut(tmp_path):
+    run, outcome = run_and_outcome()
+    long = replace(outcome.test[0], source="ha ho " * 30)
+    outcome = replace(outcome, test=[long] * 3)
+    outcome.tokenizer.model_max_length = 10**30
+    assert written(tmp_path, run, outcome)[0] >= ALIGNMENTS
+    check_reload(tmp_path, outcome)
+
+
+def test_another_model_than_was_saved_is_noticed(tmp_path):
+    run, outcome = run_and_outcome(generation={"max_new_tokens": 6, "min_new_tokens": 6})
+    write_report(tmp_path, run, outcome, name="tiny")
+    outcome.model.generation_config.update(max_new_tokens=5, min_new_tokens=5)
+    with pytest.raises(RuntimeError, match="before saving it was"):
+        check_reload(tmp_path, outcome)
 
 
 def test_samples_are_judged_by_what_is_scored():
