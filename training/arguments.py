@@ -149,6 +149,13 @@ class RunArguments(Seq2SeqTrainingArguments):
 
     def __post_init__(self) -> None:
         check_fields(self, only_numbers=True)
+        for name in ("eval_strategy", "save_strategy", "logging_strategy"):
+            if getattr(self, name) is False:  # how YAML reads a bare `no`
+                setattr(self, name, "no")
+        if self.prediction_loss_only:
+            raise ValueError(
+                "prediction_loss_only is true: leave it out, a run is judged by the texts that its model generates"
+            )
         # Transformers takes bf16 on a machine without accelerator for a mistake unless told that this is meant.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         left_open = self.metric_for_best_model is None
@@ -215,8 +222,12 @@ def parse_run(argv: list[str], command: str) -> Run:
 
 
 def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
-    """Put `--mapping.key value` pairs into the recipe, and return the other arguments."""
-    rest, pending = [], iter(argv)
+    """Put `--mapping.key value` pairs into the recipe, and return the other arguments.
+
+    Raises:
+        ValueError: a key that is not there or has no value, or one of a mapping that is also given whole.
+    """
+    rest, pending, merged = [], iter(argv), {}
     for argument in pending:
         if not (argument.startswith("--") and "." in argument.split("=")[0]):
             rest.append(argument)
@@ -227,6 +238,7 @@ def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
             if value is None:
                 raise ValueError(f"{argument} needs a value")
         *outer, last = path.split(".")
+        merged[outer[0]] = argument
         inner = values
         for key in outer:
             inner = inner[_position(argument, key, inner)] if isinstance(inner, list) else inner.setdefault(key, {})
@@ -240,6 +252,10 @@ def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
                 f"--{path}: {value!r} is no YAML ({error.problem}); put text that looks like YAML in quotes of its "
                 f"own: {shlex.quote(json.dumps(value, ensure_ascii=False))}"
             ) from error
+    for argument in rest:
+        field = argument.removeprefix("--").partition("=")[0].replace("-", "_")
+        if argument.startswith("--") and field in merged:
+            raise ValueError(f"--{field} is given whole and {merged[field]} beside it: put the one into the other")
     return rest
 
 

@@ -103,6 +103,14 @@ def test_text_in_quotes_of_its_own_is_text(recipe):
         (["RECIPE", "--no_such_field", "1"], "no field is named '--no_such_field'"),
         (["RECIPE", "--learning_rate.x", "1"], "'learning_rate' is not a mapping"),
         (["RECIPE", "--model.dropout"], "--model.dropout needs a value"),
+        (
+            ["RECIPE", "--model", '{"hidden_size": 64}', "--model.dropout", "0.3"],
+            "--model is given whole and --model.dropout beside it: put the one into the other",
+        ),
+        (
+            ["RECIPE", "--task_options.x=1", '--task-options={"y": 2}'],
+            "--task_options is given whole and --task_options.x=1 beside it",
+        ),
         (["RECIPE", "--train", "x"], "the recipe needs `train`"),
         (["RECIPE", "--task_options", "{1"], "task_options: '{1' is no JSON"),
         (
@@ -176,6 +184,10 @@ def test_fields_that_do_not_exist_are_named(tmp_path):
         ({"language": "en"}, "language is 'en': expected a list, each item text"),
         ({"multipath_k": [1, 2.5]}, "multipath_k is [1, 2.5]: expected a list, each item a whole number"),
         ({"summary": 3}, "summary is 3: expected text; put it in quotes"),
+        (
+            {"prediction_loss_only": True},
+            "prediction_loss_only is true: leave it out, a run is judged by the texts that its model generates",
+        ),
         ({"model": "big"}, "model is 'big': expected a mapping from names to values"),
         (
             {"attn_implementation": "blokwise"},
@@ -200,6 +212,14 @@ def test_numbers_that_fit_are_taken(tmp_path):
     run = parse_run([str(path)], command="c")
     assert (run.recipe.bpe_dropout, run.arguments.learning_rate, run.arguments.warmup_steps) == (1, 1e-3, 5)
     assert run.recipe.attn_implementation == "some/kernel"
+
+
+def test_a_bare_no_of_yaml_is_no(tmp_path):
+    path = tmp_path / "no.yaml"
+    strategies = ("eval_strategy", "save_strategy", "logging_strategy")
+    path.write_text(yaml.safe_dump({**RECIPE, "load_best_model_at_end": False} | dict.fromkeys(strategies, False)))
+    arguments = parse_run([str(path)], command="c").arguments
+    assert [getattr(arguments, name) for name in strategies] == ["no"] * 3
 
 
 @pytest.mark.parametrize(
