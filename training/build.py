@@ -109,9 +109,16 @@ def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> 
         if getattr(recipe, name) > limit:
             given = getattr(recipe, name)
             raise ValueError(f"{name}={given} is more than the model's max_position_embeddings={limit}: lower it")
+    # The start token has a position, the last token needs none; `max_length` counts both.
+    for name, most in {"max_new_tokens": limit, "max_length": limit + 1}.items():
+        if (given := generation.get(name)) is not None and given > most:
+            raise ValueError(
+                f"generation.{name} is {given}: expected at most {most} under max_position_embeddings={limit}"
+            )
     check_special_tokens(tokenizer, model.config)
     model.generation_config = GenerationConfig.from_model_config(model.config)
-    model.generation_config.update(**{"max_new_tokens": recipe.max_target_length, **generation})
+    length = {} if generation.get("max_length") else {"max_new_tokens": recipe.max_target_length}
+    model.generation_config.update(**{**length, **generation})
     model.generation_config.validate(strict=True)
     return model
 

@@ -84,6 +84,9 @@ def check_generation(given: Mapping[str, Any]) -> None:
         check_type(f"generation.{name}", value, kind | None)
         if value is not None and value < lowest:
             raise ValueError(f"generation.{name} is {value}: expected at least {lowest}")
+    if given.get("num_return_sequences") not in (None, 1):
+        count = given["num_return_sequences"]
+        raise ValueError(f"generation.num_return_sequences is {count}: expected 1, an example is scored by one text")
 
 
 def check_attention(name: str) -> None:

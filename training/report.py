@@ -136,7 +136,7 @@ def sample_page(outcome: Outcome, number: int) -> str:
 
 def card_facts(run: Run, outcome: Outcome, images: dict[str, str], name: str) -> CardFacts:
     """The facts of the run, for its card."""
-    recipe, config = run.recipe, outcome.model.config
+    recipe, config, generation = run.recipe, outcome.model.config, outcome.model.generation_config
     first = outcome.test[0]
     data = json.dumps(recipe.train, ensure_ascii=False)
     size = "A stream of examples" if outcome.train_size is None else f"{outcome.train_size:,} examples"
@@ -149,7 +149,7 @@ def card_facts(run: Run, outcome: Outcome, images: dict[str, str], name: str) ->
         task=recipe.task,
         example=first.source,
         example_output=outcome.predictions[0],
-        max_new_tokens=outcome.model.generation_config.max_new_tokens or 64,
+        max_new_tokens=generation.max_new_tokens or (generation.max_length or 21) - 1,  # 20 is Transformers' own
         training_data=f"{size}, declared in the recipe as `{data}`.",
         masks={scope: getattr(config, f"{scope}_mask") for scope in ("encoder", "decoder", "cross")},
         architecture={

@@ -70,6 +70,9 @@ def test_a_local_folder_is_loaded(tmp_path, monkeypatch):
         assert len(load_tokenizer("tokenizer", name)) > 260
 
 
+LIMITS = {"max_source_length": 16, "max_target_length": 16}
+
+
 def recipe_of(**fields) -> RecipeArguments:
     return RecipeArguments(train=SOMEWHERE, validation=SOMEWHERE, test=SOMEWHERE, **fields)
 
@@ -84,11 +87,26 @@ def recipe_of(**fields) -> RecipeArguments:
         ({"num_beams": 0}, "generation.num_beams is 0: expected at least 1"),
         ({"do_sample": "yes"}, "generation.do_sample is 'yes': expected true or false"),
         ({"no_repeat_ngram_size": -1}, "generation.no_repeat_ngram_size is -1: expected at least 0"),
+        ({"num_return_sequences": 2}, "generation.num_return_sequences is 2: expected 1, an example is scored by one"),
+        (
+            {"max_new_tokens": 17},
+            "generation.max_new_tokens is 17: expected at most 16 under max_position_embeddings=16",
+        ),
+        ({"max_length": 18}, "generation.max_length is 18: expected at most 17 under max_position_embeddings=16"),
     ],
 )
 def test_generation_takes_the_fields_and_values_of_generation_config(generation, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        build_model(recipe_of(model=SIZES, generation=generation), tiny_tokenizer())
+        build_model(recipe_of(model=SIZES, generation=generation, **LIMITS), tiny_tokenizer())
+
+
+@pytest.mark.parametrize(("generation", "new"), [({"max_length": 17}, 16), ({"max_length": 9}, 8), ({}, 16)])
+def test_as_many_tokens_are_generated_as_the_recipe_says(generation, new):
+    tokenizer = tiny_tokenizer()
+    recipe = recipe_of(model=SIZES, generation={**generation, "suppress_tokens": [tokenizer.eos_token_id]}, **LIMITS)
+    model = build_model(recipe, tokenizer).eval()
+    assert model.generate(**tokenizer("ha ho", return_tensors="pt")).shape == (1, 1 + new)
+    assert (model.generation_config.max_new_tokens is None) is bool(generation)
 
 
 def test_generation_takes_null_and_a_whole_number_for_a_number():

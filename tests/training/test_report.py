@@ -11,7 +11,7 @@ from transformers import AutoModelForSeq2SeqLM
 from crossmask.tasks import get_task
 from crossmask.training.arguments import RecipeArguments, Run, RunArguments
 from crossmask.training.build import build_model
-from crossmask.training.report import Outcome, results, sample_page, write_report
+from crossmask.training.report import Outcome, card_facts, results, sample_page, write_report
 from crossmask.training.run import check_reload
 
 LOGGED = [{"loss": 2.0, "step": 1}, {"train_runtime": 1.0, "step": 1}]
@@ -79,6 +79,12 @@ def test_a_test_text_that_is_longer_than_the_model_takes_is_cut(tmp_path):
     outcome.tokenizer.model_max_length = 10**30
     assert written(tmp_path, run, outcome)[0] >= ALIGNMENTS
     check_reload(tmp_path, outcome)
+
+
+@pytest.mark.parametrize(("generation", "shown"), [({"max_new_tokens": 5}, 5), ({"max_length": 9}, 8)])
+def test_the_card_generates_as_long_as_the_run(generation, shown):
+    run, outcome = run_and_outcome(generation=generation)
+    assert card_facts(run, outcome, {}, "tiny").max_new_tokens == shown
 
 
 def test_another_model_than_was_saved_is_noticed(tmp_path):
