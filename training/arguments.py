@@ -99,7 +99,8 @@ class RecipeArguments:
         },
     )
     early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after so many evaluations without a better metric."}
+        default=None,
+        metadata={"help": "Stop after so many evaluations without a better metric; a resumed run keeps its number."},
     )
     language: list[str] | None = field(default=None, metadata={"help": "Language codes for the model card."})
     summary: str | None = field(default=None, metadata={"help": "What the model does, for the model card."})
@@ -146,6 +147,7 @@ class RunArguments(Seq2SeqTrainingArguments):
     logging_first_step: bool = True
     report_to: None | str | list[str] = "tensorboard"  # noqa: RUF036 - HfArgumentParser wants None first
     optim: str = "adamw_torch_fused"
+    restore_callback_states_from_checkpoint: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self, only_numbers=True)

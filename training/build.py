@@ -14,6 +14,7 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    TrainerCallback,
 )
 
 from ..configuration.crossmask import CrossMaskConfig
@@ -31,6 +32,7 @@ from .arguments import RecipeArguments, RunArguments
 from .checks import check_generation, check_names
 from .multipath import Multipath
 from .splits import EvaluationSplit, to_features
+from .stopwatch import Stopwatch
 from .streams import ExampleStream, packed_stream
 from .trainer import CrossMaskTrainer
 
@@ -163,7 +165,7 @@ def build_trainer(
         features: Dataset | PackedStream = packed_stream(recipe, arguments, train, tokenizer)
     else:
         features = training_features(recipe, arguments, tokenizer, train)
-    callbacks = []
+    callbacks: list[TrainerCallback] = [Stopwatch()]
     if recipe.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
     dataset, batches, collator = batched(recipe, arguments, features, special)

@@ -1,7 +1,6 @@
 """The main job: read, build, train, test, report."""
 
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from .build import build_model, build_tokenizer, build_trainer, evaluation_split
 from .folder import full_disk_as_oserror, prepare_folder, remove_checkpoints, staged
 from .report import Outcome, encode, write_report
 from .splits import EvaluationSplit, read_examples
+from .stopwatch import seconds_of
 from .streams import ExampleStream, check_stream
 from .trainer import CrossMaskTrainer
 
@@ -64,12 +64,11 @@ def execute(job: Job) -> None:
         StreamFault: a record of a stream that cannot be trained on; likewise.
     """
     run, trainer, folder = job.run, job.trainer, job.folder
-    started = time.perf_counter()
     with full_disk_as_oserror(folder):
         trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
     if run.recipe.average_checkpoints is not None:
         keep_the_better(trainer, folder, run.recipe.average_checkpoints)
-    seconds = time.perf_counter() - started
+    seconds = seconds_of(trainer)
     beams = trainer.model.generation_config.num_beams
     metrics = trainer.evaluate(job.test, metric_key_prefix="test", num_beams=beams)
     model = trainer.whole_model()

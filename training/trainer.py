@@ -10,7 +10,8 @@ from accelerate.utils import gather_object
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, Seq2SeqTrainer
+from transformers import EarlyStoppingCallback, PreTrainedModel, Seq2SeqTrainer
+from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import EvalLoopOutput, seed_worker
 
 from ..data.batches import Batches, SharedBatches
@@ -118,6 +119,22 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         batches = bucket_batches(*lengths, max_tokens=self.eval_tokens)
         mine = batches[self.args.process_index :: self.args.world_size]
         return DataLoader(split, batch_sampler=mine, collate_fn=self.eval_collator)
+
+    def _load_callback_state(self) -> None:
+        super()._load_callback_state()
+        # Trainer cannot save the state of a callback that the checkpoint does not know.
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ExportableState):
+                self.state.stateful_callbacks.setdefault(type(callback).__name__, callback.state())
+
+    def _run_epoch(self, *args, **kwargs) -> None:
+        """Train for an epoch, unless a resumed run had come to its end: Trainer would take a step more."""
+        early = [one for one in self.callback_handler.callbacks if isinstance(one, EarlyStoppingCallback)]
+        stopped = any(one.early_stopping_patience_counter >= one.early_stopping_patience for one in early)
+        if stopped or self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args, **kwargs) -> torch.Tensor:
         if self.multipath is not None:

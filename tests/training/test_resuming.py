@@ -1,5 +1,6 @@
 """A run that goes on from a checkpoint ends as one that nothing disturbed."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from training_jobs import SIZES, corpus, tiny_tokenizer
 from crossmask.training.arguments import parse_run
 from crossmask.training.build import build_model, build_tokenizer
 from crossmask.training.run import Job, prepare
+from crossmask.training.stopwatch import seconds_of
 
 TOKENIZER = {"vocab_size": 280}
 
@@ -42,7 +44,7 @@ def trained(job: Job) -> tuple[int, dict[str, torch.Tensor]]:
     return steps, job.trainer.model.state_dict()
 
 
-def assert_goes_on(recipe: str, checkpoint: int, *options: str) -> None:
+def assert_goes_on(recipe: str, checkpoint: int, *options: str) -> int:
     """A run that goes on from that checkpoint of the whole run takes as many steps, to the same weights."""
     job = job_of(recipe, *options)
     steps, weights = trained(job)
@@ -50,6 +52,7 @@ def assert_goes_on(recipe: str, checkpoint: int, *options: str) -> None:
     steps_again, weights_again = trained(again)
     assert steps_again == steps
     torch.testing.assert_close(weights_again, weights, rtol=0, atol=0)
+    return steps
 
 
 @pytest.fixture
@@ -81,3 +84,64 @@ def test_a_checkpoint_without_a_tokenizer_is_named(tmp_path):
     with pytest.raises(OSError, match=r"resume_from_checkpoint: no tokenizer in '.*checkpoint-2'") as error:
         build_tokenizer(recipe, None, [], tmp_path / "checkpoint-2")
     assert "\n" not in str(error.value)
+
+
+# The loss falls, so that it is never greater: the run stops after three evaluations.
+STOPPING = {
+    "early_stopping_patience": 2, "metric_for_best_model": "loss", "greater_is_better": True, "max_steps": 12,
+    "eval_strategy": "steps", "eval_steps": 2,
+}  # fmt: skip
+STREAM = {
+    "batching": "stream", "stream_buffer": 20, "max_steps": 3, "source_row_length": 32, "target_row_length": 32,
+    "max_source_length": 32, "max_target_length": 32,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "checkpoint", "last"),
+    [
+        (STOPPING, 4, 6),
+        (STOPPING, 6, 6),
+        ({"max_steps": 3}, 3, 3),
+        ({"max_steps": -1, "num_train_epochs": 0.2, "save_strategy": "epoch"}, 3, 3),
+        (STREAM, 3, 3),
+    ],
+    ids=["before early stopping", "after early stopping", "after max_steps", "after part of an epoch", "of a stream"],
+)
+def test_a_resumed_run_ends_where_the_whole_one_does(tmp_path, changes, checkpoint, last):
+    assert assert_goes_on(recipe_file(tmp_path, **changes), checkpoint) == last
+
+
+def test_more_steps_may_be_asked_for(tmp_path):
+    recipe = recipe_file(tmp_path, max_steps=2)
+    trained(job_of(recipe))
+    steps, _ = trained(job_of(recipe, "--resume_from_checkpoint", "last", "--max_steps", "4"))
+    assert steps == 4
+
+
+def test_the_seconds_before_a_checkpoint_count(tmp_path):
+    recipe = recipe_file(tmp_path)
+    job = job_of(recipe)
+    trained(job)
+    assert 0 < seconds_of(job.trainer) < 500
+    path = job.folder / "checkpoint-2" / "trainer_state.json"
+    state = json.loads(path.read_text())
+    assert 0 < state["stateful_callbacks"]["Stopwatch"]["args"]["before"] < seconds_of(job.trainer)
+    state["stateful_callbacks"]["Stopwatch"]["args"]["before"] = 1000.0
+    path.write_text(json.dumps(state))
+    again = job_of(recipe, "--resume_from_checkpoint", str(path.parent))
+    trained(again)
+    assert 1000 < seconds_of(again.trainer) < 1500
+
+
+def test_a_checkpoint_need_not_know_what_is_counted_now(tmp_path):
+    recipe = recipe_file(tmp_path, eval_strategy="steps", eval_steps=2)
+    job = job_of(recipe)
+    trained(job)
+    path = job.folder / "checkpoint-2" / "trainer_state.json"
+    state = json.loads(path.read_text())
+    del state["stateful_callbacks"]["Stopwatch"]
+    path.write_text(json.dumps(state))
+    options = ["--early_stopping_patience", "1", "--metric_for_best_model", "loss", "--greater_is_better", "true"]
+    steps, _ = trained(job_of(recipe, "--resume_from_checkpoint", str(path.parent), *options))
+    assert steps == 4
