@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .folder import whole_checkpoints
@@ -46,13 +47,13 @@ def keep_the_better(trainer: CrossMaskTrainer, folder: Path, number: int) -> boo
     Returns:
         Whether the model is the mean now; if not, its weights are those it came with.
     """
+    trainer.accelerator.wait_for_everyone()  # one process may still be writing the last checkpoint
     checkpoints = whole_checkpoints(folder)[-number:]
     metric = f"eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"  # Trainer takes it either way
     sign = 1 if trainer.args.greater_is_better else -1
     model = trainer.accelerator.unwrap_model(trainer.model)
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    # Where the best checkpoint was loaded, it was evaluated when it was saved.
-    before = trainer.state.best_metric if trainer.args.load_best_model_at_end else trainer.evaluate()[metric]
+    before = trainer.state.best_metric if has_best_metric(trainer) else trainer.evaluate()[metric]
     # Tied tensors are saved once, under one of their names.
     model.load_state_dict(average_weights(checkpoints), strict=False)
     after = trainer.evaluate()[metric]
@@ -64,3 +65,9 @@ def keep_the_better(trainer: CrossMaskTrainer, folder: Path, number: int) -> boo
         len(checkpoints), metric, after, before, "the mean" if better else "the single one",
     )  # fmt: skip
     return better
+
+
+def has_best_metric(trainer: CrossMaskTrainer) -> bool:
+    """Whether the model is the one that the best metric was measured of: not every evaluation has a checkpoint."""
+    loaded = trainer.state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+    return loaded is not None and Path(loaded).name == f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.best_global_step}"

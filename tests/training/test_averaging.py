@@ -41,30 +41,52 @@ def test_checkpoints_that_do_not_match(tmp_path):
         average_weights([])
 
 
-@pytest.mark.parametrize("greater_is_better", [True, False])
-def test_the_better_of_mean_and_single_is_kept(tmp_path, greater_is_better):
+def level(model) -> float:
+    return model.model.encoder.layers[0].mlp.down_proj.weight.mean().item()
+
+
+def trainer_of(folder, greater_is_better=True, load_best_model_at_end=False, **state) -> SimpleNamespace:
+    """After three checkpoints of levels 1, 2 and 3, of which another process finishes the last when waited for."""
     model = small_model()
     for step in (1, 2, 3):
         torch.nn.init.constant_(model.model.encoder.layers[0].mlp.down_proj.weight, float(step))
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        model.save_pretrained(tmp_path / f"checkpoint-{step}")
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-
-    def level():
-        return model.model.encoder.layers[0].mlp.down_proj.weight.mean().item()
-
-    trainer = SimpleNamespace(
+        (folder / f"checkpoint-{step}").mkdir()
+        model.save_pretrained(folder / f"checkpoint-{step}")
+        if step < 3:
+            (folder / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    return SimpleNamespace(
         args=SimpleNamespace(
-            metric_for_best_model="eval_level", greater_is_better=greater_is_better, load_best_model_at_end=False
+            metric_for_best_model="eval_level",
+            greater_is_better=greater_is_better,
+            load_best_model_at_end=load_best_model_at_end,
         ),
-        accelerator=SimpleNamespace(unwrap_model=lambda model: model),
+        accelerator=SimpleNamespace(
+            unwrap_model=lambda model: model,
+            wait_for_everyone=lambda: (folder / "checkpoint-3" / "trainer_state.json").write_text("{}"),
+        ),
         model=model,
-        evaluate=lambda: {"eval_level": level()},
+        state=SimpleNamespace(**state),
+        evaluate=lambda: {"eval_level": level(model)},
     )
+
+
+@pytest.mark.parametrize("greater_is_better", [True, False])
+def test_the_better_of_mean_and_single_is_kept(tmp_path, greater_is_better):
+    trainer = trainer_of(tmp_path, greater_is_better)
     # The single one is 3, the mean of the last two 2.5.
     assert keep_the_better(trainer, tmp_path, 2) is not greater_is_better
-    assert level() == (3.0 if greater_is_better else 2.5)
-    assert model.lm_head.weight is model.get_input_embeddings().weight
+    assert level(trainer.model) == (3.0 if greater_is_better else 2.5)
+    assert trainer.model.lm_head.weight is trainer.model.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize(("measured", "kept"), [(3, False), (4, True)])
+def test_the_best_metric_counts_where_it_was_measured_of_what_is_loaded(tmp_path, measured, kept):
+    """It is better than the mean, the model that is loaded is not; of step 4 there is no checkpoint."""
+    best = str(tmp_path / "checkpoint-3")
+    state = {"best_metric": 2.7, "best_global_step": measured, "best_model_checkpoint": best}
+    trainer = trainer_of(tmp_path, load_best_model_at_end=True, **state)
+    torch.nn.init.constant_(trainer.model.model.encoder.layers[0].mlp.down_proj.weight, 1.0)
+    assert keep_the_better(trainer, tmp_path, 2) is kept
 
 
 def test_a_run_that_keeps_no_checkpoints_is_refused():
