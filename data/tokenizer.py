@@ -178,7 +178,10 @@ class SpecialTokenIds(Protocol):
 
 
 def check_special_tokens(tokenizer: PreTrainedTokenizerFast, config: SpecialTokenIds) -> None:
-    """Raises a ValueError where the config's special token ids or vocabulary do not fit the tokenizer's."""
+    """Raises a ValueError where the config's special token ids or vocabulary do not fit the tokenizer's.
+
+    Also where the tokenizer does not put its eos_token into what it encodes: a model learns from it where to stop.
+    """
     for name in ("pad_token", "eos_token", "bos_token"):
         wanted, given = getattr(config, f"{name}_id"), getattr(tokenizer, f"{name}_id")
         if given is None and name != "bos_token":
@@ -188,6 +191,13 @@ def check_special_tokens(tokenizer: PreTrainedTokenizerFast, config: SpecialToke
                 f"{name}_id is {wanted} in the config and {given} ({getattr(tokenizer, name)!r}) in the tokenizer: "
                 f"set config.{name}_id to {given}"
             )
+    if tokenizer.eos_token_id not in tokenizer("a").input_ids:
+        raise ValueError(
+            f"the tokenizer does not append its eos_token {tokenizer.eos_token!r} to a text, and no target would have "
+            "an end: set its backend_tokenizer.post_processor to tokenizers.processors."
+            f"TemplateProcessing(single='$A {tokenizer.eos_token}', "
+            f"special_tokens=[({tokenizer.eos_token!r}, {tokenizer.eos_token_id})]) and save it"
+        )
     start = config.decoder_start_token_id
     if start is None or not 0 <= start < len(tokenizer):
         raise ValueError(

@@ -1,8 +1,10 @@
+import re
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import processors
 from transformers import AutoTokenizer
 
 from crossmask.data.tokenizer import check_special_tokens, train_tokenizer
@@ -163,6 +165,28 @@ def test_check_refuses_what_does_not_fit(tokenizer, changes, message):
     with pytest.raises(ValueError, match=message) as caught:
         check_special_tokens(tokenizer, config(**changes))
     assert "\n" not in str(caught.value)
+
+
+def test_check_refuses_a_tokenizer_that_does_not_end_a_text_until_it_is_mended_as_it_says():
+    bare = train_tokenizer(TEXTS, 400)
+    start = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    bare.backend_tokenizer.post_processor = start
+    mend = "processors.TemplateProcessing(single='$A </s>', special_tokens=[('</s>', 2)])"
+    with pytest.raises(ValueError, match=f"does not append its eos_token '</s>'.*{re.escape(mend)}") as caught:
+        check_special_tokens(bare, config())
+    assert "\n" not in str(caught.value)
+    end = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
+    bare.backend_tokenizer.post_processor = end
+    check_special_tokens(bare, config())
+
+
+def test_check_takes_a_tokenizer_that_names_a_language_behind_the_end():
+    named = train_tokenizer(TEXTS, 480, special_tokens=["<2de>"])
+    language = ("<2de>", named.convert_tokens_to_ids("<2de>"))
+    named.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s> <2de>", special_tokens=[("</s>", 2), language]
+    )
+    check_special_tokens(named, config())
 
 
 def test_check_refuses_a_tokenizer_without_padding():
