@@ -43,15 +43,17 @@ class PackedStream(IterableDataset):
     Takes `buffer` examples at a time, shuffles and packs them, and deals the batches out to the processes in turn.
     Rows that do not fill a whole optimizer step are opened again, and their examples packed with those that follow. So
     memory is bounded, every example is given out exactly once to one process, all processes have as many batches, and
-    the rows of every step are the same however many processes share them. All processes read the whole stream.
+    the rows of every step are the same however many processes share them, unless each has several workers. All
+    processes read the whole stream.
 
     In workers of a `DataLoader`, a `datasets.IterableDataset` divides its shards among them (have at least as many
-    shards as workers); of anything else they take one portion each in turn. The order then depends on their number.
+    shards as workers); of anything else they take one portion each in turn. The loader takes a batch of each worker in
+    turn, so that the rows of a step then depend on the number of workers and on that of processes: resume with both.
 
-    `state_dict` and `load_state_dict` resume in the middle of the stream, bit for bit, also with another number of
-    processes where as many batches make a step. They take in the source's own state where it has those methods, as
-    `datasets.IterableDataset` does; other sources are read up to that place again. (A source's own `shuffle(buffer)`
-    forgets its buffer there: let this class shuffle.)
+    `state_dict` and `load_state_dict` resume in the middle of the stream, bit for bit, without workers also with
+    another number of processes where as many batches make a step. They take in the source's own state where it has
+    those methods, as `datasets.IterableDataset` does; other sources are read up to that place again. (A source's own
+    `shuffle(buffer)` forgets its buffer there: let this class shuffle.)
 
     ```python
     >>> examples = [{"input_ids": [5] * n, "labels": [7] * n} for n in (2, 3, 1, 4, 2)]

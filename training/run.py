@@ -46,7 +46,7 @@ def prepare(run: Run) -> Job:
     checkpoint = prepare_folder(folder, arguments.resume_from_checkpoint)
     task = get_task(recipe.task, **(recipe.task_options or {}))
     if recipe.batching == "stream":
-        check_stream(recipe, arguments)
+        check_stream(recipe, arguments, checkpoint)
     train = (ExampleStream.of if recipe.batching == "stream" else read_examples)(recipe.train, task, "train")
     validation, test = (read_examples(getattr(recipe, name), task, name) for name in ("validation", "test"))
     learnt_from = train.first(recipe.tokenizer_examples) if isinstance(train, ExampleStream) else train

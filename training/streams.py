@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -106,12 +107,21 @@ def packed_stream(
     )
 
 
-def check_stream(recipe: RecipeArguments, arguments: RunArguments) -> None:
-    """Refuse what a stream, which has no end, cannot do.
+def check_stream(recipe: RecipeArguments, arguments: RunArguments, checkpoint: Path | None = None) -> None:
+    """Refuse what a stream, which has no end, cannot do; and to go on from a checkpoint to other steps.
 
     Raises:
         ValueError: with the field and the mend.
     """
+    workers, processes = arguments.dataloader_num_workers, arguments.world_size
+    if checkpoint is not None and workers > 1:
+        # Each process has saved the state of its random numbers.
+        before = len(list(checkpoint.glob("rng_state*.pth")))
+        if before not in (0, processes):
+            raise ValueError(
+                f"{checkpoint} is of {before} processes, this run has {processes}: with batching: stream and "
+                f"dataloader_num_workers={workers} that would repeat and lose data, go on with {before}"
+            )
     if arguments.max_steps < 1:
         raise ValueError("batching is stream, which has no end: set max_steps, the number of optimizer steps")
     if recipe.bpe_dropout is not None:

@@ -17,7 +17,7 @@ from crossmask.tasks import get_task
 from crossmask.training.arguments import RecipeArguments, RunArguments, parse_run
 from crossmask.training.run import execute, prepare
 from crossmask.training.splits import read_examples, to_features
-from crossmask.training.streams import ExampleStream, packed_stream
+from crossmask.training.streams import ExampleStream, check_stream, packed_stream
 
 TASK = get_task("translation")
 
@@ -80,6 +80,26 @@ def test_a_run_resumes_to_the_bit(tmp_path, workers):
     after = final_weights(tmp_path / "resumed")
     for name, weights in final_weights(tmp_path / "whole").items():
         torch.testing.assert_close(after[name], weights, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("states", "workers", "refused"),
+    [(["_0", "_1"], 2, True), (["_0", "_1"], 1, False), ([""], 2, False), ([], 2, False)],
+)
+def test_workers_of_another_number_of_processes_do_not_go_on(tmp_path, states, workers, refused):
+    checkpoint = tmp_path / "checkpoint-6"
+    checkpoint.mkdir()
+    for state in states:
+        (checkpoint / f"rng_state{state}.pth").touch()
+    arguments = RunArguments(
+        str(tmp_path), max_steps=9, eval_strategy="no", save_strategy="no", load_best_model_at_end=False, use_cpu=True,
+        report_to=[], dataloader_num_workers=workers,
+    )  # fmt: skip
+    if refused:
+        with pytest.raises(ValueError, match=r"checkpoint-6 is of 2 processes, this run has 1: .* go on with 2$"):
+            check_stream(recipe_of(), arguments, checkpoint)
+    else:
+        check_stream(recipe_of(), arguments, checkpoint)
 
 
 def test_workers_read_every_example(tmp_path):
