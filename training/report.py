@@ -42,10 +42,12 @@ class Outcome:
 
 
 def write_report(folder: Path, run: Run, outcome: Outcome, name: str) -> None:
-    """Write model, tokenizer, generation config, code files, scores, samples, pictures and card into `folder`."""
+    """Write model, tokenizer, generation config, code files, scores, log, samples, pictures and card into `folder`."""
     outcome.model.save_pretrained(folder)
     outcome.tokenizer.save_pretrained(folder)
     (folder / "samples.md").write_text(sample_page(outcome, run.recipe.samples), encoding="utf-8")
+    lines = (json.dumps(entry) for entry in outcome.log_history)
+    (folder / "log.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     images = draw(folder, outcome)
     write_card(folder, card_facts(run, outcome, images, name))
     facts = {
@@ -207,7 +209,8 @@ def hardware() -> str:
     """What the run ran on, as a reader would name it."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+    count = torch.get_num_threads()
+    return f"{count} CPU thread{'s' * (count > 1)} ({platform.machine()})"
 
 
 def versions() -> dict[str, Any]:

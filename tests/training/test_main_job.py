@@ -100,6 +100,9 @@ def test_metrics_tell_scores_and_how_they_came_about(finished):
     assert metrics["train_examples"] == 600
     assert metrics["seed"] == 42
     assert "train.py" in metrics["command"]
+    log = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
+    assert any("loss" in entry for entry in log)
+    assert any("eval_loss" in entry for entry in log)
 
 
 def test_card_and_samples_show_the_run(finished):
