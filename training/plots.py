@@ -142,8 +142,11 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _series(log_history: Sequence[Mapping[str, float]], name: str) -> list[tuple[int, float]]:
-    """Steps and values of what was logged as `name`; of a step that was logged twice, the last value."""
-    return sorted({int(entry["step"]): float(entry[name]) for entry in log_history if name in entry}.items())
+    """Steps and values of what was logged as `name`; of a step that was logged twice, the first value.
+
+    What is evaluated once more when training has ended is a mean of checkpoints.
+    """
+    return sorted({int(entry["step"]): float(entry[name]) for entry in reversed(log_history) if name in entry}.items())
 
 
 def _metric(log_history: Sequence[Mapping[str, float]], wanted: str | None) -> str | None:
