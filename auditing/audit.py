@@ -9,6 +9,7 @@ from torch import nn
 from transformers.utils.generic import is_flash_attention_requested
 
 from ..masks import MaskLike
+from ..utils.errors import InputError
 from .allowed import allowed_influence
 from .declaration import Declaration, as_declared, as_run
 from .diagnosis import explain, suspect
@@ -83,7 +84,7 @@ def audit(
         ValueError: no such method, a batch that cannot be audited, masks or ids that do not fit.
     """
     if method not in _METHODS:
-        raise ValueError(f"audit: method must be one of {', '.join(map(repr, _METHODS))}, got {method!r}")
+        raise InputError(f"audit: method must be one of {', '.join(map(repr, _METHODS))}, got {method!r}")
     _check(model, batch)
     _check_precision(model, method, dtype)
     probe = Probe(model, batch, dtype)
@@ -130,11 +131,11 @@ def _check(model: nn.Module, batch: Mapping[str, Any]) -> None:
         raise TypeError(f"audit: the batch must be a mapping of arguments, got {type(batch).__name__}; pass a dict")
     for name, mend in _REFUSED.items():
         if batch.get(name) is not None:
-            raise ValueError(f"audit: a batch with {name} cannot be audited from token to output; {mend}")
+            raise InputError(f"audit: a batch with {name} cannot be audited from token to output; {mend}")
     if batch.get("input_ids") is None:
-        raise ValueError("audit: the batch has no input_ids, from which influence is measured; pass them")
+        raise InputError("audit: the batch has no input_ids, from which influence is measured; pass them")
     if batch.get("decoder_input_ids") is None and batch.get("labels") is None:
-        raise ValueError("audit: the batch has neither decoder_input_ids nor labels; pass one of them")
+        raise InputError("audit: the batch has neither decoder_input_ids nor labels; pass one of them")
 
 
 def _check_precision(model: nn.Module, method: str, dtype: torch.dtype | None) -> None:
@@ -143,7 +144,7 @@ def _check_precision(model: nn.Module, method: str, dtype: torch.dtype | None) -
     # On CPU FlexAttention has no backward, and gradients go another way.
     flex = name == "flex_attention" and not (on_cpu and method == "gradient")
     if dtype == torch.float64 and (flex or is_flash_attention_requested(requested_attention_implementation=name)):
-        raise ValueError(f"audit: {name} does not run in float64; pass dtype=None to run the model as it is")
+        raise InputError(f"audit: {name} does not run in float64; pass dtype=None to run the model as it is")
 
 
 def _tokens(tokenizer: Any, ids: torch.Tensor) -> tuple[tuple[str, ...], ...] | None:

@@ -20,6 +20,7 @@ from ..masks.figures import (
     write_side,
 )
 from ..masks.picture import Side, printable
+from ..utils.errors import InputError
 from .report import AuditReport, Relation
 from .wording import headline, reasons
 
@@ -37,7 +38,7 @@ def plot(report: AuditReport, path: str | os.PathLike[str] | None, rows: Sequenc
     if rows is None:
         rows = (sorted({leak.row for leak in report.leaks}) or range(count))[:_MOST_ROWS]
     if not rows or any(row not in range(count) for row in rows):
-        raise ValueError(f"rows must be some of 0 to {count - 1}, the batch's, got {list(rows)}")
+        raise InputError(f"rows must be some of 0 to {count - 1}, the batch's, got {list(rows)}")
     relations = (report.source, report.target)
     columns = [relation.allowed.shape[2] for relation in relations]
     beside, above = (max(_label_inches(relation, row, of) for relation in relations for row in rows) for of in (1, 0))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from ..utils.errors import InputError
+
 _DRAWS = 2  # tokens that each one is swapped for
 
 
@@ -65,12 +67,12 @@ class Probe:
         found = output.get("logits")
         found = output.get("last_hidden_state") if found is None else found
         if set(self.ids) != {"source", "target"}:
-            raise ValueError(
+            raise InputError(
                 "audit: the model embeds no source or no target tokens; give it both as ids, not as embeddings"
             )
         if found is None or found.shape[:2] != self.ids["target"].shape:
             wanted = tuple(self.ids["target"].shape)
-            raise ValueError(
+            raise InputError(
                 f"audit: the model has no output for each of the {wanted} target tokens; ask for all logits"
             )
         return found
@@ -78,7 +80,7 @@ class Probe:
     def _take_ids(self, module: nn.Module, args: tuple) -> tuple:
         ids = args[0]
         if self.side in self.ids:
-            raise ValueError(f"audit: the model embeds its {self.side} twice, and only one of them could be measured")
+            raise InputError(f"audit: the model embeds its {self.side} twice, and only one of them could be measured")
         self.ids[self.side] = ids.cpu()
         return (self.swapped[self.side].to(ids.device), *args[1:]) if self.side in self.swapped else args
 
@@ -111,7 +113,7 @@ def by_gradient(probe: Probe, counted: torch.Tensor, seed: int) -> Influence:
         found = torch.autograd.grad(outputs.sum(), leaves, retain_graph=True, allow_unused=True)
         found = [torch.zeros_like(leaf) if one is None else one for one, leaf in zip(found, leaves, strict=True)]
         if not all(one.isfinite().all() for one in found):
-            raise ValueError('audit: a gradient of the model is no finite number; audit by method="perturbation"')
+            raise InputError('audit: a gradient of the model is no finite number; audit by method="perturbation"')
         # The largest component, not the length, whose squares could vanish.
         return [one.abs().amax(-1).double().cpu() for one in found]
 
@@ -136,9 +138,9 @@ def by_perturbation(probe: Probe, counted: torch.Tensor, seed: int) -> Influence
     before = probe.run()
     ids = dict(probe.ids)
     if not before[counted.to(before.device)].isfinite().all():
-        raise ValueError("audit: an output of the model is no finite number, so no change of it could be seen")
+        raise InputError("audit: an output of the model is no finite number, so no change of it could be seen")
     if not torch.equal(before.nan_to_num(), probe.run().nan_to_num()):
-        raise ValueError("audit: the model's outputs differ from run to run, so a change would say nothing")
+        raise InputError("audit: the model's outputs differ from run to run, so a change would say nothing")
     generator = torch.Generator().manual_seed(seed)
     others = {side: _others(probe, side, ids[side], generator) for side in ids}
 
@@ -173,6 +175,6 @@ def _others(probe: Probe, side: str, ids: torch.Tensor, generator: torch.Generat
     special = {getattr(config, name, None) for name in names if not isinstance(getattr(config, name, None), list)}
     ordinary = torch.tensor([i for i in range(probe.embeddings[side].num_embeddings) if i not in special])
     if len(ordinary) < 2:
-        raise ValueError("audit: the vocabulary has no two ordinary tokens to swap; use method='gradient'")
+        raise InputError("audit: the vocabulary has no two ordinary tokens to swap; use method='gradient'")
     drawn = [torch.randint(len(ordinary), ids.shape, generator=generator) for _ in range(_DRAWS)]
     return [torch.where(ordinary[d] == ids, ordinary[(d + 1) % len(ordinary)], ordinary[d]) for d in drawn]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Sampler
 
+from ..utils.errors import InputError
+
 if TYPE_CHECKING:
     from datasets import Dataset  # takes seconds to import, which whoever only translates need not wait for
 
@@ -32,11 +34,11 @@ def bucket_batches(
     """
     target_lengths = [0] * len(source_lengths) if target_lengths is None else target_lengths
     if len(source_lengths) != len(target_lengths) or not len(source_lengths):
-        raise ValueError(
+        raise InputError(
             f"{len(source_lengths)} source and {len(target_lengths)} target lengths: expected as many, at least one"
         )
     if max_tokens < 1:
-        raise ValueError(f"max_tokens is {max_tokens}: expected at least 1")
+        raise InputError(f"max_tokens is {max_tokens}: expected at least 1")
     rng = None if seed is None else np.random.default_rng(seed)
     ties = np.arange(len(source_lengths)) if rng is None else rng.permutation(len(source_lengths))
     order = np.lexsort((ties, -np.asarray(target_lengths), -np.asarray(source_lengths)))

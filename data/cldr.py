@@ -17,6 +17,7 @@ from babel.numbers import format_currency, format_decimal, format_percent, get_c
 from babel.units import format_unit
 from datasets import Dataset
 
+from ..utils.errors import InputError
 from .cldr_names import CURRENCIES, LANGUAGES, TERRITORIES, UNITS, UNITS_WITH_SYMBOL
 
 LOCALES = {"de": "de_DE", "fr": "fr_FR", "zh": "zh_Hans_CN"}
@@ -60,12 +61,12 @@ def cldr_corpus(
 def cldr_split(split: str, size: int, seed: int = 0, languages: Sequence[str] = tuple(LOCALES)) -> Dataset:
     """One split of `cldr_corpus`, with `size` pairs; a smaller one is the beginning of a larger one."""
     if split not in SPLITS:
-        raise ValueError(f"split of the embedded corpus is {split!r}: expected one of {', '.join(SPLITS)}")
+        raise InputError(f"split of the embedded corpus is {split!r}: expected one of {', '.join(SPLITS)}")
     unknown = [language for language in languages if language not in LOCALES]
     if unknown or not languages:
-        raise ValueError(f"languages are {list(languages)}: expected one or more of {', '.join(LOCALES)}")
+        raise InputError(f"languages are {list(languages)}: expected one or more of {', '.join(LOCALES)}")
     if size < len(languages):
-        raise ValueError(f"{size} {split} pairs for {len(languages)} languages: expected at least one pair each")
+        raise InputError(f"{size} {split} pairs for {len(languages)} languages: expected at least one pair each")
     rng = random.Random(seed)
     english, targets = Locale.parse("en_US"), [Locale.parse(LOCALES[language]) for language in languages]
     rows: list[dict[str, str]] = []

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from ..modeling.decoder_inputs import IGNORED, attention_mask_from_labels, shift_right
+from ..utils.errors import InputError
 
 Feature = Mapping[str, Any]
 
@@ -51,12 +52,12 @@ class Seq2SeqCollator:
 
     def __post_init__(self) -> None:
         if self.pad_token_id is None or self.decoder_start_token_id is None:
-            raise ValueError(
+            raise InputError(
                 f"pad_token_id is {self.pad_token_id} and decoder_start_token_id is {self.decoder_start_token_id}: "
                 "set both in the config"
             )
         if self.padding_side not in ("left", "right"):
-            raise ValueError(f"padding_side is {self.padding_side!r}: expected left or right")
+            raise InputError(f"padding_side is {self.padding_side!r}: expected left or right")
 
     def __call__(self, features: Sequence[Feature]) -> dict[str, torch.Tensor]:
         sources = [list(feature["input_ids"]) for feature in features]
@@ -103,7 +104,7 @@ class Seq2SeqCollator:
                 continue
             mask = torch.as_tensor(feature["cross_mask"])
             if mask.dtype != torch.bool or tuple(mask.shape) != shape:
-                raise ValueError(
+                raise InputError(
                     f"cross_mask of example {row} of the batch is {tuple(mask.shape)} of {mask.dtype}: expected "
                     f"{shape} (its decoder tokens, its source tokens) of torch.bool"
                 )

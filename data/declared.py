@@ -6,6 +6,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from ..utils.errors import InputError
+
 _WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -30,7 +32,7 @@ def check_type(name: str, value: Any, declared: Any) -> None:
     if not _is_of(value, declared):
         expected = " or ".join(_in_words(declared))
         quotes = "; put it in quotes" if expected == "text" and isinstance(value, bool | int | float) else ""
-        raise ValueError(f"{name} is {value!r}: expected {expected}{quotes}")
+        raise InputError(f"{name} is {value!r}: expected {expected}{quotes}")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
@@ -42,7 +44,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     choices = list(choices)
     if value not in choices:
         mend = f"; {near}" if (near := did_you_mean(value, choices)) else ""
-        raise ValueError(f"{name} is {value!r}: expected one of {', '.join(choices)}{mend}")
+        raise InputError(f"{name} is {value!r}: expected one of {', '.join(choices)}{mend}")
 
 
 def did_you_mean(value: Any, known: Sequence[str]) -> str:

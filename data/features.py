@@ -7,6 +7,8 @@ from typing import Literal, get_args
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from ..utils.errors import InputError
+
 Overlong = Literal["error", "truncate", "drop"]
 
 
@@ -41,7 +43,7 @@ def tokenize(
     columns = [name for name in (source_column, target_column, prefix_column) if name is not None]
     missing = [name for name in columns if name not in dataset.column_names]
     if missing:
-        raise ValueError(f"no column {missing[0]!r} to tokenize: the dataset has {', '.join(dataset.column_names)}")
+        raise InputError(f"no column {missing[0]!r} to tokenize: the dataset has {', '.join(dataset.column_names)}")
     encode = Encoder(tokenizer, max_source_length, max_target_length, overlong)
 
     def tokenize_batch(batch: dict[str, list[str]], indices: list[int]) -> dict[str, list[list[int]]]:
@@ -62,7 +64,7 @@ def tokenize(
         desc="Tokenizing",
     )
     if len(features) == 0:
-        raise ValueError(
+        raise InputError(
             f"none of {len(dataset)} examples is left within max_source_length={max_source_length} and "
             f"max_target_length={max_target_length}: raise the limits, or give data that is not empty"
         )
@@ -80,7 +82,7 @@ class Encoder:
 
     def __post_init__(self) -> None:
         if self.overlong not in get_args(Overlong):
-            raise ValueError(f"overlong is {self.overlong!r}: expected one of {', '.join(get_args(Overlong))}")
+            raise InputError(f"overlong is {self.overlong!r}: expected one of {', '.join(get_args(Overlong))}")
 
     def __call__(
         self,
@@ -107,7 +109,7 @@ class Encoder:
             room = limit - len(prefix)
             if len(source) > self.max_source_length or len(target) > room:
                 if self.overlong == "error" or (self.overlong == "truncate" and room < 1):
-                    raise ValueError(
+                    raise InputError(
                         _too_long("source", name, len(source), self.max_source_length, self.overlong)
                         if len(source) > self.max_source_length and self.overlong == "error"
                         else _too_long("target", name, len(prefix) + len(target), limit, self.overlong)

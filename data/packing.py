@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 
 from ..modeling.decoder_inputs import IGNORED, shift_right
+from ..utils.errors import InputError
 from .collator import Feature, with_prefix
 
 Lengths = Sequence[tuple[int, int]]
@@ -60,10 +61,10 @@ def pack(lengths: Lengths, budget: tuple[int, int], seed: int | Sequence[int] | 
     sizes = np.asarray(lengths, dtype=np.int64).reshape(-1, 2)
     limits = np.asarray(budget, dtype=np.int64)
     if len(sizes) == 0:
-        raise ValueError("no examples to pack: expected at least one")
+        raise InputError("no examples to pack: expected at least one")
     if (over := np.flatnonzero((sizes > limits).any(axis=1))).size:
         first = over[0]
-        raise ValueError(
+        raise InputError(
             f"example {first} has {sizes[first, 0]} source and {sizes[first, 1]} target tokens, a packed row holds "
             f"{budget[0]} and {budget[1]}: raise the budget, or truncate or drop the example"
         )
@@ -221,7 +222,7 @@ class PackedCollator:
                 target, prefix_length = with_prefix(feature)
                 source_end, target_end = source_at + len(feature["input_ids"]), target_at + len(target)
                 if source_end > self.source_length or target_end > self.target_length:
-                    raise ValueError(
+                    raise InputError(
                         f"row {at} of the batch has more than {self.source_length} source or {self.target_length} "
                         "target tokens: pack with the collator's source_length and target_length"
                     )

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from ..utils.errors import InputError
+
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -27,13 +29,13 @@ def decode_lines(lines: Iterable[bytes], path: str | Path) -> Iterator[str]:
         try:
             text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(
+            raise InputError(
                 f"{path}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1}): "
                 "convert the file to UTF-8"
             ) from None
         yield text.removesuffix("\n").removesuffix("\r")
     if number == 0:
-        raise ValueError(f"{path} is empty: expected at least one line")
+        raise InputError(f"{path} is empty: expected at least one line")
 
 
 def read_json(path: str | Path) -> Any:
@@ -46,7 +48,7 @@ def parse_json(text: str, path: str | Path, line: int) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(
+        raise InputError(
             f"{path}, line {line + error.lineno - 1}, column {error.colno}: not JSON: {error.msg}"
         ) from None
 

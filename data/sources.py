@@ -23,6 +23,7 @@ from typing import Any, Literal, get_type_hints
 
 from datasets import Dataset
 
+from ..utils.errors import InputError
 from .declared import check_type
 from .formats import check_options, get_format, get_reader
 
@@ -52,24 +53,24 @@ class SourceSpec:
             check_type(name, getattr(self, name), declared)
         check_options(self.format, self.options)
         if (self.part is None) != (self.held_out is None):
-            raise ValueError(f"part is {self.part} and held_out is {self.held_out}: give both or neither")
+            raise InputError(f"part is {self.part} and held_out is {self.held_out}: give both or neither")
         if self.held_out is not None and not 0 < self.held_out < 0.5:
-            raise ValueError(f"held_out is {self.held_out}: expected a fraction between 0 and 0.5, it is taken twice")
+            raise InputError(f"held_out is {self.held_out}: expected a fraction between 0 and 0.5, it is taken twice")
         if self.held_out is None and self.split_by is not None:
-            raise ValueError(
+            raise InputError(
                 f"split_by is {self.split_by!r}, which does nothing without held_out: give held_out and part too, "
                 "or leave it out"
             )
         for name in ("limit", "repeat"):
             number = getattr(self, name)
             if number is not None and number < 1:
-                raise ValueError(f"{name} is {number}: expected at least 1")
+                raise InputError(f"{name} is {number}: expected at least 1")
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "SourceSpec":
         """The flat form of a recipe: this class's own fields beside the format's options."""
         if "format" not in mapping:
-            raise ValueError(f"a data source needs a format: it has {', '.join(mapping) or 'nothing'}")
+            raise InputError(f"a data source needs a format: it has {', '.join(mapping) or 'nothing'}")
         own = {item.name for item in fields(cls)} - {"options"}
         return cls(
             **{key: value for key, value in mapping.items() if key in own},
@@ -90,15 +91,15 @@ def name_sources(name: str, given: Mapping[str, Any] | Sequence[Mapping[str, Any
     """
     named = {name: given} if isinstance(given, Mapping) else {f"{name}[{at}]": one for at, one in enumerate(given)}
     if not named:
-        raise ValueError(f"{name} is an empty list: expected at least one source")
+        raise InputError(f"{name} is an empty list: expected at least one source")
     specs = {}
     for place, one in named.items():
         if not isinstance(one, Mapping):
-            raise ValueError(f"{place} is {one!r}: expected a mapping such as {{format: tsv, path: pairs.tsv}}")
+            raise InputError(f"{place} is {one!r}: expected a mapping such as {{format: tsv, path: pairs.tsv}}")
         try:
             specs[place] = SourceSpec.from_mapping(one)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{place}: {error}") from error
+            raise InputError(f"{place}: {error}") from error
     return specs
 
 
@@ -120,7 +121,7 @@ def load_split(spec: SourceSpec | Mapping[str, Any]) -> Dataset:
     if spec.part is not None and spec.held_out is not None:
         dataset = split_held_out(dataset, spec.held_out, seed=spec.split_seed, by=spec.split_by)[spec.part]
         if len(dataset) == 0:
-            raise ValueError(
+            raise InputError(
                 f"no records in the {spec.part} part with held_out={spec.held_out}: hold out more, or less"
             )
     dataset = dataset if spec.limit is None else dataset.select(range(min(spec.limit, len(dataset))))
@@ -137,7 +138,7 @@ def stream_split(spec: SourceSpec | Mapping[str, Any]) -> Iterator[dict[str, Any
     if not isinstance(spec, SourceSpec):
         spec = SourceSpec.from_mapping(spec)
     if spec.part is not None:
-        raise ValueError(
+        raise InputError(
             f"part is {spec.part!r}: a stream is not divided, hold records out in a file of their own before"
         )
     read = get_reader(spec.format)
@@ -158,7 +159,7 @@ def split_held_out(
         group: the column whose every value is divided by itself, if there is one.
     """
     if by is not None and by not in dataset.column_names:
-        raise ValueError(f"no column {by!r} to split by: the records have {', '.join(dataset.column_names)}")
+        raise InputError(f"no column {by!r} to split by: the records have {', '.join(dataset.column_names)}")
     keys_of_rows = dataset[by][:] if by else [repr(sorted(record.items())) for record in dataset]
     groups = dataset[group][:] if group in dataset.column_names else [None] * len(dataset)
     rows_of: dict[str | None, dict[str, list[int]]] = {}

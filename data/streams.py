@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ..utils.errors import InputError
 from .collator import Feature
 from .packing import PackingStatistics, compact, pack, sides
 
@@ -103,9 +104,9 @@ class PackedStream(IterableDataset):
             "epochs": epochs,
         }.items():
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}: expected at least 1")
+                raise InputError(f"{name} is {value}: expected at least 1")
         if not 0 <= process < processes:
-            raise ValueError(f"process is {process} of {processes}: expected a number from 0 below that")
+            raise InputError(f"process is {process} of {processes}: expected a number from 0 below that")
         self.source, self.prepare = source, prepare
         self.budget = (source_length, target_length)
         self.batch_size, self.processes, self.process = batch_size, processes, process

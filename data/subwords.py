@@ -10,6 +10,8 @@ from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
+from ..utils.errors import InputError
+
 
 class BPEDropout:
     """Stands in for a tokenizer, and leaves out each merge with probability `dropout`.
@@ -34,16 +36,16 @@ class BPEDropout:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, dropout: float, seed: int | str = 0) -> None:
         if not 0 <= dropout <= 1:
-            raise ValueError(f"BPE-dropout is {dropout}: expected a probability, for instance 0.1")
+            raise InputError(f"BPE-dropout is {dropout}: expected a probability, for instance 0.1")
         if not tokenizer.is_fast:
-            raise ValueError(
+            raise InputError(
                 "BPE-dropout needs a fast tokenizer: load it through AutoTokenizer with its tokenizer.json"
             )
         model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
         if model["type"] != "BPE":
-            raise ValueError(f"BPE-dropout needs a tokenizer with a BPE model, this one's is {model['type']}")
+            raise InputError(f"BPE-dropout needs a tokenizer with a BPE model, this one's is {model['type']}")
         if model["continuing_subword_prefix"] or model["end_of_word_suffix"]:
-            raise ValueError(
+            raise InputError(
                 "BPE-dropout needs subwords without a mark at their beginning or end, this tokenizer adds one"
             )
         self.tokenizer, self.dropout = tokenizer, dropout

@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from ..utils.errors import InputError
+
 PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
@@ -54,20 +56,20 @@ def train_tokenizer(
         truncation_side: which end of an overlong source is cut off, kept with the tokenizer.
     """
     if algorithm not in ("bpe", "unigram"):
-        raise ValueError(f"tokenizer algorithm is {algorithm!r}: expected bpe or unigram")
+        raise InputError(f"tokenizer algorithm is {algorithm!r}: expected bpe or unigram")
     if truncation_side not in ("left", "right"):
-        raise ValueError(f"tokenizer truncation_side is {truncation_side!r}: expected left or right")
+        raise InputError(f"tokenizer truncation_side is {truncation_side!r}: expected left or right")
     specials = list(dict.fromkeys([PAD, BOS, EOS, UNK, *special_tokens]))
     reserved = specials + (BYTES if byte_fallback else [])
     room = vocab_size - len(reserved)
     if room < 1:
-        raise ValueError(
+        raise InputError(
             f"vocab_size is {vocab_size}: {len(specials)} special tokens"
             f"{' and 256 bytes' if byte_fallback else ''} leave no room, give at least {len(reserved) + 1}"
         )
     pieces = _count_pieces(texts, specials, split_digits, lowercase)
     if not pieces:
-        raise ValueError("no text to train the tokenizer on: expected at least one text that is not empty")
+        raise InputError("no text to train the tokenizer on: expected at least one text that is not empty")
     learn = _learn_bpe if algorithm == "bpe" else _learn_unigram
     tokenizer = Tokenizer(learn(pieces, room, reserved, byte_fallback))
     tokenizer.normalizer = normalizers.Lowercase() if lowercase else None
@@ -185,14 +187,14 @@ def check_special_tokens(tokenizer: PreTrainedTokenizerFast, config: SpecialToke
     for name in ("pad_token", "eos_token", "bos_token"):
         wanted, given = getattr(config, f"{name}_id"), getattr(tokenizer, f"{name}_id")
         if given is None and name != "bos_token":
-            raise ValueError(f"the tokenizer has no {name}: add one, the config names id {wanted}")
+            raise InputError(f"the tokenizer has no {name}: add one, the config names id {wanted}")
         if given is not None and wanted != given:
-            raise ValueError(
+            raise InputError(
                 f"{name}_id is {wanted} in the config and {given} ({getattr(tokenizer, name)!r}) in the tokenizer: "
                 f"set config.{name}_id to {given}"
             )
     if tokenizer.eos_token_id not in tokenizer("a").input_ids:
-        raise ValueError(
+        raise InputError(
             f"the tokenizer does not append its eos_token {tokenizer.eos_token!r} to a text, and no target would have "
             "an end: set its backend_tokenizer.post_processor to tokenizers.processors."
             f"TemplateProcessing(single='$A {tokenizer.eos_token}', "
@@ -200,12 +202,12 @@ def check_special_tokens(tokenizer: PreTrainedTokenizerFast, config: SpecialToke
         )
     start = config.decoder_start_token_id
     if start is None or not 0 <= start < len(tokenizer):
-        raise ValueError(
+        raise InputError(
             f"decoder_start_token_id is {start}: expected one of the tokenizer's {len(tokenizer)} ids, "
             f"for instance its bos_token_id, {tokenizer.bos_token_id}"
         )
     if len(tokenizer) > config.vocab_size:
-        raise ValueError(
+        raise InputError(
             f"the tokenizer has {len(tokenizer)} tokens and the config's vocab_size is {config.vocab_size}: "
             f"set vocab_size to {len(tokenizer)} or call model.resize_token_embeddings({len(tokenizer)})"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..utils.errors import InputError
 from .files import write_text
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "model_cards" / "template.md"
@@ -92,7 +93,7 @@ class CardFacts:
     def __post_init__(self) -> None:
         for result in self.results:
             if not math.isfinite(result.value):
-                raise ValueError(f"{result.name} on {result.dataset} ({result.split}) is {result.value}; leave it out")
+                raise InputError(f"{result.name} on {result.dataset} ({result.split}) is {result.value}; leave it out")
 
 
 def write_card(folder: str | PathLike[str], facts: CardFacts) -> Path:

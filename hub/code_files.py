@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from ..utils.errors import InputError
 from .files import write_text
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -54,7 +55,7 @@ def flatten(root: Path, entries: Iterable[str], package: str) -> dict[str, str]:
         path = waiting.pop()
         name = f"{_flat_name(path.relative_to(root))}.py"
         if origin.setdefault(name, path) != path:
-            raise ValueError(f"{path} and {origin[name]} both become {name}; rename one of them")
+            raise InputError(f"{path} and {origin[name]} both become {name}; rename one of them")
         if name in files:
             continue
         files[name], needed = _flatten_module(root, path, package)
@@ -85,10 +86,10 @@ def _flatten_module(root: Path, path: Path, package: str) -> tuple[str, list[Pat
         if isinstance(node, ast.Import) or node.level == 0:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             if any(name.split(".")[0] == package for name in names):
-                raise ValueError(f"{where}: imports {package} by name; write `from .module import symbol`")
+                raise InputError(f"{where}: imports {package} by name; write `from .module import symbol`")
             continue
         if node.module is None:
-            raise ValueError(f"{where}: `from {'.' * node.level} import ...` has no flat form; import from the module")
+            raise InputError(f"{where}: `from {'.' * node.level} import ...` has no flat form; import from the module")
         target = _target(root, relative, node, where)
         needed.append(target)
         rewritten.add(_rewrite(lines, node, f"from .{_flat_name(target.relative_to(root))} ", where))
@@ -108,13 +109,13 @@ def _target(root: Path, relative: Path, node: ast.ImportFrom, where: str) -> Pat
     above = relative.parent.parts
     written = f"from {'.' * node.level}{node.module} import"
     if node.level - 1 > len(above):
-        raise ValueError(f"{where}: `{written}` leaves the package")
+        raise InputError(f"{where}: `{written}` leaves the package")
     parts = (*above[: len(above) - node.level + 1], *node.module.split("."))
     stem = root.joinpath(*parts)
     for candidate in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
         if candidate.is_file():
             return candidate
-    raise ValueError(f"{where}: `{written}` names no module of the package")
+    raise InputError(f"{where}: `{written}` names no module of the package")
 
 
 def _rewrite(lines: list[str], node: ast.ImportFrom, start: str, where: str) -> int:
@@ -122,7 +123,7 @@ def _rewrite(lines: list[str], node: ast.ImportFrom, start: str, where: str) -> 
     first = node.lineno - 1
     indent = lines[first][: node.col_offset]
     if indent.strip():
-        raise ValueError(f"{where}: a relative import must begin its line, or Transformers does not see it")
+        raise InputError(f"{where}: a relative import must begin its line, or Transformers does not see it")
     # Read from where it begins, an indented statement is a whole text for the tokenizer.
     statement = [lines[first][node.col_offset :], *lines[first + 1 : node.end_lineno]]
     tokens = tokenize.generate_tokens(io.StringIO("".join(statement)).readline)
@@ -137,6 +138,6 @@ def _check_readable(text: str, rewritten: set[int], path: Path) -> None:
     for match in _READ_AS_IMPORT.finditer(text):
         line = text.count("\n", 0, match.start()) + 1
         if line not in rewritten:
-            raise ValueError(
+            raise InputError(
                 f"{path}, line {line}: Transformers takes this line of text for an import; word it another way"
             )

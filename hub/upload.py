@@ -10,6 +10,8 @@ from huggingface_hub.errors import HTTPError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
+from ..utils.errors import InputError
+
 IGNORED = ["checkpoint-*/*", ".*", "*/.*", "*__pycache__/*"]
 
 
@@ -80,7 +82,7 @@ def local_files(folder: Path) -> list[str]:
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     files = list(filter_repo_objects(found, ignore_patterns=IGNORED))
     if not files:
-        raise ValueError(f"{folder}: no file to upload; give the output folder of a finished run")
+        raise InputError(f"{folder}: no file to upload; give the output folder of a finished run")
     return files
 
 

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from ..data.reading import decode_lines, read_lines
+from ..utils.errors import InputError
 from .files import LineTranslator, translate_file
 
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
@@ -124,7 +125,7 @@ def _device(given: str | None) -> torch.device:
     if accelerator is not None:
         there += [accelerator.type, *(f"{accelerator.type}:{i}" for i in range(torch.accelerator.device_count()))]
     if given not in there:
-        raise ValueError(f"--device is {given!r}: there is {', '.join(there)}; give one of these, or leave it out")
+        raise InputError(f"--device is {given!r}: there is {', '.join(there)}; give one of these, or leave it out")
     return torch.device(given)
 
 
@@ -134,7 +135,7 @@ def _generation(options: argparse.Namespace) -> dict[str, Any]:
     if options.sample:
         return {"do_sample": True, "num_beams": options.num_beams or 1, "top_k": 0, **given}
     if odd := [name for name in SAMPLING if name in given]:
-        raise ValueError(f"--{odd[0].replace('_', '-')} is for sampling: give --sample, or leave it out")
+        raise InputError(f"--{odd[0].replace('_', '-')} is for sampling: give --sample, or leave it out")
     return {"do_sample": False, **given} | ({} if options.num_beams is None else {"num_beams": options.num_beams})
 
 

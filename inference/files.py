@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..data.features import cut
 from ..hub.files import write_bytes, write_text
+from ..utils.errors import InputError
 from .texts import check_options, translate_ids
 
 PORTION = 4096  # lines; their lengths are sorted, and a run that is stopped loses no more
@@ -61,7 +62,7 @@ class LineTranslator:
         check_options(dict(self.options))
         limit = getattr(self.model.config, "max_position_embeddings", None)
         if self.max_source_length < 2 or (limit is not None and self.max_source_length > limit):
-            raise ValueError(f"max_source_length is {self.max_source_length}: expected 2 to the model's {limit}")
+            raise InputError(f"max_source_length is {self.max_source_length}: expected 2 to the model's {limit}")
 
     def __call__(self, lines: Iterable[str], bar: tqdm) -> Iterator[str]:
         """The output of all lines, one text a portion."""
@@ -108,7 +109,7 @@ class LineTranslator:
                 sources[at] = []
             elif len(ids) > self.max_source_length:
                 if self.overlong == "error":
-                    raise ValueError(
+                    raise InputError(
                         f"line {first + at} has {len(ids)} tokens, more than {self.max_source_length}: split it, or "
                         "give --overlong truncate or drop"
                     )
@@ -132,7 +133,7 @@ def translate_file(
         OSError: it cannot be written.
     """
     if output.exists():
-        raise ValueError(f"{output} exists: delete it, or choose another output")
+        raise InputError(f"{output} exists: delete it, or choose another output")
     parts = output.with_name(f"{output.name}.parts")
     _check_settings(parts, output, {**json.loads(json.dumps(settings)), "digests": translate.digests()})
     begun = {path.name.partition("-")[0]: path for path in parts.glob("*-*")}
@@ -142,7 +143,7 @@ def translate_file(
         if (found := begun.get(f"{number:06}")) is not None:
             if found != part:
                 first = number * PORTION + 1
-                raise ValueError(
+                raise InputError(
                     f"{output} was begun with another text in lines {first} to {first + len(portion) - 1}: give the "
                     f"same input to go on, choose another output, or delete {parts}"
                 )
@@ -173,11 +174,11 @@ def _check_settings(parts: Path, output: Path, settings: dict[str, Any]) -> None
     digests, begun_digests = settings.pop("digests"), begun.pop("digests", {})
     for name in sorted({*begun, *settings}):
         if begun.get(name) != settings.get(name):
-            raise ValueError(
+            raise InputError(
                 f"{output} was begun with {name}={begun.get(name)!r}, now it is {settings.get(name)!r}: {mend}"
             )
     if other := [name for name, digest in digests.items() if begun_digests.get(name) != digest]:
-        raise ValueError(f"{output} was begun with a model of another {' and '.join(other)}: {mend}")
+        raise InputError(f"{output} was begun with a model of another {' and '.join(other)}: {mend}")
 
 
 def _digest(value: Any) -> str:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.buckets import bucket_batches
 from ..masks.given import TensorMask
+from ..utils.errors import InputError
 
 
 def translate_batch(
@@ -93,7 +94,7 @@ def check_options(options: dict) -> None:
                 "give a rule that holds for every text, or call model.generate"
             )
     if options.get("num_return_sequences", 1) != 1 or options.get("return_dict_in_generate"):
-        raise ValueError(
+        raise InputError(
             "translate_batch gives one text for each text: for num_return_sequences or return_dict_in_generate call "
             "model.generate"
         )
@@ -113,7 +114,7 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: i
     sources = tokenizer(list(texts), verbose=False)["input_ids"] if len(texts) else []
     for index, source in enumerate(sources):
         if limit is not None and len(source) > limit:
-            raise ValueError(
+            raise InputError(
                 f"texts[{index}] has {len(source)} tokens, more than the model's max_position_embeddings={limit}: "
                 "split it"
             )

@@ -17,6 +17,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from ..tasks import get_task
 from ..training.splits import read_examples
+from ..utils.errors import InputError
 from .curve import measure, settings, table, write_curve
 
 
@@ -43,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure_all(options: argparse.Namespace) -> None:
     chosen = settings(options.k, options.align_att, not options.no_offline)
     if not chosen:
-        raise ValueError("nothing to measure: give --k, --align-att, or leave --no-offline out")
+        raise InputError("nothing to measure: give --k, --align-att, or leave --no-offline out")
     recipe = yaml.safe_load(Path(options.recipe).read_text(encoding="utf-8"))
     if not isinstance(recipe, dict) or not isinstance(recipe.get("test"), dict | list):
-        raise ValueError(f"{options.recipe}: expected a recipe with `test`, which says where test records come from")
+        raise InputError(f"{options.recipe}: expected a recipe with `test`, which says where test records come from")
     task = get_task(recipe.get("task", "translation"), **(recipe.get("task_options") or {}))
     examples = read_examples(recipe["test"], task, "test")[: options.limit]
     eager = "eager" if options.align_att else None

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from ..utils.errors import InputError
+
 
 def average_lagging(delays: Sequence[float], source_length: int, target_length: int | None = None) -> float:
     """AL (Ma et al. 2019, https://arxiv.org/abs/1810.08398): how far behind an ideal writer, until the source ends.
@@ -73,9 +75,9 @@ def _lagging(delays: Sequence[float], source_length: int, target_length: int) ->
 
 def _check(delays: Sequence[float], source_length: int, target_length: int | None) -> None:
     if not delays:
-        raise ValueError("no delays: nothing was written, so there is no latency; leave such sentences out")
+        raise InputError("no delays: nothing was written, so there is no latency; leave such sentences out")
     if source_length < 1 or (target_length is not None and target_length < 1):
-        raise ValueError(f"lengths must be at least 1, got source {source_length} and target {target_length}")
+        raise InputError(f"lengths must be at least 1, got source {source_length} and target {target_length}")
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Latency:
         sentences = zip(delays, source_lengths, references, strict=True)
         written = [(d, source, len(reference.split(" "))) for d, source, reference in sentences if d]
         if not written:
-            raise ValueError(f"nothing was written for any of {len(delays)} sentences, so there is no latency")
+            raise InputError(f"nothing was written for any of {len(delays)} sentences, so there is no latency")
         return cls(
             AL=fmean(average_lagging(*sentence) for sentence in written),
             LAAL=fmean(length_adaptive_average_lagging(*sentence) for sentence in written),

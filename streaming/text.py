@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..utils.errors import InputError
+
 
 class TextStream:
     """Translates texts side by side, word by word; push source words, get whole target words.
@@ -62,7 +64,7 @@ class TextStream:
         text = " ".join(self.source[row])
         ids = self.tokenizer(text, add_special_tokens=ended, verbose=False)["input_ids"]
         if ids[: len(known)] != known:
-            raise ValueError(
+            raise InputError(
                 f"the tokenizer cuts {text!r} in another way than the words before the last alone; "
                 "stream with one that cuts word by word, as crossmask.data.tokenizer makes them"
             )

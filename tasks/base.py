@@ -28,6 +28,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from ..utils.errors import InputError
+
 Scores = dict[str, float | str]
 
 
@@ -98,7 +100,7 @@ class Task(ABC):
             part = score([predictions[i] for i in indices], [examples[i] for i in indices], group)
             for key, value in part.items():
                 if f"{key}_{group}" in scores:
-                    raise ValueError(f"two scores are both named {key}_{group}: rename the group {group!r}")
+                    raise InputError(f"two scores are both named {key}_{group}: rename the group {group!r}")
                 scores[f"{key}_{group}"] = value
         return scores
 
@@ -108,9 +110,9 @@ def check_predictions(predictions: Sequence[str], examples: Sequence[Example]) -
     if isinstance(predictions, str):
         raise TypeError("predictions are one string; expected a list of strings, one for each example")
     if len(predictions) != len(examples):
-        raise ValueError(f"{len(predictions)} predictions for {len(examples)} examples; give one for each example")
+        raise InputError(f"{len(predictions)} predictions for {len(examples)} examples; give one for each example")
     if len(predictions) == 0:
-        raise ValueError("nothing to score: predictions and examples are empty; give at least one of each")
+        raise InputError("nothing to score: predictions and examples are empty; give at least one of each")
     for index, prediction in enumerate(predictions):
         if not isinstance(prediction, str):
             kind = type(prediction).__name__
@@ -121,7 +123,7 @@ def column(record: Mapping[str, Any], name: str, mend: str) -> Any:
     """`record[name]`; ValueError that names the column, the record's columns and the mend if it is not there."""
     if name not in record:
         columns = ", ".join(repr(key) for key in record) or "none"
-        raise ValueError(f"the record has no column {name!r} (its columns: {columns}); {mend}")
+        raise InputError(f"the record has no column {name!r} (its columns: {columns}); {mend}")
     return record[name]
 
 
@@ -133,9 +135,9 @@ def text_column(record: Mapping[str, Any], name: str, mend: str) -> str:
 def check_text(value: Any, name: str, record: Mapping[str, Any]) -> str:
     """`value`, from column `name` of `record`, if it is text with more in it than whitespace; ValueError if not."""
     if not isinstance(value, str):
-        raise ValueError(f"column {name!r} holds {type(value).__name__}, not text, in the record {excerpt(record)}")
+        raise InputError(f"column {name!r} holds {type(value).__name__}, not text, in the record {excerpt(record)}")
     if not value.strip():
-        raise ValueError(f"column {name!r} is empty in the record {excerpt(record)}; drop or fill such rows")
+        raise InputError(f"column {name!r} is empty in the record {excerpt(record)}; drop or fill such rows")
     return value
 
 
@@ -146,7 +148,7 @@ def group_of(record: Mapping[str, Any], group_column: str | None) -> str | None:
     else:
         value = column(record, group_column, "set the task option group_column to one of them, or leave it out")
     if value is not None and (not isinstance(value, str | int) or value == ""):
-        raise ValueError(f"the group must be a name or a number, not {value!r}, in the record {excerpt(record)}")
+        raise InputError(f"the group must be a name or a number, not {value!r}, in the record {excerpt(record)}")
     return None if value is None else str(value)
 
 
@@ -170,7 +172,7 @@ def register_task(cls: type[Task]) -> type[Task]:
     # The same class defined again (a notebook cell run twice, a module reloaded) replaces itself.
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         taken_by = f"{known.__module__}.{known.__qualname__}"
-        raise ValueError(f"the task name {name!r} is taken by {taken_by}; give {cls.__qualname__} another name")
+        raise InputError(f"the task name {name!r} is taken by {taken_by}; give {cls.__qualname__} another name")
     _TASKS[name] = cls
     return cls
 
@@ -188,9 +190,9 @@ def get_task(name: str, **options: Any) -> Task:
     'translation'
     """
     if name not in _TASKS:
-        raise ValueError(f"unknown task {name!r}; known tasks: {', '.join(task_names())}")
+        raise InputError(f"unknown task {name!r}; known tasks: {', '.join(task_names())}")
     known = list(inspect.signature(_TASKS[name]).parameters)
     for option in options:
         if option not in known:
-            raise ValueError(f"task {name!r} has no option {option!r}; its options: {', '.join(known) or 'none'}")
+            raise InputError(f"task {name!r} has no option {option!r}; its options: {', '.join(known) or 'none'}")
     return _TASKS[name](**options)

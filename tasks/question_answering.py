@@ -8,6 +8,7 @@ from functools import cached_property
 from string import Formatter
 from typing import Any
 
+from ..utils.errors import InputError
 from .base import (
     Example,
     PrimaryMetric,
@@ -61,7 +62,7 @@ class QuestionAnswering(Task):
 
     def __post_init__(self) -> None:
         if not isinstance(self.source_template, str):
-            raise ValueError(
+            raise InputError(
                 f"source_template={self.source_template!r} is no text; in YAML and on the command line, put quotes "
                 "around text that begins with a brace, as in '\"{question}\"'"
             )
@@ -69,16 +70,16 @@ class QuestionAnswering(Task):
             names = self._template_columns
         except ValueError as error:
             template = self.source_template
-            raise ValueError(
+            raise InputError(
                 f"source_template={template!r}: {error}; write {{{{ and }}}} for braces in the text"
             ) from None
         if not names:
-            raise ValueError(
+            raise InputError(
                 f"source_template={self.source_template!r} names no column; write names in braces: {{question}}"
             )
         for name in names:
             if not name.isidentifier():
-                raise ValueError(f"source_template={self.source_template!r} has {{{name}}}, which is no column name")
+                raise InputError(f"source_template={self.source_template!r} has {{{name}}}, which is no column name")
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
@@ -108,7 +109,7 @@ class QuestionAnswering(Task):
         rationale = column(record, self.rationale_column, "set the task option rationale_column to one of them")
         if not isinstance(rationale, str):
             kind = type(rationale).__name__
-            raise ValueError(f"column {self.rationale_column!r} holds {kind}, not text, in {excerpt(record)}")
+            raise InputError(f"column {self.rationale_column!r} holds {kind}, not text, in {excerpt(record)}")
         return f"{rationale.strip()} {ANSWER}{answer}".lstrip()
 
     @staticmethod
@@ -126,9 +127,9 @@ class QuestionAnswering(Task):
             answers = answers.get("text")
         if isinstance(answers, str) or not isinstance(answers, Sequence):
             wanted = "a list of texts or SQuAD's {'text': [...]}"
-            raise ValueError(f"column 'answers' must hold {wanted}, not {given}: {excerpt(record)}")
+            raise InputError(f"column 'answers' must hold {wanted}, not {given}: {excerpt(record)}")
         if not answers:
-            raise ValueError(
+            raise InputError(
                 f"column 'answers' is an empty list in the record {excerpt(record)}; drop unanswerable rows"
             )
         answers = [answer.get("text") if isinstance(answer, Mapping) else answer for answer in answers]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from ..utils.errors import InputError
 from .base import (
     Example,
     PrimaryMetric,
@@ -59,7 +60,7 @@ class Translation(Task):
 
             if self.tokenize not in BLEU.TOKENIZERS:
                 known = ", ".join(sorted(BLEU.TOKENIZERS))
-                raise ValueError(f"tokenize={self.tokenize!r} is no tokenizer of sacreBLEU; choose one of: {known}")
+                raise InputError(f"tokenize={self.tokenize!r} is no tokenizer of sacreBLEU; choose one of: {known}")
 
     def example(self, record: Mapping[str, Any]) -> Example:
         mend = "set the task option {}_column to one of them, or rename the column"
@@ -67,7 +68,7 @@ class Translation(Task):
         targets = column(record, self.target_column, mend.format("target"))
         targets = (targets,) if isinstance(targets, str) or not isinstance(targets, Sequence) else tuple(targets)
         if not targets:
-            raise ValueError(
+            raise InputError(
                 f"column {self.target_column!r} has no text in the record {excerpt(record)}; drop such rows"
             )
         for target in targets:

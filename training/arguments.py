@@ -11,6 +11,7 @@ import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 
 from ..data.features import Overlong
+from ..utils.errors import InputError
 from .checks import check_attention, check_fields
 
 SOURCES = ("train", "validation", "test")
@@ -114,21 +115,21 @@ class RecipeArguments:
                 try:
                     setattr(self, item.name, json.loads(value))
                 except ValueError as error:
-                    raise ValueError(f"{item.name}: {value!r} is no JSON: {error}") from error
+                    raise InputError(f"{item.name}: {value!r} is no JSON: {error}") from error
         check_fields(self)
         for name in ("task_options", "model", "generation"):
             if isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} is {getattr(self, name)!r}: expected a mapping from names to values")
+                raise InputError(f"{name} is {getattr(self, name)!r}: expected a mapping from names to values")
         if self.attn_implementation is not None:
             check_attention(self.attn_implementation)
         if self.bpe_dropout is None and self.bpe_dropout_copies is not None:
-            raise ValueError(
+            raise InputError(
                 f"bpe_dropout_copies is {self.bpe_dropout_copies}, which does nothing without bpe_dropout: set that "
                 "to 0.1 for instance, or leave the copies out"
             )
         for name in SOURCES:
             if not isinstance(getattr(self, name), dict | list):
-                raise ValueError(
+                raise InputError(
                     f"the recipe needs `{name}`, a mapping such as {{format: tsv, path: {name}.tsv}} or a list of them"
                 )
 
@@ -155,7 +156,7 @@ class RunArguments(Seq2SeqTrainingArguments):
             if getattr(self, name) is False:  # how YAML reads a bare `no`
                 setattr(self, name, "no")
         if self.prediction_loss_only:
-            raise ValueError(
+            raise InputError(
                 "prediction_loss_only is true: leave it out, a run is judged by the texts that its model generates"
             )
         # Transformers takes bf16 on a machine without accelerator for a mistake unless told that this is meant.
@@ -171,7 +172,7 @@ class RecipeParser(HfArgumentParser):
     """Raises what argparse would print below the usage of some two hundred fields."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
+        raise InputError(message)
 
 
 @dataclass(frozen=True)
@@ -198,26 +199,26 @@ def parse_run(argv: list[str], command: str) -> Run:
     if argv in (["--help"], ["-h"]):
         parser.parse_args(argv)
     if not argv or argv[0].startswith("-") or not argv[0].endswith((".yaml", ".yml")):
-        raise ValueError("name a recipe first: python train.py recipes/cldr-demo.yaml [--field value ...]")
+        raise InputError("name a recipe first: python train.py recipes/cldr-demo.yaml [--field value ...]")
     path = Path(argv[0])
     text = path.read_text(encoding="utf-8")
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: a recipe is a mapping from fields to values, got {type(values).__name__}")
+        raise InputError(f"{path}: a recipe is a mapping from fields to values, got {type(values).__name__}")
     rest = _merge_dotted(values, argv[1:])
     values.setdefault("output_dir", f"runs/{path.stem}")
 
     known = {action.dest for action in parser._actions}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise ValueError(f"{path}: no field is named {unknown[0]!r}; python train.py --help lists them")
+        raise InputError(f"{path}: no field is named {unknown[0]!r}; python train.py --help lists them")
     parser.set_defaults(**values)
     recipe, arguments, extra = parser.parse_args_into_dataclasses(args=rest, return_remaining_strings=True)
     if extra:
-        raise ValueError(f"no field is named {extra[0]!r}; python train.py --help lists them")
+        raise InputError(f"no field is named {extra[0]!r}; python train.py --help lists them")
     push, arguments.push_to_hub = arguments.push_to_hub, False  # once at the end, not Trainer's upload of checkpoints
     repository = arguments.hub_model_id or (Path(arguments.output_dir).name if push else None)
     return Run(path.stem, text, command, recipe, arguments, push, repository)
@@ -238,30 +239,30 @@ def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
         if not value:
             value = next(pending, None)
             if value is None:
-                raise ValueError(f"{argument} needs a value")
+                raise InputError(f"{argument} needs a value")
         *outer, last = path.split(".")
         merged[outer[0]] = argument
         inner = values
         for key in outer:
             inner = inner[_position(argument, key, inner)] if isinstance(inner, list) else inner.setdefault(key, {})
             if not isinstance(inner, dict | list):
-                raise ValueError(f"{argument}: {key!r} is not a mapping in the recipe")
+                raise InputError(f"{argument}: {key!r} is not a mapping in the recipe")
         last = _position(argument, last, inner) if isinstance(inner, list) else last
         try:
             inner[last] = yaml.safe_load(value)
         except yaml.MarkedYAMLError as error:
-            raise ValueError(
+            raise InputError(
                 f"--{path}: {value!r} is no YAML ({error.problem}); put text that looks like YAML in quotes of its "
                 f"own: {shlex.quote(json.dumps(value, ensure_ascii=False))}"
             ) from error
     for argument in rest:
         field = argument.removeprefix("--").partition("=")[0].replace("-", "_")
         if argument.startswith("--") and field in merged:
-            raise ValueError(f"--{field} is given whole and {merged[field]} beside it: put the one into the other")
+            raise InputError(f"--{field} is given whole and {merged[field]} beside it: put the one into the other")
     return rest
 
 
 def _position(argument: str, key: str, items: list[Any]) -> int:
     if not key.isdecimal() or int(key) >= len(items):
-        raise ValueError(f"{argument}: {key!r} where the recipe has a list of {len(items)}: count from 0")
+        raise InputError(f"{argument}: {key!r} where the recipe has a list of {len(items)}: count from 0")
     return int(key)

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ..utils.errors import InputError
 from .folder import whole_checkpoints
 from .trainer import CrossMaskTrainer
 
@@ -22,7 +23,7 @@ def average_weights(checkpoints: Sequence[Path]) -> dict[str, torch.Tensor]:
         ValueError: no checkpoints, or ones whose tensors do not match. OSError: one without readable weights.
     """
     if not checkpoints:
-        raise ValueError("no checkpoints to average: save at least one (save_strategy)")
+        raise InputError("no checkpoints to average: save at least one (save_strategy)")
     sums: dict[str, torch.Tensor] = {}
     dtypes: dict[str, torch.dtype] = {}
     for checkpoint in checkpoints:
@@ -30,13 +31,13 @@ def average_weights(checkpoints: Sequence[Path]) -> dict[str, torch.Tensor]:
             names = set(weights.keys())
             if sums and names != set(sums):
                 odd = sorted(names ^ set(sums))[0]
-                raise ValueError(f"{checkpoint} and {checkpoints[0]} do not both have {odd}: average one run's own")
+                raise InputError(f"{checkpoint} and {checkpoints[0]} do not both have {odd}: average one run's own")
             for name in names:
                 tensor = weights.get_tensor(name)
                 dtypes[name] = tensor.dtype
                 if name in sums and sums[name].shape != tensor.shape:
                     shapes = f"{tuple(tensor.shape)} and {tuple(sums[name].shape)}"
-                    raise ValueError(f"{name} is {shapes} in {checkpoint} and {checkpoints[0]}: average one run's own")
+                    raise InputError(f"{name} is {shapes} in {checkpoint} and {checkpoints[0]}: average one run's own")
                 sums[name] = sums[name] + tensor.float() if name in sums else tensor.float()
     return {name: (total / len(checkpoints)).to(dtypes[name]) for name, total in sums.items()}
 

@@ -28,6 +28,7 @@ from ..data.subwords import BPEDropout
 from ..data.tokenizer import check_special_tokens, train_tokenizer
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..tasks.base import Example, Task
+from ..utils.errors import InputError
 from .arguments import RecipeArguments, RunArguments
 from .checks import check_generation, check_names
 from .multipath import Multipath
@@ -110,11 +111,11 @@ def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> 
     for name in ("max_source_length", "max_target_length"):
         if getattr(recipe, name) > limit:
             given = getattr(recipe, name)
-            raise ValueError(f"{name}={given} is more than the model's max_position_embeddings={limit}: lower it")
+            raise InputError(f"{name}={given} is more than the model's max_position_embeddings={limit}: lower it")
     # The start token has a position, the last token needs none; `max_length` counts both.
     for name, most in {"max_new_tokens": limit, "max_length": limit + 1}.items():
         if (given := generation.get(name)) is not None and given > most:
-            raise ValueError(
+            raise InputError(
                 f"generation.{name} is {given}: expected at most {most} under max_position_embeddings={limit}"
             )
     check_special_tokens(tokenizer, model.config)
@@ -133,12 +134,12 @@ def load_model(name: str, **options) -> PreTrainedModel:
     """
     kind = AutoConfig.from_pretrained(name).model_type
     if kind != CrossMaskConfig.model_type:
-        raise ValueError(f"{name} is a {kind} model: fine-tune it with Transformers, or give a crossmask model")
+        raise InputError(f"{name} is a {kind} model: fine-tune it with Transformers, or give a crossmask model")
     try:
         return AutoModelForSeq2SeqLM.from_pretrained(name, **options)
     except RuntimeError as error:  # how Transformers says that shapes differ
         changed = {key: value for key, value in options.items() if value is not None}
-        raise ValueError(
+        raise InputError(
             f"the weights of {name} do not fit the config with {changed}: leave its sizes alone"
         ) from error
 
@@ -222,7 +223,7 @@ def keep_checkpoints(arguments: RunArguments, number: int) -> None:
         ValueError: a run that keeps none to average.
     """
     if arguments.save_strategy == "no" or arguments.eval_strategy == "no":
-        raise ValueError(
+        raise InputError(
             f"average_checkpoints={number} needs checkpoints, and validation to judge their mean by: set "
             "save_strategy and eval_strategy to epoch or steps"
         )
@@ -240,7 +241,7 @@ def batched(
         ValueError: examples that do not fit a row; another way of batching is asked for.
     """
     if arguments.train_sampling_strategy != "random":
-        raise ValueError(
+        raise InputError(
             f"train_sampling_strategy is {arguments.train_sampling_strategy!r}: leave it out and set `batching`, one "
             "of examples (shuffled), buckets (of like length), packed and stream"
         )

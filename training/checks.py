@@ -9,6 +9,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..data.declared import check_choice, check_type, did_you_mean
 from ..modeling import backends  # noqa: F401 - registers crossmask's own attention
+from ..utils.errors import InputError
 
 LOWEST = {
     "max_source_length": 1,
@@ -67,9 +68,9 @@ def check_fields(given: Any, only_numbers: bool = False) -> None:
             check_choice(name, value, item.metadata["choices"])
         lowest, highest = LOWEST.get(name), HIGHEST.get(name)
         if lowest is not None and not value >= lowest:
-            raise ValueError(f"{name} is {value}: expected at least {lowest}")
+            raise InputError(f"{name} is {value}: expected at least {lowest}")
         if highest is not None and not value <= highest:
-            raise ValueError(f"{name} is {value}: expected at most {highest}")
+            raise InputError(f"{name} is {value}: expected at most {highest}")
 
 
 def check_generation(given: Mapping[str, Any]) -> None:
@@ -83,10 +84,10 @@ def check_generation(given: Mapping[str, Any]) -> None:
         (kind, lowest), value = GENERATION[name], given[name]
         check_type(f"generation.{name}", value, kind | None)
         if value is not None and value < lowest:
-            raise ValueError(f"generation.{name} is {value}: expected at least {lowest}")
+            raise InputError(f"generation.{name} is {value}: expected at least {lowest}")
     if given.get("num_return_sequences") not in (None, 1):
         count = given["num_return_sequences"]
-        raise ValueError(f"generation.num_return_sequences is {count}: expected 1, an example is scored by one text")
+        raise InputError(f"generation.num_return_sequences is {count}: expected 1, an example is scored by one text")
 
 
 def check_attention(name: str) -> None:
@@ -110,4 +111,4 @@ def check_names(field: str, given: Iterable[str], known: Iterable[str]) -> None:
     for name in given:
         if name not in known:
             mend = did_you_mean(name, known) or f"it takes {', '.join(known)}"
-            raise ValueError(f"{field} has no setting {name!r}: {mend}")
+            raise InputError(f"{field} has no setting {name!r}: {mend}")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from ..utils.errors import InputError
+
 FINISHED = "metrics.json"  # written last
 
 
@@ -34,13 +36,13 @@ def prepare_folder(folder: Path, resume: str | None) -> Path | None:
         ) from error
     if resume and resume.lower() not in ("last", "true"):
         if not is_whole(Path(resume)):
-            raise ValueError(f"{resume} is no whole checkpoint: it lacks a readable trainer_state.json")
+            raise InputError(f"{resume} is no whole checkpoint: it lacks a readable trainer_state.json")
         return Path(resume)
     checkpoints = whole_checkpoints(folder)
     if resume and not checkpoints:
-        raise ValueError(f"{folder} holds no whole checkpoint to resume from; leave --resume_from_checkpoint out")
+        raise InputError(f"{folder} holds no whole checkpoint to resume from; leave --resume_from_checkpoint out")
     if checkpoints and not resume:
-        raise ValueError(
+        raise InputError(
             f"{folder} holds {checkpoints[-1].name} of an unfinished run: go on with --resume_from_checkpoint last, "
             "delete the folder, or choose another --output_dir"
         )

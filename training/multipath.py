@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..masks.rules import wait_k
+from ..utils.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Multipath:
         """From a recipe's `multipath_k: [lowest, highest]`."""
         whole = isinstance(bounds, list | tuple) and all(type(bound) is int for bound in bounds)
         if not whole or len(bounds) != 2 or not 1 <= bounds[0] <= bounds[1]:
-            raise ValueError(f"multipath_k is {bounds!r}: expected [lowest, highest] with 1 <= lowest <= highest")
+            raise InputError(f"multipath_k is {bounds!r}: expected [lowest, highest] with 1 <= lowest <= highest")
         return cls(*bounds, seed=seed)
 
     def mask(self, step: int) -> wait_k:

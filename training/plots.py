@@ -13,6 +13,7 @@ from ..configuration.crossmask import CrossMaskConfig
 from ..masks.figures import BORDER, INK, Axes, Figure, figure_size, gallery, rule_cells, save_png, write_side
 from ..masks.glyphs import fit_fonts
 from ..masks.picture import Side, View, lay_view
+from ..utils.errors import InputError
 
 _TRAIN = "#8a969e"
 _EVAL = "#2f6f9f"
@@ -43,7 +44,7 @@ def learning_curve(
     metric = _metric(log_history, metric)
     scores = _series(log_history, metric) if metric else []
     if not any(losses.values()) and not scores:
-        raise ValueError("log_history has neither loss nor metrics to draw; let the Trainer log at least once")
+        raise InputError("log_history has neither loss nor metrics to draw; let the Trainer log at least once")
     panels = [bool(any(losses.values())), bool(scores)]
     figure = Figure(figsize=(6.4, 1.0 + 2.4 * sum(panels)), layout="constrained")
     axes = list(figure.subplots(sum(panels), 1, sharex=True, squeeze=False)[:, 0])
@@ -74,7 +75,7 @@ def alignment(
     """
     expected = (len(target_tokens), len(source_tokens))
     if weights.ndim not in (2, 3) or tuple(weights.shape[-2:]) != expected or 0 in weights.shape:
-        raise ValueError(
+        raise InputError(
             f"weights must be (target, source) or (heads, target, source) for {expected[0]} target and "
             f"{expected[1]} source tokens, got {tuple(weights.shape)}"
         )
@@ -158,7 +159,7 @@ def _metric(log_history: Sequence[Mapping[str, float]], wanted: str | None) -> s
     if name == "eval_loss":  # drawn with the losses
         return None
     if name not in metrics:
-        raise ValueError(f"{wanted!r} was not logged by evaluation; there are {', '.join(metrics) or 'no metrics'}")
+        raise InputError(f"{wanted!r} was not logged by evaluation; there are {', '.join(metrics) or 'no metrics'}")
     return name
 
 

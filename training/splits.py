@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.features import tokenize
 from ..data.sources import SourceSpec, load_split, name_sources
 from ..tasks.base import Example, Task
+from ..utils.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def make_examples(
             example = task.example(record)
         except (ValueError, TypeError) as error:
             file = spec.options.get("path") or spec.options.get("source") or spec.format
-            raise ValueError(f"{place}: {file}, record {number}: {error}") from error
+            raise InputError(f"{place}: {file}, record {number}: {error}") from error
         yield replace(example, source=spec.tag + example.source) if spec.tag else example
 
 
@@ -59,7 +60,7 @@ def _records(
     try:
         yield from load(spec)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{place}: {error}") from error
+        raise InputError(f"{place}: {error}") from error
     except OSError as error:
         raise OSError(f"{place}: {error}") from error
 

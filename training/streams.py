@@ -13,6 +13,7 @@ from ..data.features import Encoder
 from ..data.sources import SourceSpec, name_sources, stream_split
 from ..data.streams import PackedStream, StreamFault
 from ..tasks.base import Example, Task
+from ..utils.errors import InputError
 from .arguments import RecipeArguments, RunArguments
 from .splits import make_examples
 
@@ -118,24 +119,24 @@ def check_stream(recipe: RecipeArguments, arguments: RunArguments, checkpoint: P
         # Each process has saved the state of its random numbers.
         before = len(list(checkpoint.glob("rng_state*.pth")))
         if before not in (0, processes):
-            raise ValueError(
+            raise InputError(
                 f"{checkpoint} is of {before} processes, this run has {processes}: with batching: stream and "
                 f"dataloader_num_workers={workers} that would repeat and lose data, go on with {before}"
             )
     if arguments.max_steps < 1:
-        raise ValueError("batching is stream, which has no end: set max_steps, the number of optimizer steps")
+        raise InputError("batching is stream, which has no end: set max_steps, the number of optimizer steps")
     if recipe.bpe_dropout is not None:
-        raise ValueError("bpe_dropout makes copies of the data in memory: leave it out with batching: stream")
+        raise InputError("bpe_dropout makes copies of the data in memory: leave it out with batching: stream")
     for name in ("eval_strategy", "save_strategy"):
         if getattr(arguments, name) == "epoch":
-            raise ValueError(
+            raise InputError(
                 f"{name} is epoch, and with batching: stream no epoch ends: set {name} to steps and "
                 f"{name.replace('strategy', 'steps')} to a number, or {name} to no"
             )
     for side in ("source", "target"):
         row, limit = getattr(recipe, f"{side}_row_length"), getattr(recipe, f"max_{side}_length")
         if row < limit:
-            raise ValueError(
+            raise InputError(
                 f"{side}_row_length={row} is less than max_{side}_length={limit}, and an example of a stream has to "
                 "fit: raise the one or lower the other"
             )

@@ -20,6 +20,7 @@ from ..data.collator import Seq2SeqCollator
 from ..inference.texts import generate_texts
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..tasks.base import Scores, Task
+from ..utils.errors import InputError
 from .multipath import Multipath
 from .splits import EvaluationSplit
 
@@ -47,7 +48,7 @@ def refuse_uneven_ties(model: PreTrainedModel) -> None:
     for name in model.all_tied_weights_keys:
         weight = model.get_parameter(name)
         if isinstance(weight, DTensor) and len(weight) % weight.device_mesh.size():
-            raise ValueError(
+            raise InputError(
                 f"{name} is tied and has {len(weight)} rows over {weight.device_mesh.size()} processes: call "
                 "resize_token_embeddings with pad_to_multiple_of before saving the model, or untie it"
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from ...utils.errors import InputError
 from ..reading import read_lines
 from .records import Text, to_dataset
 from .registry import register_format
@@ -43,7 +44,7 @@ def _read_babi(file: Path, task: str) -> Iterator[dict[str, Text]]:
     for number, line in enumerate(read_lines(file), start=1):
         match = re.match(r"(\d+) (.*)", line)
         if match is None:
-            raise ValueError(f"{file}, line {number}: no sentence number in {line[:40]!r}: expected `N sentence`")
+            raise InputError(f"{file}, line {number}: no sentence number in {line[:40]!r}: expected `N sentence`")
         if match[1] == "1":
             sentences, story = {}, story + 1
         fields = match[2].split("\t")
@@ -52,12 +53,12 @@ def _read_babi(file: Path, task: str) -> Iterator[dict[str, Text]]:
             continue
         question, answer = fields[0].strip(), fields[1].strip()
         if not question or not answer:
-            raise ValueError(
+            raise InputError(
                 f"{file}, line {number}: a question without text or answer: expected `N question TAB answer`"
             )
         support = fields[2].split() if len(fields) > 2 else []
         if missing := [line for line in support if line not in sentences]:
-            raise ValueError(
+            raise InputError(
                 f"{file}, line {number}: supporting line {missing[0]!r} is no sentence of the story so far: "
                 "expected numbers of its lines, separated by spaces"
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from ...utils.errors import InputError
 from ..reading import parse_json, read_lines
 from .records import Columns, Text, as_text, look_up, to_dataset
 from .registry import register_format
@@ -20,7 +21,7 @@ def read_aligned(*, source: str | Path, target: str | Path, group: str | None = 
         if counts[0] == counts[1]:
             yield {"source": pair[0], "target": pair[1], **extra}
     if counts[0] != counts[1]:
-        raise ValueError(
+        raise InputError(
             f"{source} has {counts[0]} lines and {target} has {counts[1]}: expected as many, line i for line i"
         )
 
@@ -40,7 +41,7 @@ def read_tsv(*, path: str | Path, columns: Columns | None = None) -> Iterator[di
     columns = dict(columns or {"source": 0, "target": 1})
     for name, at in columns.items():
         if isinstance(at, int) and at < 0:
-            raise ValueError(f"columns maps {name!r} to {at}: expected a number from 0 on, or a name in the header")
+            raise InputError(f"columns maps {name!r} to {at}: expected a number from 0 on, or a name in the header")
     lines = enumerate(read_lines(path), start=1)
     if not all(isinstance(at, int) for at in columns.values()):
         header = next(lines)[1].split("\t")
@@ -49,7 +50,7 @@ def read_tsv(*, path: str | Path, columns: Columns | None = None) -> Iterator[di
         fields = line.split("\t")
         for name, at in columns.items():
             if int(at) >= len(fields):
-                raise ValueError(
+                raise InputError(
                     f"{path}, line {number}: no column {int(at)} for {name!r}, the line has {len(fields)} "
                     "tab-separated columns: complete the line, or map other columns"
                 )
@@ -70,7 +71,7 @@ def _header_index(path: str | Path, header: list[str], at: str | int) -> int:
     if isinstance(at, int):
         return at
     if at not in header:
-        raise ValueError(f"{path}, line 1: no column {at!r} in the header: it has {', '.join(header)}")
+        raise InputError(f"{path}, line 1: no column {at!r} in the header: it has {', '.join(header)}")
     return header.index(at)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
+from ...utils.errors import InputError
+
 Columns = Mapping[str, str | int]
 Text = str | list[str]
 
@@ -15,7 +17,7 @@ def look_up(record: Any, key: str, place: str) -> Any:
     for name in [key] if isinstance(record, Mapping) and key in record else key.split("."):
         if not isinstance(value, Mapping) or value.get(name) is None:
             has = f"it has {', '.join(map(str, value))}" if isinstance(value, Mapping) else f"it is {value!r:.60}"
-            raise ValueError(f"{place}: no column {key!r}: {has}")
+            raise InputError(f"{place}: no column {key!r}: {has}")
         value = value[name]
     return value
 
@@ -24,17 +26,17 @@ def list_of(record: Any, key: str, place: str) -> list[Any]:
     """`record[key]`, which has to be a list."""
     value = look_up(record, key, place)
     if not isinstance(value, list):
-        raise ValueError(f"{place}: {key!r} is {type(value).__name__}: expected a list")
+        raise InputError(f"{place}: {key!r} is {type(value).__name__}: expected a list")
     return value
 
 
 def as_text(value: Any, place: str, key: str) -> Text:
     """The value of a key as text, or as the list of text that it is; numbers become text."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | list):
-        raise ValueError(f"{place}: {key!r} is {type(value).__name__}: expected text, a number or a list of text")
+        raise InputError(f"{place}: {key!r} is {type(value).__name__}: expected text, a number or a list of text")
     if isinstance(value, list):
         if not all(isinstance(item, str) for item in value):
-            raise ValueError(f"{place}: {key!r} is a list of something else than text: expected a list of text")
+            raise InputError(f"{place}: {key!r} is a list of something else than text: expected a list of text")
         return value
     return str(value)
 
@@ -42,12 +44,12 @@ def as_text(value: Any, place: str, key: str) -> Text:
 def to_dataset(rows: Sequence[Mapping[str, Text]], columns: Iterable[str], path: Any) -> Dataset:
     """The records as columns of text or of lists of text; `path` names them where there is none."""
     if not rows:
-        raise ValueError(f"{path} has no records: expected at least one")
+        raise InputError(f"{path} has no records: expected at least one")
     features = {}
     for name in columns:
         kinds = {isinstance(row[name], list) for row in rows}
         if len(kinds) > 1:
-            raise ValueError(
+            raise InputError(
                 f"{path}: column {name!r} is text in some records and a list in others: make it one of them"
             )
         features[name] = List(Value("string")) if kinds == {True} else Value("string")

@@ -6,6 +6,7 @@ from typing import Any, get_type_hints
 
 from datasets import Dataset
 
+from ...utils.errors import InputError
 from ..declared import check_type
 
 Loader = Callable[..., Dataset]
@@ -33,14 +34,14 @@ def register_format(name: str, reader: Reader | None = None) -> Callable[[Loader
 def get_format(name: str) -> Loader:
     """The loader of a format; raises ValueError for an unknown one."""
     if name not in _FORMATS:
-        raise ValueError(f"unknown data format {name!r}: expected one of {', '.join(sorted(_FORMATS))}")
+        raise InputError(f"unknown data format {name!r}: expected one of {', '.join(sorted(_FORMATS))}")
     return _FORMATS[name]
 
 
 def get_reader(name: str) -> Reader:
     """The reader of a format; raises ValueError for one that is read only as a whole."""
     if name not in _READERS:
-        raise ValueError(f"data format {name} is not read as a stream: expected one of {', '.join(sorted(_READERS))}")
+        raise InputError(f"data format {name} is not read as a stream: expected one of {', '.join(sorted(_READERS))}")
     return _READERS[name]
 
 
@@ -50,10 +51,10 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     parameters = inspect.signature(loader).parameters
     unknown = [key for key in options if key not in parameters]
     if unknown:
-        raise ValueError(f"data format {name} has no option {unknown[0]!r}: it takes {', '.join(parameters)}")
+        raise InputError(f"data format {name} has no option {unknown[0]!r}: it takes {', '.join(parameters)}")
     missing = [key for key, given in parameters.items() if given.default is given.empty and key not in options]
     if missing:
-        raise ValueError(f"data format {name} needs the option {missing[0]!r}: it takes {', '.join(parameters)}")
+        raise InputError(f"data format {name} needs the option {missing[0]!r}: it takes {', '.join(parameters)}")
     declared = get_type_hints(loader)
     for key, value in options.items():
         check_type(key, value, declared.get(key, Any))

@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from ...utils.errors import InputError
 from ..reading import read_json
 from .records import as_text, list_of, look_up, to_dataset
 from .registry import register_format
@@ -21,7 +22,7 @@ def load_squad(*, path: str | Path, group: str | None = None) -> Dataset:
             as_text(look_up(answer, "text", place), place, "text") for answer in list_of(question, "answers", place)
         ]
         if not answers:
-            raise ValueError(f"{place}: no answers: expected at least one, as in SQuAD 1.1")
+            raise InputError(f"{place}: no answers: expected at least one, as in SQuAD 1.1")
         rows.append({"question": as_text(look_up(question, "question", place), place, "question"), "context": context})
         rows[-1] |= {"answers": answers} | ({} if group is None else {"group": group})
     return to_dataset(rows, ("question", "context", "answers", *(() if group is None else ("group",))), path)

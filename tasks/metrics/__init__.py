@@ -7,6 +7,8 @@ from pathlib import Path
 
 import evaluate
 
+from ...utils.errors import InputError
+
 FOLDER = Path(__file__).resolve().parent
 
 # Module, and the libraries outside crossmask's core that it imports.
@@ -22,7 +24,7 @@ def load_metric(name: str) -> evaluate.EvaluationModule:
     {'exact_match': 100.0, 'f1': 100.0}
     """
     if name not in _NEEDS:
-        raise ValueError(f"unknown metric {name!r}; known metrics: {', '.join(sorted(_NEEDS))}")
+        raise InputError(f"unknown metric {name!r}; known metrics: {', '.join(sorted(_NEEDS))}")
     missing = [library for library in _NEEDS[name] if find_spec(library) is None]
     if missing:
         libraries = ", ".join(missing)
