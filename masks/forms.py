@@ -9,7 +9,7 @@ from .by_example import ExamplesMask, compile_by_example
 from .compile import compile_mask
 from .flex import compile_flex
 from .layout import Layout
-from .rules import causal, full
+from .rules import full
 from .varlen import Varlen, compile_varlen
 
 CompiledMask = torch.Tensor | BlockwiseMask | ExamplesMask | BlockMask | Varlen | None
@@ -35,8 +35,7 @@ def compile_as(
     Raises:
         MaskError: as in `compile_mask`; or the mask has no such form.
     """
-    open_sides = given is None and query.segments is None and key.segments is None
-    if open_sides and (mask == full() or (query.newest and mask == causal())):
+    if mask == full() and given is None and query.segments is None and key.segments is None:
         return None
     match form:
         case "dense":

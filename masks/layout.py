@@ -19,7 +19,6 @@ class Layout:
             rows of their own in beam search; or the number of rows B where each is its own; or None where unknown.
         packed: whether a row may hold several examples.
         growing: whether more tokens may follow, as in a target, so that a rule may speak of some that are not there.
-        newest: whether this is one query, the last token so far, in rows without padding whose positions are counted.
     """
 
     positions: torch.Tensor
@@ -28,7 +27,6 @@ class Layout:
     rows: torch.Tensor | int | None = None
     packed: bool = False
     picked: "tuple[Layout, torch.Tensor] | None" = None  # the whole layout, and which of its tokens these are
-    newest: bool = False
     growing: bool = False
 
     @property

@@ -112,8 +112,8 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         examples = batch if example_ids is None else example_ids
         target = replace(self.lay_out_target(capacity, seen, rows, **given), rows=examples, growing=True)
         query = target if capacity == length else target.pick(rows)
-        if length == 1 and capacity == seen and all(side is None for side in given.values()):
-            query = replace(query, newest=True)
+        # The last token so far, in rows without padding whose positions are counted: it may see all of its own side.
+        is_last = length == 1 and capacity == seen and all(side is None for side in given.values())
         shared = self.rows_per_source(batch, len(encoder_hidden_states))
         source = self.lay_out_source(
             encoder_hidden_states,
@@ -125,7 +125,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             passage_ids=encoder_passage_ids,
         )
         common = {"batch": batch, "rows": rows, "seen": seen, "training": self.training}
-        self_masks = self.self_masks.compile(decoder_mask, query, target, **common)
+        self_masks = self.self_masks.compile(decoder_mask, query, target, is_last=is_last, **common)
         cross_masks = self.cross_masks.compile(cross_mask, query, source, shared=shared, **common)
 
         hidden_states = self.embed_proj(inputs_embeds)

@@ -9,7 +9,7 @@ from ..masks.blindness import check_blind_spans, kept_everywhere
 from ..masks.forms import CompiledMask, compile_as
 from ..masks.given import MaskLike, TensorMask, check_fit, cut, read
 from ..masks.layout import Layout
-from ..masks.library import blind, full
+from ..masks.library import blind, causal, full
 from .backends import mask_form
 from .sharing import fold_mask
 
@@ -65,6 +65,7 @@ class LayerMasks:
         seen: int | None,
         training: bool = False,
         shared: int = 1,
+        is_last: bool = False,
     ) -> list[CompiledMask]:
         """What the attention implementation takes, for each layer: a tensor, blocks, lengths, or None.
 
@@ -74,6 +75,7 @@ class LayerMasks:
             seen: how many tokens the queries' side has had so far, or None where only the device knows.
             training: whether rules that hold in training only do.
             shared: G, how many rows of queries share each row of keys.
+            is_last: whether the only query is the last of the keys themselves, so that `causal()` forbids nothing.
 
         Raises:
             MaskError: a mask that cannot be read, does not fit, or that the attention implementation cannot run.
@@ -98,6 +100,8 @@ class LayerMasks:
         if rule is not None and over_memory:
             rule = _over_memory(rule)
         distinct, of_layer = self.rules(rule, training)
+        if is_last:
+            distinct = tuple(full() if rule == causal() else rule for rule in distinct)
         form = mask_form(self.config, self.scope, query.length, rows.device) if shared == 1 else "dense"
         if form == "flex" and any(part.tabled for rule in distinct for part in rule.rules()):
             form = "dense" if torch.compiler.is_compiling() else "blockwise"
