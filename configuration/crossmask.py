@@ -1,5 +1,6 @@
 """What a crossmask model is: its sizes, its masks and its special tokens."""
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -9,7 +10,7 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from ..masks.base import Mask, MaskError
-from ..masks.library import full, heads
+from ..masks.library import full, heads, random
 from .layer_masks import as_text, masks_of_layers
 
 AUTO_MAP = {
@@ -17,6 +18,21 @@ AUTO_MAP = {
     "AutoModel": "modeling_crossmask.CrossMaskModel",
     "AutoModelForSeq2SeqLM": "modeling_crossmask.CrossMaskForConditionalGeneration",
 }
+
+
+_EVERY_ROPE = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
+ROPE_TYPES = {
+    "default": ((), ()),
+    "linear": (("factor",), ()),
+    "yarn": (
+        ("factor", "original_max_position_embeddings"),
+        ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"),
+    ),
+    "llama3": (("factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"), ()),
+}
+"""The rotary positions whose angles depend on a token's position alone: the keys that each needs, and also takes."""
+MOST = 2**31
+"""Sizes stay below it."""
 
 
 @strict
@@ -130,6 +146,12 @@ class CrossMaskConfig(PreTrainedConfig):
         layers = self.encoder_layers if scope == "encoder" else self.decoder_layers
         return masks_of_layers(getattr(self, f"{scope}_mask"), layers, f"{scope}_mask")
 
+    def validate_are_finite(self):  # before any other validator compares
+        numbers = {name: value for name, value in vars(self).items() if isinstance(value, float)}
+        for name, value in (numbers | _numbers_in("rope_parameters", self.rope_parameters)).items():
+            if not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {value}")
+
     def validate_dimensions(self):  # validators run in the order of their names: before Transformers' validate_rope
         sizes = ("vocab_size", "hidden_size", "intermediate_size", "encoder_layers", "decoder_layers", "head_dim")
         for name in (*sizes, "num_attention_heads", "num_key_value_heads", "max_position_embeddings"):
@@ -138,6 +160,9 @@ class CrossMaskConfig(PreTrainedConfig):
         for name in ("embedding_size", "memory_length"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, or None to go without, got {getattr(self, name)}")
+        for name in (*sizes, "num_attention_heads", "max_position_embeddings", "embedding_size", "memory_length"):
+            if (getattr(self, name) or 0) >= MOST:
+                raise ValueError(f"{name} must be less than 2**31, got {getattr(self, name)}")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of num_key_value_heads "
@@ -169,6 +194,30 @@ class CrossMaskConfig(PreTrainedConfig):
         if self.embedding_act is not None and self.embedding_size is None:
             raise ValueError(f"embedding_act={self.embedding_act!r} needs embedding_size: it follows that projection")
 
+    def validate_positions(self):  # before Transformers' validate_rope, which warns where this refuses
+        given = self.rope_parameters
+        if not given:
+            return
+        kind, known = given.get("rope_type", given.get("type", "default")), ", ".join(ROPE_TYPES)
+        if kind in ("dynamic", "longrope"):
+            raise ValueError(
+                f"rope_parameters: rope_type {kind!r} turns positions by the length of the longest row, so padding "
+                f"and caching would change results; use one of {known}"
+            )
+        if kind not in ROPE_TYPES:
+            raise ValueError(f"rope_parameters: rope_type must be one of {known}, got {kind!r}")
+        needed, others = ROPE_TYPES[kind]
+        if missing := [name for name in needed if given.get(name) is None]:
+            raise ValueError(f"rope_parameters: rope_type {kind!r} needs {missing[0]}; it is not given")
+        if unknown := sorted(set(given) - _EVERY_ROPE - set(needed) - set(others)):
+            raise ValueError(f"rope_parameters: rope_type {kind!r} takes no {unknown[0]}; leave it out")
+        for name in ("rope_theta", *needed):
+            value = given.get(name, 1)
+            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+                raise ValueError(f"rope_parameters: {name} must be a number of more than 0, got {value!r}")
+        if (part := given.get("partial_rotary_factor", 1)) not in (1, None):
+            raise ValueError(f"rope_parameters: partial_rotary_factor must be 1, got {part}; all of a head is turned")
+
     def validate_special_tokens(self):
         for name in ("pad_token_id", "decoder_start_token_id"):
             if getattr(self, name) is None:
@@ -190,6 +239,11 @@ class CrossMaskConfig(PreTrainedConfig):
                     rule.check_count(self.num_attention_heads)
                 except MaskError as error:
                     raise MaskError(f"{scope}_mask: {error}") from error
+            for rule in (rule for mask in rules for rule in mask.rules() if isinstance(rule, random)):
+                raise MaskError(
+                    f"{scope}_mask: {rule} in a config would forbid the same pairs at every step; give it in the "
+                    f"call, with a new seed each time: model(..., {scope}_mask=masks.random(p={rule.p}, seed=step))"
+                )
             if scope == "cross" and self.memory_length is not None and set(rules) != {full()}:
                 raise MaskError(
                     f"cross_mask={self.cross_mask!r} cannot be combined with memory_length={self.memory_length}: the "
@@ -202,3 +256,11 @@ class CrossMaskConfig(PreTrainedConfig):
             self.code_writer(save_directory)
             self.auto_map = dict(AUTO_MAP)
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+
+def _numbers_in(name: str, value: Any) -> dict[str, float]:
+    """All floats inside mappings and lists, by where they are."""
+    if isinstance(value, float):
+        return {name: value}
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return {place: number for key, part in parts for place, number in _numbers_in(f"{name}[{key!r}]", part).items()}

@@ -1,6 +1,6 @@
 """Attention positions left out by chance, the same ones each time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .base import Allowed, Mask, MaskError, Place, Rule
 from .registry import rule
@@ -16,19 +16,21 @@ class random(Rule):
 
     ```
     random(p=0.5, seed=0)
-    .#.##..#
-    ###.#.##
-    ..###.#.
-    #....#.#
+    ..##.#.#
+    ###....#
+    #.....#.
+    #..####.
     ```
 
-    Whether a pair is forbidden is a function of `seed`, the example's number in the batch, the head, and the two
-    positions, mixed as integers. So nothing depends on how the pair is computed: in one pass or step by step, packed
-    or padded, on which backend or device. With another seed at every call it is dropout of attention positions:
+    Whether a pair is forbidden is a function of `seed`, the layer, the example's number in the batch, the head, and
+    the two positions, mixed as integers. So nothing depends on how the pair is computed: in one pass or step by step,
+    packed or padded, on which backend or device. With another seed at every call it is dropout of attention positions:
 
     ```python
     model(**batch, cross_mask=masks.random(p=0.1, seed=step))
     ```
+
+    A config cannot hold it: its one seed would forbid the same pairs at every step.
 
     When to use: against a decoder that leans on few source positions, or leaks its masks (DropAttention, Zehui et al.
     2019, https://arxiv.org/abs/1907.11065). Neighbours: the config's `attention_dropout` drops weights after the
@@ -37,17 +39,19 @@ class random(Rule):
     Args:
         p: the probability that a pair is forbidden, from 0 up and below 1.
         seed: an integer from 0 to `2**31 - 1`.
+        layer: the layer that the pattern is for; the model fills it in.
 
     Raises:
-        MaskError: a probability or a seed that is none.
+        MaskError: a probability, a seed or a layer that is none.
     """
 
     p: float
     seed: int
+    layer: int = 0
     name = "random"
 
     def __post_init__(self) -> None:
-        self.at_least(seed=0)
+        self.at_least(seed=0, layer=0)
         if isinstance(self.p, bool) or not isinstance(self.p, int | float) or not 0 <= self.p < 1:
             raise MaskError(f"{self.name}: p must be a number from 0 up and below 1, got {self.p!r}")
         object.__setattr__(self, "p", float(self.p))
@@ -55,12 +59,12 @@ class random(Rule):
     def allows(self, q: Place, k: Place) -> Allowed:
         state = _mix(0x2545F491 ^ self.seed)
         # Small tensors first: only the last step is as large as the mask.
-        for number in (q.example, q.head, q.position, k.position):
+        for number in (self.layer, q.example, q.head, q.position, k.position):
             state = _mix(state ^ number)
         return state >= int(self.p * 2**32)
 
     def resolve(self, layer: int, layers: int, training: bool = True) -> Mask:
-        return self if training else full()
+        return replace(self, layer=layer) if training else full()
 
 
 def _mix(number):

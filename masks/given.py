@@ -74,6 +74,13 @@ def read(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None
     raise MaskError(f"{name}: expected a mask, its text or a boolean tensor, got {type(given).__name__}{mend}")
 
 
+def describe(given: Mask | TensorMask | None) -> str | None:
+    """A call's mask in words: the text of a rule, the shape of a tensor."""
+    if isinstance(given, TensorMask):
+        return f"a tensor of shape {tuple(given.allowed.shape)}"
+    return None if given is None else str(given)
+
+
 def check_fit(
     mask: TensorMask,
     name: str,

@@ -22,10 +22,13 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.given import MaskLike
+from ..masks.base import Mask
+from ..masks.given import MaskLike, TensorMask, describe, read
+from ..masks.parse import parse
+from .call_checks import checked_call
 from .decoder import CrossMaskDecoder
 from .decoder_inputs import attention_mask_from_labels, shift_right
-from .encoder import CrossMaskEncoder
+from .encoder import CrossMaskEncoder, CrossMaskEncoderOutput
 from .generation import MaskedGenerationMixin
 from .layer_masks import check_blind
 from .layers import OutputLayer, is_bare_product
@@ -62,6 +65,26 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         """
         check_blind(self.encoder.layer_masks, self.decoder.self_masks, self.decoder.cross_masks, **given)
 
+    @staticmethod
+    def mask_of(encoder_outputs: CrossMaskEncoderOutput, encoder_mask: MaskLike | None = None) -> Mask | None:
+        """The call's rule under which the encoder's output was made, None where there was none.
+
+        Args:
+            encoder_mask: what is given beside the output, which has to be the same.
+
+        Raises:
+            ValueError: it is another mask, and would have no effect.
+        """
+        made_under, given = encoder_outputs.encoder_mask, describe(read(encoder_mask, "encoder_mask"))
+        if given is not None and given != made_under:
+            raise ValueError(
+                f"encoder_mask {given} has no effect on encoder_outputs that were made under {made_under or 'none'}; "
+                "give it to the encoder, or give input_ids instead of encoder_outputs"
+            )
+        tensor = isinstance(encoder_mask, TensorMask | torch.Tensor)
+        return None if made_under is None or tensor or made_under.startswith("a tensor") else parse(made_under)
+
+    @checked_call
     @can_return_tuple
     def forward(
         self,
@@ -99,14 +122,16 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
             inputs_embeds, decoder_inputs_embeds: (B, S, E) and (B, T, E), instead of ids.
 
         Raises:
-            ValueError: inputs that are missing, too long, or do not fit together. TypeError: a mask of another name.
+            ValueError: inputs that are missing, too long, or do not fit together; an `encoder_mask` other than the one
+                that `encoder_outputs` were made under.
+            TypeError: an argument of another name.
         """
-        for name in kwargs:
-            if "mask" in name:  # ignored, it would leave open what it was to hide
-                raise TypeError(f"no argument is called {name}: masks are encoder_mask, decoder_mask and cross_mask")
+        if encoder_outputs is not None:
+            encoder_outputs = CrossMaskEncoderOutput.of(encoder_outputs)
+            encoder_mask = self.mask_of(encoder_outputs, encoder_mask)
+        if not torch.compiler.is_compiling():
+            self.check_blind(encoder_mask=encoder_mask, decoder_mask=decoder_mask, cross_mask=cross_mask)
         if encoder_outputs is None:
-            if not torch.compiler.is_compiling():
-                self.check_blind(encoder_mask=encoder_mask, decoder_mask=decoder_mask, cross_mask=cross_mask)
             encoder_outputs = self.encoder(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -117,8 +142,6 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
                 inputs_embeds=inputs_embeds,
                 **kwargs,
             )
-        elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(*encoder_outputs)
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
@@ -179,6 +202,7 @@ class CrossMaskForConditionalGeneration(
         """(B, T) labels to (B, T) decoder inputs; collators call this."""
         return shift_right(labels, self.config.decoder_start_token_id, self.config.pad_token_id)
 
+    @checked_call
     @can_return_tuple
     def forward(
         self,
@@ -234,6 +258,8 @@ class CrossMaskForConditionalGeneration(
                 f"labels are {tuple(labels.shape)}, the decoder's inputs {tuple(inputs.shape[:2])}: give every input "
                 "a label, -100 where the loss should not look"
             )
+        if not 0 <= smoothing <= 1:
+            raise ValueError(f"smoothing must be from 0 to 1, got {smoothing}")
         if labels is not None and (torch.is_tensor(logits_to_keep) or logits_to_keep):
             raise ValueError("logits_to_keep leaves labels without their logits: leave one of the two out")
         outputs = self.model(

@@ -5,7 +5,7 @@ from typing import Unpack
 
 import torch
 from torch import nn
-from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.utils import TransformersKwargs
@@ -15,6 +15,7 @@ from ..configuration.crossmask import CrossMaskConfig
 from ..masks.given import MaskLike
 from ..masks.layout import Layout, lay_out
 from .attention import InteractiveAttention, SelfAttention
+from .call_checks import checked_call
 from .layer_masks import LayerMasks
 from .layers import DecoderLayer, EmbeddingProjection, ScaledEmbedding, rms_norm
 from .memory import memory_layout
@@ -49,6 +50,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             # Each head has a row of the score vector, which no plan splits: its heads stay together.
             self._tp_plan = {name: how for name, how in self._tp_plan.items() if ".cross_attn." not in name}
 
+    @checked_call
     @capture_outputs
     def forward(
         self,
@@ -99,8 +101,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         batch, length = inputs_embeds.shape[:2]
         device = inputs_embeds.device
         use_cache = self.config.use_cache if use_cache is None else use_cache
-        if past_key_values is None and use_cache and not self.training:
-            past_key_values = EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache())
+        past_key_values = self.read_cache(past_key_values, use_cache and not self.training)
         past = past_key_values.get_seq_length() if past_key_values is not None else 0
         capacity = past_key_values.get_mask_sizes(length, 0)[0] if past_key_values is not None else length
         # A static cache counts on the device; asking it would make the host wait, and break a compiled graph.
@@ -136,6 +137,23 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             )
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values
+        )
+
+    def read_cache(self, given: Cache | None, wanted: bool) -> EncoderDecoderCache | None:
+        """The cache of both attentions: as it was given, around one of the target's alone, or a new one if wanted.
+
+        Raises:
+            ValueError: it is not a cache.
+        """
+        if isinstance(given, EncoderDecoderCache):
+            return given
+        if given is None:
+            return EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache()) if wanted else None
+        if isinstance(given, Cache):
+            return EncoderDecoderCache(given, DynamicCache())
+        raise ValueError(
+            f"past_key_values must be an EncoderDecoderCache or a DynamicCache, got {type(given).__name__}; give what "
+            "the last call returned as past_key_values"
         )
 
     @staticmethod

@@ -1,5 +1,6 @@
 """The encoder."""
 
+from dataclasses import dataclass
 from typing import Unpack
 
 import torch
@@ -11,13 +12,36 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.given import MaskLike, read
+from ..masks.given import MaskLike, describe, read
 from ..masks.layout import lay_out
 from .attention import SelfAttention
+from .call_checks import checked_call
 from .layer_masks import LayerMasks
 from .layers import EmbeddingProjection, EncoderLayer, ScaledEmbedding, rms_norm
 from .memory import FixedLengthMemory
 from .pretrained import CrossMaskPreTrainedModel, embed, tensor_parallel_plan
+
+
+@dataclass
+class CrossMaskEncoderOutput(BaseModelOutput):
+    """The encoder's output, and which of the call's masks it was made under.
+
+    Attributes:
+        encoder_mask: the text of the call's mask, or what `describe` says of a tensor; None where there was none. The
+            decoder can then check that a span which is blind to it was blind to the encoder too.
+    """
+
+    encoder_mask: str | None = None
+
+    @classmethod
+    def of(cls, encoder_outputs: "BaseModelOutput | tuple") -> "CrossMaskEncoderOutput":
+        """What a caller passed as `encoder_outputs`."""
+        if isinstance(encoder_outputs, cls):
+            return encoder_outputs
+        if isinstance(encoder_outputs, BaseModelOutput):
+            return cls(**encoder_outputs)
+        *states, last = encoder_outputs
+        return cls(*states, encoder_mask=last) if isinstance(last, str) else cls(*encoder_outputs)
 
 
 class CrossMaskEncoder(CrossMaskPreTrainedModel):
@@ -41,6 +65,7 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
+    @checked_call
     @capture_outputs
     def forward(
         self,
@@ -52,8 +77,8 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
         passage_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         past_key_values: Cache | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> BaseModelOutput:
+        **options: Unpack[TransformersKwargs],  # called kwargs, `generate()` would pass on the decoder's arguments
+    ) -> CrossMaskEncoderOutput:
         """Encode. With P cached tokens, (B, S) tensors other than the ids count the cached ones too: (B, P + S).
 
         Args:
@@ -73,8 +98,11 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
         Raises:
             ValueError: both or neither of `input_ids` and `inputs_embeds`, a source that is too long, masks that do
                 not fit.
+            TypeError: an argument of another name.
         """
         inputs_embeds = embed(self, input_ids, inputs_embeds)
+        if input_ids is not None and segment_ids is None:
+            self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
         batch, length = inputs_embeds.shape[:2]
         device = inputs_embeds.device
         past = past_key_values.get_seq_length() if past_key_values is not None else 0
@@ -104,4 +132,4 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
         if self.memory is not None:
             groups = 1 if segment_ids is None else max(int(segment_ids.max()), 1)
             hidden_states = self.memory(hidden_states, source, groups, self.layer_masks.blind(encoder_mask))
-        return BaseModelOutput(last_hidden_state=hidden_states)
+        return CrossMaskEncoderOutput(last_hidden_state=hidden_states, encoder_mask=describe(encoder_mask))

@@ -3,14 +3,19 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 
 import torch
 from torch import nn
-from transformers import GenerationMixin, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.generation.utils import GenerateEncoderDecoderOutput
+from transformers.utils import ModelOutput
 
 from ..masks.given import MaskLike, TensorMask, check_fit, read
+from .call_checks import check_keywords, keywords_of
+from .encoder import CrossMaskEncoderOutput
+from .sharing import repeat_source
 
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
 SOURCE = ("encoder_outputs", "attention_mask", "position_ids", "passage_ids")
@@ -26,17 +31,36 @@ class MaskedGenerationMixin(GenerationMixin):
                     f"generate() takes one example a row, so it has no use for {name}: give every example a row of "
                     "its own, padded, with an attention_mask"
                 )
+        known = keywords_of(type(self).forward) | set(signature(GenerationMixin.generate).parameters)
+        check_keywords({name: value for name, value in model_kwargs.items() if value is not None}, known, ValueError)
         super()._validate_model_kwargs(model_kwargs)
+
+    def _prepare_generated_length(self, generation_config: GenerationConfig, *args, **kwargs) -> GenerationConfig:
+        """As Transformers computes it, within the model's positions: a step beyond them would fail at its turn."""
+        settings = super()._prepare_generated_length(generation_config, *args, **kwargs)
+        # The last token is never read, so it needs no position.
+        most = self.config.max_position_embeddings + 1
+        if settings.max_length > most:
+            new = settings.max_new_tokens
+            given = f"max_length={settings.max_length}" if new is None else f"max_new_tokens={new}"
+            fix = f"max_length={most}" if new is None else f"max_new_tokens={max(most - settings.max_length + new, 0)}"
+            raise ValueError(
+                f"{given} is more than max_position_embeddings={most - 1} allows for this target; give at most {fix}"
+            )
+        return settings
 
     def prepare_inputs_for_generation(
         self,
         input_ids: torch.LongTensor,
+        encoder_mask: MaskLike | None = None,
         decoder_mask: MaskLike | None = None,
         cross_mask: MaskLike | None = None,
         decoder_position_ids: torch.LongTensor | None = None,
         **kwargs,
     ) -> dict:
         """As Transformers prepares them, with this side's tensors counting the cached tokens too.
+
+        The source is encoded by now, so `encoder_mask` is left out.
 
         Raises:
             MaskError: the target has outgrown a tensor mask whose last row does not repeat.
@@ -74,6 +98,7 @@ class MaskedGenerationMixin(GenerationMixin):
         self,
         input_ids: torch.LongTensor,
         stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
         inputs_tensor: torch.Tensor | None = None,  # named, or Transformers keeps the source from the draft
         **kwargs,
     ) -> GenerateEncoderDecoderOutput | torch.LongTensor:
@@ -86,15 +111,26 @@ class MaskedGenerationMixin(GenerationMixin):
             kwargs["decoder_attention_mask"] = torch.ones_like(input_ids)
         within = _WithinMasks(partial(self.check_room, len(input_ids), **tensors))
         stopping_criteria = StoppingCriteriaList([*stopping_criteria, within])
-        return super()._assisted_decoding(
-            input_ids, stopping_criteria=stopping_criteria, inputs_tensor=inputs_tensor, **kwargs
-        )
+        kwargs |= {"generation_config": generation_config, "inputs_tensor": inputs_tensor}
+        outputs = super()._assisted_decoding(input_ids, stopping_criteria=stopping_criteria, **kwargs)
+        return _finished(outputs, generation_config)
 
     def _prepare_decoder_input_ids_for_generation(
         self, batch_size: int, model_input_name: str, model_kwargs: dict, *args, **kwargs
     ) -> tuple[torch.LongTensor, dict]:
-        """As Transformers prepares them; padding on the left of prefixes is seen as such."""
-        prefix = model_kwargs.get("decoder_input_ids")
+        """As Transformers prepares them; padding on the left of prefixes is seen as such.
+
+        Raises:
+            ValueError: a cache to go on from, without the tokens that are in it.
+        """
+        prefix, cache = model_kwargs.get("decoder_input_ids"), model_kwargs.get("past_key_values")
+        cached = 0 if cache is None else int(cache.get_seq_length())
+        if cached and (prefix is None or prefix.shape[1] <= cached):
+            raise ValueError(
+                f"past_key_values hold {cached} target tokens, so decoder_input_ids must be all tokens so far and at "
+                f"least one more, got {0 if prefix is None else prefix.shape[1]}; give the sequences as generate() "
+                "returned them"
+            )
         decoder_input_ids, model_kwargs = super()._prepare_decoder_input_ids_for_generation(
             batch_size, model_input_name, model_kwargs, *args, **kwargs
         )
@@ -109,6 +145,9 @@ class MaskedGenerationMixin(GenerationMixin):
             begun = (decoder_input_ids != pad).cumsum(-1).clamp(max=1)
             if not bool(begun.all()):
                 model_kwargs["decoder_attention_mask"] = begun
+        if model_kwargs.get("decoder_attention_mask") is None and cached:
+            # Only by its length does Transformers see how many of the tokens are in the cache.
+            model_kwargs["decoder_attention_mask"] = torch.ones_like(decoder_input_ids)
         return decoder_input_ids, model_kwargs
 
     def _expand_inputs_for_generation(
@@ -120,15 +159,22 @@ class MaskedGenerationMixin(GenerationMixin):
     ) -> tuple[torch.LongTensor, dict]:
         """As Transformers repeats rows for beams, masks read once; of the source, each example keeps one row."""
         given = {name: read(model_kwargs.pop(name), name) for name in MASKS if name in model_kwargs}
-        self.model.check_blind(**given)
+        model_kwargs["encoder_outputs"] = encoded = CrossMaskEncoderOutput.of(model_kwargs["encoder_outputs"])
+        self.model.check_blind(**{**given, "encoder_mask": self.model.mask_of(encoded, given.get("encoder_mask"))})
         if expand_size > 1:
             model_kwargs.setdefault("example_ids", self.rows_of(input_ids, model_kwargs))
         source = {name: model_kwargs.pop(name) for name in SOURCE if name in model_kwargs}
         for name, mask in given.items():
-            if isinstance(mask, TensorMask) and len(mask.allowed) > 1:
+            if name != "encoder_mask" and isinstance(mask, TensorMask) and len(mask.allowed) > 1:
                 given[name] = replace(mask, allowed=mask.allowed.repeat_interleave(expand_size, dim=0))
         input_ids, expanded = super()._expand_inputs_for_generation(expand_size, False, input_ids, **model_kwargs)
         return input_ids, {**expanded, **source, **given}
+
+    def _sample(self, *args, generation_config: GenerationConfig, **kwargs):
+        return _finished(super()._sample(*args, generation_config=generation_config, **kwargs), generation_config)
+
+    def _beam_search(self, *args, generation_config: GenerationConfig, **kwargs):
+        return _finished(super()._beam_search(*args, generation_config=generation_config, **kwargs), generation_config)
 
     @staticmethod
     def _reorder_cache(past_key_values: EncoderDecoderCache, beam_idx: torch.LongTensor) -> EncoderDecoderCache:
@@ -151,6 +197,21 @@ class MaskedGenerationMixin(GenerationMixin):
             return None
         capacity = past_key_values.get_max_length()
         return nn.functional.pad(attention_mask, (0, capacity - attention_mask.shape[1]), value=1)
+
+
+def _finished(outputs: torch.Tensor | ModelOutput, settings: GenerationConfig) -> torch.Tensor | ModelOutput:
+    """What a decoding loop returned, with a cache that has a row for every row of the target, and the call's ends.
+
+    Attributes that are set:
+        special_token_ids: the call's padding, and the set of tokens that end a sequence.
+    """
+    if isinstance(outputs, ModelOutput):
+        pad, ends = settings._pad_token_tensor, settings._eos_token_tensor
+        ends = set() if ends is None else set(ends.flatten().tolist())
+        outputs.special_token_ids = (None if pad is None else int(pad), ends)
+        if outputs.get("past_key_values") is not None:
+            outputs.past_key_values = repeat_source(outputs.past_key_values)
+    return outputs
 
 
 class _WithinMasks(StoppingCriteria):

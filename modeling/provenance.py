@@ -28,6 +28,15 @@ class PassageMass:
 class ProvenanceMixin:
     """Attention mass by passage, for a model that reads several of them."""
 
+    def ends_of(self, outputs: ModelOutput) -> tuple[int | None, set[int]]:
+        """The padding after a generated sequence's end, and the tokens that end one: the call's own where known."""
+        if (of_call := getattr(outputs, "special_token_ids", None)) is not None:
+            return of_call
+        settings = self.generation_config
+        pad = self.config.pad_token_id if settings.pad_token_id is None else settings.pad_token_id
+        ends = settings.eos_token_id
+        return pad, set(ends) if isinstance(ends, list) else {ends}
+
     def passage_mass(
         self, outputs: ModelOutput, passage_ids: torch.Tensor, *, layers: Chosen = None, heads: Chosen = None
     ) -> PassageMass:
@@ -64,7 +73,7 @@ class ProvenanceMixin:
         which_layers = _choose(layers, len(steps[0]), "layer")
         which_heads = _choose(heads, steps[0][0].shape[1], "head")
         if "sequences" in outputs:
-            rows, live = _rows(outputs, steps, *_ends(self))
+            rows, live = _rows(outputs, steps, *self.ends_of(outputs))
             found = [_mean(step, which_layers, which_heads)[:, -1] for step in steps[: live.shape[1]]]
             weights = torch.stack([step[rows[:, i]] for i, step in enumerate(found)], dim=1) * live[:, :, None]
         else:
@@ -83,13 +92,11 @@ def _read(outputs: ModelOutput, attention: str | None) -> Sequence[Sequence[torc
             "pass return_dict_in_generate=True, output_attentions=True to generate()"
         )
     found = outputs.get("cross_attentions")
-    if found is None:
-        raise ValueError("the outputs have no attention weights; pass output_attentions=True to the call")
     steps = found if "sequences" in outputs else [found]
-    if not all(steps) or any(layer is None for step in steps for layer in step):
+    if not steps or any(not step or None in step for step in steps):
         raise ValueError(
-            f"the attention implementation {attention!r} keeps its weights to itself; "
-            'call model.set_attn_implementation("eager") first'
+            f'the outputs have no attention weights; call model.set_attn_implementation("eager") (it is {attention!r})'
+            ", and pass output_attentions=True to the call"
         )
     return steps
 
@@ -107,14 +114,6 @@ def _choose(chosen: Chosen, count: int, what: str) -> list[int]:
 def _mean(step: Sequence[torch.Tensor], layers: list[int], heads: list[int]) -> torch.Tensor:
     """(B, T, S), the mean over layers and heads."""
     return torch.stack([step[layer][:, heads].float().mean(dim=1) for layer in layers]).mean(dim=0)
-
-
-def _ends(model: nn.Module) -> tuple[int | None, set[int]]:
-    """The padding after a sequence's end, and the tokens that end one."""
-    settings = model.generation_config
-    pad = model.config.pad_token_id if settings.pad_token_id is None else settings.pad_token_id
-    ends = settings.eos_token_id
-    return pad, set(ends) if isinstance(ends, list) else {ends}
 
 
 def _rows(

@@ -6,7 +6,10 @@ the hypotheses stand in one row, one hypothesis after the other, as if they were
 Letters: B rows of the source, G rows of the target for each, H heads, T target length, S source length, D head width.
 """
 
+from copy import copy
+
 import torch
+from transformers.cache_utils import EncoderDecoderCache
 
 
 def fold_rows(query: torch.Tensor, shared: int) -> torch.Tensor:
@@ -25,3 +28,18 @@ def fold_mask(mask: torch.Tensor, shared: int) -> torch.Tensor:
     if rows == 1:
         return mask.repeat(1, 1, shared, 1)
     return mask.unflatten(0, (-1, shared)).transpose(1, 2).reshape(rows // shared, heads, shared * length, keys)
+
+
+def repeat_source(cache: EncoderDecoderCache) -> EncoderDecoderCache:
+    """A cache in which each of the G target rows of an example has the source's keys and values to itself.
+
+    The caches of the source are new ones: a static cache that `generate()` uses again stays as it is.
+    """
+    rows = cache.self_attention_cache.layers[0].keys.shape[0]
+    source = copy(cache.cross_attention_cache)
+    source.layers = [copy(layer) for layer in source.layers]
+    for layer in source.layers:
+        shared = rows // layer.keys.shape[0]
+        if shared > 1:
+            layer.keys, layer.values = (part.repeat_interleave(shared, 0) for part in (layer.keys, layer.values))
+    return EncoderDecoderCache(cache.self_attention_cache, source)

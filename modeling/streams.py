@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, LogitsProcessorList
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput
 
 from ..masks.compile import while_arriving
-from ..masks.given import MaskLike
+from ..masks.given import MaskLike, describe
 from .columns import Columns, pad
+from .encoder import CrossMaskEncoderOutput
 from .policies import Policy
 from .stream_masks import StreamMasks
 
@@ -165,7 +165,7 @@ class TranslationStream:
         self.target.append(torch.tensor([[int(row in ready)] for row in streams], device=device))
         with while_arriving():
             output = self.model(
-                encoder_outputs=BaseModelOutput(last_hidden_state=self.states),
+                encoder_outputs=self._encoder_outputs(),
                 attention_mask=self.source.filled,
                 position_ids=self.source.positions,
                 decoder_input_ids=torch.tensor([history[-1:] for history in histories], device=device),
@@ -185,6 +185,9 @@ class TranslationStream:
             weights = torch.stack(output.cross_attentions, dim=1)[:, :, :, -1]
             attention = [weights[row, :, :, self.source.filled[row] > 0] for row in streams]
         return scores.argmax(dim=-1).tolist(), attention
+
+    def _encoder_outputs(self) -> CrossMaskEncoderOutput:
+        return CrossMaskEncoderOutput(self.states, encoder_mask=describe(self.masks.given.get("encoder_mask")))
 
     def _emit(self, row: int, token: int) -> None:
         self.targets[row].append(token)

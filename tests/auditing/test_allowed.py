@@ -47,10 +47,11 @@ def batch_of(layout: str) -> dict[str, torch.Tensor]:
     return {**batch, "decoder_input_ids": targets, "decoder_attention_mask": target_mask}
 
 
-def possible(rng: random.Random) -> str:
+def possible(rng: random.Random, in_config: bool) -> str:
+    """A mask that allows something; a config cannot hold `random`."""
     while True:
         text = expression(rng)
-        if masks.parse(text) != ~masks.full():
+        if masks.parse(text) != ~masks.full() and not (in_config and "random" in text):
             return text
 
 
@@ -58,7 +59,7 @@ def possible(rng: random.Random) -> str:
 @pytest.mark.parametrize("seed", range(8))
 def test_what_is_read_is_what_is_allowed(layout, seed):
     rng = random.Random(f"{layout} {seed}")
-    scopes = {f"{scope}_mask": possible(rng) for scope in ("encoder", "decoder", "cross")}
+    scopes = {f"{scope}_mask": possible(rng, bool(seed % 2)) for scope in ("encoder", "decoder", "cross")}
     model = small_model(seed=seed, **(scopes if seed % 2 else {}), decoder_layers=1 + seed % 3)
     batch = batch_of(layout) | ({} if seed % 2 else scopes)
     report = audit(model, batch, method="perturbation" if seed % 4 == 0 else "gradient")

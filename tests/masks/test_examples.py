@@ -55,6 +55,7 @@ def test_random_leaves_out_as_many_as_it_says_and_not_always_the_same():
         allowed[0, 1],
         allowed[0, 0].T,
         masks.compile_mask(masks.random(0.3, 2), side, side)[0, 0],
+        masks.compile_mask(masks.random(0.3, 1).resolve(1, 2), side, side)[0, 0],
     )
     for other in others:  # independent pairs agree with probability 0.7 ** 2 + 0.3 ** 2
         assert abs((allowed[0, 0] == other).float().mean() - 0.58) < 0.05
@@ -64,7 +65,7 @@ def test_random_leaves_out_as_many_as_it_says_and_not_always_the_same():
 def test_layers_are_chosen_before_compiling():
     mask = masks.layers({0: "window(1)", "1-2": masks.random(0.5, 0), "rest": "full()"}) & masks.causal()
     assert mask.resolve(0, 6) == masks.window(1) & masks.causal()
-    assert mask.resolve(2, 6) == masks.random(0.5, 0) & masks.causal()
+    assert mask.resolve(2, 6) == masks.random(0.5, 0, layer=2) & masks.causal()
     assert mask.resolve(2, 6, training=False) == mask.resolve(5, 6) == masks.causal()
     side = masks.lay_out(3, CPU)
     with pytest.raises(masks.MaskError, match="which layer"):

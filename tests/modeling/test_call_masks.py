@@ -108,5 +108,6 @@ def test_a_call_that_contradicts_the_config_is_refused():
 @pytest.mark.parametrize("name", ["crossmask", "cross_masks", "encoder_masks"])
 def test_a_misspelt_mask_is_not_ignored(name):
     source = tokens(2, 6)
-    with pytest.raises(TypeError, match=f"no argument is called {name}: masks are encoder_mask, decoder_mask and"):
+    meant = {"crossmask": "cross_mask"}.get(name, name.removesuffix("s"))
+    with pytest.raises(TypeError, match=f"no argument is called {name}; did you mean {meant}"):
         small_model()(input_ids=source, labels=source, **{name: masks.blind((1, 3))})
