@@ -115,10 +115,10 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         query = target if capacity == length else target.pick(rows)
         # The last token so far, in rows without padding whose positions are counted: it may see all of its own side.
         is_last = length == 1 and capacity == seen and all(side is None for side in given.values())
-        shared = self.rows_per_source(batch, len(encoder_hidden_states))
+        shared = self.rows_per_source(batch, encoder_hidden_states.shape[0], past_key_values)
         source = self.lay_out_source(
             encoder_hidden_states,
-            shared,
+            batch,
             rows=examples,
             attention_mask=encoder_attention_mask,
             segment_ids=encoder_segment_ids,
@@ -176,12 +176,14 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         return replace(layout, segments=segments.masked_fill(unwritten, 0))
 
     @staticmethod
-    def rows_per_source(targets: int, sources: int) -> int:
-        """How many rows of the target share each row of the source.
+    def rows_per_source(targets: int, sources: int, cache: EncoderDecoderCache | None = None) -> int:
+        """How many rows of the target share each row of the source's keys, which may be in the cache already.
 
         Raises:
             ValueError: they do not come out even.
         """
+        if cache is not None and cache.is_updated.get(0):
+            sources = cache.cross_attention_cache.layers[0].keys.shape[0]
         if targets % sources:
             raise ValueError(
                 f"the target has {targets} rows and the source {sources}: give as many, or a multiple of the source's"
@@ -189,13 +191,14 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         return targets // sources
 
     def lay_out_source(
-        self, encoder_hidden_states: torch.Tensor, shared: int, rows: torch.Tensor | int, **given: torch.Tensor | None
+        self, encoder_hidden_states: torch.Tensor, batch: int, rows: torch.Tensor | int, **given: torch.Tensor | None
     ) -> Layout:
         """The places that each row of the target may attend to: the source's, or the memory's."""
         length, device = encoder_hidden_states.shape[1], encoder_hidden_states.device
         memory = self.config.memory_length
         if memory is not None:
             return memory_layout(length // memory, memory, device)
-        if shared > 1:
-            given = {name: ids if ids is None else ids.repeat_interleave(shared, 0) for name, ids in given.items()}
+        for name, ids in given.items():
+            if ids is not None and ids.shape[0] < batch:
+                given[name] = ids.repeat_interleave(batch // ids.shape[0], 0)
         return lay_out(length, device, rows=rows, **given)

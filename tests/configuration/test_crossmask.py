@@ -1,4 +1,4 @@
-"""What a config refuses, in words that say how to mend it; what it keeps when saved."""
+"""What a config refuses, in words that say how to fix it; what it keeps when saved."""
 
 import json
 
@@ -37,6 +37,28 @@ BAD = {
         ["encoder_mask: '0-2' names layer 2, but there are 2 layers"],
     ),
     "a layer without a mask": ({"decoder_layers": 2, "decoder_mask": {"1": "full()"}}, ["layers [0]", '"rest"']),
+    "a size that is not finite": ({"rms_norm_eps": float("inf")}, ["rms_norm_eps must be a finite number, got inf"]),
+    "a rate that is not a number": ({"dropout": float("nan")}, ["dropout must be a finite number, got nan"]),
+    "a number inside that is not one": (
+        {"rope_parameters": {"rope_type": "default", "rope_theta": float("nan")}},
+        ["rope_parameters['rope_theta'] must be a finite number, got nan"],
+    ),
+    "a size beyond all memory": ({"vocab_size": 2**31}, ["vocab_size must be less than 2**31, got 2147483648"]),
+    "positions of an unknown kind": ({"rope_parameters": {"rope_type": "foo"}}, ["rope_type must be one of", "'foo'"]),
+    "positions that move": ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, ["'dynamic' turns"]),
+    "positions of Phi": ({"rope_parameters": {"rope_type": "longrope"}}, ["'longrope' turns positions by the length"]),
+    "positions without a number": ({"rope_parameters": {"rope_type": "linear"}}, ["'linear' needs factor"]),
+    "positions of layers": ({"rope_parameters": {"full_attention": {}}}, ["takes no full_attention; leave it out"]),
+    "negative positions": ({"rope_parameters": {"rope_theta": -1.0}}, ["rope_theta must be a number of more than 0"]),
+    "parts of a head": ({"rope_parameters": {"partial_rotary_factor": 0.5}}, ["partial_rotary_factor must be 1"]),
+    "chance": (
+        {"cross_mask": "random(p=0.1, seed=0)"},
+        ["cross_mask: random(p=0.1, seed=0) in a config", "seed=step"],
+    ),
+    "chance in a head": (
+        {"encoder_mask": "heads({0: random(p=0.1, seed=0), 'rest': full()})"},
+        ["encoder_mask: random(p=0.1, seed=0) in a config would forbid the same pairs"],
+    ),
     "a layer with two": ({"cross_mask": {"0-2": "full()", "1": "causal()", "rest": "full()"}}, ["layer 1", "twice"]),
     "a layer's name": ({"cross_mask": {"first": "full()"}}, ["'first' names no layers", '"0-3"']),
     "a memory with a cross mask": (

@@ -175,3 +175,32 @@ def test_blindness_in_every_head_and_layer_holds_whatever_else_they_do():
     assert torch.equal(
         model(input_ids=one, labels=labels, **whole).logits, model(input_ids=other, labels=labels, **whole).logits
     )
+
+
+@pytest.mark.parametrize("way", ["call", "config", "memory"])
+@torch.no_grad()
+def test_encoder_outputs_say_what_they_are_blind_to(way):
+    """Over an encoder's output a blind span is checked against what that output was made under."""
+    text = str(SPAN)
+    fields = {"encoder_mask": text, "cross_mask": text} if way == "config" else {}
+    model = model_of(**fields, **({"memory_length": 3} if way == "memory" else {}))
+    given = {} if way == "config" else {"cross_mask": SPAN}
+    source, target = tokens(2, 7), tokens(2, 4, seed=1)
+    encoded = model.get_encoder()(source, encoder_mask=None if way == "config" else SPAN)
+    expected = model(input_ids=source, decoder_input_ids=target, encoder_mask=SPAN, cross_mask=SPAN).logits
+    assert torch.equal(model(encoder_outputs=encoded, decoder_input_ids=target, **given).logits, expected)
+    options = {"max_new_tokens": 4, "num_beams": 2}
+    blind = model.generate(source, encoder_mask=SPAN, cross_mask=SPAN, **options)
+    assert torch.equal(model.generate(encoder_outputs=encoded, **given, **options), blind)
+    if way == "config":
+        return
+    readable = model.get_encoder()(source)
+    for outputs in (readable, (readable[0],), type(readable).__mro__[1](readable[0])):
+        with pytest.raises(masks.MaskError, match=r"encoder_mask: blind\(\(2, 4\)\) does not hold in every layer"):
+            model(encoder_outputs=outputs, decoder_input_ids=target, cross_mask=SPAN)
+        if not isinstance(outputs, tuple):
+            with pytest.raises(masks.MaskError, match=r"encoder_mask: blind\(\(2, 4\)\) does not hold"):
+                model.generate(encoder_outputs=outputs, cross_mask=SPAN)
+    if way == "call":  # hidden from the encoder, and read by the decoder at the span itself
+        with pytest.raises(masks.MaskError, match=r"cross_mask: blind\(\(2, 4\)\) does not hold"):
+            model(encoder_outputs=encoded, decoder_input_ids=target)

@@ -177,3 +177,22 @@ def test_an_answer_from_one_passage_on_every_backend(name, beams):
     assert all(torch.equal(a, b) for a, b in zip(one.scores, two.scores, strict=True))
     alone = small_model(3, attention=name, tie_word_embeddings=False)
     assert torch.equal(one.sequences, alone.generate(source[:, 5:], num_beams=beams, **options).sequences)
+
+
+@pytest.mark.parametrize("mode", [{}, {"use_cache": False}, {"num_beams": 3}, {"do_sample": True}], ids=str)
+@torch.no_grad()
+def test_the_padding_and_the_ends_of_a_call_count(mode):
+    """A call's own padding and ends, which the config does not know, bound what was written."""
+    model, source = model_of(), tokens(2, 7)
+    torch.manual_seed(0)
+    free = generate(model, source, passage_ids=PASSAGES, eos_token_id=None, **mode)
+    end = int(free.sequences[0, 2])  # the first sequence ends after two tokens
+    torch.manual_seed(0)
+    out = generate(model, source, passage_ids=PASSAGES, eos_token_id=end, pad_token_id=39, **mode)
+    mass = model.passage_mass(out, PASSAGES)
+    written = [row.tolist().index(end) if end in row else len(row) - 1 for row in out.sequences]
+    assert min(written) < NEW
+    for row, length in enumerate(written):
+        assert (mass.per_token[row, :length].sum(-1) > 0.99).all()
+        assert not mass.per_token[row, length:].any()
+        torch.testing.assert_close(mass.overall[row], mass.per_token[row, :length].mean(0))
