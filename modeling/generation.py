@@ -10,12 +10,14 @@ from torch import nn
 from transformers import GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.generation.utils import GenerateEncoderDecoderOutput
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from ..masks.given import MaskLike, TensorMask, check_fit, read
 from .call_checks import check_keywords, keywords_of
 from .encoder import CrossMaskEncoderOutput
 from .sharing import repeat_source
+
+logger = logging.get_logger(__name__)
 
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
 SOURCE = ("encoder_outputs", "attention_mask", "position_ids", "passage_ids")
@@ -36,16 +38,27 @@ class MaskedGenerationMixin(GenerationMixin):
         super()._validate_model_kwargs(model_kwargs)
 
     def _prepare_generated_length(self, generation_config: GenerationConfig, *args, **kwargs) -> GenerationConfig:
-        """As Transformers computes it, within the model's positions: a step beyond them would fail at its turn."""
+        """As Transformers computes it, but within the positions: a step beyond them would fail at its turn.
+
+        Raises:
+            ValueError: the shortest target that is asked for has more tokens than there are positions.
+        """
         settings = super()._prepare_generated_length(generation_config, *args, **kwargs)
-        # The last token is never read, so it needs no position.
-        most = self.config.max_position_embeddings + 1
-        if settings.max_length > most:
-            new = settings.max_new_tokens
-            given = f"max_length={settings.max_length}" if new is None else f"max_new_tokens={new}"
-            fix = f"max_length={most}" if new is None else f"max_new_tokens={max(most - settings.max_length + new, 0)}"
+        limit, asked = self.config.max_position_embeddings, settings.max_length
+        most = limit + 1  # the last token is never read, so it needs no position
+        if settings.min_length > most:
             raise ValueError(
-                f"{given} is more than max_position_embeddings={most - 1} allows for this target; give at most {fix}"
+                f"max_position_embeddings={limit} allows no target of at least {settings.min_length} tokens; "
+                "lower min_new_tokens or min_length, and max_new_tokens with it"
+            )
+        if asked > most:
+            settings.max_length = most
+            name, more = "max_length", asked
+            if settings.max_new_tokens is not None:
+                name, more, most = "max_new_tokens", settings.max_new_tokens, most - asked + settings.max_new_tokens
+            logger.warning_once(
+                f"{name}={more} goes beyond max_position_embeddings={limit}: generation stops at {name}={most}; give "
+                "at most that"
             )
         return settings
 

@@ -138,20 +138,30 @@ def test_what_is_not_a_cache_is_refused(cache):
 @pytest.mark.parametrize(
     ("asked", "fix"),
     [
-        ({"max_new_tokens": 65}, "max_new_tokens=64"),
+        ({"max_new_tokens": 70}, "max_new_tokens=64"),
         ({"max_length": 66}, "max_length=65"),
-        ({"max_new_tokens": 62, "decoder_input_ids": tokens(2, 3)}, "max_new_tokens=61"),
+        ({"max_new_tokens": 62, "decoder_input_ids": tokens(2, 3)}, "max_new_tokens=61"),  # and a start token
     ],
 )
-def test_more_tokens_than_positions_are_refused_before_the_first_step(asked, fix):
+def test_generation_ends_with_the_positions(asked, fix, monkeypatch):
+    said = []
+    monkeypatch.setattr(logging.Logger, "warning_once", lambda self, text, *rest: said.append(text))
     model = tiny_model(eos_token_id=None)
-    steps = []
-    model.get_decoder().register_forward_pre_hook(lambda *_: steps.append(1))
-    with pytest.raises(ValueError, match=f"max_position_embeddings=64 allows for this target; give at most {fix}"):
-        model.generate(SOURCE, **asked)
-    assert not steps
+    assert model.generate(SOURCE, **asked).shape[1] == 65
+    assert f"goes beyond max_position_embeddings=64: generation stops at {fix}" in " ".join(said)
+    said.clear()
     name, most = fix.split("=")
     assert model.generate(SOURCE, **{**asked, name: int(most)}).shape[1] == 65
+    assert not said
+
+
+@pytest.mark.parametrize("asked", [{"min_new_tokens": 65, "max_new_tokens": 90}, {"min_length": 66, "max_length": 90}])
+def test_a_shortest_target_beyond_the_positions_is_refused_before_the_first_step(asked):
+    model, steps = tiny_model(), []
+    model.get_decoder().register_forward_pre_hook(lambda *_: steps.append(1))
+    with pytest.raises(ValueError, match="max_position_embeddings=64 allows no target of at least 66 tokens"):
+        model.generate(SOURCE, **asked)
+    assert not steps
 
 
 ENCODED_UNDER = {"a rule": "window(1)", "a tensor": torch.ones(2, 6, dtype=torch.bool), "nothing": None}
