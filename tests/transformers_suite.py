@@ -98,7 +98,7 @@ class CrossMaskTester:
             num_attention_heads=self.num_attention_heads,
             num_key_value_heads=2,
             max_position_embeddings=64,
-            initializer_range=0.2,  # at 0.02 the attention of so small a model is flat, and hides errors
+            initializer_range=float(os.environ.get("INITIALIZER_RANGE", "0.2")),
             **self.config_fields,
         )
 
@@ -126,6 +126,8 @@ class CrossMaskSuite(ModelTesterMixin, GenerationTesterMixin, unittest.TestCase)
         self.config_tester = ConfigTester(
             self, config_class=CrossMaskConfig, common_properties=["hidden_size", "num_attention_heads"]
         )
+        if "custom_4d_attention_mask" in self._testMethodName:
+            self.skipTest("it is for decoders alone: it gives no decoder_input_ids")
         if "rope_scaling_from_config" in self._testMethodName:
             self.skipTest("it changes what get_text_config(decoder=True) gives: of an encoder-decoder's config a copy")
 

@@ -43,7 +43,9 @@ def environment(pytestconfig) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_common_tests_pass(environment, tmp_path):
+@pytest.mark.parametrize("initializer_range", ["0.02", "0.2"])  # at 0.02 a small model's attention is flat
+def test_common_tests_pass(environment, tmp_path, initializer_range):
+    environment = {**environment, "INITIALIZER_RANGE": initializer_range}
     (tmp_path / "pytest.ini").write_text("[pytest]\n")  # ours deselects, and counts their markers as errors
     report = tmp_path / "report.xml"
     options = ["-q", "--tb=short", "-W", "ignore", "-p", "no:cacheprovider", f"--junitxml={report}"]
