@@ -45,10 +45,10 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         self.post_init()
 
     @property
-    def _tied_weights_keys(self) -> dict[str, str] | None:
+    def _tied_weights_keys(self) -> dict[str, str]:
         if self.config.tie_word_embeddings in (True, "embedding"):
             return {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
-        return None
+        return {}  # not None, or PEFT looks no further into the model
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.encoder.embed_tokens
@@ -171,10 +171,10 @@ class CrossMaskForConditionalGeneration(
         self.post_init()
 
     @property
-    def _tied_weights_keys(self) -> dict[str, str] | None:
+    def _tied_weights_keys(self) -> dict[str, str]:
         tied = {True: "model.encoder.embed_tokens.weight", "head": "model.decoder.embed_tokens.weight"}
         source = tied.get(self.config.tie_word_embeddings)
-        return None if source is None else {"lm_head.weight": source}
+        return {} if source is None else {"lm_head.weight": source}
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.model.get_input_embeddings()

@@ -178,8 +178,4 @@ def embed(side: nn.Module, input_ids: torch.Tensor | None, inputs_embeds: torch.
             f"{type(side).__name__}: an input of shape {shape} has no tokens; leave empty batches out, and let an "
             "empty text have its end token"
         )
-    if inputs_embeds is not None:
-        return inputs_embeds
-    if not (isinstance(side.embed_tokens, ScaledEmbedding) or torch.compiler.is_compiling()):
-        as_embedding(side.embed_tokens, side.config.pad_token_id)  # PEFT may have added an adapter
-    return side.embed_tokens(input_ids)
+    return side.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
