@@ -1,10 +1,12 @@
 """Masks given at call time: a mask value, its text, or a tensor over the batch as it is laid out."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from .base import Mask, MaskError
+from .foreign import is_foreign
 from .parse import parse
 
 
@@ -62,6 +64,10 @@ def read(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None
     try:
         if given is None or isinstance(given, Mask | TensorMask):
             return given
+        if is_foreign(given, TensorMask):
+            return TensorMask(given.allowed, given.repeat_last)
+        if is_foreign(given, Mask):
+            return read_foreign(given)
         if isinstance(given, torch.Tensor):
             return tensor(given)
         if isinstance(given, str):
@@ -72,6 +78,21 @@ def read(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None
     mends["dict"] = "; write layers({...}) for masks of layers, heads({...}) for masks of heads"
     mend = mends.get(type(given).__name__, "")
     raise MaskError(f"{name}: expected a mask, its text or a boolean tensor, got {type(given).__name__}{mend}")
+
+
+def read_foreign(mask: Any) -> Mask:
+    """A mask of another copy of this code, through its text.
+
+    Raises:
+        MaskError: it has rules that are registered in that copy only.
+    """
+    try:
+        return parse(str(mask))
+    except MaskError as error:
+        raise MaskError(
+            f"this mask is of another copy of crossmask ({type(mask).__module__}), and cannot be read here: {error}; "
+            "import crossmask and register your rules before you load the model"
+        ) from error
 
 
 def check_fit(
