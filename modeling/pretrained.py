@@ -14,7 +14,7 @@ from ..configuration.crossmask import CrossMaskConfig
 from .attention import InteractiveAttention
 from .layers import ScaledEmbedding
 from .memory import FixedLengthMemory
-from .ties import TIED, change_ties, complete, names_of_one, present_ties, tie_again
+from .ties import TIED, change_ties, complete, differing, names_of_one, present_ties, tie_again
 
 logger = logging.get_logger(__name__)
 
@@ -58,6 +58,8 @@ class CrossMaskPreTrainedModel(PreTrainedModel):
         A load that is not strict reports its other names as missing, which safetensors and accelerate count on.
         """
         ties = names_of_one(self)
+        if names := differing(state_dict, ties):
+            logger.warning(f"tied weights differ in the state dict; the last is kept: {', '.join(names)}")
         result = super().load_state_dict(complete(state_dict, ties) if strict else state_dict, strict, assign)
         if assign:
             tie_again(self, ties, state_dict)

@@ -1,6 +1,7 @@
 """Which embeddings are one weight: encoder embedding, decoder embedding and output head."""
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -53,7 +54,7 @@ def present_ties(model: nn.Module) -> bool | str:
     return next((ties for ties in (configured, True, "embedding", "head") if fits(ties)), False)
 
 
-def complete(state_dict: dict[str, torch.Tensor], groups: Iterable[list[str]]) -> dict[str, torch.Tensor]:
+def complete(state_dict: Mapping[str, torch.Tensor], groups: Iterable[list[str]]) -> Mapping[str, torch.Tensor]:
     """A state dict with every name of a tied weight, where it has at least one."""
     missing = {}
     for names in groups:
@@ -61,11 +62,19 @@ def complete(state_dict: dict[str, torch.Tensor], groups: Iterable[list[str]]) -
         missing |= {name: state_dict[given[0]] for name in names if given and name not in state_dict}
     if not missing:
         return state_dict
-    completed = type(state_dict)(state_dict)
-    completed.update(missing)
+    completed = OrderedDict(state_dict, **missing)
     if hasattr(state_dict, "_metadata"):  # of the modules' versions
         completed._metadata = state_dict._metadata
     return completed
+
+
+def differing(state_dict: Mapping[str, torch.Tensor], groups: Iterable[list[str]]) -> list[str]:
+    """Names under which a state dict has other values than under the first of the same weight's names."""
+    found = []
+    for names in groups:
+        first, *others = [name for name in names if name in state_dict] or [None]
+        found += [name for name in others if not _equal(state_dict[first], state_dict[name])]
+    return found
 
 
 def tie_again(model: nn.Module, groups: Iterable[list[str]], loaded: Iterable[str]) -> None:
@@ -127,4 +136,7 @@ def change_ties(
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one is other or (one.shape == other.shape and torch.equal(one, other.to(one.device)))
+    """Whether two tensors hold the same; taken for granted of meta tensors and subclasses."""
+    if one.is_meta or other.is_meta or not {type(one), type(other)} <= {torch.Tensor, nn.Parameter}:
+        return True
+    return one.shape == other.shape and torch.equal(one, other.to(one.device))

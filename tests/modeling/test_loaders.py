@@ -118,6 +118,12 @@ def test_a_state_dict_without_a_weight_is_refused(fields):
     assert set(model.load_state_dict(once, strict=False).missing_keys) == {NAMES[n] for n in ties[-1][1:]}
 
 
+def test_a_state_dict_with_other_ties_is_said_to_lose_weights(log):
+    state = small_model(tie_word_embeddings=False).state_dict()
+    small_model().load_state_dict(state)
+    assert f"tied weights differ in the state dict; the last is kept: {NAMES['D']}, {NAMES['H']}" in log.text
+
+
 @every_tie
 def test_dispatched_checkpoints(fields, tmp_path):
     model = small_model(**fields)
