@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
@@ -115,9 +116,10 @@ class CrossMaskConfig(PreTrainedConfig):
     embedding_act: str | None = None
     memory_length: int | None = None
     cross_attention_score: str = "dot"
-    encoder_mask: str | dict | Mask = "full()"
-    decoder_mask: str | dict | Mask = "causal()"
-    cross_mask: str | dict | Mask = "full()"
+    # `as_text` checks them: a mask may be of another copy of this code.
+    encoder_mask: Any = "full()"
+    decoder_mask: Any = "causal()"
+    cross_mask: Any = "full()"
     use_cache: bool = True
     is_encoder_decoder: bool = True
     pad_token_id: int | None = 0
@@ -134,7 +136,10 @@ class CrossMaskConfig(PreTrainedConfig):
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in ("encoder_mask", "decoder_mask", "cross_mask"):
-            value = as_text(value)
+            try:
+                value = as_text(value, key)
+            except MaskError as error:
+                raise StrictDataclassFieldValidationError(field=key, cause=error) from error
         super().__setattr__(key, value)
 
     def layer_masks(self, scope: str) -> tuple[Mask, ...]:

@@ -1,9 +1,11 @@
 """From a config's mask, one text or a mapping from layers to texts, to one mask per layer."""
 
 import re
+from typing import Any
 
 from ..masks.algebra import check_possible
 from ..masks.base import Mask, MaskError
+from ..masks.foreign import is_foreign
 from ..masks.parse import parse
 
 
@@ -33,11 +35,19 @@ def masks_of_layers(text: str | dict, layers: int, name: str) -> tuple[Mask, ...
     return masks
 
 
-def as_text(given: str | dict | Mask) -> str | dict:
-    """A config's mask as JSON can hold it: values, in a mapping from layers too, become their text."""
+def as_text(given: Any, name: str) -> str | dict:
+    """A config's mask as JSON can hold it: values, in a mapping from layers too, become their text.
+
+    Raises:
+        MaskError: it is neither a mask, nor a text, nor a mapping.
+    """
     if isinstance(given, dict):
-        return {key: str(mask) if isinstance(mask, Mask) else mask for key, mask in given.items()}
-    return str(given) if isinstance(given, Mask) else given
+        return {key: as_text(mask, f"{name}[{key!r}]") for key, mask in given.items()}
+    if isinstance(given, Mask) or is_foreign(given, Mask):
+        return str(given)
+    if not isinstance(given, str):
+        raise MaskError(f"{name} must be a mask or its text, or a mapping from layers to them, got {given!r}")
+    return given
 
 
 def _read(text: str | dict, layers: int, name: str) -> tuple[Mask, ...]:

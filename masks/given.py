@@ -1,10 +1,12 @@
 """Masks given at call time: a mask value, its text, or a tensor over the batch as it is laid out."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from .base import Mask, MaskError
+from .foreign import is_foreign
 from .parse import parse
 
 
@@ -62,6 +64,10 @@ def read(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None
     try:
         if given is None or isinstance(given, Mask | TensorMask):
             return given
+        if is_foreign(given, TensorMask):
+            return TensorMask(given.allowed, given.repeat_last)
+        if is_foreign(given, Mask):
+            return read_foreign(given)
         if isinstance(given, torch.Tensor):
             return tensor(given)
         if isinstance(given, str):
@@ -79,6 +85,21 @@ def describe(given: Mask | TensorMask | None) -> str | None:
     if isinstance(given, TensorMask):
         return f"a tensor of shape {tuple(given.allowed.shape)}"
     return None if given is None else str(given)
+
+
+def read_foreign(mask: Any) -> Mask:
+    """A mask of another copy of this code, through its text.
+
+    Raises:
+        MaskError: it has rules that are registered in that copy only.
+    """
+    try:
+        return parse(str(mask))
+    except MaskError as error:
+        raise MaskError(
+            f"this mask is of another copy of crossmask ({type(mask).__module__}), and cannot be read here: {error}; "
+            "import crossmask and register your rules before you load the model"
+        ) from error
 
 
 def check_fit(

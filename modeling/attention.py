@@ -17,6 +17,7 @@ from ..masks.base import Mask, MaskError
 from ..masks.blockwise import BlockwiseMask
 from ..masks.by_example import ExamplesMask
 from ..masks.compile import compile_mask
+from ..masks.foreign import is_foreign
 from ..masks.forms import CompiledMask
 from ..masks.given import MaskLike, TensorMask, read
 from ..masks.layout import lay_out
@@ -137,7 +138,9 @@ class InteractiveAttention(_Attention):
         Raises:
             MaskError: a mask that cannot be read, or does not fit.
         """
-        given = isinstance(attention_mask, Mask | str | TensorMask | torch.Tensor)
+        given = isinstance(attention_mask, Mask | str | TensorMask | torch.Tensor) or any(
+            is_foreign(attention_mask, kind) for kind in (Mask, TensorMask)
+        )
         if given and (getattr(attention_mask, "dtype", None), getattr(attention_mask, "ndim", 0)) != (torch.bool, 4):
             attention_mask = self.read_mask(attention_mask, hidden_states, encoder_hidden_states.shape[1])
         query = self.split(self.q_proj(hidden_states))

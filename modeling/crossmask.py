@@ -43,11 +43,15 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
 
     def __init__(self, config: CrossMaskConfig):
         super().__init__(config)
-        if config.tie_word_embeddings in (True, "embedding"):
-            self._tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
         self.encoder = CrossMaskEncoder(config)
         self.decoder = CrossMaskDecoder(config)
         self.post_init()
+
+    @property
+    def _tied_weights_keys(self) -> dict[str, str]:
+        if self.config.tie_word_embeddings in (True, "embedding"):
+            return {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
+        return {}  # not None, or PEFT looks no further into the model
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.encoder.embed_tokens
@@ -181,9 +185,6 @@ class CrossMaskForConditionalGeneration(
 
     def __init__(self, config: CrossMaskConfig):
         super().__init__(config)
-        tied = {True: "model.encoder.embed_tokens.weight", "head": "model.decoder.embed_tokens.weight"}
-        if config.tie_word_embeddings in tied:
-            self._tied_weights_keys = {"lm_head.weight": tied[config.tie_word_embeddings]}
         self.model = CrossMaskModel(config)
         factorised = config.embedding_size is not None
         self.head_proj = (
@@ -191,6 +192,12 @@ class CrossMaskForConditionalGeneration(
         )
         self.lm_head = OutputLayer(config.embedding_size or config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
+
+    @property
+    def _tied_weights_keys(self) -> dict[str, str]:
+        tied = {True: "model.encoder.embed_tokens.weight", "head": "model.decoder.embed_tokens.weight"}
+        source = tied.get(self.config.tie_word_embeddings)
+        return {} if source is None else {"lm_head.weight": source}
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.model.get_input_embeddings()

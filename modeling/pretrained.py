@@ -1,14 +1,22 @@
 """What all models of the family share: flags, initialisation, embeddings."""
 
-from typing import NamedTuple
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel, initialization
+from transformers.modeling_utils import LoadStateDictConfig, LoadStateDictInfo
+from transformers.utils import logging
 
 from ..configuration.crossmask import CrossMaskConfig
 from .attention import InteractiveAttention
+from .layers import ScaledEmbedding
 from .memory import FixedLengthMemory
+from .ties import TIED, change_ties, complete, differing, names_of_one, present_ties, tie_again
+
+logger = logging.get_logger(__name__)
 
 _ATTENTION = {"q_proj": "colwise", "k_proj": "colwise", "v_proj": "colwise", "o_proj": "rowwise"}
 _FEED_FORWARD = {"gate_proj": "colwise", "up_proj": "colwise", "down_proj": "rowwise"}
@@ -36,9 +44,64 @@ class CrossMaskPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_compile_fullgraph = True
 
-    def __init__(self, config: CrossMaskConfig):
-        super().__init__(config)
-        self.register_load_state_dict_post_hook(overlook_ties)
+    def __setattr__(self, name: str, value: Any) -> None:
+        """PEFT puts linear layers in the place of tied embeddings: they become embeddings of the same weight."""
+        if name == "embed_tokens":
+            value = as_embedding(value, self.config.pad_token_id)
+        super().__setattr__(name, value)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, torch.Tensor], strict: bool = True, assign: bool = False
+    ) -> NamedTuple:
+        """As in PyTorch; a strict load takes a tied weight from under any one of its names: files have it once.
+
+        A load that is not strict reports its other names as missing, which safetensors and accelerate count on.
+        """
+        ties = names_of_one(self)
+        if names := differing(state_dict, ties):
+            logger.warning(f"tied weights differ in the state dict; the last is kept: {', '.join(names)}")
+        result = super().load_state_dict(complete(state_dict, ties) if strict else state_dict, strict, assign)
+        if assign:
+            tie_again(self, ties, state_dict)
+        return result
+
+    def tie_weights(self, missing_keys: set[str] | None = None, recompute_mapping: bool = True) -> None:
+        """As in Transformers. Trainer is not to warn of the further names of tied weights: no file has them."""
+        super().tie_weights(missing_keys, recompute_mapping)
+        self._keep_ties_out_of_files()
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs) -> None:
+        """As in Transformers, with a config that says which embeddings are one weight now."""
+        ties = present_ties(self)
+        if ties != self.config.tie_word_embeddings:
+            logger.warning(f"saving with tie_word_embeddings={ties!r}: these embeddings are one weight now")
+            self.config.tie_word_embeddings = ties
+        self._keep_ties_out_of_files()
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    def _keep_ties_out_of_files(self) -> None:
+        self._keys_to_ignore_on_save = {name for names in names_of_one(self) for name in names[1:]}
+
+    @staticmethod
+    def _finalize_model_loading(
+        model: PreTrainedModel, load_config: LoadStateDictConfig, loading_info: LoadStateDictInfo
+    ) -> LoadStateDictInfo:
+        """As in Transformers, after the embeddings of a checkpoint with other ties are carried over.
+
+        Raises:
+            ValueError: the ties are to change while weights stay on the disk or are spread over devices.
+        """
+        saved = saved_ties(model.config, load_config)
+        if saved is not None and saved != model.config.tie_word_embeddings:
+            if load_config.device_mesh is not None or "disk" in (load_config.device_map or {}).values():
+                raise ValueError(
+                    f"tie_word_embeddings must be {saved!r} as in the checkpoint where weights are loaded to the disk "
+                    f"or over several devices, got {model.config.tie_word_embeddings!r}; load the model on one device "
+                    "first, and save it"
+                )
+            mismatched = {name for name, *_ in loading_info.mismatched_keys}
+            change_ties(model, saved, loading_info.missing_keys, mismatched, load_config.device_map)
+        return PreTrainedModel._finalize_model_loading(model, load_config, loading_info)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -74,12 +137,31 @@ class CrossMaskPreTrainedModel(PreTrainedModel):
             )
 
 
-def overlook_ties(model: CrossMaskPreTrainedModel, result: NamedTuple) -> None:
-    """Take no tied weight for missing whose other name was in the state dict: files have tied weights once."""
-    for name, source in model.all_tied_weights_keys.items():
-        found = name in result.missing_keys and source not in result.missing_keys
-        if found and model.get_parameter(name) is model.get_parameter(source):
-            result.missing_keys.remove(name)
+def saved_ties(config: CrossMaskConfig, load_config: LoadStateDictConfig) -> bool | str | None:
+    """`tie_word_embeddings` in the config beside a checkpoint, or None where there is none."""
+    name = load_config.pretrained_model_name_or_path
+    if name is None:
+        return None
+    try:
+        commit = getattr(config, "_commit_hash", None)  # saves a request to the Hub
+        values, _ = config.get_config_dict(name, _commit_hash=commit, **load_config.download_kwargs)
+    except OSError:
+        return None
+    saved = values.get("tie_word_embeddings", True)
+    return saved if saved in list(TIED) else None
+
+
+def as_embedding(module: nn.Module, padding_idx: int) -> nn.Module:
+    """A linear layer as an embedding with the same weight, also where a wrapper of PEFT holds it."""
+    if type(module) is nn.Linear:
+        embedding = ScaledEmbedding(*module.weight.shape, padding_idx, device="meta")
+        embedding.weight = module.weight
+        return embedding.train(module.training)
+    saved = getattr(module, "modules_to_save", None)
+    if isinstance(saved, nn.ModuleDict):
+        for adapter in saved:
+            saved[adapter] = as_embedding(saved[adapter], padding_idx)
+    return module
 
 
 def embed(side: nn.Module, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:

@@ -30,6 +30,7 @@ from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..tasks.base import Example, Task
 from ..utils.errors import InputError
 from .arguments import RecipeArguments, RunArguments
+from .averaging import check_averaging
 from .checks import check_generation, check_names
 from .multipath import Multipath
 from .splits import EvaluationSplit, to_features
@@ -222,6 +223,7 @@ def keep_checkpoints(arguments: RunArguments, number: int) -> None:
     Raises:
         ValueError: a run that keeps none to average.
     """
+    check_averaging(arguments)
     if arguments.save_strategy == "no" or arguments.eval_strategy == "no":
         raise InputError(
             f"average_checkpoints={number} needs checkpoints, and validation to judge their mean by: set "

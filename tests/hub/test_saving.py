@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from loopback_hub import LoopbackHub
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 
 import crossmask
 from crossmask.configuration.crossmask import CrossMaskConfig
@@ -206,6 +209,39 @@ def test_a_card_that_is_there_stays(model, tmp_path, hub):
     push_folder(tmp_path / "m", "tester/m")
     model.push_to_hub("tester/m")
     assert b"# Mine" in hub.files("tester/m")["README.md"]
+
+
+def add_tokenizer(folder: Path) -> None:
+    words = Tokenizer(WordLevel({"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "a": 4, "b": 5}, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    named = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=words, **named).save_pretrained(folder)
+
+
+def test_a_tokenizer_needs_none_of_our_code(model, expected, tmp_path, monkeypatch):
+    """Nor a prompt. (Without crossmask, Transformers asks about any config with code, unless it is told not to.)"""
+    model.save_pretrained(tmp_path / "m")
+    add_tokenizer(tmp_path / "m")
+    assert "auto_map" not in json.loads((tmp_path / "m" / "tokenizer_config.json").read_text())
+    stranger(
+        """
+        import builtins
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+        def prompt(*_):
+            raise AssertionError("asked")
+
+        builtins.input = prompt
+        for kind, options in ((AutoTokenizer, {"trust_remote_code": False}), (PreTrainedTokenizerFast, {})):
+            assert kind.from_pretrained(place, **options)("a b").input_ids == [4, 5]
+        assert not any(name.startswith("transformers_modules.") for name in sys.modules)
+        """,
+        str(tmp_path / "m"),
+        expected,
+        {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
+    )
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    assert AutoTokenizer.from_pretrained(tmp_path / "m")("a b").input_ids == [4, 5]
 
 
 def test_the_hub_of_the_tests_listens_on_loopback_only():

@@ -1,13 +1,15 @@
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_models import small_model
+from small_models import TIES, small_model
 
-from crossmask.training.averaging import average_weights, keep_the_better
+from crossmask.training.averaging import average_weights, keep_the_better, load_average
 from crossmask.training.build import keep_checkpoints
+from crossmask.utils.errors import InputError
 
 
 def save(folder, step, **tensors):
@@ -87,6 +89,76 @@ def test_the_best_metric_counts_where_it_was_measured_of_what_is_loaded(tmp_path
     trainer = trainer_of(tmp_path, load_best_model_at_end=True, **state)
     torch.nn.init.constant_(trainer.model.model.encoder.layers[0].mlp.down_proj.weight, 1.0)
     assert keep_the_better(trainer, tmp_path, 2) is kept
+
+
+@pytest.mark.parametrize("tie", TIES)
+@pytest.mark.parametrize("size", ["5GB", "16KB"])
+def test_checkpoints_in_one_file_or_in_many(tmp_path, tie, size):
+    """Whatever is tied, the mean is that of the whole state dicts."""
+    states = []
+    for step in (1, 2):
+        model = small_model(seed=step, tie_word_embeddings=tie)
+        model.save_pretrained(tmp_path / f"checkpoint-{step}", max_shard_size=size)
+        states.append(model.state_dict())
+    assert (size == "16KB") == (tmp_path / "checkpoint-1" / "model.safetensors.index.json").exists()
+    model = small_model(tie_word_embeddings=tie)
+    load_average(model, [tmp_path / "checkpoint-1", tmp_path / "checkpoint-2"])
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(weight, (states[0][name] + states[1][name]) / 2)
+    assert (model.lm_head.weight is model.get_decoder().embed_tokens.weight) == (tie in (True, "head"))
+
+
+def test_weights_of_another_model(tmp_path):
+    for number, (fields, odd) in enumerate(
+        [
+            ({"tie_word_embeddings": False}, "model.decoder.embed_tokens.weight"),
+            ({"decoder_layers": 3}, "model.decoder.layers.2.cross_attn.k_proj.weight"),
+            ({"encoder_layers": 1}, "model.encoder.layers.1.mlp.down_proj.weight"),
+            ({"vocab_size": 41}, "lm_head.weight"),
+        ]
+    ):
+        small_model(**fields).save_pretrained(tmp_path / f"checkpoint-{number}")
+        with pytest.raises(InputError, match=f"{re.escape(odd)} is not the same in .*checkpoint-{number} and in the"):
+            load_average(small_model(), [tmp_path / f"checkpoint-{number}"])
+
+
+def test_weights_that_cannot_be_read(tmp_path):
+    def refused(*words):
+        with pytest.raises(InputError) as error:
+            average_weights([tmp_path])
+        assert "\n" not in str(error.value)
+        assert all(word in str(error.value) for word in (*words, "--resume_from_checkpoint last"))
+
+    refused(str(tmp_path), "has no model.safetensors")
+    small_model().save_pretrained(tmp_path, max_shard_size="16KB")
+    shard = sorted(tmp_path.glob("model-*.safetensors"))[1]
+    data = shard.read_bytes()
+    shard.write_bytes(data[: len(data) // 2])
+    refused(str(shard), "cannot be read")
+    shard.write_bytes(b"")
+    refused(str(shard), "cannot be read")
+    shard.unlink()
+    refused(str(shard), "is missing")
+    for text in ("{", "[]", "{}", '{"weight_map": 3}', "null"):
+        (tmp_path / "model.safetensors.index.json").write_text(text)
+        refused("model.safetensors.index.json", "is not an index")
+
+
+@pytest.mark.parametrize(
+    ("fields", "variables", "name"),
+    [
+        ({"fsdp": "full_shard"}, {}, "fsdp"),
+        ({"deepspeed": {"zero_optimization": {"stage": 2}}}, {}, "deepspeed"),
+        ({}, {"ACCELERATE_USE_FSDP": "true"}, "fsdp"),
+        ({}, {"ACCELERATE_USE_DEEPSPEED": "true"}, "deepspeed"),
+    ],
+)
+def test_checkpoints_in_pieces_are_refused_before_training(fields, variables, name, monkeypatch):
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    arguments = SimpleNamespace(save_strategy="epoch", eval_strategy="epoch", save_total_limit=2, **fields)
+    with pytest.raises(InputError, match=f"average_checkpoints must be left out under {name}"):
+        keep_checkpoints(arguments, 3)
 
 
 def test_a_run_that_keeps_no_checkpoints_is_refused():

@@ -1,0 +1,161 @@
+"""A model that `trust_remote_code` loads has a copy of the masks; values of the package's masks work on it too."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+SETUP = """
+import json
+import sys
+import torch
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+torch.set_num_threads(1)
+model = AutoModelForSeq2SeqLM.from_pretrained(sys.argv[1], trust_remote_code=True).eval()
+remote = sys.modules[type(model).__module__]
+assert "crossmask" not in sys.modules
+from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration, masks
+
+assert type(model) is not CrossMaskForConditionalGeneration
+own = CrossMaskForConditionalGeneration.from_pretrained(sys.argv[1]).eval()
+copied = sys.modules[remote.__package__ + ".masks_library"]
+given = sys.modules[remote.__package__ + ".masks_given"]
+source, target = torch.arange(4, 12).view(2, 4), torch.arange(5, 15).view(2, 5)
+inputs = {"input_ids": source, "decoder_input_ids": target}
+
+def logits(model, **options):
+    with torch.no_grad():
+        return model(**inputs, **options).logits
+
+def refused(call, *words):
+    try:
+        call()
+    except ValueError as error:
+        assert all(word in str(error) for word in words), error
+    else:
+        raise AssertionError("not refused")
+"""
+
+CASES = {
+    "rules": """
+        of_heads = "heads({0: 'wait_k(1)', 'rest': 'full()'})"
+        texts = ("wait_k(1)", "prefix(1) | window(1)", "~causal() & keep((0, 2))", of_heads)
+        for text in texts:
+            want = logits(own, cross_mask=text)
+            assert not torch.equal(want, logits(own))
+            foreign, native = given.parse(text), masks.parse(text)
+            assert type(foreign) is not type(native)
+            for mask in (foreign, native):
+                assert torch.equal(logits(model, cross_mask=mask), want)
+                assert torch.equal(logits(own, cross_mask=mask), want)
+        for scope in ("encoder_mask", "decoder_mask"):
+            for mask in (masks.window(1), copied.window(1)):
+                want = logits(own, **{scope: "window(1)"})
+                assert torch.equal(logits(model, **{scope: mask}), want)
+                assert torch.equal(logits(own, **{scope: mask}), want)
+        """,
+    "tensors": """
+        allowed = torch.tril(torch.ones(2, 5, 4, dtype=torch.bool))
+        want = logits(own, cross_mask=allowed)
+        assert not torch.equal(want, logits(own))
+        for wrap in (masks.tensor, given.tensor):
+            assert torch.equal(logits(model, cross_mask=wrap(allowed)), want)
+            assert torch.equal(logits(own, cross_mask=wrap(allowed)), want)
+        """,
+    "generation": """
+        options = {"max_new_tokens": 6, "min_new_tokens": 6, "num_beams": 2}
+        allowed = torch.tril(torch.ones(2, 3, 4, dtype=torch.bool))
+        for make in (lambda m, t: m.wait_k(1), lambda m, t: t.tensor(allowed, repeat_last=True)):
+            results = [
+                one.generate(source, **options, cross_mask=make(library, tensors))
+                for one in (model, own)
+                for library, tensors in ((masks, masks), (copied, given))
+            ]
+            assert all(torch.equal(result, results[0]) for result in results)
+        refused(lambda: model.generate(source, cross_mask=masks.tensor(allowed), max_new_tokens=6), "repeat_last")
+        """,
+    "a layer": """
+        hidden, memory = torch.randn(2, 5, 16), torch.randn(2, 4, 16)
+        for one in (model, own):
+            attention = one.model.decoder.layers[0].cross_attn
+            for name in ("wait_k", "causal"):
+                text = f"{name}({1 if name == 'wait_k' else ''})"
+                want, _ = attention(hidden, memory, text)
+                for mask in (masks.parse(text), given.parse(text)):
+                    assert torch.equal(attention(hidden, memory, mask)[0], want)
+            allowed = torch.tril(torch.ones(2, 5, 4, dtype=torch.bool))
+            for wrap in (masks.tensor, given.tensor):
+                assert torch.equal(attention(hidden, memory, wrap(allowed))[0], attention(hidden, memory, allowed)[0])
+        """,
+    "configs": """
+        for config, library in ((type(model.config), masks), (CrossMaskConfig, copied)):
+            made = config(cross_mask=library.wait_k(3), encoder_mask={"0": library.window(2), "rest": "full()"})
+            assert made.cross_mask == "wait_k(3)"
+            assert made.encoder_mask == {"0": "window(left=2)", "rest": "full()"}
+        model.config.cross_mask = masks.wait_k(1)
+        assert torch.equal(logits(model), logits(own, cross_mask="wait_k(1)"))
+        loaded = AutoConfig.from_pretrained(sys.argv[1], cross_mask=copied.wait_k(2))
+        assert type(loaded) is CrossMaskConfig and loaded.cross_mask == "wait_k(2)"
+        """,
+    "a rule of one copy": """
+        from dataclasses import dataclass
+
+        @masks.rule
+        @dataclass(frozen=True, repr=False)
+        class every(masks.Rule):
+            n: int
+            name = "every"
+
+            def allows(self, q, k):
+                return (q.position - k.position) % self.n == 0
+
+        logits(own, cross_mask=every(2))
+        for call in (lambda: logits(model, cross_mask=every(2)), lambda: model.generate(source, cross_mask=every(2))):
+            refused(call, "cross_mask: ", "another copy of crossmask", "'every'", "import crossmask")
+        class Mask:
+            pass
+        refused(lambda: logits(model, cross_mask=Mask()), "expected a mask")
+        """,
+}
+
+
+RUN = """
+import traceback
+
+failed = {}
+for name, code in json.loads(sys.argv[2]).items():
+    before = model.config.cross_mask
+    try:
+        exec(code, dict(globals()))
+    except Exception:
+        failed[name] = traceback.format_exc()
+    model.config.cross_mask = before
+with open(sys.argv[3], "w") as file:
+    json.dump(failed, file)
+"""
+
+
+@pytest.fixture(scope="module")
+def failed(model, tmp_path_factory) -> dict[str, str]:
+    """The tracebacks of the cases that failed, by name; one process runs them all."""
+    folder = tmp_path_factory.mktemp("copies")
+    model.save_pretrained(folder / "m")
+    cases = json.dumps({name: textwrap.dedent(code) for name, code in CASES.items()})
+    run = subprocess.run(
+        [sys.executable, "-c", SETUP + RUN, str(folder / "m"), cases, str(folder / "failed.json")],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads((folder / "failed.json").read_text())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_masks_of_the_package_on_a_model_with_its_own_code(case, failed):
+    assert case not in failed, failed[case]
