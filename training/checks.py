@@ -26,7 +26,7 @@ LOWEST = {
     "max_steps": -1,  # as many as the epochs have
     "local_rank": -1,
 }  # fmt: skip
-ABOVE_ZERO = ("num_train_epochs", "logging_steps", "eval_steps", "save_steps", "adam_epsilon")
+ABOVE_ZERO = ("logging_steps", "eval_steps", "save_steps", "adam_epsilon")
 HIGHEST = {"bpe_dropout": 1, "seed": 2**32 - 1}
 BELOW = {"adam_beta1": 1, "adam_beta2": 1, "label_smoothing_factor": 1}
 LARGEST = 2**63 - 1  # of whole numbers in torch
@@ -79,6 +79,8 @@ def _check_bounds(name: str, value: float) -> None:
     if value > highest:
         given = value if abs(value) < 10**20 else "larger"
         raise InputError(f"{name} is {given}: expected at most {highest}")
+    if name == "max_steps" and value == 0:
+        raise InputError("max_steps is 0: expected at least 1, or -1 to train for num_train_epochs")
     if name in ABOVE_ZERO and value == 0:
         raise InputError(f"{name} is {value}: expected more than 0")
     if name in BELOW and value >= BELOW[name]:

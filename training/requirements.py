@@ -61,6 +61,8 @@ def check_loggers(arguments: RunArguments) -> None:
     """Refuse loggers that do not exist or are not installed."""
     installed = {*get_available_reporting_integrations(), *(["flyte"] if is_flytekit_available() else [])}
     for name in arguments.report_to:
+        if name in ("none", "all"):
+            raise InputError(f"report_to is {arguments.report_to}: give {name} alone, or leave it out")
         check_choice("report_to", name, ["none", "all", *INTEGRATION_TO_CALLBACK])
         if name not in installed:
             raise InputError(missing("report_to", name, PACKAGES.get(name, name), "set report_to to none"))

@@ -197,12 +197,12 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         """Go on at the learning rate that is asked for now: the checkpoint has its own."""
         super()._load_optimizer_and_scheduler(checkpoint)
         groups = getattr(self.optimizer, "param_groups", ())
-        if checkpoint is None or not all(group.get("initial_lr") for group in groups):
+        if checkpoint is None or not isinstance(self.lr_scheduler, torch.optim.lr_scheduler.LambdaLR):
             return
         for at, group in enumerate(groups):
-            factor = self.args.learning_rate / group["initial_lr"]
-            if factor != 1:
-                group["lr"] *= factor
+            before = group["initial_lr"]
+            if before not in (0, self.args.learning_rate):
+                group["lr"] *= self.args.learning_rate / before
                 group["initial_lr"] = self.args.learning_rate
                 self.lr_scheduler.base_lrs[at] = self.args.learning_rate
                 self.lr_scheduler._last_lr[at] = group["lr"]

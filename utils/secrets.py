@@ -5,7 +5,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -44,7 +44,7 @@ class Secrets:
     `values` are hidden wherever they occur; what looks like a secret by itself (`hf_...`, a URL's password) always is.
     """
 
-    values: tuple[str, ...] = ()
+    values: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, *records: Any) -> "Secrets":

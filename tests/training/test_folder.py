@@ -88,6 +88,24 @@ def test_files_of_the_run_before_do_not_stay_beside_those_of_the_new_one(tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {FINISHED, "model.safetensors", "notes.txt"}
 
 
+def test_a_folder_with_files_of_two_runs_is_not_a_finished_one(tmp_path, monkeypatch):
+    for name in (FINISHED, "model.safetensors", "config.json"):
+        (tmp_path / name).write_text("old")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def fill():
+        with staged(tmp_path) as place:
+            for name in (FINISHED, "model.safetensors", "config.json"):
+                (place / name).write_text("new")
+            monkeypatch.setattr("crossmask.training.folder.os.replace", stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        fill()
+    assert not (tmp_path / FINISHED).exists()
+
+
 def lock_in_another_process(folder):
     script = (
         "import sys\nfrom filelock import FileLock\nlock = FileLock(sys.argv[1])\nlock.acquire(timeout=20)\n"

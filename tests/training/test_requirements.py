@@ -13,7 +13,7 @@ from crossmask.utils.errors import InputError
 
 CASES = [
     ({"report_to": "wandb"}, "report_to is wandb, which needs a package that is not installed: pip install wandb"),
-    ({"report_to": ["none", "comet_ml"]}, "report_to"),
+    ({"report_to": ["none", "tensorboard"]}, "give none alone, or leave it out"),
     ({"report_to": "wandbb"}, "report_to is 'wandbb': expected one of .*did you mean 'wandb'"),
     ({"optim": "adamw_bnb_8bit"}, "optim is adamw_bnb_8bit, which cannot be used here .*pip install -U bitsandbytes"),
     ({"optim": "galore_adamw"}, "optim is galore_adamw, .*pip install"),

@@ -1,12 +1,16 @@
 """`train.py` from end to end, on a tiny model in this process: what is left in the output folder, what is refused."""
 
 import json
+import pickle
+import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from training_jobs import recipe_file
 
 from crossmask.train import main
+from crossmask.training.arguments import parse_run
 from crossmask.training.folder import whole_checkpoints
 
 TOKEN = "hf_SecretToken0123456789"
@@ -46,6 +50,21 @@ def test_no_secret_is_left_anywhere(tmp_path, capfd, monkeypatch):
     for secret in ("SecretToken", "PassOfUrl123"):
         assert not [name for name, text in files.items() if secret.encode() in text]
         assert secret not in printed
+
+
+def test_what_is_kept_of_a_command_has_no_secret(tmp_path):
+    """Whatever is written later, by us or by Trainer, is written of these."""
+    recipe = recipe_file(tmp_path, **QUICK, hub_token=TOKEN, run_name=None)
+    argv = [recipe, "--hub_token", "short1", "--task_options.password", PASSWORD]
+    job = parse_run(argv, command=shlex.join(["python", "train.py", *argv]))
+    assert job.token == "short1"
+    assert job.arguments.hub_token is None
+    assert TOKEN not in job.recipe_text
+    assert yaml.safe_load(job.recipe_text)["hub_token"] == "***"
+    assert job.command == f"python train.py {recipe} --hub_token '***' --task_options.password '***'"
+    pickled = pickle.dumps(job.arguments)
+    assert not any(secret.encode() in pickled for secret in (TOKEN, "short1", PASSWORD))
+    assert not any(secret in repr(job.secrets) for secret in (TOKEN, PASSWORD))
 
 
 def test_a_secret_in_what_is_wrong_is_not_printed(tmp_path, capfd):
