@@ -60,9 +60,12 @@ def place_of(trainer: Trainer, step: int) -> str:
 def advice(trainer: Trainer) -> str:
     """What to change, and what to go on from."""
     arguments, folder = trainer.args, Path(trainer.args.output_dir)
+    clip = (
+        f"lower max_grad_norm ({arguments.max_grad_norm:g})" if arguments.max_grad_norm else "set max_grad_norm to 1"
+    )
     change = (
-        f"lower learning_rate ({arguments.learning_rate:.3g}) or max_grad_norm ({arguments.max_grad_norm:g}), or "
-        f"raise warmup_steps ({arguments.warmup_steps:g})"
+        f"lower learning_rate ({arguments.learning_rate:.3g}), {clip}, or raise warmup_steps "
+        f"({arguments.warmup_steps:g})"
     )
     checkpoints = whole_checkpoints(folder) if folder.is_dir() else []
     if not checkpoints:

@@ -34,7 +34,9 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, monkeypatch, value, se
     with pytest.raises(DivergedError) as error:
         execute(job)
     text = str(error.value)
-    assert text.startswith(f"the loss is {value} in step 5 at learning rate 0.1; lower learning_rate (0.1) or ")
+    assert text.startswith(
+        f"the loss is {value} in step 5 at learning rate 0.1; lower learning_rate (0.1), lower max_grad_norm (1), or "
+    )
     assert "raise warmup_steps (0)" in text
     best = job.trainer.state.best_model_checkpoint
     assert f"the best checkpoint, {best}, is whole: go on from it with --resume_from_checkpoint {best}" in text
