@@ -13,7 +13,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)  ## train, evaluate, generate, plot, save and reload on the embedded corpus
-	$(BIN)/python train.py recipes/cldr-demo.yaml
+	$(BIN)/python train.py recipes/cldr-demo.yaml --overwrite
 
 test: $(READY)  ## everything that runs in minutes on two cores
 	$(BIN)/python -m pytest -q -n auto --dist loadfile

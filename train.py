@@ -12,6 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from crossmask.data.streams import StreamFault
 from crossmask.training.arguments import parse_run
 from crossmask.training.run import execute, prepare
+from crossmask.utils.errors import InputError
 
 
 def main(argv: list[str]) -> int:
@@ -22,7 +23,7 @@ def main(argv: list[str]) -> int:
         return complain(error)
     try:
         execute(job)
-    except (OSError, StreamFault) as error:
+    except (OSError, StreamFault, InputError) as error:
         return complain(error)
     return 0
 

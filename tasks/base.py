@@ -75,6 +75,12 @@ class Task(ABC):
         Raises ValueError for nothing to score and for unequal numbers, TypeError for predictions that are not text.
         """
 
+    def metric_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
+        """The names of the numbers that `metrics` gives for such examples, those of their groups included."""
+        of_groups = list({example.group: example for example in examples}.values())
+        scores = self.metrics([example.references[0] for example in of_groups], of_groups)
+        return tuple(name for name, value in scores.items() if not isinstance(value, str))
+
     def postprocess(self, prediction: str) -> str:
         """A prediction as it is scored: without surrounding whitespace."""
         return prediction.strip()

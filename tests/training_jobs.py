@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
+import yaml
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from transformers.distributed import DistributedConfig
@@ -17,8 +18,9 @@ from crossmask.data.tokenizer import train_tokenizer
 from crossmask.modeling.decoder_inputs import IGNORED
 from crossmask.tasks import get_task
 from crossmask.tasks.base import Example
-from crossmask.training.arguments import RecipeArguments, RunArguments
+from crossmask.training.arguments import RecipeArguments, RunArguments, parse_run
 from crossmask.training.build import build_model, build_trainer
+from crossmask.training.run import Job, prepare
 from crossmask.training.streams import ExampleStream
 from crossmask.training.trainer import CrossMaskTrainer
 
@@ -32,6 +34,35 @@ SIZES = {
     "dropout": 0.0,
 }
 SOMEWHERE = {"format": "tsv", "path": "nowhere.tsv"}
+NO_DATA = {**dict.fromkeys(("train", "validation", "test"), SOMEWHERE), "report_to": "none"}  # a recipe
+
+
+def recipe_file(folder: Path, **changes) -> str:
+    """A recipe of 14 steps an epoch, saved every second step; its output goes to `folder`/run."""
+    lines = [f"{example.source}\t{example.target}\n" for example in corpus(53)]
+    (folder / "pairs.tsv").write_text("".join(lines))
+    pairs = {"format": "tsv", "path": str(folder / "pairs.tsv")}
+    recipe = {
+        "train": pairs, "validation": {**pairs, "limit": 3}, "test": {**pairs, "limit": 3}, "model": SIZES,
+        "tokenizer": {"vocab_size": 280}, "per_device_train_batch_size": 4, "max_steps": 4, "optim": "sgd",
+        "learning_rate": 0.1, "lr_scheduler_type": "constant", "eval_strategy": "no", "save_strategy": "steps",
+        "save_steps": 2, "save_total_limit": None, "load_best_model_at_end": False,
+        "generation": {"max_new_tokens": 4}, "disable_tqdm": True, "report_to": [],
+        "output_dir": str(folder / "run"), **changes,
+    }  # fmt: skip
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return str(path)
+
+
+def job_of(recipe: str, *options: str) -> Job:
+    return prepare(parse_run([recipe, *options], command="c"))
+
+
+def trained(job: Job) -> tuple[int, dict[str, torch.Tensor]]:
+    """How many steps were taken in all, and the weights after them."""
+    steps = job.trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None).global_step
+    return steps, job.trainer.model.state_dict()
 
 
 def corpus(count: int = 53) -> list[Example]:

@@ -9,10 +9,19 @@ from typing import Any, NoReturn, get_args
 import torch
 import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+from transformers.debug_utils import DebugOption
+from transformers.hf_argparser import string_to_bool
+from transformers.utils import is_torch_xla_available
 
 from ..data.features import Overlong
 from ..utils.errors import InputError
-from .checks import check_attention, check_fields
+from ..utils.hardware import accelerator_or_cpu
+from ..utils.secrets import Secrets
+from .checks import check_attention, check_fields, one_line
+from .fields import check_enums, check_obeyed, check_together
+from .folder import checkpoint_to_resume
+from .precision import AUTO, choose_precision
+from .requirements import check_deepspeed
 
 SOURCES = ("train", "validation", "test")
 
@@ -106,6 +115,13 @@ class RecipeArguments:
     language: list[str] | None = field(default=None, metadata={"help": "Language codes for the model card."})
     summary: str | None = field(default=None, metadata={"help": "What the model does, for the model card."})
     samples: int = field(default=40, metadata={"help": "Test examples on the page of samples."})
+    overwrite: bool = field(
+        default=False,
+        metadata={
+            "help": "Start anew in an output folder that holds a run; a finished model there stays until the new one "
+            "is whole."
+        },
+    )
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -138,38 +154,67 @@ class RecipeArguments:
 class RunArguments(Seq2SeqTrainingArguments):
     """Transformers' own training arguments, with defaults for training from scratch on a small machine."""
 
+    bf16: bool | str = field(
+        default=False,
+        metadata={
+            "help": "true, false, or auto: compute in bfloat16 (mixed precision) where this machine multiplies it "
+            "natively, in float32 elsewhere."
+        },
+    )
     eval_strategy: str = "epoch"
     save_strategy: str = "epoch"
     save_total_limit: int | None = 2
     load_best_model_at_end: bool = True
     remove_unused_columns: bool = False
+    predict_with_generate: bool = True
     dataloader_pin_memory: bool = False
     logging_steps: float = 50
     logging_first_step: bool = True
+    logging_nan_inf_filter: bool = False
     report_to: None | str | list[str] = "tensorboard"  # noqa: RUF036 - HfArgumentParser wants None first
     optim: str = "adamw_torch_fused"
     restore_callback_states_from_checkpoint: bool = True
 
     def __post_init__(self) -> None:
-        check_fields(self, only_numbers=True)
         for name in ("eval_strategy", "save_strategy", "logging_strategy"):
             if getattr(self, name) is False:  # how YAML reads a bare `no`
                 setattr(self, name, "no")
-        if self.prediction_loss_only:
-            raise InputError(
-                "prediction_loss_only is true: leave it out, a run is judged by the texts that its model generates"
-            )
+        if not isinstance(self.bf16, bool) and self.bf16 != AUTO:
+            raise InputError(f"bf16 is {self.bf16!r}: expected true, false or auto")
+        check_fields(self, only_numbers=True)
+        check_obeyed(self)
+        check_enums(self)
+        check_deepspeed(self.deepspeed)
+        if isinstance(self.fsdp, str) and self.fsdp.lower() in ("true", "false"):
+            self.fsdp = self.fsdp.lower() == "true"  # Transformers' parser leaves it a text
         # Transformers takes bf16 on a machine without accelerator for a mistake unless told that this is meant.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        device = torch.device("cpu") if self.use_cpu else accelerator_or_cpu()
+        checkpoint = checkpoint_to_resume(Path(self.output_dir), self.resume_from_checkpoint)
+        self.precision = choose_precision(self.bf16, self.fp16, device, checkpoint)
+        self.bf16 = self.precision.bf16
         left_open = self.metric_for_best_model is None
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except (ValueError, TypeError, ImportError, RuntimeError, NotImplementedError) as error:
+            raise InputError(f"these training arguments cannot be used: {one_line(error)}") from error
         if left_open:
             # Transformers fills in the loss; the task knows better (build_trainer).
             self.metric_for_best_model = self.greater_is_better = None
+        if DebugOption.TPU_METRICS_DEBUG in self.debug and not is_torch_xla_available():
+            raise InputError("debug is tpu_metrics_debug, which does nothing without a TPU: leave it out")
+        if self.fsdp and self.parallel_mode.value != "distributed":
+            raise InputError(f"fsdp is {self.fsdp!r}, which needs several processes: start train.py with torchrun")
 
 
 class RecipeParser(HfArgumentParser):
     """Raises what argparse would print below the usage of some two hundred fields."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        # Transformers' parser knows no field that is true, false or a text.
+        action = self._option_string_actions["--bf16"]
+        action.type, action.nargs, action.const, action.choices = _true_false_or_auto, "?", True, None
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message)
@@ -177,7 +222,11 @@ class RecipeParser(HfArgumentParser):
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its recipe's name and text, and everything that was asked for."""
+    """One run: its recipe's name and text, and everything that was asked for.
+
+    `recipe_text`, `command` and `arguments` are without secrets; `secrets` hides those of the recipe in what is
+    written.
+    """
 
     name: str
     recipe_text: str
@@ -186,13 +235,18 @@ class Run:
     arguments: RunArguments
     push: bool = False  # upload the finished folder
     repository: str | None = None  # where to
+    token: str | None = field(default=None, repr=False)  # with which
+    secrets: Secrets = field(default_factory=Secrets, repr=False)
 
 
 def parse_run(argv: list[str], command: str) -> Run:
     """Read `RECIPE.yaml [--field value ...] [--mapping.key value ...]`.
 
+    Args:
+        command: what is recorded as the command that was run, `argv` its end.
+
     Raises:
-        ValueError: no recipe, a field that does not exist, or a value that does not fit.
+        ValueError: no recipe, a field that does not exist, or a value that does not fit; secrets are hidden in it.
         OSError: the recipe cannot be read.
     """
     parser = RecipeParser([RecipeArguments, RunArguments], allow_abbrev=False, prog="train.py RECIPE.yaml")
@@ -202,26 +256,76 @@ def parse_run(argv: list[str], command: str) -> Run:
         raise InputError("name a recipe first: python train.py recipes/cldr-demo.yaml [--field value ...]")
     path = Path(argv[0])
     text = path.read_text(encoding="utf-8")
+    secrets = Secrets.of_command(argv)
+    try:
+        values, rest = _read_values(path, text, argv[1:])
+        secrets |= Secrets.of(values, _mappings_in(rest))
+        recipe, arguments = _parse_fields(parser, path, values, rest)
+    except InputError as error:
+        raise InputError(secrets.hide(one_line(error))) from None  # whose traceback would show them
+    push, arguments.push_to_hub = arguments.push_to_hub, False  # once at the end, not Trainer's upload of checkpoints
+    repository = arguments.hub_model_id or (Path(arguments.output_dir).name if push else None)
+    token, arguments.hub_token = arguments.hub_token, None  # Trainer writes its arguments into every checkpoint
+    for item in fields(arguments):
+        if item.name not in ("output_dir", "resume_from_checkpoint"):
+            setattr(arguments, item.name, secrets.hide(getattr(arguments, item.name)))
+    program = command.removesuffix(shlex.join(argv))
+    return Run(
+        path.stem,
+        secrets.hide_yaml(text),
+        secrets.hide(command) if program == command else program + secrets.hide_command(argv),
+        recipe,
+        arguments,
+        push,
+        repository,
+        token,
+        secrets,
+    )
+
+
+def _read_values(path: Path, text: str, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The recipe's fields with what dotted arguments change in them, and the other arguments."""
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: not YAML: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a mapping from fields to values, got {type(values).__name__}")
-    rest = _merge_dotted(values, argv[1:])
+    rest = _merge_dotted(values, argv)
     values.setdefault("output_dir", f"runs/{path.stem}")
+    return values, rest
 
+
+def _parse_fields(
+    parser: RecipeParser, path: Path, values: dict[str, Any], rest: list[str]
+) -> tuple[RecipeArguments, RunArguments]:
     known = {action.dest for action in parser._actions}
-    unknown = sorted(set(values) - known)
+    unknown = sorted(set(values) - known, key=str)
     if unknown:
         raise InputError(f"{path}: no field is named {unknown[0]!r}; python train.py --help lists them")
     parser.set_defaults(**values)
     recipe, arguments, extra = parser.parse_args_into_dataclasses(args=rest, return_remaining_strings=True)
     if extra:
         raise InputError(f"no field is named {extra[0]!r}; python train.py --help lists them")
-    push, arguments.push_to_hub = arguments.push_to_hub, False  # once at the end, not Trainer's upload of checkpoints
-    repository = arguments.hub_model_id or (Path(arguments.output_dir).name if push else None)
-    return Run(path.stem, text, command, recipe, arguments, push, repository)
+    check_together(recipe, arguments)
+    return recipe, arguments
+
+
+def _mappings_in(argv: list[str]) -> list[Any]:
+    """What is given as JSON."""
+    found = []
+    for word in argv:
+        given = word.partition("=")[2] if word.startswith("--") else word
+        if given.lstrip().startswith(("{", "[")):
+            try:
+                found.append(json.loads(given))
+            except ValueError:
+                continue  # the field that it belongs to will say so
+    return found
+
+
+def _true_false_or_auto(text: str) -> bool | str:
+    return text if text == AUTO else string_to_bool(text)
 
 
 def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:

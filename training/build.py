@@ -2,10 +2,13 @@
 
 import dataclasses
 import inspect
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from datasets import Dataset
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
@@ -16,11 +19,14 @@ from transformers import (
     PreTrainedTokenizerBase,
     TrainerCallback,
 )
+from transformers.generation import GenerationMode
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..data.batches import Batches, EpochBatches, ShuffledSampler
 from ..data.buckets import BucketSampler
 from ..data.collator import Seq2SeqCollator
+from ..data.declared import check_choice
 from ..data.packing import PackedCollator, PackedDataset, PackedSampler
 from ..data.sources import name_sources
 from ..data.streams import PackedStream
@@ -31,12 +37,21 @@ from ..tasks.base import Example, Task
 from ..utils.errors import InputError
 from .arguments import RecipeArguments, RunArguments
 from .averaging import check_averaging
-from .checks import check_generation, check_names
+from .checks import check_generation, check_names, one_line
 from .multipath import Multipath
+from .precision import PrecisionRecord
+from .requirements import check_optimizer
 from .splits import EvaluationSplit, to_features
 from .stopwatch import Stopwatch
 from .streams import ExampleStream, packed_stream
 from .trainer import CrossMaskTrainer
+
+GENERATION_MODES = {
+    GenerationMode.GREEDY_SEARCH,
+    GenerationMode.SAMPLE,
+    GenerationMode.BEAM_SEARCH,
+    GenerationMode.BEAM_SAMPLE,
+}
 
 
 def build_tokenizer(
@@ -89,42 +104,135 @@ def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> 
         ValueError: fields of the config that do not fit one another or the tokenizer. OSError: a model that cannot be
             loaded.
     """
-    fields = dict(recipe.model or {})
-    check_names("model", fields, [item.name for item in dataclasses.fields(CrossMaskConfig)])
-    generation = recipe.generation or {}
-    check_generation(generation)
+    check_recipe_model(recipe)
     if recipe.model_name_or_path:
-        model = load_model(recipe.model_name_or_path, attn_implementation=recipe.attn_implementation, **fields)
+        given = recipe.model or {}
+        model = load_model(recipe.model_name_or_path, attn_implementation=recipe.attn_implementation, **given)
     else:
-        config = CrossMaskConfig(
-            **{
-                "vocab_size": len(tokenizer),
-                "max_position_embeddings": max(recipe.max_source_length, recipe.max_target_length),
-                "pad_token_id": tokenizer.pad_token_id,
-                "bos_token_id": tokenizer.bos_token_id,
-                "eos_token_id": tokenizer.eos_token_id,
-                "decoder_start_token_id": tokenizer.bos_token_id,
-                **fields,
-            }
+        special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+        config = new_config(
+            recipe, vocab_size=len(tokenizer), decoder_start_token_id=tokenizer.bos_token_id, **special
         )
-        model = CrossMaskForConditionalGeneration._from_config(config, attn_implementation=recipe.attn_implementation)
+        model = new_model(recipe, config)
     limit = model.config.max_position_embeddings
+    check_lengths(recipe, limit)
+    check_special_tokens(tokenizer, model.config)
+    model.generation_config = generation_config(recipe, model.config)
+    return model
+
+
+def check_model(recipe: RecipeArguments, arguments: RunArguments) -> None:
+    """Refuse a model that cannot be built, before the data is read: its fields, its size, how it generates.
+
+    Raises:
+        ValueError: with the field, what was given and what was expected.
+    """
+    check_recipe_model(recipe)
+    if recipe.multipath_k is not None:
+        Multipath.of(recipe.multipath_k, arguments.seed, recipe.max_source_length)
+    if recipe.model_name_or_path:
+        return
+    config = new_config(recipe)
+    check_lengths(recipe, config.max_position_embeddings)
+    generation_config(recipe, config)
+    with torch.device("meta"):
+        model = new_model(recipe, config)
+    copies = 2 if arguments.device.type == "cpu" else 1  # weights, and beside them their gradients
+    needed, there = copies * sum(one.numel() * one.element_size() for one in model.parameters()), memory_size()
+    if there is not None and needed > there:
+        raise InputError(
+            f"the model has {model.num_parameters():,} parameters, which take {needed / 2**30:,.0f} GiB, and this "
+            f"machine has {there / 2**30:,.0f} GiB of memory: lower vocab_size ({config.vocab_size:,}), hidden_size "
+            f"({config.hidden_size:,}) or the number of layers"
+        )
+    check_optimizer(arguments, model)
+
+
+def check_recipe_model(recipe: RecipeArguments) -> None:
+    """Refuse names and values in `model` and `generation` that no model takes."""
+    check_names("model", recipe.model or {}, [item.name for item in dataclasses.fields(CrossMaskConfig)])
+    check_generation(recipe.generation or {})
+
+
+def new_config(recipe: RecipeArguments, **of_tokenizer: int | None) -> CrossMaskConfig:
+    """The config of a new model.
+
+    Args:
+        of_tokenizer: the tokenizer's part; without it the config only serves to look at the rest.
+
+    Raises:
+        ValueError: fields that do not fit one another or the tokenizer.
+    """
+    length = max(recipe.max_source_length, recipe.max_target_length)
+    try:
+        return CrossMaskConfig(**{"max_position_embeddings": length, **of_tokenizer, **(recipe.model or {})})
+    except (StrictDataclassError, ValueError, TypeError, KeyError, OverflowError) as error:
+        raise InputError(f"model: {one_line(error)}") from error
+
+
+def new_model(recipe: RecipeArguments, config: CrossMaskConfig) -> PreTrainedModel:
+    """A model with random weights.
+
+    Raises:
+        ValueError: sizes beyond memory, an attention implementation that is not to be had.
+    """
+    kinds = [*ROPE_INIT_FUNCTIONS, "default"]
+    check_choice("model.rope_parameters.rope_type", config.rope_parameters.get("rope_type", "default"), kinds)
+    try:
+        return CrossMaskForConditionalGeneration._from_config(config, attn_implementation=recipe.attn_implementation)
+    except ImportError as error:
+        raise InputError(f"attn_implementation is {recipe.attn_implementation}: {one_line(error)}") from error
+    except RuntimeError as error:  # how torch says that there is no memory, or that a size is beyond numbers
+        sizes = "vocab_size, hidden_size, intermediate_size or the number of layers"
+        raise InputError(f"a model of these sizes cannot be made ({one_line(error)}): lower {sizes}") from error
+
+
+def check_lengths(recipe: RecipeArguments, limit: int) -> None:
+    """Refuse texts, and texts to generate, that are longer than a model has positions.
+
+    Raises:
+        ValueError: with the field and the limit.
+    """
     for name in ("max_source_length", "max_target_length"):
-        if getattr(recipe, name) > limit:
-            given = getattr(recipe, name)
+        if (given := getattr(recipe, name)) > limit:
             raise InputError(f"{name}={given} is more than the model's max_position_embeddings={limit}: lower it")
     # The start token has a position, the last token needs none; `max_length` counts both.
     for name, most in {"max_new_tokens": limit, "max_length": limit + 1}.items():
-        if (given := generation.get(name)) is not None and given > most:
+        if (given := (recipe.generation or {}).get(name)) is not None and given > most:
             raise InputError(
                 f"generation.{name} is {given}: expected at most {most} under max_position_embeddings={limit}"
             )
-    check_special_tokens(tokenizer, model.config)
-    model.generation_config = GenerationConfig.from_model_config(model.config)
-    length = {} if generation.get("max_length") else {"max_new_tokens": recipe.max_target_length}
-    model.generation_config.update(**{**length, **generation})
-    model.generation_config.validate(strict=True)
-    return model
+
+
+def generation_config(recipe: RecipeArguments, config: CrossMaskConfig) -> GenerationConfig:
+    """How the model generates, for the test and for its users.
+
+    Raises:
+        ValueError: settings that do not fit one another, or that `generate` has no method for.
+    """
+    given = recipe.generation or {}
+    length = {} if given.get("max_length") else {"max_new_tokens": recipe.max_target_length}
+    try:
+        found = GenerationConfig.from_model_config(config)
+        found.update(**{**length, **given})
+        found.validate(strict=True)
+        mode = found.get_generation_mode()
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"generation: {one_line(error)}") from error
+    if mode not in GENERATION_MODES:
+        raise InputError(
+            f"generation asks for {mode.value.replace('_', ' ')}, which Transformers has only as code on the Hub: "
+            "leave its settings out, and use greedy search, sampling or beams"
+        )
+    return found
+
+
+def memory_size() -> int | None:
+    """Bytes of memory of this machine, where it says so."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def load_model(name: str, **options) -> PreTrainedModel:
@@ -143,6 +251,8 @@ def load_model(name: str, **options) -> PreTrainedModel:
         raise InputError(
             f"the weights of {name} do not fit the config with {changed}: leave its sizes alone"
         ) from error
+    except (StrictDataclassError, ValueError, TypeError, ImportError) as error:
+        raise InputError(f"model_name_or_path: {name} cannot be loaded: {one_line(error)}") from error
 
 
 def build_trainer(
@@ -167,18 +277,19 @@ def build_trainer(
         features: Dataset | PackedStream = packed_stream(recipe, arguments, train, tokenizer)
     else:
         features = training_features(recipe, arguments, tokenizer, train)
-    callbacks: list[TrainerCallback] = [Stopwatch()]
+    callbacks: list[TrainerCallback] = [Stopwatch(), PrecisionRecord()]
     if recipe.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
     dataset, batches, collator = batched(recipe, arguments, features, special)
     if recipe.average_checkpoints is not None:
         keep_checkpoints(arguments, recipe.average_checkpoints)
-    arguments.predict_with_generate = True
     arguments.generation_num_beams = arguments.generation_num_beams or 1
     if arguments.metric_for_best_model is None:
         arguments.metric_for_best_model = f"eval_{task.primary_metric.name}"
         arguments.greater_is_better = task.primary_metric.greater_is_better
-    multipath = None if recipe.multipath_k is None else Multipath.of(recipe.multipath_k, arguments.seed)
+    multipath = None
+    if recipe.multipath_k is not None:
+        multipath = Multipath.of(recipe.multipath_k, arguments.seed, recipe.max_source_length)
     return CrossMaskTrainer(
         model=model,
         args=arguments,
@@ -240,13 +351,8 @@ def batched(
     """What is trained on, its batches over all processes (None: it deals out its own), and what makes tensors of them.
 
     Raises:
-        ValueError: examples that do not fit a row; another way of batching is asked for.
+        ValueError: examples that do not fit a row.
     """
-    if arguments.train_sampling_strategy != "random":
-        raise InputError(
-            f"train_sampling_strategy is {arguments.train_sampling_strategy!r}: leave it out and set `batching`, one "
-            "of examples (shuffled), buckets (of like length), packed and stream"
-        )
     sizes = {"batch_size": arguments.train_batch_size, "drop_last": arguments.dataloader_drop_last}
     rows = {"source_length": recipe.source_row_length, "target_length": recipe.target_row_length}
     if isinstance(features, PackedStream):

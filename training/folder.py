@@ -9,22 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from ..utils.errors import InputError
 
 FINISHED = "metrics.json"  # written last
+RESULTS = (FINISHED, "model.safetensors", "config.json")  # by which a finished model is known
+LOCK = ".lock"
+STAGED = ".staged-"
+# What a run may write under other names than the one before it.
+VARYING = ("model*.safetensors*", "alignment_*.png", "learning_curve.png")
 
 
-def prepare_folder(folder: Path, resume: str | None) -> Path | None:
-    """Make the output folder, and find the checkpoint to go on from.
-
-    Args:
-        resume: `"last"` (or `"true"`) for the last whole checkpoint in the folder, a checkpoint's path, or None.
+def make_folder(folder: Path) -> None:
+    """Make an output folder, and see that it can be written.
 
     Raises:
-        OSError: the folder cannot be written.
-        ValueError: there is nothing to resume, or an unfinished run would be lost.
+        OSError: it cannot.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,19 +36,79 @@ def prepare_folder(folder: Path, resume: str | None) -> Path | None:
         raise OSError(
             f"the output folder {folder} cannot be written: {error.strerror}; choose another --output_dir"
         ) from error
-    if resume and resume.lower() not in ("last", "true"):
-        if not is_whole(Path(resume)):
+
+
+def prepare_folder(folder: Path, resume: str | None, overwrite: bool = False) -> Path | None:
+    """Make the output folder, and find the checkpoint to go on from.
+
+    Args:
+        resume: `"last"` (or `"true"`) for the last whole checkpoint in the folder, a checkpoint's path, or None.
+        overwrite: whether a run that is there may be replaced.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: there is nothing to resume, or a run that is there would be lost.
+    """
+    make_folder(folder)
+    checkpoint, checkpoints = checkpoint_to_resume(folder, resume), whole_checkpoints(folder)
+    if resume and checkpoint is None:
+        if not _is_last(resume):
             raise InputError(f"{resume} is no whole checkpoint: it lacks a readable trainer_state.json")
-        return Path(resume)
-    checkpoints = whole_checkpoints(folder)
-    if resume and not checkpoints:
         raise InputError(f"{folder} holds no whole checkpoint to resume from; leave --resume_from_checkpoint out")
-    if checkpoints and not resume:
+    goes_on_here = checkpoint is not None and checkpoint.resolve().parent == folder.resolve()
+    if overwrite and goes_on_here:
+        raise InputError(
+            f"overwrite starts anew and --resume_from_checkpoint {resume} goes on with what is in {folder}: leave one "
+            "of the two out"
+        )
+    if overwrite or goes_on_here:
+        return checkpoint
+    if checkpoints:
         raise InputError(
             f"{folder} holds {checkpoints[-1].name} of an unfinished run: go on with --resume_from_checkpoint last, "
-            "delete the folder, or choose another --output_dir"
+            "start anew with --overwrite, or choose another --output_dir"
         )
+    if found := next((name for name in RESULTS if (folder / name).exists()), None):
+        raise InputError(
+            f"{folder} holds a finished model ({found}): replace it with --overwrite, or choose another --output_dir"
+        )
+    return checkpoint
+
+
+def checkpoint_to_resume(folder: Path, resume: str | None) -> Path | None:
+    """The whole checkpoint that a run in `folder` goes on from; None where it starts anew, or there is none."""
+    if not resume:
+        return None
+    if not _is_last(resume):
+        return Path(resume) if is_whole(Path(resume)) else None
+    checkpoints = whole_checkpoints(folder) if folder.is_dir() else []
     return checkpoints[-1] if checkpoints else None
+
+
+def _is_last(resume: str) -> bool:
+    return resume.lower() in ("last", "true")
+
+
+def lock_folder(folder: Path) -> FileLock:
+    """Keep other processes from running in an output folder, until the lock is released or this process ends.
+
+    What killed runs left half-written in the folder is removed: whoever holds the lock knows that they are gone.
+
+    Raises:
+        ValueError: another run is using it. OSError: it cannot be written.
+    """
+    make_folder(folder)
+    lock = FileLock(folder.resolve() / LOCK, is_singleton=True, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise InputError(
+            f"another run is using {folder} now: wait for its end, or choose another --output_dir"
+        ) from error
+    if lock.lock_counter == 1:
+        for path in folder.glob(f"{STAGED}*"):
+            shutil.rmtree(path)
+    return lock
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
@@ -67,9 +129,15 @@ def is_whole(checkpoint: Path) -> bool:
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
     """A place beside `folder`'s files to write new ones to; they replace the old ones when all are written."""
-    with tempfile.TemporaryDirectory(prefix=".staged-", dir=folder) as place:
+    with tempfile.TemporaryDirectory(prefix=STAGED, dir=folder) as place:
         yield Path(place)
         names = sorted(path.name for path in Path(place).iterdir())
+        if FINISHED in names:
+            # The folder holds no finished run while it holds files of two.
+            (folder / FINISHED).unlink(missing_ok=True)
+            for path in {path for pattern in VARYING for path in folder.glob(pattern)}:
+                if path.name not in names:
+                    path.unlink()
         for name in sorted(names, key=lambda name: name == FINISHED):
             os.replace(Path(place, name), folder / name)
 
@@ -94,6 +162,6 @@ def full_disk_as_oserror(folder: Path) -> Iterator[None]:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints of a run that is finished: they only served to resume it."""
+    """Delete the checkpoints of a run that is finished, or is replaced: they only serve to resume it."""
     for path in folder.glob("checkpoint-*"):
         shutil.rmtree(path)

@@ -27,11 +27,16 @@ class Multipath:
     seed: int = 0
 
     @classmethod
-    def of(cls, bounds: Sequence[int], seed: int) -> "Multipath":
-        """From a recipe's `multipath_k: [lowest, highest]`."""
+    def of(cls, bounds: Sequence[int], seed: int, longest: int | None = None) -> "Multipath":
+        """From a recipe's `multipath_k: [lowest, highest]`; a source has at most `longest` tokens."""
         whole = isinstance(bounds, list | tuple) and all(type(bound) is int for bound in bounds)
         if not whole or len(bounds) != 2 or not 1 <= bounds[0] <= bounds[1]:
             raise InputError(f"multipath_k is {bounds!r}: expected [lowest, highest] with 1 <= lowest <= highest")
+        if longest is not None and bounds[1] > longest:
+            raise InputError(
+                f"multipath_k is {bounds!r}: expected at most {longest}, max_source_length, since a longer wait reads "
+                "all of every source"
+            )
         return cls(*bounds, seed=seed)
 
     def mask(self, step: int) -> wait_k:

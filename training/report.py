@@ -49,7 +49,8 @@ def write_report(folder: Path, run: Run, outcome: Outcome, name: str) -> None:
     lines = (json.dumps(entry) for entry in outcome.log_history)
     (folder / "log.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     images = draw(folder, outcome)
-    write_card(folder, card_facts(run, outcome, images, name))
+    card = write_card(folder, card_facts(run, outcome, images, name))
+    card.write_text(run.secrets.hide(card.read_text(encoding="utf-8")), encoding="utf-8")
     facts = {
         **({} if outcome.train_size is None else {"train_examples": outcome.train_size}),
         "train_seconds": round(outcome.seconds, 1),
@@ -57,9 +58,11 @@ def write_report(folder: Path, run: Run, outcome: Outcome, name: str) -> None:
         "seed": run.arguments.seed,
         "command": run.command,
         "hardware": hardware(),
+        "precision": run.arguments.precision.name,
+        "precision_reason": run.arguments.precision.reason,
         "versions": versions(),
     }
-    text = json.dumps({**outcome.scores, **facts}, indent=2, ensure_ascii=False)
+    text = json.dumps(run.secrets.hide({**outcome.scores, **facts}), indent=2, ensure_ascii=False)
     (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -140,7 +143,7 @@ def card_facts(run: Run, outcome: Outcome, images: dict[str, str], name: str) ->
     """The facts of the run, for its card."""
     recipe, config, generation = run.recipe, outcome.model.config, outcome.model.generation_config
     first = outcome.test[0]
-    data = json.dumps(recipe.train, ensure_ascii=False)
+    data = json.dumps(run.secrets.hide(recipe.train), ensure_ascii=False)
     size = "A stream of examples" if outcome.train_size is None else f"{outcome.train_size:,} examples"
     sources = recipe.train if isinstance(recipe.train, list) else [recipe.train]
     dataset = ", ".join(dict.fromkeys(str(source.get("name") or source["format"]) for source in sources))
@@ -167,7 +170,7 @@ def card_facts(run: Run, outcome: Outcome, images: dict[str, str], name: str) ->
         command=run.command,
         seed=run.arguments.seed,
         seconds=outcome.seconds,
-        hardware=hardware(),
+        hardware=f"{hardware()}, in {run.arguments.precision.name}",
         versions=versions(),
         results=results(outcome.scores, dataset),
         samples=[

@@ -4,16 +4,20 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
 from transformers import AutoModelForSeq2SeqLM, set_seed
 
 from ..hub.upload import push_folder
 from ..tasks import get_task
 from ..tasks.base import Example
+from ..utils.errors import InputError
 from .arguments import Run
 from .averaging import keep_the_better
-from .build import build_model, build_tokenizer, build_trainer, evaluation_split
-from .folder import full_disk_as_oserror, prepare_folder, remove_checkpoints, staged
+from .build import build_model, build_tokenizer, build_trainer, check_model, evaluation_split
+from .fields import check_metric
+from .folder import full_disk_as_oserror, lock_folder, prepare_folder, remove_checkpoints, staged
 from .report import Outcome, encode, write_report
+from .requirements import check_requirements
 from .splits import EvaluationSplit, read_examples
 from .stopwatch import seconds_of
 from .streams import ExampleStream, check_stream
@@ -32,28 +36,45 @@ class Job:
     trainer: CrossMaskTrainer
     train: list[Example] | ExampleStream
     test: EvaluationSplit
+    lock: FileLock | None  # on the folder, while this job is there; one process of several has it
 
 
 def prepare(run: Run) -> Job:
     """Check the output folder, read the data, build tokenizer, model and trainer.
 
     Raises:
-        ValueError, OSError: with what was given, what was expected and how to mend it; nothing was computed yet.
+        ValueError, OSError: with what was given, what was expected and how to fix it; nothing was computed yet.
     """
+    try:
+        return _prepare(run)
+    except (InputError, OSError) as error:
+        if run.secrets.hide(str(error)) == str(error):
+            raise
+        kind = InputError if isinstance(error, InputError) else OSError
+        raise kind(run.secrets.hide(str(error))) from None
+
+
+def _prepare(run: Run) -> Job:
     recipe, arguments = run.recipe, run.arguments
+    check_requirements(recipe, arguments)
+    check_model(recipe, arguments)
     set_seed(arguments.seed)
     folder = Path(arguments.output_dir)
-    checkpoint = prepare_folder(folder, arguments.resume_from_checkpoint)
+    lock = lock_folder(folder) if arguments.process_index == 0 else None
+    checkpoint = prepare_folder(folder, arguments.resume_from_checkpoint, recipe.overwrite)
     task = get_task(recipe.task, **(recipe.task_options or {}))
     if recipe.batching == "stream":
         check_stream(recipe, arguments, checkpoint)
-    train = (ExampleStream.of if recipe.batching == "stream" else read_examples)(recipe.train, task, "train")
     validation, test = (read_examples(getattr(recipe, name), task, name) for name in ("validation", "test"))
+    check_metric(arguments, task, validation)
+    train = (ExampleStream.of if recipe.batching == "stream" else read_examples)(recipe.train, task, "train")
     learnt_from = train.first(recipe.tokenizer_examples) if isinstance(train, ExampleStream) else train
     tokenizer = build_tokenizer(recipe, task, learnt_from, checkpoint)
     model = build_model(recipe, tokenizer)
     trainer = build_trainer(recipe, arguments, task, tokenizer, model, train, validation)
-    return Job(run, folder, checkpoint, trainer, train, evaluation_split(recipe, tokenizer, test))
+    if trainer.is_world_process_zero():
+        print(f"training in {arguments.precision}")
+    return Job(run, folder, checkpoint, trainer, train, evaluation_split(recipe, tokenizer, test), lock)
 
 
 def execute(job: Job) -> None:
@@ -61,9 +82,12 @@ def execute(job: Job) -> None:
 
     Raises:
         OSError: a full disk, or an upload that failed; what was written before is whole.
+        DivergedError: a loss that is not finite; the checkpoints before it are whole.
         StreamFault: a record of a stream that cannot be trained on; likewise.
     """
     run, trainer, folder = job.run, job.trainer, job.folder
+    if run.recipe.overwrite and trainer.is_world_process_zero():
+        remove_checkpoints(folder)
     with full_disk_as_oserror(folder):
         trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
     if run.recipe.average_checkpoints is not None:
@@ -93,7 +117,13 @@ def execute(job: Job) -> None:
     print(f"\n{folder}: " + ", ".join(f"{key} {value:.2f}" for key, value in shown.items()))
     if run.push:
         arguments = run.arguments
-        push_folder(folder, run.repository, private=arguments.hub_private_repo, token=arguments.hub_token)
+        push_folder(
+            folder,
+            run.repository,
+            private=arguments.hub_private_repo,
+            token=run.token,
+            revision=arguments.hub_revision,
+        )
 
 
 def check_reload(folder: Path, outcome: Outcome) -> None:

@@ -16,10 +16,33 @@ from ..utils.errors import InputError
 
 @dataclass(frozen=True)
 class EvaluationSplit(torch.utils.data.Dataset):
-    """Examples with their token ids, index by index; items carry their `index`."""
+    """Examples with their token ids, index by index; items carry their `index`.
+
+    `features` has `input_ids`, and `labels` unless the examples are sources alone.
+    """
 
     examples: Sequence[Example]
     features: Dataset
+
+    @classmethod
+    def of_sources(
+        cls, sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_source_length: int
+    ) -> "EvaluationSplit":
+        """Source texts without targets, for `CrossMaskTrainer.predict`.
+
+        Raises:
+            ValueError: a text of more tokens than `max_source_length`.
+        """
+        ids = tokenizer(list(sources), verbose=False)["input_ids"]
+        for index, one in enumerate(ids):
+            if len(one) > max_source_length:
+                raise InputError(f"source {index} has {len(one)} tokens, more than {max_source_length}: split it")
+        examples = [Example(source=source, target="", references=()) for source in sources]
+        return cls(examples, Dataset.from_dict({"input_ids": ids}))
+
+    @property
+    def has_targets(self) -> bool:
+        return "labels" in self.features.column_names
 
     def __len__(self) -> int:
         return len(self.features)

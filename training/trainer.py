@@ -19,8 +19,10 @@ from ..data.buckets import bucket_batches
 from ..data.collator import Seq2SeqCollator
 from ..inference.texts import generate_texts
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
+from ..modeling.decoder_inputs import IGNORED
 from ..tasks.base import Scores, Task
 from ..utils.errors import InputError
+from .divergence import check_evaluation, check_step
 from .multipath import Multipath
 from .splits import EvaluationSplit
 
@@ -32,8 +34,12 @@ class IndexedCollator:
         self.collate = collate
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = self.collate([{k: v for k, v in item.items() if k != "index"} for item in items])
-        return {**batch, "index": torch.tensor([item["index"] for item in items])}
+        index = torch.tensor([item["index"] for item in items])
+        if "labels" in items[0]:
+            batch = self.collate([{k: v for k, v in item.items() if k != "index"} for item in items])
+            return {**batch, "index": index}
+        batch = self.collate([{"input_ids": item["input_ids"], "labels": [IGNORED]} for item in items])
+        return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "index": index}
 
 
 def refuse_uneven_ties(model: PreTrainedModel) -> None:
@@ -56,6 +62,8 @@ def refuse_uneven_ties(model: PreTrainedModel) -> None:
 
 class CrossMaskTrainer(Seq2SeqTrainer):
     """Trains like `Seq2SeqTrainer`; evaluates an `EvaluationSplit` by generating text, which the task scores.
+
+    Training ends with a `DivergedError` before a step whose loss or gradient is not finite.
 
     Args:
         task: scores the generated texts.
@@ -87,6 +95,8 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         self.label_smoother = None
         self.predictions: list[str] = []
         self.scores: Scores = {}
+        self._step_loss: torch.Tensor | float = 0.0  # of the batches since the last optimizer step
+        self._skipped_steps = 0
 
     def get_train_dataloader(self) -> DataLoader:
         args, options = self.args, {}
@@ -100,15 +110,24 @@ class CrossMaskTrainer(Seq2SeqTrainer):
             self.train_dataset,
             **options,
             collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
-            prefetch_factor=args.dataloader_prefetch_factor,
-            worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
+            persistent_workers=args.dataloader_persistent_workers,
+            **self._worker_options(),
         )
         # Told of one process: accelerate would deal the batches out again, and repeat the first to make the last even.
         return prepare_data_loader(
             loader, args.device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
         )
+
+    def _worker_options(self) -> dict[str, Any]:
+        """How a loader gets its batches, in training and in evaluation."""
+        args = self.args
+        return {
+            "num_workers": args.dataloader_num_workers,
+            "pin_memory": args.dataloader_pin_memory,
+            "prefetch_factor": args.dataloader_prefetch_factor,
+            "multiprocessing_context": args.dataloader_multiprocessing_context,
+            "worker_init_fn": partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
+        }
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         inputs = {**inputs, "smoothing": self.args.label_smoothing_factor, "skip_logits": True}
@@ -116,10 +135,27 @@ class CrossMaskTrainer(Seq2SeqTrainer):
 
     def get_eval_dataloader(self, eval_dataset: EvaluationSplit | None = None) -> DataLoader:
         split = eval_dataset if eval_dataset is not None else self.eval_dataset
-        lengths = ([len(ids) for ids in split.features[name]] for name in ("input_ids", "labels"))
-        batches = bucket_batches(*lengths, max_tokens=self.eval_tokens)
+        sources = [len(ids) for ids in split.features["input_ids"]]
+        targets = [len(ids) for ids in split.features["labels"]] if split.has_targets else None
+        batches = bucket_batches(sources, targets, max_tokens=self.eval_tokens)
         mine = batches[self.args.process_index :: self.args.world_size]
-        return DataLoader(split, batch_sampler=mine, collate_fn=self.eval_collator)
+        return DataLoader(split, batch_sampler=mine, collate_fn=self.eval_collator, **self._worker_options())
+
+    def get_test_dataloader(self, test_dataset: EvaluationSplit) -> DataLoader:
+        return self.get_eval_dataloader(test_dataset)
+
+    def evaluate(self, eval_dataset: EvaluationSplit | None = None, *args, **kwargs) -> dict[str, float]:
+        """Loss and the task's metrics.
+
+        Raises:
+            ValueError: examples without targets.
+        """
+        split = eval_dataset if eval_dataset is not None else self.eval_dataset
+        if split is not None and not split.has_targets:
+            raise InputError(
+                "evaluate needs labels, and these examples are sources alone: give their targets, or call predict"
+            )
+        return super().evaluate(eval_dataset, *args, **kwargs)
 
     def _load_callback_state(self) -> None:
         super()._load_callback_state()
@@ -140,7 +176,36 @@ class CrossMaskTrainer(Seq2SeqTrainer):
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args, **kwargs) -> torch.Tensor:
         if self.multipath is not None:
             inputs = {**inputs, "cross_mask": self.multipath.mask(self.state.global_step)}
-        return super().training_step(model, inputs, *args, **kwargs)
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        self._step_loss = self._step_loss + loss.detach().float()
+        return loss
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """The gradient's norm, which Trainer asks for right before an optimizer step: the place to stop a bad one.
+
+        An accelerator is waited for once a step; Trainer's own look at the loss (`logging_nan_inf_filter`, which
+        `RunArguments` switches off) waits twice a batch.
+        """
+        norm = super()._get_grad_norm(model, grad_norm)
+        whole = norm.full_tensor() if isinstance(norm, DTensor) else torch.as_tensor(norm)
+        seen = torch.stack([torch.as_tensor(self._step_loss, device=whole.device), whole.detach().float()]).tolist()
+        self._step_loss = 0.0
+        self._skipped_steps = check_step(self, *seen, self._skipped_steps)
+        return norm
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Go on at the learning rate that is asked for now: the checkpoint has its own."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        groups = getattr(self.optimizer, "param_groups", ())
+        if checkpoint is None or not isinstance(self.lr_scheduler, torch.optim.lr_scheduler.LambdaLR):
+            return
+        for at, group in enumerate(groups):
+            before = group["initial_lr"]
+            if before not in (0, self.args.learning_rate):
+                group["lr"] *= self.args.learning_rate / before
+                group["initial_lr"] = self.args.learning_rate
+                self.lr_scheduler.base_lrs[at] = self.args.learning_rate
+                self.lr_scheduler._last_lr[at] = group["lr"]
 
     @torch.no_grad()
     def whole_model(self) -> PreTrainedModel:
@@ -170,7 +235,8 @@ class CrossMaskTrainer(Seq2SeqTrainer):
     ) -> EvalLoopOutput:
         """Loss per target token, and the task's metrics of the texts generated, each example encoded once.
 
-        The texts stay in `predictions`, in the examples' order, and all scores, signatures included, in `scores`.
+        The texts stay in `predictions`, in the examples' order, and all scores, signatures included, in `scores`. Of
+        sources alone there are texts only, which `predict` returns as its predictions.
         """
         model = self.whole_model().eval()
         split: EvaluationSplit = dataloader.dataset
@@ -180,24 +246,30 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         bar = tqdm(dataloader, desc=description, disable=self.args.disable_tqdm, leave=False)
         for batch in bar:
             batch = self._prepare_inputs(batch)
-            index, labels = batch.pop("index"), batch.pop("labels")
+            index, labels = batch.pop("index"), batch.pop("labels", None)
             with self.compute_loss_context_manager(), self.accelerator.autocast():
                 source = {key: batch[key] for key in ("input_ids", "attention_mask")}
                 encoded = model.get_encoder()(**source)
-                sums += self._loss_sum(model, encoded, batch, labels)
+                if labels is not None:
+                    sums += self._loss_sum(model, encoded, batch, labels)
                 if generate:
                     inputs = {"encoder_outputs": encoded, "attention_mask": batch["attention_mask"]}
                     generated = generate_texts(model, self.processing_class, **inputs, **self._gen_kwargs)
                     texts += zip(index.tolist(), generated, strict=True)
-        loss, tokens = self.accelerator.reduce(sums, "sum").tolist()
-        metrics = {f"{metric_key_prefix}_loss": loss / tokens}
+        metrics = {}
+        if split.has_targets:
+            loss, tokens = self.accelerator.reduce(sums, "sum").tolist()
+            metrics[f"{metric_key_prefix}_loss"] = loss / tokens
+            check_evaluation(self, f"{metric_key_prefix}_loss", loss / tokens)
         if generate:
             found = dict(gather_object(texts))
             self.predictions = [found[i] for i in range(len(split))]
+        if generate and split.has_targets:
             self.scores = self.task.metrics(self.predictions, split.examples)
             numbers = {key: value for key, value in self.scores.items() if not isinstance(value, str)}
             metrics |= {f"{metric_key_prefix}_{key}": value for key, value in numbers.items()}
-        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(split))
+        predictions = self.predictions if generate else None
+        return EvalLoopOutput(predictions=predictions, label_ids=None, metrics=metrics, num_samples=len(split))
 
     @staticmethod
     def _loss_sum(model, encoded, batch: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:

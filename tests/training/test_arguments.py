@@ -180,7 +180,7 @@ def test_fields_that_do_not_exist_are_named(tmp_path):
         ({"per_device_train_batch_size": 2.5}, "per_device_train_batch_size is 2.5: expected a whole number"),
         ({"learning_rate": "fast"}, "argument --learning_rate/--learning-rate: invalid float value: 'fast'"),
         ({"seed": [1]}, "seed is [1]: expected a whole number"),
-        ({"bf16": 1}, "bf16 is 1: expected true or false"),
+        ({"bf16": 1}, "bf16 is 1: expected true, false or auto"),
         ({"language": "en"}, "language is 'en': expected a list, each item text"),
         ({"multipath_k": [1, 2.5]}, "multipath_k is [1, 2.5]: expected a list, each item a whole number"),
         ({"summary": 3}, "summary is 3: expected text; put it in quotes"),

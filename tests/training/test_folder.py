@@ -8,12 +8,15 @@ import pytest
 
 from crossmask.training.folder import (
     FINISHED,
+    LOCK,
     full_disk_as_oserror,
+    lock_folder,
     prepare_folder,
     remove_checkpoints,
     staged,
     whole_checkpoints,
 )
+from crossmask.utils.errors import InputError
 
 
 def checkpoint(folder, step, state='{"global_step": 1}'):
@@ -49,6 +52,86 @@ def test_an_unfinished_run_is_not_overwritten(tmp_path):
     checkpoint(tmp_path, 10)
     with pytest.raises(ValueError, match=r"checkpoint-10 of an unfinished run.*--resume_from_checkpoint last"):
         prepare_folder(tmp_path, resume=None)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "config.json", "model.safetensors"])
+def test_a_finished_model_is_not_overwritten_unless_that_is_asked_for(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=rf"holds a finished model \({name}\): replace it with --overwrite"):
+        prepare_folder(tmp_path, resume=None)
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(InputError, match="holds a finished model"):
+        prepare_folder(tmp_path, resume=str(checkpoint(other, 3)))
+    assert prepare_folder(tmp_path, resume=None, overwrite=True) is None
+    assert (tmp_path / name).exists()
+
+
+def test_a_run_that_was_to_overwrite_goes_on(tmp_path):
+    (tmp_path / "metrics.json").write_text("{}")
+    last = checkpoint(tmp_path, 3)
+    assert prepare_folder(tmp_path, resume="last") == last
+    assert prepare_folder(tmp_path, resume=None, overwrite=True) is None
+    for resume in ("last", str(last)):
+        with pytest.raises(InputError, match=r"overwrite starts anew and --resume_from_checkpoint .* leave one"):
+            prepare_folder(tmp_path, resume=resume, overwrite=True)
+
+
+def test_files_of_the_run_before_do_not_stay_beside_those_of_the_new_one(tmp_path):
+    """Weights in several files would be read in place of those in one, or the other way around."""
+    for name in (FINISHED, "model-00001-of-00002.safetensors", "model.safetensors.index.json", "notes.txt"):
+        (tmp_path / name).write_text("old")
+    with staged(tmp_path) as place:
+        (place / "model.safetensors").write_text("new")
+        (place / FINISHED).write_text("new")
+        assert (tmp_path / FINISHED).read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {FINISHED, "model.safetensors", "notes.txt"}
+
+
+def test_a_folder_with_files_of_two_runs_is_not_a_finished_one(tmp_path, monkeypatch):
+    for name in (FINISHED, "model.safetensors", "config.json"):
+        (tmp_path / name).write_text("old")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def fill():
+        with staged(tmp_path) as place:
+            for name in (FINISHED, "model.safetensors", "config.json"):
+                (place / name).write_text("new")
+            monkeypatch.setattr("crossmask.training.folder.os.replace", stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        fill()
+    assert not (tmp_path / FINISHED).exists()
+
+
+def lock_in_another_process(folder):
+    script = (
+        "import sys\nfrom filelock import FileLock\nlock = FileLock(sys.argv[1])\nlock.acquire(timeout=20)\n"
+        "print('locked', flush=True)\ninput()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(folder / LOCK)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "locked\n"
+    return process
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    half_written = tmp_path / ".staged-of-a-run"
+    half_written.mkdir()
+    other = lock_in_another_process(tmp_path)
+    with pytest.raises(InputError, match=r"another run is using .* now: wait for its end, or choose another"):
+        lock_folder(tmp_path)
+    assert half_written.exists()
+    other.kill()
+    other.communicate()
+    lock = lock_folder(tmp_path)
+    assert not half_written.exists()  # the run that wrote it is gone
+    half_written.mkdir()
+    assert lock_folder(tmp_path) is lock  # a process may prepare a second job, to go on with the first
+    assert half_written.exists()
 
 
 def test_nothing_to_resume_is_an_error(tmp_path):

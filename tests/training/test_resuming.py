@@ -5,43 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from training_jobs import SIZES, corpus, tiny_tokenizer
+from training_jobs import job_of, recipe_file, tiny_tokenizer, trained
 
 from crossmask.training.arguments import parse_run
 from crossmask.training.build import build_model, build_tokenizer
-from crossmask.training.run import Job, prepare
 from crossmask.training.stopwatch import seconds_of
-
-TOKENIZER = {"vocab_size": 280}
-
-
-def recipe_file(folder: Path, **changes) -> str:
-    """A recipe of 14 steps an epoch, saved every second step; its output goes to `folder`/run."""
-    lines = [f"{example.source}\t{example.target}\n" for example in corpus(53)]
-    (folder / "pairs.tsv").write_text("".join(lines))
-    pairs = {"format": "tsv", "path": str(folder / "pairs.tsv")}
-    recipe = {
-        "train": pairs, "validation": {**pairs, "limit": 3}, "test": {**pairs, "limit": 3}, "model": SIZES,
-        "tokenizer": TOKENIZER, "per_device_train_batch_size": 4, "max_steps": 4, "optim": "sgd",
-        "learning_rate": 0.1, "lr_scheduler_type": "constant", "eval_strategy": "no", "save_strategy": "steps",
-        "save_steps": 2, "save_total_limit": None, "load_best_model_at_end": False,
-        "generation": {"max_new_tokens": 4}, "disable_tqdm": True, "report_to": [],
-        "output_dir": str(folder / "run"), **changes,
-    }  # fmt: skip
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    return str(path)
-
-
-def job_of(recipe: str, *options: str) -> Job:
-    return prepare(parse_run([recipe, *options], command="c"))
-
-
-def trained(job: Job) -> tuple[int, dict[str, torch.Tensor]]:
-    """How many steps were taken in all, and the weights after them."""
-    steps = job.trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None).global_step
-    return steps, job.trainer.model.state_dict()
 
 
 def assert_goes_on(recipe: str, checkpoint: int, *options: str) -> int:
@@ -75,7 +43,7 @@ def test_a_run_goes_on_with_its_tokenizer_wherever_that_is_from(start, tmp_path,
 def test_a_run_that_begins_leaves_the_folder_alone(tmp_path):
     """A finished model there keeps its own tokenizer until the new run is finished as well."""
     job_of(recipe_file(tmp_path))
-    assert not list((tmp_path / "run").iterdir())
+    assert [path.name for path in (tmp_path / "run").iterdir()] in ([], [".lock"])
 
 
 def test_a_checkpoint_without_a_tokenizer_is_named(tmp_path):

@@ -10,11 +10,12 @@ from small_models import small_model
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
-from training_jobs import SOMEWHERE
+from training_jobs import corpus, tiny_trainer
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-from crossmask.training.arguments import RecipeArguments, RunArguments
-from crossmask.training.build import batched
+from crossmask.training.splits import EvaluationSplit
 from crossmask.training.trainer import refuse_uneven_ties
+from crossmask.utils.errors import InputError
 
 
 @pytest.fixture
@@ -39,8 +40,57 @@ def test_tied_weights_that_do_not_divide_evenly_are_refused(pair, vocab_size, re
         refuse_uneven_ties(model)
 
 
-def test_another_way_of_batching_is_refused(tmp_path):
-    recipe = RecipeArguments(train=SOMEWHERE, validation=SOMEWHERE, test=SOMEWHERE)
-    arguments = RunArguments(str(tmp_path), train_sampling_strategy="group_by_length", report_to=[])
-    with pytest.raises(ValueError, match="train_sampling_strategy is 'group_by_length': leave it out and"):
-        batched(recipe, arguments, Dataset.from_list([]), {"pad_token_id": 0, "decoder_start_token_id": 1})
+def trained_on_nothing(folder, **options):
+    return tiny_trainer(folder / "run", "examples", **options)
+
+
+def test_sources_alone_are_predicted_and_not_evaluated(tmp_path):
+    trainer = trained_on_nothing(tmp_path)
+    texts = [example.source for example in corpus(7)]
+    split = EvaluationSplit.of_sources(texts, trainer.processing_class, max_source_length=64)
+    found = trainer.predict(split, max_new_tokens=4)
+    assert len(found.predictions) == 7
+    assert not any("loss" in name or "chrf" in name for name in found.metrics)
+    with_targets = trainer.predict(trainer.eval_dataset, max_new_tokens=4)
+    assert with_targets.predictions == found.predictions
+    assert "test_chrf" in with_targets.metrics
+    with pytest.raises(InputError, match=r"evaluate needs labels, .* are sources alone: .*call predict"):
+        trainer.evaluate(split)
+    with pytest.raises(InputError, match=r"source 0 has .* tokens, more than 1: split it"):
+        EvaluationSplit.of_sources(texts, trainer.processing_class, max_source_length=1)
+
+
+def test_the_stock_trainer_predicts_sources_alone(tmp_path):
+    own = trained_on_nothing(tmp_path)
+    arguments = Seq2SeqTrainingArguments(
+        str(tmp_path),
+        predict_with_generate=True,
+        generation_max_length=5,
+        use_cpu=True,
+        report_to=[],
+        disable_tqdm=True,
+    )
+    tokenizer = own.processing_class
+    sources = Dataset.from_dict({"input_ids": tokenizer([example.source for example in corpus(7)])["input_ids"]})
+    found = Seq2SeqTrainer(own.model, arguments, processing_class=tokenizer).predict(sources, max_new_tokens=4)
+    split = EvaluationSplit.of_sources([example.source for example in corpus(7)], tokenizer, max_source_length=64)
+    texts = tokenizer.batch_decode(found.predictions, skip_special_tokens=True)
+    assert texts == own.predict(split, max_new_tokens=4).predictions
+
+
+def test_evaluation_has_the_workers_that_are_asked_for(tmp_path):
+    trainer = trained_on_nothing(tmp_path, dataloader_num_workers=1, dataloader_prefetch_factor=3)
+    for loader in (trainer.get_eval_dataloader(), trainer.get_test_dataloader(trainer.eval_dataset)):
+        assert (loader.num_workers, loader.prefetch_factor) == (1, 3)
+
+
+def test_training_keeps_its_workers_if_that_is_asked_for(tmp_path):
+    trainer = trained_on_nothing(tmp_path, dataloader_num_workers=1, dataloader_persistent_workers=True)
+    assert trainer.get_train_dataloader().persistent_workers
+    assert not trainer.get_eval_dataloader().persistent_workers  # a new loader for every evaluation
+
+
+@pytest.mark.parametrize(("drop", "batches"), [(False, 14), (True, 13)])
+def test_a_last_batch_that_is_smaller_is_dropped_if_that_is_asked_for(tmp_path, drop, batches):
+    trainer = trained_on_nothing(tmp_path, size=4, dataloader_drop_last=drop)
+    assert len(trainer.get_train_dataloader()) == batches

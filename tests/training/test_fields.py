@@ -1,0 +1,114 @@
+"""Every argument of Transformers' trainer is obeyed or refused, and none is ignored."""
+
+from dataclasses import MISSING, fields
+
+import pytest
+import yaml
+from training_jobs import NO_DATA
+from transformers import Seq2SeqTrainingArguments
+
+from crossmask.training import fields as table
+from crossmask.training.arguments import RunArguments, parse_run
+from crossmask.utils.errors import InputError
+
+# Values of the types that fields without a telling default have.
+OTHER = {
+    "eval_accumulation_steps": 2,
+    "label_names": ["labels"],
+    "generation_max_length": 9,
+    "generation_config": "folder",
+    "train_sampling_strategy": "group_by_length",
+    "accelerator_config": {"even_batches": False},
+    "data_seed": 7,
+    "liger_kernel_config": {"rope": True},
+    "hub_strategy": "checkpoint",
+    "include_for_metrics": ["inputs"],
+}
+
+
+def test_every_field_is_in_one_table():
+    names = {item.name for item in fields(Seq2SeqTrainingArguments)}
+    unknown = names - table.OBEYED - set(table.REFUSED)
+    assert not unknown, f"decide in training/fields.py whether a run obeys {sorted(unknown)}"
+    assert not table.OBEYED & set(table.REFUSED)
+
+
+@pytest.mark.parametrize("name", sorted(table.REFUSED))
+def test_what_would_be_ignored_is_refused(tmp_path, name):
+    item = RunArguments.__dataclass_fields__.get(name)
+    if item is None:
+        pytest.skip("not in this version of Transformers")
+    default = None if item.default is MISSING else item.default
+    value = OTHER.get(name, not default if isinstance(default, bool) else "other" if isinstance(default, str) else 3)
+    with pytest.raises(InputError, match=rf"^{name} is .*: leave it out") as error:
+        RunArguments(str(tmp_path), **{name: value})
+    assert "\n" not in str(error.value)
+
+
+def test_defaults_are_accepted(tmp_path):
+    given = {}
+    for name in table.REFUSED:
+        item = RunArguments.__dataclass_fields__[name]
+        given[name] = item.default_factory() if item.default is MISSING else item.default
+    RunArguments(str(tmp_path), report_to="none", **given)
+
+
+def test_a_field_that_nobody_has_looked_at_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "OBEYED", table.OBEYED - {"neftune_noise_alpha"})
+    with pytest.raises(InputError, match=r"neftune_noise_alpha is 5.0: leave it out, crossmask does not know this"):
+        RunArguments(str(tmp_path), neftune_noise_alpha=5.0)
+
+
+IDLE = [
+    ({"dataloader_drop_last": True, "batching": "buckets"}, "dataloader_drop_last is true, which does nothing"),
+    ({"dataloader_drop_last": True, "batching": "stream"}, "dataloader_drop_last is true, which does nothing"),
+    ({"per_device_train_batch_size": 3, "batching": "buckets"}, "leave it out and set batch_tokens"),
+    (
+        {"dataloader_persistent_workers": True, "dataloader_num_workers": 1, "batching": "packed"},
+        "every epoch has other rows",
+    ),
+    ({"dataloader_persistent_workers": True}, "set dataloader_num_workers"),
+    ({"dataloader_multiprocessing_context": "fork"}, "set dataloader_num_workers"),
+    ({"torch_empty_cache_steps": 3, "use_cpu": True}, "a processor has no cache to empty"),
+    ({"hub_revision": "dev"}, "set push_to_hub"),
+    ({"hub_private_repo": True}, "set push_to_hub"),
+    ({"run_name": "first"}, "no logger in report_to shows it"),
+    ({"project": "mine"}, "set report_to to trackio"),
+    ({"optim_target_modules": "all-linear"}, "optim: adamw_torch_fused trains all modules alike"),
+    ({"generation_num_beams": 2, "eval_strategy": "no", "load_best_model_at_end": False}, "there is no validation"),
+    (
+        {"metric_for_best_model": "loss", "load_best_model_at_end": False},
+        "set load_best_model_at_end or early_stopping_patience",
+    ),
+    ({"debug": "tpu_metrics_debug"}, "does nothing without a TPU"),
+    ({"fsdp": True}, "needs several processes: start train.py with torchrun"),
+    ({"fsdp": "true"}, "needs several processes: start train.py with torchrun"),
+    ({"tf32": True, "use_cpu": True}, "--tf32 requires"),
+    ({"lr_scheduler_type": "cosin"}, "lr_scheduler_type is 'cosin': expected one of .*did you mean 'cosine'"),
+    ({"optim": "adamw"}, "optim is 'adamw': expected one of"),
+    ({"save_strategy": "sometimes"}, "save_strategy is 'sometimes': expected one of"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), IDLE, ids=str)
+def test_what_other_settings_make_idle_is_refused(tmp_path, values, message):
+    path = tmp_path / "idle.yaml"
+    path.write_text(yaml.safe_dump({**NO_DATA, **values}))
+    with pytest.raises(InputError, match=message) as error:
+        parse_run([str(path)], command="c")
+    assert "\n" not in str(error.value)
+
+
+NUMBERS = [
+    item.name
+    for item in fields(Seq2SeqTrainingArguments)
+    if item.type in (int, float, int | None, float | None) and item.name not in table.REFUSED
+]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_number_is_negative_infinite_or_beyond_reason(tmp_path, name):
+    for value in (-2, 10**400, *(() if "int" in str(RunArguments.__annotations__.get(name)) else ("nan", "inf"))):
+        value = float(value) if isinstance(value, str) else value
+        with pytest.raises(InputError, match=rf"{name} is .*: expected"):
+            RunArguments(str(tmp_path), report_to="none", **{name: value})

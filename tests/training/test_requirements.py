@@ -1,0 +1,71 @@
+"""What is not installed or not possible here is said before anything is read."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+import yaml
+from training_jobs import NO_DATA, SIZES
+
+from crossmask.training.arguments import parse_run
+from crossmask.training.run import prepare
+from crossmask.utils.errors import InputError
+
+CASES = [
+    ({"report_to": "wandb"}, "report_to is wandb, which needs a package that is not installed: pip install wandb"),
+    ({"report_to": ["none", "tensorboard"]}, "give none alone, or leave it out"),
+    ({"report_to": "wandbb"}, "report_to is 'wandbb': expected one of .*did you mean 'wandb'"),
+    ({"optim": "adamw_bnb_8bit"}, "optim is adamw_bnb_8bit, which cannot be used here .*pip install -U bitsandbytes"),
+    ({"optim": "galore_adamw"}, "optim is galore_adamw, .*pip install"),
+    ({"optim": "adamw_torch_xla"}, "optim is adamw_torch_xla, which cannot be used here"),
+    ({"optim": "sgd", "optim_args": "momentum=fast"}, "optim is sgd with optim_args 'momentum=fast'"),
+    ({"optim": "sgd", "optim_args": "momentum"}, "optim is sgd with optim_args 'momentum'"),
+    ({"optim": "sgd", "optim_args": "speed=3"}, "optim_args has 'speed', which optim: sgd does not take"),
+    ({"optim_args": "momentum=0.9"}, "optim_args has 'momentum', which optim: adamw_torch_fused does not take"),
+    ({"optim": "sgd", "adam_beta2": 0.98}, "adam_beta2 is 0.98, which does nothing"),
+    ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"peaks": 3}}, "lr_scheduler_type is cosine .*peaks"),
+    ({"lr_scheduler_type": "constant", "lr_scheduler_kwargs": {"a": 3}}, "which does nothing"),
+    ({"lr_scheduler_type": "constant", "warmup_steps": 3}, "warmup_steps is 3.*, which does nothing"),
+    ({"torch_compile_backend": "inducter"}, "torch_compile_backend is 'inducter': .*did you mean 'inductor'"),
+    ({"torch_compile_mode": "fastest"}, "torch_compile_mode is 'fastest': expected one of"),
+    ({"attn_implementation": "some/kernel"}, "attn_implementation is some/kernel, .*pip install kernels"),
+    ({"deepspeed": "zero.json"}, "deepspeed is 'zero.json', .*pip install deepspeed"),
+    ({"multipath_k": [1, 2**40]}, "multipath_k is .*: expected at most 256, max_source_length"),
+    ({"model": {**SIZES, "vocab_size": 2**40}}, "parameters, which take .* GiB, and this machine has"),
+    ({"model": {**SIZES, "hidden_size": 2**40}}, "a model of these sizes cannot be made"),
+    ({"model": {**SIZES, "rope_parameters": {"rope_type": "spiral"}}}, "rope_type"),
+    ({"model": {**SIZES, "rope_parameters": {"rope_theta": float("nan")}}}, "model.rope_parameters.rope_theta is nan"),
+    ({"model": {**SIZES, "initializer_range": float("inf")}}, "model.initializer_range is inf"),
+    ({"model": {**SIZES, "dropout": 3.0}}, "model: dropout must be"),
+    ({"model": {**SIZES, "dropout": "much"}}, "model: .*dropout"),
+    ({"train": [{"format": "cldr", "size": float("inf")}]}, r"train\[0\].size is inf: expected a finite number"),
+    ({"generation": {"num_beams": 0}}, "generation.num_beams is 0: expected at least 1"),
+    ({"generation": {"num_beams": -1}}, "generation.num_beams is -1: expected at least 1"),
+    ({"generation": {"num_beams": 4, "num_beam_groups": 3}}, "generation.num_beam_groups is 3: leave it out"),
+    ({"generation": {"max_new_tokens": 9999}}, "generation.max_new_tokens is 9999: expected at most 256"),
+    ({"generation": {"dola_layers": "low"}}, "generation asks for dola generation"),
+    ({"generation": {"temperature": float("nan")}}, "generation.temperature is nan"),
+]
+NEEDED = {"wandb": "wandb", "comet": "comet_ml", "bnb": "bitsandbytes", "galore": "galore_torch", "kernel": "kernels"}
+
+
+@pytest.mark.parametrize(("values", "message"), CASES, ids=str)
+def test_it_is_one_line_before_the_data_is_read(tmp_path, values, message):
+    """The data is nowhere, so that reading it first would be another error."""
+    if any(word in str(values) and find_spec(package) for word, package in NEEDED.items()):
+        pytest.skip("installed here")
+    path = tmp_path / "needs.yaml"
+    path.write_text(yaml.safe_dump({**NO_DATA, "model": SIZES, "output_dir": str(tmp_path / "run"), **values}))
+    with pytest.raises(InputError, match=message) as error:
+        prepare(parse_run([str(path)], command="c"))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_flash_attention_needs_a_gpu(tmp_path, version):
+    path = tmp_path / "flash.yaml"
+    path.write_text(yaml.safe_dump({**NO_DATA, "attn_implementation": f"flash_attention_{version}"}))
+    with pytest.raises(InputError, match=f"flash_attention_{version}, which needs a GPU"):
+        prepare(parse_run([str(path)], command="c"))

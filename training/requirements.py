@@ -1,0 +1,177 @@
+"""What a run needs of this machine and its libraries, asked for before anything is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import Trainer, get_scheduler
+from transformers.integrations import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+    is_deepspeed_available,
+)
+from transformers.integrations.integration_utils import is_flytekit_available
+from transformers.utils import (
+    is_flash_attn_2_available,
+    is_flash_attn_3_available,
+    is_flash_attn_4_available,
+    is_kernels_available,
+    is_psutil_available,
+)
+
+from ..data.declared import check_choice
+from ..utils.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from .arguments import RecipeArguments, RunArguments
+
+# Where the package has another name than the logger.
+PACKAGES = {"comet_ml": "comet-ml", "azure_ml": "azureml-mlflow", "flyte": "flytekit flytekitplugins-deck-standard"}
+FLASH = {
+    "flash_attention_2": (is_flash_attn_2_available, "flash-attn"),
+    "flash_attention_3": (is_flash_attn_3_available, "flash_attn_3"),
+    "flash_attention_4": (is_flash_attn_4_available, "flash-attn-4"),
+}
+
+
+def check_requirements(recipe: RecipeArguments, arguments: RunArguments) -> None:
+    """Refuse what is not installed or not possible on this machine.
+
+    Raises:
+        ValueError: with the field, and the command that installs what is missing.
+    """
+    check_loggers(arguments)
+    check_attention_runs(recipe.attn_implementation)
+    check_compiler(arguments)
+    check_optimizer(arguments)
+    check_scheduler(arguments)
+    if not arguments.skip_memory_metrics and not is_psutil_available():
+        raise InputError(missing("skip_memory_metrics", "false", "psutil"))
+
+
+def missing(field: str, value: object, package: str, instead: str = "leave it out") -> str:
+    """The line that says what to install."""
+    return f"{field} is {value}, which needs a package that is not installed: pip install {package}, or {instead}"
+
+
+def check_loggers(arguments: RunArguments) -> None:
+    """Refuse loggers that do not exist or are not installed."""
+    installed = {*get_available_reporting_integrations(), *(["flyte"] if is_flytekit_available() else [])}
+    for name in arguments.report_to:
+        if name in ("none", "all"):
+            raise InputError(f"report_to is {arguments.report_to}: give {name} alone, or leave it out")
+        check_choice("report_to", name, ["none", "all", *INTEGRATION_TO_CALLBACK])
+        if name not in installed:
+            raise InputError(missing("report_to", name, PACKAGES.get(name, name), "set report_to to none"))
+
+
+def check_attention_runs(name: str | None) -> None:
+    """Refuse an attention implementation whose package or device is not there."""
+    if name in FLASH:
+        is_available, package = FLASH[name]
+        if not torch.accelerator.is_available():
+            raise InputError(
+                f"attn_implementation is {name}, which needs a GPU: leave it out, or set it to blockwise, eager or "
+                "sdpa"
+            )
+        if not is_available():
+            raise InputError(missing("attn_implementation", name, package, "set it to blockwise, eager or sdpa"))
+    if name is not None and "/" in name and not is_kernels_available():
+        raise InputError(missing("attn_implementation", name, "kernels", "set it to blockwise, eager or sdpa"))
+
+
+def check_deepspeed(given: object) -> None:
+    """Refuse DeepSpeed where it is not installed: Transformers fails on it as it reads its arguments."""
+    if given and not is_deepspeed_available():
+        raise InputError(missing("deepspeed", repr(given), "deepspeed"))
+
+
+def check_compiler(arguments: RunArguments) -> None:
+    """Refuse backends of `torch.compile` that are unknown, and one that has no compiler to call."""
+    if not arguments.torch_compile:
+        return
+    from torch import _dynamo, _inductor
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+    from torch.utils._triton import has_triton
+
+    check_choice("torch_compile_backend", arguments.torch_compile_backend, _dynamo.list_backends(exclude_tags=()))
+    if arguments.torch_compile_mode is not None:
+        check_choice("torch_compile_mode", arguments.torch_compile_mode, ["default", *_inductor.list_mode_options()])
+    if arguments.torch_compile_backend != "inductor":
+        return
+    if arguments.device.type == "cuda" and not has_triton():
+        raise InputError(missing("torch_compile", "true", "triton"))
+    if arguments.device.type == "cpu":
+        try:
+            get_cpp_compiler()
+        except InvalidCxxCompiler as error:
+            raise InputError(
+                "torch_compile is true, which needs a C++ compiler on a processor: install g++, or leave it out"
+            ) from error
+
+
+def check_optimizer(arguments: RunArguments, model: PreTrainedModel | None = None) -> None:
+    """Refuse an optimizer that is not installed, options that it does not take, and Adam's where it is another.
+
+    Args:
+        model: which some optimizers need; without one those are looked at no further than their package.
+    """
+    name = arguments.optim.value
+
+    def build() -> dict[str, object]:
+        kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
+        own = {key: value for key, value in options.items() if key not in ("params", "optimizer_dict", "model")}
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and len(own) == len(options):
+            kind([torch.nn.Parameter(torch.zeros(2, 2, device=arguments.device))], **own)
+        return own
+
+    try:
+        options = build()
+    except (ImportError, ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, AttributeError) as error:
+        if model is None and "model" in str(error):
+            return  # only the model's own parameters can tell
+        given = f" with optim_args {arguments.optim_args!r}" if arguments.optim_args else ""
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"optim is {name}{given}, which cannot be used here ({reason}): install or correct that, or set optim to "
+            "adamw_torch_fused"
+        ) from error
+    for field, option in {"adam_beta1": "betas", "adam_beta2": "betas", "adam_epsilon": "eps"}.items():
+        given = getattr(arguments, field)
+        if option not in options and given != getattr(type(arguments), field):
+            raise InputError(f"{field} is {given}, which does nothing: leave it out, optim {name} has none")
+    for word in (arguments.optim_args or "").replace(" ", "").split(",") if arguments.optim_args else ():
+        option = word.partition("=")[0]
+        takes = option in options or (option in ("beta1", "beta2", "beta3") and "ademamix" in name)
+        if not takes and not name.startswith(("galore", "apollo", "stable", "adamw_anyprecision")):
+            raise InputError(f"optim_args has {option!r}, which optim: {name} does not take: leave it out")
+
+
+def check_scheduler(arguments: RunArguments) -> None:
+    """Refuse options of the learning rate's schedule that it does not take."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    given, options = arguments.lr_scheduler_type, arguments.lr_scheduler_kwargs
+    if options is not None and not isinstance(options, dict):
+        raise InputError(f"lr_scheduler_kwargs is {options!r}: expected a mapping from names to values")
+    if options and given.value in ("constant", "constant_with_warmup"):
+        raise InputError(
+            f"lr_scheduler_kwargs is {options}, which does nothing: leave it out, {given.value} takes none"
+        )
+    if arguments.warmup_steps and given.value in ("constant", "reduce_lr_on_plateau", "greedy"):
+        raise InputError(
+            f"warmup_steps is {arguments.warmup_steps}, which does nothing: leave it out, or set "
+            f"lr_scheduler_type, which is {given.value}, to constant_with_warmup for instance"
+        )
+    try:
+        get_scheduler(
+            given, optimizer, num_warmup_steps=1, num_training_steps=10, scheduler_specific_kwargs=dict(options or {})
+        )
+    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"lr_scheduler_type is {given.value} with lr_scheduler_kwargs {options or {}}, which do not fit: {reason}"
+        ) from error
