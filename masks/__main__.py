@@ -3,8 +3,8 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from ..utils.cli import Parser, run_command
 from .algebra import check_possible
 from .base import Allowed, Place
 from .library import full, register
@@ -49,14 +49,9 @@ def even_keys(q: Place, k: Place) -> Allowed:
     return k.position % 2 == 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print or draw what the command line asks for; returns the exit code, 2 for what cannot be shown."""
-    parser = _Parser(prog="python -m crossmask.masks", description="Show what a mask allows.")
+    parser = Parser(prog="python -m crossmask.masks", description="Show what a mask allows.")
     parser.add_argument("mask", nargs="?", help="for example 'wait_k(3) & window(8)'")
     parser.add_argument("--source", help="number of source tokens (12), or the tokens themselves, parted by spaces")
     parser.add_argument("--target", help="number of target tokens (as many as source tokens), or the tokens")
@@ -68,12 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.mask is None) == (options.gallery is None):
         parser.error("give either a mask or --gallery FILE")
-    try:
-        _show(options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(parser.prog, lambda: _show(options), arguments)
 
 
 def _show(options: argparse.Namespace) -> None:

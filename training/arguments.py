@@ -11,6 +11,7 @@ import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 
 from ..data.features import Overlong
+from ..data.reading import YAML_FAULTS, parse_yaml, read_text
 from ..utils.errors import InputError
 from .checks import check_attention, check_fields
 
@@ -114,8 +115,8 @@ class RecipeArguments:
             if isinstance(value, str) and value.lstrip().startswith(opening):
                 try:
                     setattr(self, item.name, json.loads(value))
-                except ValueError as error:
-                    raise InputError(f"{item.name}: {value!r} is no JSON: {error}") from error
+                except (ValueError, RecursionError) as error:
+                    raise InputError(f"{item.name}: {value[:80]!r} is not valid JSON: {error}") from error
         check_fields(self)
         for name in ("task_options", "model", "generation"):
             if isinstance(getattr(self, name), str):
@@ -201,11 +202,8 @@ def parse_run(argv: list[str], command: str) -> Run:
     if not argv or argv[0].startswith("-") or not argv[0].endswith((".yaml", ".yml")):
         raise InputError("name a recipe first: python train.py recipes/cldr-demo.yaml [--field value ...]")
     path = Path(argv[0])
-    text = path.read_text(encoding="utf-8")
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    text = read_text(path)
+    values = parse_yaml(text, path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a mapping from fields to values, got {type(values).__name__}")
     rest = _merge_dotted(values, argv[1:])
@@ -250,10 +248,11 @@ def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
         last = _position(argument, last, inner) if isinstance(inner, list) else last
         try:
             inner[last] = yaml.safe_load(value)
-        except yaml.MarkedYAMLError as error:
+        except YAML_FAULTS as error:
+            reason = getattr(error, "problem", error)
             raise InputError(
-                f"--{path}: {value!r} is no YAML ({error.problem}); put text that looks like YAML in quotes of its "
-                f"own: {shlex.quote(json.dumps(value, ensure_ascii=False))}"
+                f"--{path}: {value[:80]!r} is not valid YAML ({reason}); put text that looks like YAML in "
+                f"quotes of its own: {shlex.quote(json.dumps(value, ensure_ascii=False))}"
             ) from error
     for argument in rest:
         field = argument.removeprefix("--").partition("=")[0].replace("-", "_")
