@@ -46,7 +46,7 @@ def test_table_picture_and_logs(saved, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "--recipe", "nothing.yaml"], "No such file"),
+        (["nowhere", "--recipe", "nothing.yaml"], "nothing.yaml does not exist"),
         (["nowhere", "--recipe", "nothing.yaml", "--k", "--no-offline"], "nothing to measure"),
     ],
 )
