@@ -57,8 +57,8 @@ def decode_lines(lines: Iterable[bytes], path: str | Path) -> Iterator[str]:
 
 
 def read_text(path: str | Path) -> str:
-    """All of a UTF-8 file, its line ends LF; raises what `read_lines` does."""
-    return "".join(f"{line}\n" for line in read_lines(path, LARGEST_DOCUMENT))
+    """All of a UTF-8 file, its line ends LF and none at its end; raises what `read_lines` does."""
+    return "\n".join(read_lines(path, LARGEST_DOCUMENT))
 
 
 def read_json(path: str | Path) -> Any:

@@ -13,7 +13,6 @@ from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
-    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -25,6 +24,7 @@ from ..utils.hub_names import check_not_a_missing_path
 
 logger = logging.getLogger(__name__)
 
+_READ = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 DTYPES = ("auto", "saved", "float32", "bfloat16", "float16")
 # What Transformers and the libraries under it raise for files that they cannot read.
 _FAULTS = (
@@ -72,7 +72,10 @@ def load_model_and_tokenizer(
         MaskError: a mask of the config that cannot be read.
     """
     check_not_a_missing_path(name, "a folder that holds a model")
-    tokenizer, config = _load_tokenizer(name), _load_config(name)
+    _check_json_files(Path(name))
+    with _naming(f"the config of {name}", name):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    tokenizer = _load_tokenizer(name)
     with _naming(f"the weights of {name}", name):
         try:
             model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
@@ -93,19 +96,26 @@ def load_model_and_tokenizer(
     return model.eval(), tokenizer
 
 
-def _load_config(name: str) -> PretrainedConfig:
-    file = Path(name, "config.json")
-    # Read here first: this names file and line, which Transformers does not.
-    if Path(name).is_dir() and not isinstance(read_json(file), dict):
-        raise InputError(f"{file} must hold the fields of a config, {{...}}")
-    with _naming(str(file) if Path(name).is_dir() else f"the config of {name}", name):
-        return AutoConfig.from_pretrained(name)
+def _check_json_files(folder: Path) -> None:
+    """Read the JSON files of a folder: Transformers names neither file nor line, and overlooks a broken one.
+
+    Raises:
+        OSError: there is no config. InputError: a file is not JSON, or does not hold an object.
+    """
+    if not folder.is_dir():
+        return
+    others = [
+        file for file in sorted(folder.glob("*.json")) if file.name in _READ or file.name.endswith(".index.json")
+    ]
+    for file in (folder / "config.json", *others):
+        if not isinstance(read_json(file), dict):
+            raise InputError(f"{file} must hold an object, {{...}}")
 
 
 def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     with _naming(f"the tokenizer of {name}", name):
         try:
-            return AutoTokenizer.from_pretrained(name)
+            return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         except Exception as error:
             # `tokenizers` raises bare Exceptions for a file that it cannot read.
             if type(error) is not Exception:

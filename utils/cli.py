@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -59,12 +60,16 @@ def complain(prog: str, reason: object, status: int = FAULT_OF_INPUT) -> int:
 def _stdout_is_closed() -> bool:
     """Whether nobody reads standard output any more; what was meant for it is then thrown away."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+        output = sys.stdout.fileno()
+    except OSError:  # a stream that is not a file
+        return False
+    watch = select.poll()
+    watch.register(output, 0)
+    closed = any(event & select.POLLERR for _, event in watch.poll(0))
+    if closed:
         # The interpreter flushes once more at its exit, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return closed
 
 
 def whole_number(lowest: int) -> Callable[[str], int]:
