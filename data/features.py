@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
-from datasets import Dataset
+from datasets import Dataset, config
 from transformers import PreTrainedTokenizerBase
 
+from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
+from ..utils.text import check_unicode
 
 Overlong = Literal["error", "truncate", "drop"]
 
@@ -54,15 +57,17 @@ def tokenize(
             prefix_column and batch[prefix_column],
         )
 
-    features = dataset.map(
-        tokenize_batch,
-        batched=True,
-        batch_size=batch_size,
-        with_indices=True,
-        remove_columns=dataset.column_names,
-        load_from_cache_file=False,
-        desc="Tokenizing",
-    )
+    cache = dataset.cache_files[0]["filename"] if dataset.cache_files else config.HF_DATASETS_CACHE
+    with naming_full_disks(Path(cache).parent, "free space there, or set HF_DATASETS_CACHE to another folder"):
+        features = dataset.map(
+            tokenize_batch,
+            batched=True,
+            batch_size=batch_size,
+            with_indices=True,
+            remove_columns=dataset.column_names,
+            load_from_cache_file=False,
+            desc="Tokenizing",
+        )
     if len(features) == 0:
         raise InputError(
             f"none of {len(dataset)} examples is left within max_source_length={max_source_length} and "
@@ -123,6 +128,8 @@ class Encoder:
         return rows
 
     def _ids(self, texts: Sequence[str], eos: bool = True) -> list[list[int]]:
+        for number, text in enumerate(texts):
+            check_unicode(text, f"text {number} of a batch to tokenize")
         # verbose=False: lengths are checked here, against the limits given.
         return self.tokenizer(list(texts), add_special_tokens=eos, verbose=False)["input_ids"]
 

@@ -13,6 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from ..utils.errors import InputError
+from ..utils.text import check_unicode
 
 PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -102,7 +103,8 @@ def _pre_tokenizer(split_digits: bool) -> pre_tokenizers.PreTokenizer:
 def _count_pieces(texts: Iterable[str], specials: list[str], split_digits: bool, lowercase: bool) -> Counter[str]:
     splitter, lower = _pre_tokenizer(split_digits), normalizers.Lowercase()
     pieces: Counter[str] = Counter()
-    for text in texts:
+    for number, text in enumerate(texts, start=1):
+        check_unicode(text, f"text {number} to train the tokenizer on")
         for special in specials:
             text = text.replace(special, "\n")
         text = lower.normalize_str(text) if lowercase else text

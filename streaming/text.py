@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..inference.texts import is_blank
 from ..masks import MaskError
 from ..utils.errors import InputError, InputTypeError
+from ..utils.text import check_unicode
 
 
 class TextStream:
@@ -73,6 +74,7 @@ class TextStream:
         known = self.stream.arrived[row]
         self.source[row] += words
         text = " ".join(self.source[row])
+        check_unicode(text, f"the source of stream {row}")
         ids = self.tokenizer(text, add_special_tokens=ended, verbose=False)["input_ids"]
         if ids[: len(known)] != known:
             raise InputError(
