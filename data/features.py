@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
-from datasets import Dataset, config
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
 from ..utils.text import check_unicode
+from .cache import naming_cache
 
 Overlong = Literal["error", "truncate", "drop"]
 
@@ -57,8 +56,7 @@ def tokenize(
             prefix_column and batch[prefix_column],
         )
 
-    cache = dataset.cache_files[0]["filename"] if dataset.cache_files else config.HF_DATASETS_CACHE
-    with naming_full_disks(Path(cache).parent, "free space there, or set HF_DATASETS_CACHE to another folder"):
+    with naming_cache(dataset):
         features = dataset.map(
             tokenize_batch,
             batched=True,

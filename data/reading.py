@@ -57,8 +57,16 @@ def decode_lines(lines: Iterable[bytes], path: str | Path) -> Iterator[str]:
 
 
 def read_text(path: str | Path) -> str:
-    """All of a UTF-8 file, its line ends LF and none at its end; raises what `read_lines` does."""
-    return "\n".join(read_lines(path, LARGEST_DOCUMENT))
+    """All of a UTF-8 file, with LF for its line ends; raises what `read_lines` does."""
+    last = b""
+
+    def raw_lines() -> Iterator[bytes]:
+        nonlocal last
+        for last in _raw_lines(Path(path), LARGEST_DOCUMENT):  # noqa: UP028 - remembers the last one
+            yield last
+
+    text = "\n".join(decode_lines(raw_lines(), path))
+    return text + "\n" if last.endswith(b"\n") else text
 
 
 def read_json(path: str | Path) -> Any:

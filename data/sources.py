@@ -24,6 +24,7 @@ from typing import Any, Literal, get_type_hints
 from datasets import Dataset
 
 from ..utils.errors import InputError
+from .cache import naming_cache
 from .declared import check_type
 from .formats import check_options, get_format, get_reader
 
@@ -171,4 +172,5 @@ def split_held_out(
         size = round(fraction * len(ranked))
         for at, key in enumerate(ranked):
             parts["test" if at < size else "validation" if at < 2 * size else "train"].extend(keys[key])
-    return {name: dataset.select(sorted(rows)) for name, rows in parts.items()}
+    with naming_cache(dataset):
+        return {name: dataset.select(sorted(rows)) for name, rows in parts.items()}

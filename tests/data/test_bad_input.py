@@ -310,7 +310,7 @@ def test_yaml_that_is_well(tmp_path):
     file.write_bytes(b"a: 1\nb: \xe4\n")
     assert "line 2: not UTF-8" in fault_of(lambda: read_yaml(file), str(file))
     file.write_bytes(b"a: 1\r\nb: x\r\n")
-    assert (read_yaml(file), read_text(file)) == ({"a": 1, "b": "x"}, "a: 1\nb: x")
+    assert (read_yaml(file), read_text(file)) == ({"a": 1, "b": "x"}, "a: 1\nb: x\n")
     assert parse_json('{"a": 1.5}', "a.json", 1) == {"a": 1.5}
 
 
