@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from ..utils.cli import Parser, run_command
+from ..utils.errors import InputError
 from .algebra import check_possible
 from .base import Allowed, Place
 from .library import full, register
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--png", metavar="FILE", help="also draw it into FILE (needs matplotlib)")
     parser.add_argument("--gallery", metavar="FILE", help="draw all rules and some combinations into FILE instead")
     options = parser.parse_args(arguments)
+    if "" in (options.png, options.gallery):
+        parser.error("--png and --gallery need the name of a file")
     if (options.mask is None) == (options.gallery is None):
         parser.error("give either a mask or --gallery FILE")
     return run_command(parser.prog, lambda: _show(options), arguments)
@@ -88,7 +91,11 @@ def _show(options: argparse.Namespace) -> None:
 def _side(name: str, text: str | None) -> dict[str, int | list[str]]:
     if text is None:
         return {}
-    return {name: int(text)} if text.strip().lstrip("-").isdecimal() else {f"{name}_tokens": text.split()}
+    if not text.strip().lstrip("-").isdecimal():
+        return {f"{name}_tokens": text.split()}
+    if len(text) > 9:
+        raise InputError(f"--{name} must be a number of tokens of at most 9 digits, or the tokens, got {text[:20]}...")
+    return {name: int(text)}
 
 
 if __name__ == "__main__":

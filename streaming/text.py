@@ -133,6 +133,8 @@ def _translate_side_by_side(
 ) -> list[Translation]:
     translations = [Translation("", [], 0)] * len(texts)
     full = [index for index, text in enumerate(texts) if not is_blank(text)]
+    if not full:
+        return translations
     sources = [texts[index].split() for index in full]
     stream, read = TextStream(model, tokenizer, len(sources), **options), 0
     while not all(stream.finished):

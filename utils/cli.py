@@ -17,6 +17,7 @@ from .text import check_unicode
 
 FAULT_OF_INPUT = 2
 INTERRUPTED = 128 + signal.SIGINT
+_LONGEST_WORD = 1000  # of a message: the rest of a number of 5,000 digits tells nobody anything
 PIPE_CLOSED = 128 + signal.SIGPIPE
 
 
@@ -24,7 +25,7 @@ class Parser(argparse.ArgumentParser):
     """Prints what is wrong with the arguments on one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(FAULT_OF_INPUT, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")
+        self.exit(FAULT_OF_INPUT, f"{self.prog}: {_one_line(message)}; see {self.prog} --help\n")
 
 
 def run_command(prog: str, command: Callable[[], None], arguments: Sequence[str] | None = None) -> int:
@@ -53,8 +54,13 @@ def run_command(prog: str, command: Callable[[], None], arguments: Sequence[str]
 
 def complain(prog: str, reason: object, status: int = FAULT_OF_INPUT) -> int:
     """Print why a command ends, on one line, and return the status."""
-    print(f"{prog}: {' '.join(str(reason).split())}", file=sys.stderr)
+    print(f"{prog}: {_one_line(reason)}", file=sys.stderr)
     return status
+
+
+def _one_line(reason: object) -> str:
+    words = str(reason).split()
+    return " ".join(word if len(word) <= _LONGEST_WORD else f"{word[:_LONGEST_WORD]}..." for word in words)
 
 
 def _stdout_is_closed() -> bool:

@@ -105,7 +105,5 @@ def test_a_full_disk_names_the_folder_of_the_cache(tokenizer, monkeypatch):
 
     dataset = Dataset.from_dict({"source": ["a"], "target": ["b"]})
     monkeypatch.setattr(Dataset, "map", full)
-    with pytest.raises(
-        OSError, match=r"no space left .*; free space there, or set HF_DATASETS_CACHE.*: '/"
-    ):
+    with pytest.raises(OSError, match=r"no space left .*; free space there, or set HF_DATASETS_CACHE.*: '/"):
         tokenize(dataset, tokenizer, **LIMITS)
