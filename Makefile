@@ -43,11 +43,11 @@ runs/multi30k-de-en/metrics.json: | $(READY)
 
 $(TRANSLATED)/de.gz: runs/multi30k-en-de/metrics.json
 	$(BIN)/python -m crossmask.inference runs/multi30k-en-de --input $(MULTI30K)/train.en.gz --output $@ \
-		--num-beams 2 --dtype bfloat16
+		--num-beams 2
 
 $(TRANSLATED)/en-de.tsv.gz: runs/multi30k-de-en/metrics.json
 	$(BIN)/python -m crossmask.inference runs/multi30k-de-en --input $(MULTI30K)/train.de.gz --output $@ \
-		--num-beams 2 --dtype bfloat16 --pairs
+		--num-beams 2 --pairs
 
 runs/multi30k-en-de-diversified/metrics.json: $(TRANSLATED)/de.gz $(TRANSLATED)/en-de.tsv.gz
 	$(BIN)/python train.py recipes/multi30k-en-de-diversified.yaml

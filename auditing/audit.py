@@ -6,24 +6,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.utils.generic import is_flash_attention_requested
 
 from ..masks import MaskLike
-from ..utils.errors import InputError
 from .allowed import allowed_influence
+from .arguments import check_batch, check_method, check_model, check_rest
 from .declaration import Declaration, as_declared, as_run
 from .diagnosis import explain, suspect
 from .measure import Probe, by_gradient, by_perturbation
 from .report import AuditReport, Relation
 
 _METHODS = {"gradient": by_gradient, "perturbation": by_perturbation}
-_REFUSED = {
-    "encoder_outputs": "give the source's input_ids",
-    "past_key_values": "give the whole target at once",
-    "inputs_embeds": "give input_ids",
-    "decoder_inputs_embeds": "give decoder_input_ids",
-    "example_ids": "give one row for each example",
-}
 
 
 def audit(
@@ -83,10 +75,10 @@ def audit(
     Raises:
         ValueError: no such method, a batch that cannot be audited, masks or ids that do not fit.
     """
-    if method not in _METHODS:
-        raise InputError(f"audit: method must be one of {', '.join(map(repr, _METHODS))}, got {method!r}")
-    _check(model, batch)
-    _check_precision(model, method, dtype)
+    check_model(model)
+    check_batch(model, batch)
+    check_method(model, method, dtype, _METHODS)
+    check_rest(tokenizer, seed)
     probe = Probe(model, batch, dtype)
     # Where gradients are wanted, another attention may be at work.
     with torch.set_grad_enabled(method == "gradient"):
@@ -122,29 +114,6 @@ def audit(
 def _relation(side: str, allowed: torch.Tensor, influence: torch.Tensor, declared: Declaration, tokens) -> Relation:
     target, read = declared.target, getattr(declared, side)
     return Relation(side, allowed, influence, target.segments, read.segments, tokens["target"], tokens[side])
-
-
-def _check(model: nn.Module, batch: Mapping[str, Any]) -> None:
-    if not hasattr(model, "get_encoder") or not hasattr(model, "get_decoder") or model.get_encoder() is model:
-        raise TypeError(f"audit: expected an encoder-decoder of Transformers, got {type(model).__name__}")
-    if not isinstance(batch, Mapping):
-        raise TypeError(f"audit: the batch must be a mapping of arguments, got {type(batch).__name__}; pass a dict")
-    for name, mend in _REFUSED.items():
-        if batch.get(name) is not None:
-            raise InputError(f"audit: a batch with {name} cannot be audited from token to output; {mend}")
-    if batch.get("input_ids") is None:
-        raise InputError("audit: the batch has no input_ids, from which influence is measured; pass them")
-    if batch.get("decoder_input_ids") is None and batch.get("labels") is None:
-        raise InputError("audit: the batch has neither decoder_input_ids nor labels; pass one of them")
-
-
-def _check_precision(model: nn.Module, method: str, dtype: torch.dtype | None) -> None:
-    name = model.config._attn_implementation
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    # On CPU FlexAttention has no backward, and gradients go another way.
-    flex = name == "flex_attention" and not (on_cpu and method == "gradient")
-    if dtype == torch.float64 and (flex or is_flash_attention_requested(requested_attention_implementation=name)):
-        raise InputError(f"audit: {name} does not run in float64; pass dtype=None to run the model as it is")
 
 
 def _tokens(tokenizer: Any, ids: torch.Tensor) -> tuple[tuple[str, ...], ...] | None:

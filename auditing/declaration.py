@@ -202,11 +202,23 @@ def _layers(stack: nn.Module) -> int:
 
 
 def _ids(given: torch.Tensor | None, name: str, ids: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-    return None if given is None else _fitting(given, name, ids["target" if "decoder" in name else "source"]).long()
+    if given is None:
+        return None
+    numbers = _fitting(given, name, ids["target" if "decoder" in name else "source"])
+    if numbers.is_complex() or bool((numbers != numbers.long()).any()):
+        raise MaskError(f"audit: {name} must be whole numbers, got others in its {numbers.dtype}")
+    if "position" not in name and bool((numbers < 0).any()):
+        raise MaskError(f"audit: {name} must be numbers from 0 on, got {int(numbers.min())}")
+    return numbers.long()
 
 
 def _attention(given: torch.Tensor | None, name: str, like: torch.Tensor) -> torch.Tensor:
-    return torch.ones_like(like) != 0 if given is None else _fitting(given, name, like) != 0
+    if given is None:
+        return torch.ones_like(like) != 0
+    mask = _fitting(given, name, like)
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise MaskError(f"audit: {name} must hold 0 and 1 only, or booleans")
+    return mask != 0
 
 
 def _fitting(given: torch.Tensor, name: str, like: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,39 @@ from ..utils.errors import InputError
 Feature = Mapping[str, Any]
 
 
+def has_labels(features: Sequence[Feature]) -> bool:
+    """Whether the features of a batch have labels.
+
+    Raises:
+        InputError: some have and some have not; or none has, but a prefix or a cross mask, which belong to a target.
+    """
+    without = [at for at, feature in enumerate(features) if feature.get("labels") is None]
+    if not without:
+        return True
+    if len(without) < len(features):
+        raise InputError(
+            f"example {without[0]} of the batch has no labels, others have: give labels to all, or to none to predict"
+        )
+    for name in ("decoder_prefix_ids", "cross_mask"):
+        odd = next((at for at, feature in enumerate(features) if len(feature.get(name, ()))), None)
+        if odd is not None:
+            raise InputError(f"example {odd} of the batch has {name} but no labels, which it belongs to: give both")
+    return False
+
+
+def check_target(feature: Feature) -> None:
+    """Refuse an example without labels, where they are learned from."""
+    if feature.get("labels") is None:
+        raise InputError(f"an example has no labels to learn from, only {', '.join(feature)}: give labels to all")
+
+
 def with_prefix(feature: Feature) -> tuple[list[int], int]:
-    """What the decoder goes through, context prefix and target, and how many tokens of it are prefix."""
+    """What the decoder goes through, context prefix and target, and how many tokens of it are prefix.
+
+    Raises:
+        InputError: there is no target.
+    """
+    check_target(feature)
     prefix = list(feature.get("decoder_prefix_ids", ()))
     return prefix + list(feature["labels"]), len(prefix)
 
@@ -42,7 +73,11 @@ class Seq2SeqCollator:
     optionally `cross_mask`, each a boolean (T, S) of the example's own decoder length and source length.
     Returns `input_ids`, `attention_mask` (B, S) and `decoder_input_ids`, `decoder_attention_mask`, `labels` (B, T),
     all int64, and `cross_mask` (B, T, S) bool where the features have one. Called with no features, as a process is
-    that has nothing left at the end of an epoch, it returns one row of padding.
+    that has nothing left at the end of an epoch, it returns one row of padding. Called with features without labels,
+    to predict, it returns `input_ids` and `attention_mask` alone.
+
+    Raises:
+        InputError: only some of the features have labels, or a cross mask does not fit.
     """
 
     pad_token_id: int
@@ -60,24 +95,34 @@ class Seq2SeqCollator:
             raise InputError(f"padding_side is {self.padding_side!r}: expected left or right")
 
     def __call__(self, features: Sequence[Feature]) -> dict[str, torch.Tensor]:
+        if without := [at for at, feature in enumerate(features) if feature.get("input_ids") is None]:
+            raise InputError(f"example {without[0]} of the batch has no input_ids: give them to all")
         sources = [list(feature["input_ids"]) for feature in features]
-        targets = [with_prefix(feature) for feature in features]
-        rows = max(len(features), 1)
-        source_length = self._round_up(max(map(len, sources), default=1))
-        target_length = self._round_up(max((len(ids) for ids, _ in targets), default=1))
-        input_ids = torch.full((rows, source_length), self.pad_token_id)
+        batch = self._pad_sources(sources)
+        return batch | self._pad_targets(features, sources, batch) if has_labels(features) else batch
+
+    def _pad_sources(self, sources: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        length = self._round_up(max(map(len, sources), default=1))
+        input_ids = torch.full((max(len(sources), 1), length), self.pad_token_id)
         attention_mask = torch.zeros_like(input_ids)
+        for row, source in enumerate(sources):
+            span = self._source_span(len(source), length)
+            input_ids[row, span] = torch.tensor(source, dtype=torch.int64)
+            attention_mask[row, span] = 1
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+    def _pad_targets(
+        self, features: Sequence[Feature], sources: Sequence[Sequence[int]], padded: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        rows, source_length = padded["input_ids"].shape
+        targets = [with_prefix(feature) for feature in features]
+        target_length = self._round_up(max((len(ids) for ids, _ in targets), default=1))
         decoded = torch.full((rows, target_length), IGNORED)
         labels = decoded.clone()
-        for row, (source, (target, prefix_length)) in enumerate(zip(sources, targets, strict=True)):
-            span = self._source_span(len(source), source_length)
-            input_ids[row, span] = torch.tensor(source)
-            attention_mask[row, span] = 1
-            decoded[row, : len(target)] = torch.tensor(target)
+        for row, (target, prefix_length) in enumerate(targets):
+            decoded[row, : len(target)] = torch.tensor(target, dtype=torch.int64)
             labels[row, prefix_length : len(target)] = decoded[row, prefix_length : len(target)]
         batch = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
             "decoder_input_ids": shift_right(decoded, self.decoder_start_token_id, self.pad_token_id),
             "decoder_attention_mask": attention_mask_from_labels(decoded),
             "labels": labels,

@@ -31,7 +31,7 @@ def check_type(name: str, value: Any, declared: Any) -> None:
     """
     if not _is_of(value, declared):
         expected = " or ".join(_in_words(declared))
-        quotes = "; put it in quotes" if expected == "text" and isinstance(value, bool | int | float) else ""
+        quotes = "; put it in quotes" if expected == "text" and isinstance(value, bool | int | float | dict) else ""
         raise InputError(f"{name} is {value!r}: expected {expected}{quotes}")
 
 

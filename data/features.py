@@ -8,6 +8,8 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..utils.errors import InputError
+from ..utils.text import check_unicode
+from .cache import naming_cache
 
 Overlong = Literal["error", "truncate", "drop"]
 
@@ -54,15 +56,16 @@ def tokenize(
             prefix_column and batch[prefix_column],
         )
 
-    features = dataset.map(
-        tokenize_batch,
-        batched=True,
-        batch_size=batch_size,
-        with_indices=True,
-        remove_columns=dataset.column_names,
-        load_from_cache_file=False,
-        desc="Tokenizing",
-    )
+    with naming_cache(dataset):
+        features = dataset.map(
+            tokenize_batch,
+            batched=True,
+            batch_size=batch_size,
+            with_indices=True,
+            remove_columns=dataset.column_names,
+            load_from_cache_file=False,
+            desc="Tokenizing",
+        )
     if len(features) == 0:
         raise InputError(
             f"none of {len(dataset)} examples is left within max_source_length={max_source_length} and "
@@ -123,6 +126,8 @@ class Encoder:
         return rows
 
     def _ids(self, texts: Sequence[str], eos: bool = True) -> list[list[int]]:
+        for number, text in enumerate(texts):
+            check_unicode(text, f"text {number} of a batch to tokenize")
         # verbose=False: lengths are checked here, against the limits given.
         return self.tokenizer(list(texts), add_special_tokens=eos, verbose=False)["input_ids"]
 

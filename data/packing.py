@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from ..modeling.decoder_inputs import IGNORED, shift_right
 from ..utils.errors import InputError
-from .collator import Feature, with_prefix
+from .collator import Feature, check_target, with_prefix
 
 Lengths = Sequence[tuple[int, int]]
 
@@ -23,7 +23,12 @@ _COLUMNS = ("input_ids", "labels", "decoder_prefix_ids")
 
 
 def compact(feature: Feature) -> dict[str, np.ndarray]:
-    """What the packed collator reads of an example, as arrays of int32."""
+    """What the packed collator reads of an example, as arrays of int32.
+
+    Raises:
+        InputError: it has no labels.
+    """
+    check_target(feature)
     return {name: np.asarray(feature[name], np.int32) for name in _COLUMNS if name in feature}
 
 

@@ -2,71 +2,183 @@
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NoReturn, cast
+
+import yaml
 
 from ..utils.errors import InputError
+from ..utils.text import check_unicode
 
 _GZIP_MAGIC = b"\x1f\x8b"
+LONGEST_LINE = 2**26  # bytes; a line beyond that is no text, and would fill the memory
+LARGEST_DOCUMENT = 2**30  # bytes
+_MOST_NODES = 10**6  # of a YAML value, whose aliases can make a few lines any size
+
+# What PyYAML raises for a text that it cannot read; the constructors of dates and numbers raise what Python does.
+YAML_FAULTS = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError)
 
 
-def read_lines(path: str | Path) -> Iterator[str]:
+def read_lines(path: str | Path, longest: int = LONGEST_LINE) -> Iterator[str]:
     """The lines of a UTF-8 file without their line ends, of which only LF and CR LF count as such.
+
+    Args:
+        longest: the most bytes in a line.
 
     Raises:
         OSError: no such file, not readable, or broken gzip.
-        ValueError: not UTF-8, or nothing in the file.
+        InputError: not UTF-8, a NUL byte, a line that is too long, lines that end with CR alone, or an empty file.
     """
-    yield from decode_lines(_raw_lines(Path(path)), path)
+    yield from decode_lines(_raw_lines(Path(path), longest), path)
 
 
 def decode_lines(lines: Iterable[bytes], path: str | Path) -> Iterator[str]:
     """Lines as an open file gives them, decoded as `read_lines` does; `path` is their name in errors."""
     number = 0
     for number, raw in enumerate(lines, start=1):
+        place = f"{path}, line {number}"
         try:
             text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{path}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1}): "
+                f"{place}: not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1}): "
                 "convert the file to UTF-8"
             ) from None
+        if "\0" in text:
+            raise InputError(f"{place}: a NUL byte at column {text.index(chr(0)) + 1}: convert the file to UTF-8 text")
+        if number == 1 and not text.endswith("\n") and "\r" in text[:-1]:
+            raise InputError(f"{place}: the lines end with CR alone: convert the line ends to LF")
         yield text.removesuffix("\n").removesuffix("\r")
     if number == 0:
         raise InputError(f"{path} is empty: expected at least one line")
 
 
+def read_text(path: str | Path) -> str:
+    """All of a UTF-8 file, with LF for its line ends; raises what `read_lines` does."""
+    last = b""
+
+    def raw_lines() -> Iterator[bytes]:
+        nonlocal last
+        for last in _raw_lines(Path(path), LARGEST_DOCUMENT):  # noqa: UP028 - remembers the last one
+            yield last
+
+    text = "\n".join(decode_lines(raw_lines(), path))
+    return text + "\n" if last.endswith(b"\n") else text
+
+
 def read_json(path: str | Path) -> Any:
     """The one JSON value that a whole file holds."""
-    return parse_json("\n".join(read_lines(path)), path, 1)
+    return parse_json(read_text(path), path, 1)
 
 
 def parse_json(text: str, path: str | Path, line: int) -> Any:
-    """The value of a JSON text that starts on `line` of a file."""
+    """The value of a JSON text that starts on `line` of a file.
+
+    Raises:
+        InputError: not JSON, or JSON that does not stand for a value: NaN, numbers out of range, nesting too deep.
+    """
+    place = f"{path}, line {line}"
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path}, line {line + error.lineno - 1}, column {error.colno}: not JSON: {error.msg}"
+            f"{path}, line {line + error.lineno - 1}, column {error.colno}: not valid JSON: {error.msg}"
         ) from None
+    except RecursionError:
+        raise InputError(f"{place}: not valid JSON: nested too deep; expected an object of texts") from None
+    except ValueError as error:
+        raise InputError(f"{place}: not valid JSON: {error}") from None
 
 
-def _raw_lines(path: Path) -> Iterator[bytes]:
+def read_yaml(path: str | Path) -> Any:
+    """The value of a YAML file; raises what `read_lines` and `parse_yaml` do."""
+    return parse_yaml(read_text(path), path)
+
+
+def parse_yaml(text: str, path: str | Path) -> Any:
+    """The value of a YAML text; `path` is its name in errors.
+
+    Raises:
+        InputError: not YAML, or a value that holds itself, is nested too deep, or grows too large by its aliases.
+    """
+    try:
+        value = yaml.safe_load(text)
+        _count_nodes(value, {}, str(path))
+        return value
+    except InputError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else f"{path}"
+        raise InputError(f"{place}: not valid YAML: {error.problem or error.context}") from error
+    except YAML_FAULTS as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise InputError(f"{path}: not valid YAML: {reason}") from error
+
+
+def _count_nodes(value: Any, counted: dict[int, int], path: str) -> int:
+    """The number of values in a value, aliases counted each time; checks all text in it."""
+    if isinstance(value, str):
+        check_unicode(value, f"{path}: {value[:20]!a}")
+    if not isinstance(value, dict | list | set):
+        return 1
+    if id(value) not in counted:
+        counted[id(value)] = -1  # until it is known
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        counted[id(value)] = 1 + sum(_count_nodes(item, counted, path) for item in inner)
+    count = counted[id(value)]
+    if count < 0:
+        raise InputError(f"{path}: a value holds itself through an alias: write it out")
+    if count > _MOST_NODES:
+        raise InputError(f"{path}: aliases make it larger than {_MOST_NODES:,} values: write out what is meant")
+    return count
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON; leave it out or write null")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"the number {text[:20]} is out of range")
+    return number
+
+
+def bounded_lines(stream: BinaryIO, path: str | Path, longest: int = LONGEST_LINE) -> Iterator[bytes]:
+    """The lines of an open file, none of more than `longest` bytes; `path` is its name in errors.
+
+    Raises:
+        InputError: a line is longer.
+    """
+    number = 0
+    while line := stream.readline(longest + 1):
+        number += 1
+        if len(line) > longest:
+            raise InputError(
+                f"{path}, line {number}: longer than {longest:,} bytes: expected lines of text, ended by LF"
+            )
+        yield line
+
+
+def _raw_lines(path: Path, longest: int) -> Iterator[bytes]:
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
         raise FileNotFoundError(f"{path} {what}: expected a text file, plain or gzip")
     number = 0
     with path.open("rb") as file:
-        compressed = file.read(2) == _GZIP_MAGIC
-        file.seek(0)
-        stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if compressed else file
         try:
-            for line in stream:
+            compressed = file.read(2) == _GZIP_MAGIC
+            file.seek(0)
+            stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if compressed else file
+            for line in bounded_lines(stream, path, longest):
                 number += 1
                 yield line
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise OSError(
                 f"{path}, line {number + 1}: broken gzip file ({error}): fetch or compress it again"
             ) from None
+        except OSError as error:
+            raise OSError(f"{path}, line {number + 1}: {error.strerror or error}") from error

@@ -24,6 +24,7 @@ from typing import Any, Literal, get_type_hints
 from datasets import Dataset
 
 from ..utils.errors import InputError
+from .cache import naming_cache
 from .declared import check_type
 from .formats import check_options, get_format, get_reader
 
@@ -70,7 +71,7 @@ class SourceSpec:
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "SourceSpec":
         """The flat form of a recipe: this class's own fields beside the format's options."""
         if "format" not in mapping:
-            raise InputError(f"a data source needs a format: it has {', '.join(mapping) or 'nothing'}")
+            raise InputError(f"a data source needs a format: it has {', '.join(map(str, mapping)) or 'nothing'}")
         own = {item.name for item in fields(cls)} - {"options"}
         return cls(
             **{key: value for key, value in mapping.items() if key in own},
@@ -98,7 +99,7 @@ def name_sources(name: str, given: Mapping[str, Any] | Sequence[Mapping[str, Any
             raise InputError(f"{place} is {one!r}: expected a mapping such as {{format: tsv, path: pairs.tsv}}")
         try:
             specs[place] = SourceSpec.from_mapping(one)
-        except (ValueError, TypeError) as error:
+        except InputError as error:
             raise InputError(f"{place}: {error}") from error
     return specs
 
@@ -162,13 +163,14 @@ def split_held_out(
         raise InputError(f"no column {by!r} to split by: the records have {', '.join(dataset.column_names)}")
     keys_of_rows = dataset[by][:] if by else [repr(sorted(record.items())) for record in dataset]
     groups = dataset[group][:] if group in dataset.column_names else [None] * len(dataset)
-    rows_of: dict[str | None, dict[str, list[int]]] = {}
+    rows_of: dict[str, dict[str, list[int]]] = {}
     for index, (key, name) in enumerate(zip(keys_of_rows, groups, strict=True)):
-        rows_of.setdefault(name, {}).setdefault(key, []).append(index)
+        rows_of.setdefault(str(name), {}).setdefault(str(key), []).append(index)  # either may be a list
     parts: dict[Part, list[int]] = {"train": [], "validation": [], "test": []}
     for keys in rows_of.values():
         ranked = sorted(keys, key=lambda key: hashlib.blake2b(f"{seed} {key}".encode(), digest_size=16).digest())
         size = round(fraction * len(ranked))
         for at, key in enumerate(ranked):
             parts["test" if at < size else "validation" if at < 2 * size else "train"].extend(keys[key])
-    return {name: dataset.select(sorted(rows)) for name, rows in parts.items()}
+    with naming_cache(dataset):
+        return {name: dataset.select(sorted(rows)) for name, rows in parts.items()}

@@ -16,7 +16,7 @@ from .packing import PackingStatistics, compact, pack, sides
 Rows = list[list[Feature]]
 
 
-class StreamFault(ValueError):
+class StreamFault(InputError):
     """Data of a stream that cannot be trained on, found on the way.
 
     A worker's fault reaches the loader as a text that ends with it, behind the traceback: the last line is kept.

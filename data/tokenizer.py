@@ -7,12 +7,14 @@ exactly, with its leading, double and non-breaking spaces, and no space ever get
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_type_hints
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ..utils.errors import InputError
+from ..utils.text import check_unicode
+from .declared import check_type
 
 PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -55,6 +57,19 @@ def train_tokenizer(
         model_max_length: the longest input that the model takes, kept with the tokenizer.
         truncation_side: which end of an overlong source is cut off, kept with the tokenizer.
     """
+    given = {
+        "vocab_size": vocab_size,
+        "byte_fallback": byte_fallback,
+        "split_digits": split_digits,
+        "lowercase": lowercase,
+        "special_tokens": special_tokens,
+        "model_max_length": model_max_length,
+    }
+    declared = get_type_hints(train_tokenizer)
+    for name, value in given.items():
+        check_type(f"tokenizer {name}", value, declared[name])
+    if "" in special_tokens:
+        raise InputError("tokenizer special_tokens must be texts that are not empty, got ''")
     if algorithm not in ("bpe", "unigram"):
         raise InputError(f"tokenizer algorithm is {algorithm!r}: expected bpe or unigram")
     if truncation_side not in ("left", "right"):
@@ -102,7 +117,8 @@ def _pre_tokenizer(split_digits: bool) -> pre_tokenizers.PreTokenizer:
 def _count_pieces(texts: Iterable[str], specials: list[str], split_digits: bool, lowercase: bool) -> Counter[str]:
     splitter, lower = _pre_tokenizer(split_digits), normalizers.Lowercase()
     pieces: Counter[str] = Counter()
-    for text in texts:
+    for number, text in enumerate(texts, start=1):
+        check_unicode(text, f"text {number} to train the tokenizer on")
         for special in specials:
             text = text.replace(special, "\n")
         text = lower.normalize_str(text) if lowercase else text

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -13,13 +14,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..data.features import cut
+from ..data.reading import read_json
 from ..hub.files import write_bytes, write_text
+from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
-from .texts import check_options, translate_ids
+from .options import check_options
+from .texts import encode, is_blank, translate_ids
 
 PORTION = 4096  # lines; their lengths are sorted, and a run that is stopped loses no more
 _DIGEST = 16  # bytes
@@ -59,10 +64,11 @@ class LineTranslator:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_options(dict(self.options))
+        check_options(self.model, self.options)
         limit = getattr(self.model.config, "max_position_embeddings", None)
         if self.max_source_length < 2 or (limit is not None and self.max_source_length > limit):
-            raise InputError(f"max_source_length is {self.max_source_length}: expected 2 to the model's {limit}")
+            most = "any number" if limit is None else f"the model's {limit}"
+            raise InputError(f"max_source_length is {self.max_source_length}: expected 2 to {most}")
 
     def __call__(self, lines: Iterable[str], bar: tqdm) -> Iterator[str]:
         """The output of all lines, one text a portion."""
@@ -76,17 +82,13 @@ class LineTranslator:
             ValueError: a line that is too long, with its number.
         """
         sources = self._ids(lines, number * PORTION + 1)
-        kept = [at for at, ids in enumerate(sources) if ids]
-        bar.update(len(lines) - len(kept))
         set_seed(int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0]))
-        texts = translate_ids(
-            self.model, self.tokenizer, [sources[at] for at in kept], self.batch_tokens, bar, **self.options
-        )
-        made = {at: text.translate(_BLANKS) for at, text in zip(kept, texts, strict=True)}
+        texts = translate_ids(self.model, self.tokenizer, sources, self.batch_tokens, bar, **self.options)
+        made = [text.translate(_BLANKS) for text in texts]
         if not self.pairs:
-            return "".join(f"{made.get(at, '')}\n" for at in range(len(lines)))
-        full = (at for at in kept if made[at].strip())
-        return "".join(f"{made[at]}\t{lines[at].translate(_BLANKS)}\n" for at in full)
+            return "".join(f"{text}\n" for text in made)
+        full = ((text, line) for text, line in zip(made, lines, strict=True) if not is_blank(text))
+        return "".join(f"{text}\t{line.translate(_BLANKS)}\n" for text, line in full)
 
     def digests(self) -> dict[str, str]:
         """Of all that is loaded and decides what is written: a path may hold another model a day later."""
@@ -103,11 +105,9 @@ class LineTranslator:
 
     def _ids(self, lines: tuple[str, ...], first: int) -> list[list[int]]:
         """Token ids of every line; none of a line without text, and of one that is dropped."""
-        sources = self.tokenizer([self.prefix + line for line in lines], verbose=False)["input_ids"]
+        sources = encode(self.tokenizer, lines, self.prefix)
         for at, ids in enumerate(sources):
-            if not lines[at].strip():
-                sources[at] = []
-            elif len(ids) > self.max_source_length:
+            if len(ids) > self.max_source_length:
                 if self.overlong == "error":
                     raise InputError(
                         f"line {first + at} has {len(ids)} tokens, more than {self.max_source_length}: split it, or "
@@ -129,13 +129,26 @@ def translate_file(
         settings: of the run, as JSON has them; a run goes on only with the same, the same model and the same lines.
 
     Raises:
-        ValueError: the output exists, or was begun with other settings, another model or other lines.
+        InputError: the output exists, was begun with other settings, another model or other lines, or is being written
+            by another run.
         OSError: it cannot be written.
     """
-    if output.exists():
-        raise InputError(f"{output} exists: delete it, or choose another output")
+    _check_absent(output)
     parts = output.with_name(f"{output.name}.parts")
-    _check_settings(parts, output, {**json.loads(json.dumps(settings)), "digests": translate.digests()})
+    with naming_full_disks(parts, "free space and give the same command to go on"), _locked(parts, output):
+        _check_absent(output)  # which another run may have finished meanwhile
+        _check_settings(parts, output, {**json.loads(json.dumps(settings)), "digests": translate.digests()})
+        files, whole = _parts(translate, lines, output, parts, bar), parts / ".whole.tmp"
+        with whole.open("wb") as file:
+            for part in files:
+                with part.open("rb") as made:
+                    shutil.copyfileobj(made, file)
+        os.replace(whole, output)
+        shutil.rmtree(parts)
+
+
+def _parts(translate: LineTranslator, lines: Iterable[str], output: Path, parts: Path, bar: tqdm) -> list[Path]:
+    """The files of all portions, in their order; those that are not there yet are made."""
     begun = {path.name.partition("-")[0]: path for path in parts.glob("*-*")}
     files = []
     for number, portion in enumerate(portions(lines)):
@@ -152,16 +165,33 @@ def translate_file(
             data = translate.portion(portion, number, bar).encode()
             write_bytes(part, gzip.compress(data, mtime=0) if output.suffix == ".gz" else data)
         files.append(part)
-    beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    return files
+
+
+def _check_absent(output: Path) -> None:
+    if output.exists():
+        raise InputError(f"{output} exists: delete it, or choose another output")
+
+
+@contextmanager
+def _locked(parts: Path, output: Path) -> Iterator[None]:
+    """Keep other runs from the folder of parts, and clear away what a killed run was writing.
+
+    Raises:
+        InputError: another run has it.
+    """
+    parts.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(parts / "lock")
     try:
-        with beside.open("wb") as whole:
-            for part in files:
-                with part.open("rb") as file:
-                    shutil.copyfileobj(file, whole)
-        os.replace(beside, output)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise InputError(f"another run is writing {output}: wait for it, or choose another output") from None
+    try:
+        for path in parts.glob(".*.tmp"):
+            path.unlink()
+        yield
     finally:
-        beside.unlink(missing_ok=True)
-    shutil.rmtree(parts)
+        lock.release()
 
 
 def _check_settings(parts: Path, output: Path, settings: dict[str, Any]) -> None:
@@ -169,9 +199,11 @@ def _check_settings(parts: Path, output: Path, settings: dict[str, Any]) -> None
     if not path.exists():
         write_text(path, json.dumps(settings, indent=2) + "\n")
         return
-    begun = json.loads(path.read_text(encoding="utf-8"))
+    begun = read_json(path)
+    if not isinstance(begun, dict) or not isinstance(begun.get("digests"), dict):
+        raise InputError(f"{path} must hold the settings of the run, {{...}}: delete {parts}")
     mend = f"give the same to go on, choose another output, or delete {parts}"
-    digests, begun_digests = settings.pop("digests"), begun.pop("digests", {})
+    digests, begun_digests = settings.pop("digests"), begun.pop("digests")
     for name in sorted({*begun, *settings}):
         if begun.get(name) != settings.get(name):
             raise InputError(

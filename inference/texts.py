@@ -3,7 +3,7 @@
 A batch takes as long as its longest text: random batches of real sentences are half padding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -11,14 +11,15 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.buckets import bucket_batches
-from ..masks.given import TensorMask
-from ..utils.errors import InputError
+from ..utils.errors import InputError, InputTypeError
+from ..utils.text import check_unicode
+from .options import check_options
 
 
 def translate_batch(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
+    texts: Iterable[str],
     *,
     batch_tokens: int = 4096,
     progress: bool = True,
@@ -35,16 +36,17 @@ def translate_batch(
     ```
 
     Args:
-        texts: sources, of any length that the model takes; each is one example, whatever lines it has.
+        texts: sources, of any length that the model takes; each is one example, whatever lines it has. A list, or
+            anything that gives text by text. What is made of a blank text is an empty text.
         batch_tokens: source tokens in a batch at most, padding included; a longer text has a batch by itself.
         progress: whether to show a bar.
         generate_kwargs: for `model.generate`: beams, lengths, masks as rules.
 
     Raises:
-        TypeError: texts that are no list of text; a tensor, which would be laid out for one batch.
-        ValueError: a text longer than the model takes; more than one output for each text.
+        TypeError: something else than text among the texts; a tensor, which would be laid out for one batch.
+        ValueError: a text longer than the model takes, or not valid Unicode; an option that no text can be made with.
     """
-    check_options(generate_kwargs)
+    check_options(model, generate_kwargs)
     sources = token_ids(tokenizer, texts, getattr(model.config, "max_position_embeddings", None))
     with tqdm(total=len(sources), unit="text", disable=not progress) as bar:
         return translate_ids(model, tokenizer, sources, batch_tokens, bar, **generate_kwargs)
@@ -58,14 +60,26 @@ def translate_ids(
     bar: tqdm,
     **generate_kwargs,
 ) -> list[str]:
-    """`translate_batch` of token ids, none of them too many for the model; moves `bar` on by the texts done."""
-    if not sources:
-        return []
+    """`translate_batch` of token ids, none of them too many for the model; moves `bar` on by the texts done.
+
+    Where there are no ids, there is nothing to translate, and the output is empty.
+    """
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if (highest := max((max(ids, default=0) for ids in sources), default=0)) >= vocabulary:
+        raise InputError(
+            f"the tokenizer gives id {highest}, but the model's vocabulary has {vocabulary}: give the tokenizer that "
+            "the model was trained with"
+        )
     outputs = [""] * len(sources)
+    full = [index for index, ids in enumerate(sources) if ids]
+    bar.update(len(sources) - len(full))
+    if not full:
+        return outputs
     training = model.training
     model.eval()
     try:
-        for batch in bucket_batches(list(map(len, sources)), None, batch_tokens):
+        for bucket in bucket_batches([len(sources[index]) for index in full], None, batch_tokens):
+            batch = [full[at] for at in bucket]
             inputs = pad([sources[index] for index in batch], model)
             texts = generate_texts(model, tokenizer, **inputs, **generate_kwargs)
             for index, text in zip(batch, texts, strict=True):
@@ -81,37 +95,27 @@ def generate_texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *
     return tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)
 
 
-def check_options(options: dict) -> None:
-    """Refuse options of `generate` that mean something for one batch only, or that give no text for each text.
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to translate in a text: it is empty, or whitespace alone."""
+    return not text.strip()
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], limit: int | None) -> list[list[int]]:
+    """The texts' token ids, checked; none of a blank text.
 
     Raises:
-        TypeError, ValueError: with the option's name and the mend.
-    """
-    for name, value in options.items():
-        if isinstance(value, torch.Tensor | TensorMask) or "examples=" in str(value):
-            raise TypeError(
-                f"{name} is laid out for the examples of one batch, and translate_batch makes batches of its own: "
-                "give a rule that holds for every text, or call model.generate"
-            )
-    if options.get("num_return_sequences", 1) != 1 or options.get("return_dict_in_generate"):
-        raise InputError(
-            "translate_batch gives one text for each text: for num_return_sequences or return_dict_in_generate call "
-            "model.generate"
-        )
-
-
-def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: int | None) -> list[list[int]]:
-    """The texts' token ids, checked.
-
-    Raises:
-        TypeError: texts that are no list of text. ValueError: one has more tokens than `limit`.
+        TypeError: texts that are no list of text. ValueError: one has more tokens than `limit`, or is not Unicode.
     """
     if isinstance(texts, str):
-        raise TypeError(f"texts is one text, {texts[:40]!r}: expected a list of texts; write [text]")
+        raise InputTypeError(f"texts is one text, {texts[:40]!r}: expected a list of texts; write [text]")
+    if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
+        raise InputTypeError(f"texts is {type(texts).__name__}: expected a list of texts")
+    texts = list(texts)
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"texts[{index}] is {type(text).__name__}: expected text")
-    sources = tokenizer(list(texts), verbose=False)["input_ids"] if len(texts) else []
+            raise InputTypeError(f"texts[{index}] is {type(text).__name__}: expected text")
+        check_unicode(text, f"texts[{index}]")
+    sources = encode(tokenizer, texts)
     for index, source in enumerate(sources):
         if limit is not None and len(source) > limit:
             raise InputError(
@@ -121,9 +125,20 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: i
     return sources
 
 
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prefix: str = "") -> list[list[int]]:
+    """Token ids of every text behind a prefix, and none of a blank text."""
+    full = [index for index, text in enumerate(texts) if not is_blank(text)]
+    encoded = tokenizer([prefix + texts[index] for index in full], verbose=False)["input_ids"] if full else []
+    sources: list[list[int]] = [[] for _ in texts]
+    for index, ids in zip(full, encoded, strict=True):
+        sources[index] = ids
+    return sources
+
+
 def pad(sources: Sequence[Sequence[int]], model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """`input_ids` and `attention_mask`, (B, S) int64, on the model's device."""
     rows = [torch.tensor(source) for source in sources]
-    ids = pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id)
+    # Any id will do where there is no padding token: the mask hides it.
+    ids = pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id or 0)
     mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
     return {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}

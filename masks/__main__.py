@@ -3,8 +3,9 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from ..utils.cli import Parser, run_command
+from ..utils.errors import InputError
 from .algebra import check_possible
 from .base import Allowed, Place
 from .library import full, register
@@ -49,14 +50,9 @@ def even_keys(q: Place, k: Place) -> Allowed:
     return k.position % 2 == 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print or draw what the command line asks for; returns the exit code, 2 for what cannot be shown."""
-    parser = _Parser(prog="python -m crossmask.masks", description="Show what a mask allows.")
+    parser = Parser(prog="python -m crossmask.masks", description="Show what a mask allows.")
     parser.add_argument("mask", nargs="?", help="for example 'wait_k(3) & window(8)'")
     parser.add_argument("--source", help="number of source tokens (12), or the tokens themselves, parted by spaces")
     parser.add_argument("--target", help="number of target tokens (as many as source tokens), or the tokens")
@@ -66,14 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--png", metavar="FILE", help="also draw it into FILE (needs matplotlib)")
     parser.add_argument("--gallery", metavar="FILE", help="draw all rules and some combinations into FILE instead")
     options = parser.parse_args(arguments)
+    if "" in (options.png, options.gallery):
+        parser.error("--png and --gallery need the name of a file")
     if (options.mask is None) == (options.gallery is None):
         parser.error("give either a mask or --gallery FILE")
-    try:
-        _show(options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(parser.prog, lambda: _show(options), arguments)
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -98,7 +91,11 @@ def _show(options: argparse.Namespace) -> None:
 def _side(name: str, text: str | None) -> dict[str, int | list[str]]:
     if text is None:
         return {}
-    return {name: int(text)} if text.strip().lstrip("-").isdecimal() else {f"{name}_tokens": text.split()}
+    if not text.strip().lstrip("-").isdecimal():
+        return {f"{name}_tokens": text.split()}
+    if len(text) > 9:
+        raise InputError(f"--{name} must be a number of tokens of at most 9 digits, or the tokens, got {text[:20]}...")
+    return {name: int(text)}
 
 
 if __name__ == "__main__":

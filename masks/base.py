@@ -87,6 +87,11 @@ class Mask:
         """All rules that the mask is made of, in the order of its text."""
         raise NotImplementedError
 
+    @property
+    def is_per_example(self) -> bool:
+        """Whether one of the rules has a table with a row for each example of one batch."""
+        return any(getattr(rule, "examples", None) is not None for rule in self.rules())
+
     def __and__(self, other: "Mask") -> "Mask":
         return _combine(And((self, other))) if isinstance(other, Mask) else NotImplemented
 

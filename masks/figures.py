@@ -11,12 +11,14 @@ from textwrap import wrap
 
 import torch
 
+from ..utils.errors import MissingLibraryError
+
 try:
     from matplotlib.axes import Axes
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 except ModuleNotFoundError as error:
-    raise ImportError("figures need matplotlib: pip install 'crossmask[plots]'") from error
+    raise MissingLibraryError("figures need matplotlib: pip install 'crossmask[plots]'") from error
 
 from .given import MaskLike
 from .glyphs import fit_fonts

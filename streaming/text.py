@@ -1,11 +1,15 @@
 """Streams of words over streams of tokens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..utils.errors import InputError
+from ..inference.texts import is_blank
+from ..masks import MaskError
+from ..utils.errors import InputError, InputTypeError
+from ..utils.text import check_unicode
 
 
 class TextStream:
@@ -32,7 +36,15 @@ class TextStream:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: int = 1, **options):
         self.tokenizer = tokenizer
-        self.stream = model.open_stream(batch, **options)
+        self.longest = getattr(model.config, "max_position_embeddings", None)
+        if not hasattr(model, "open_stream"):
+            raise InputTypeError(f"streams need a crossmask model, got {type(model).__name__}")
+        try:
+            self.stream = model.open_stream(batch, **options)
+        except MaskError:
+            raise
+        except ValueError as error:  # the model says so of its masks, the policy and the options
+            raise InputError(str(error)) from error
         self.source: list[list[str]] = [[] for _ in range(batch)]
         self.words: list[list[str]] = [[] for _ in range(batch)]
         self.delays: list[list[int]] = [[] for _ in range(batch)]
@@ -62,11 +74,17 @@ class TextStream:
         known = self.stream.arrived[row]
         self.source[row] += words
         text = " ".join(self.source[row])
+        check_unicode(text, f"the source of stream {row}")
         ids = self.tokenizer(text, add_special_tokens=ended, verbose=False)["input_ids"]
         if ids[: len(known)] != known:
             raise InputError(
                 f"the tokenizer cuts {text!r} in another way than the words before the last alone; "
                 "stream with one that cuts word by word, as crossmask.data.tokenizer makes them"
+            )
+        if self.longest is not None and len(ids) > self.longest:
+            raise InputError(
+                f"the source {text[:40]!r}... has {len(ids)} tokens, more than the model's "
+                f"max_position_embeddings={self.longest}: split it"
             )
         return ids[len(known) :]
 
@@ -91,24 +109,40 @@ class Translation:
 def translate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
+    texts: Iterable[str],
     *,
     batch_size: int = 32,
     **options,
 ) -> Iterator[Translation]:
     """Translate texts as if their words arrived one by one, `batch_size` texts side by side, in the order given.
 
-    Options as for `model.stream`.
+    What is made of a blank text is an empty translation. Options as for `model.stream`.
+
+    Raises:
+        InputError: a text that is too long, or options that no stream can be opened with.
     """
-    for start in range(0, len(texts), batch_size):
-        sources = [text.split() for text in texts[start : start + batch_size]]
-        stream, read = TextStream(model, tokenizer, len(sources), **options), 0
-        while not all(stream.finished):
-            arrived = [
-                words[read : read + 1] if not over else []
-                for words, over in zip(sources, stream.finished, strict=True)
-            ]
-            stream.push(arrived, ended=[read + 1 >= len(words) for words in sources])
-            read += 1
-        for words, delays, source in zip(stream.words, stream.delays, sources, strict=True):
-            yield Translation(" ".join(words), delays, len(source))
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    remaining = iter(texts)
+    while batch := list(islice(remaining, batch_size)):
+        yield from _translate_side_by_side(model, tokenizer, batch, options)
+
+
+def _translate_side_by_side(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: dict
+) -> list[Translation]:
+    translations = [Translation("", [], 0)] * len(texts)
+    full = [index for index, text in enumerate(texts) if not is_blank(text)]
+    if not full:
+        return translations
+    sources = [texts[index].split() for index in full]
+    stream, read = TextStream(model, tokenizer, len(sources), **options), 0
+    while not all(stream.finished):
+        arrived = [
+            words[read : read + 1] if not over else [] for words, over in zip(sources, stream.finished, strict=True)
+        ]
+        stream.push(arrived, ended=[read + 1 >= len(words) for words in sources])
+        read += 1
+    for index, words, delays, source in zip(full, stream.words, stream.delays, sources, strict=True):
+        translations[index] = Translation(" ".join(words), delays, len(source))
+    return translations

@@ -26,8 +26,9 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_type_hints
 
+from ..data.declared import check_type
 from ..utils.errors import InputError
 
 Scores = dict[str, float | str]
@@ -98,10 +99,8 @@ class Task(ABC):
         check_predictions(predictions, examples)
         predictions = [self.postprocess(prediction) for prediction in predictions]
         scores = dict(score(predictions, list(examples), None))
-        members: dict[str, list[int]] = {}
-        for index, example in enumerate(examples):
-            if example.group is not None:
-                members.setdefault(example.group, []).append(index)
+        members = members_of_groups(examples)
+        members.pop(None, None)
         for group, indices in sorted(members.items()):
             part = score([predictions[i] for i in indices], [examples[i] for i in indices], group)
             for key, value in part.items():
@@ -109,6 +108,14 @@ class Task(ABC):
                     raise InputError(f"two scores are both named {key}_{group}: rename the group {group!r}")
                 scores[f"{key}_{group}"] = value
         return scores
+
+
+def members_of_groups(examples: Sequence[Example]) -> dict[str | None, list[int]]:
+    """The indices of every group's examples; None stands for those that belong to no group."""
+    members: dict[str | None, list[int]] = {}
+    for index, example in enumerate(examples):
+        members.setdefault(example.group, []).append(index)
+    return members
 
 
 def check_predictions(predictions: Sequence[str], examples: Sequence[Example]) -> None:
@@ -201,4 +208,7 @@ def get_task(name: str, **options: Any) -> Task:
     for option in options:
         if option not in known:
             raise InputError(f"task {name!r} has no option {option!r}; its options: {', '.join(known) or 'none'}")
+    declared = get_type_hints(_TASKS[name].__init__)
+    for option, value in options.items():
+        check_type(f"task option {option}", value, declared.get(option, Any))
     return _TASKS[name](**options)

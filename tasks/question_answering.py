@@ -61,11 +61,6 @@ class QuestionAnswering(Task):
     group_column: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.source_template, str):
-            raise InputError(
-                f"source_template={self.source_template!r} is no text; in YAML and on the command line, put quotes "
-                "around text that begins with a brace, as in '\"{question}\"'"
-            )
         try:
             names = self._template_columns
         except ValueError as error:

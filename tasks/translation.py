@@ -5,7 +5,6 @@ A tag for the target language is part of the source text, so it belongs to the d
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,9 +20,11 @@ from .base import (
     column,
     excerpt,
     group_of,
+    members_of_groups,
     register_task,
     text_column,
 )
+from .bleu import mean_over_groups, tokenizer_for
 from .metrics import load_metric
 
 
@@ -36,12 +37,15 @@ class Translation(Task):
         source_column, target_column: where the texts are.
         group_column: the column with the group, usually the target language; every record must have it. None: a column
             `group` is used where there is one.
-        tokenize: sacreBLEU's tokenizer. The group of a Chinese language (`zh`, `zh-Hant`, ...) is scored with `zh`
-            where this is `13a`, which leaves Chinese in one piece.
+        tokenize: sacreBLEU's tokenizer. `13a` splits at spaces and punctuation, so where a group's references are
+            Chinese, Japanese, Korean or in another script without spaces, `tokenizer_for` them is used in its place.
+            Any other tokenizer is used for all.
         lowercase: whether BLEU and chrF ignore case. Exact match never does.
 
     Metrics: `sacrebleu` (Papineni et al. 2002; Post 2018), `sacrebleu_lowercase` (unless all ignore case), `chrf`
     (Popović 2015), each with its `_signature`, and `exact_match`, the percentage that equals one of the references.
+    Where groups need different tokenizers, no corpus BLEU fits all: BLEU of all is then the mean over the groups, and
+    its signature ends with `aggregate:mean-of-N-groups`.
     """
 
     name = "translation"
@@ -55,12 +59,18 @@ class Translation(Task):
 
     def __post_init__(self) -> None:
         # Without sacrebleu a task still makes examples; only its metrics need the library, and say so.
-        if find_spec("sacrebleu") is not None:
-            from sacrebleu.metrics import BLEU
+        if find_spec("sacrebleu") is None:
+            return
+        from sacrebleu.metrics import BLEU
 
-            if self.tokenize not in BLEU.TOKENIZERS:
-                known = ", ".join(sorted(BLEU.TOKENIZERS))
-                raise InputError(f"tokenize={self.tokenize!r} is no tokenizer of sacreBLEU; choose one of: {known}")
+        if self.tokenize not in BLEU.TOKENIZERS:
+            known = ", ".join(sorted(BLEU.TOKENIZERS))
+            raise InputError(f"tokenize={self.tokenize!r} is not a tokenizer of sacreBLEU; choose one of: {known}")
+        try:
+            BLEU(tokenize=self.tokenize)  # some need a library or a file; training should not end in finding out
+        except (ImportError, RuntimeError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"tokenize={self.tokenize!r} cannot be used here: {reason}") from error
 
     def example(self, record: Mapping[str, Any]) -> Example:
         mend = "set the task option {}_column to one of them, or rename the column"
@@ -76,13 +86,40 @@ class Translation(Task):
         return Example(source, targets[0], targets, group_of(record, self.group_column))
 
     def metrics(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-        return self.by_group(predictions, examples, self._score)
+        tokenizers = self._tokenizers(examples)
+        if len(set(tokenizers.values())) < 2:
+            used = next(iter(tokenizers.values()), self.tokenize)
+            return self.by_group(predictions, examples, lambda p, e, group: self._score(p, e, used))
+        parts: list[Scores] = []
 
-    def _score(self, predictions: list[str], examples: list[Example], group: str | None) -> Scores:
-        chinese = group is not None and re.split("[-_]", group.lower())[0] == "zh"
+        def score(texts: list[str], of: list[Example], group: str | None) -> Scores:
+            if group is None:
+                return self._score(texts, of, None)  # without BLEU
+            parts.append(self._score(texts, of, tokenizers[group]))
+            return parts[-1]
+
+        scores = self.by_group(predictions, examples, score)
+        if rest := [at for at, example in enumerate(examples) if example.group is None]:
+            texts = [self.postprocess(predictions[at]) for at in rest]
+            parts.append(self._score(texts, [examples[at] for at in rest], tokenizers[None]))
+        return mean_over_groups(parts) | scores
+
+    def _tokenizers(self, examples: Sequence[Example]) -> dict[str | None, str]:
+        """The tokenizer for each group; None stands for the examples that belong to no group."""
+        groups = members_of_groups(examples)
+        if self.tokenize != "13a":
+            return dict.fromkeys(groups, self.tokenize)
+        references = [example.references for example in examples]
+        of_all = tokenizer_for(text for texts in references for text in texts) or self.tokenize
+        return {
+            group: tokenizer_for(text for at in members for text in references[at]) or of_all
+            for group, members in groups.items()
+        }
+
+    def _score(self, predictions: list[str], examples: list[Example], tokenize: str | None) -> Scores:
         return load_metric("seq2seq_translation").compute(
             predictions=predictions,
             references=[list(example.references) for example in examples],
-            tokenize="zh" if chinese and self.tokenize == "13a" else self.tokenize,
+            tokenize=tokenize,
             lowercase=self.lowercase,
         )

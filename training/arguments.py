@@ -14,6 +14,7 @@ from transformers.hf_argparser import string_to_bool
 from transformers.utils import is_torch_xla_available
 
 from ..data.features import Overlong
+from ..data.reading import YAML_FAULTS, parse_yaml, read_text
 from ..utils.errors import InputError
 from ..utils.hardware import accelerator_or_cpu
 from ..utils.secrets import Secrets
@@ -130,8 +131,8 @@ class RecipeArguments:
             if isinstance(value, str) and value.lstrip().startswith(opening):
                 try:
                     setattr(self, item.name, json.loads(value))
-                except ValueError as error:
-                    raise InputError(f"{item.name}: {value!r} is no JSON: {error}") from error
+                except (ValueError, RecursionError) as error:
+                    raise InputError(f"{item.name}: {value[:80]!r} is not valid JSON: {error}") from error
         check_fields(self)
         for name in ("task_options", "model", "generation"):
             if isinstance(getattr(self, name), str):
@@ -255,7 +256,7 @@ def parse_run(argv: list[str], command: str) -> Run:
     if not argv or argv[0].startswith("-") or not argv[0].endswith((".yaml", ".yml")):
         raise InputError("name a recipe first: python train.py recipes/cldr-demo.yaml [--field value ...]")
     path = Path(argv[0])
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     secrets = Secrets.of_command(argv)
     try:
         values, rest = _read_values(path, text, argv[1:])
@@ -285,10 +286,7 @@ def parse_run(argv: list[str], command: str) -> Run:
 
 def _read_values(path: Path, text: str, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
     """The recipe's fields with what dotted arguments change in them, and the other arguments."""
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {one_line(error)}") from error
+    values = parse_yaml(text, path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a mapping from fields to values, got {type(values).__name__}")
     rest = _merge_dotted(values, argv)
@@ -354,10 +352,11 @@ def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
         last = _position(argument, last, inner) if isinstance(inner, list) else last
         try:
             inner[last] = yaml.safe_load(value)
-        except yaml.MarkedYAMLError as error:
+        except YAML_FAULTS as error:
+            reason = getattr(error, "problem", error)
             raise InputError(
-                f"--{path}: {value!r} is no YAML ({error.problem}); put text that looks like YAML in quotes of its "
-                f"own: {shlex.quote(json.dumps(value, ensure_ascii=False))}"
+                f"--{path}: {value[:80]!r} is not valid YAML ({reason}); put text that looks like YAML in "
+                f"quotes of its own: {shlex.quote(json.dumps(value, ensure_ascii=False))}"
             ) from error
     for argument in rest:
         field = argument.removeprefix("--").partition("=")[0].replace("-", "_")

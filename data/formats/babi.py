@@ -59,7 +59,7 @@ def _read_babi(file: Path, task: str) -> Iterator[dict[str, Text]]:
         support = fields[2].split() if len(fields) > 2 else []
         if missing := [line for line in support if line not in sentences]:
             raise InputError(
-                f"{file}, line {number}: supporting line {missing[0]!r} is no sentence of the story so far: "
+                f"{file}, line {number}: supporting line {missing[0]!r} is not a sentence of the story so far: "
                 "expected numbers of its lines, separated by spaces"
             )
         yield {

@@ -22,7 +22,7 @@ def read_aligned(*, source: str | Path, target: str | Path, group: str | None = 
             yield {"source": pair[0], "target": pair[1], **extra}
     if counts[0] != counts[1]:
         raise InputError(
-            f"{source} has {counts[0]} lines and {target} has {counts[1]}: expected as many, line i for line i"
+            f"{source} has {counts[0]} lines and {target} has {counts[1]}: expected the same number, line i for line i"
         )
 
 

@@ -1,11 +1,14 @@
 """From values in a file to records of text: every fault names the place."""
 
+import math
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
 from ...utils.errors import InputError
+from ...utils.text import check_unicode
 
 Columns = Mapping[str, str | int]
 Text = str | list[str]
@@ -16,7 +19,8 @@ def look_up(record: Any, key: str, place: str) -> Any:
     value = record
     for name in [key] if isinstance(record, Mapping) and key in record else key.split("."):
         if not isinstance(value, Mapping) or value.get(name) is None:
-            has = f"it has {', '.join(map(str, value))}" if isinstance(value, Mapping) else f"it is {value!r:.60}"
+            text = f"it is {reprlib.repr(value):.60}"  # however deep it is
+            has = f"it has {', '.join(map(str, value))}" if isinstance(value, Mapping) else text
             raise InputError(f"{place}: no column {key!r}: {has}")
         value = value[name]
     return value
@@ -37,7 +41,13 @@ def as_text(value: Any, place: str, key: str) -> Text:
     if isinstance(value, list):
         if not all(isinstance(item, str) for item in value):
             raise InputError(f"{place}: {key!r} is a list of something else than text: expected a list of text")
+        for item in value:
+            check_unicode(item, f"{place}: {key!r}")
         return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{place}: {key!r} is {value}: expected text, a finite number or a list of text")
+    if isinstance(value, str):
+        check_unicode(value, f"{place}: {key!r}")
     return str(value)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import evaluate
 
-from ...utils.errors import InputError
+from ...utils.errors import InputError, MissingLibraryError
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -18,7 +18,7 @@ _NEEDS = {"seq2seq_qa": (), "seq2seq_translation": ("sacrebleu",)}
 def load_metric(name: str) -> evaluate.EvaluationModule:
     """The metric `name`, ready to `compute(predictions=..., references=...)`.
 
-    Raises ValueError for an unknown name, ImportError where the metric's library is not installed.
+    Raises ValueError for an unknown name, MissingLibraryError where the metric's library is not installed.
 
     >>> load_metric("seq2seq_qa").compute(predictions=["the cat"], references=["Cat"])
     {'exact_match': 100.0, 'f1': 100.0}
@@ -28,6 +28,8 @@ def load_metric(name: str) -> evaluate.EvaluationModule:
     missing = [library for library in _NEEDS[name] if find_spec(library) is None]
     if missing:
         libraries = ", ".join(missing)
-        raise ImportError(f"the metric {name} needs {libraries}, not installed here; pip install 'crossmask[metrics]'")
+        raise MissingLibraryError(
+            f"the metric {name} needs {libraries}, not installed here; pip install 'crossmask[metrics]'"
+        )
     # In memory: nothing is left in the cache folder, and runs side by side share no lock file.
     return evaluate.load(str(FOLDER / name), keep_in_memory=True)

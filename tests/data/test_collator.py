@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from crossmask.data.collator import Seq2SeqCollator
+from crossmask.data.packing import PackedCollator, PackedDataset
+from crossmask.utils.errors import InputError
 
 PAD, START, EOS = 0, 1, 2
 
@@ -81,3 +83,35 @@ def test_bad_options():
         Seq2SeqCollator(PAD, START, padding_side="both")
     with pytest.raises(ValueError, match="decoder_start_token_id is None: set both"):
         Seq2SeqCollator(PAD, None)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("nothing", [{}, {"labels": None}, {"decoder_prefix_ids": []}])
+def test_sources_alone_make_a_batch_to_predict_from(side, nothing):
+    features = [{"input_ids": ids} for ids in ([5, 6, EOS], [8, EOS])]
+    with_labels = collate([{**feature, "labels": [7, EOS]} for feature in features], padding_side=side)
+    alone = collate([{**feature, **nothing} for feature in features], padding_side=side)
+    assert alone == {name: with_labels[name] for name in ("input_ids", "attention_mask")}
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ([{"labels": [EOS]}, {}], "example 1 of the batch has no labels, others have"),
+        ([{"labels": None}, {"labels": [EOS]}], "example 0 of the batch has no labels, others have"),
+        ([{}, {"decoder_prefix_ids": [5]}], "example 1 of the batch has decoder_prefix_ids but no labels"),
+        ([{"cross_mask": torch.ones(2, 2).bool()}], "example 0 of the batch has cross_mask but no labels"),
+        ([{"input_ids": None}], "example 0 of the batch has no input_ids"),
+    ],
+)
+def test_features_that_do_not_go_together(features, message):
+    with pytest.raises(InputError, match=message):
+        collate([{"input_ids": [5, EOS], **feature} for feature in features])
+
+
+def test_packing_needs_labels():
+    features = [{"input_ids": [5, EOS], "labels": [7, EOS]}, {"input_ids": [5, EOS]}]
+    with pytest.raises(InputError, match="an example has no labels to learn from, only input_ids"):
+        PackedDataset(features, 8, 8)
+    with pytest.raises(InputError, match="an example has no labels to learn from, only input_ids"):
+        PackedCollator(PAD, START, 8, 8)([features])

@@ -1,8 +1,9 @@
 import pytest
 from datasets import Dataset
 
-from crossmask.data.features import tokenize
+from crossmask.data.features import Encoder, tokenize
 from crossmask.data.tokenizer import train_tokenizer
+from crossmask.utils.errors import InputError
 
 TEXTS = ["one two three four", "five", "six seven"]
 LIMITS = {"max_source_length": 20, "max_target_length": 20}
@@ -91,3 +92,18 @@ def test_bad_arguments(tokenizer, dataset):
         tokenize(dataset, tokenizer, **LIMITS, overlong="cut")
     with pytest.raises(ValueError, match=r"no column 'story'.*source, target"):
         tokenize(dataset, tokenizer, **LIMITS, prefix_column="story")
+
+
+def test_what_is_not_text_is_refused(tokenizer):
+    with pytest.raises(InputError, match="text 1 of a batch to tokenize must be valid Unicode"):
+        Encoder(tokenizer, 9, 9)(["one", "two"], ["a", "b \ud800"], ["a", "b"])
+
+
+def test_a_full_disk_names_the_folder_of_the_cache(tokenizer, monkeypatch):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    dataset = Dataset.from_dict({"source": ["a"], "target": ["b"]})
+    monkeypatch.setattr(Dataset, "map", full)
+    with pytest.raises(OSError, match=r"no space left .*; free space there, or set HF_DATASETS_CACHE.*: '/"):
+        tokenize(dataset, tokenizer, **LIMITS)

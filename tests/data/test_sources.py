@@ -105,7 +105,7 @@ def test_babi_support_keeps_the_order_of_the_file(tmp_path):
     loaded = load_split({"format": "babi", "path": story})
     assert loaded["support"][:] == ["c d. a b.", ""]
     story = write(tmp_path / "qa3.txt", "1 a b.\n2 c?\td\t1\n3 e?\tf\t2\n")
-    with pytest.raises(ValueError, match=r"qa3.txt, line 3: supporting line '2' is no sentence of the story so far"):
+    with pytest.raises(ValueError, match=r"qa3.txt, line 3: supporting line '2' is not a sentence of the story"):
         load_split({"format": "babi", "path": story})
 
 

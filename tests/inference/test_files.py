@@ -14,7 +14,7 @@ from crossmask.inference import files
 from crossmask.inference.__main__ import main
 
 LINES = [*TEXTS, "", "a small dog", "  ", "two\tcats", *reversed(TEXTS)]
-QUIET = ("--quiet", "--device", "cpu")
+QUIET = ("--quiet", "--device", "cpu", "--dtype", "float32")
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,7 @@ def test_a_run_that_was_stopped_goes_on(model, lines, tmp_path, monkeypatch, cap
 
     output = tmp_path / name
     monkeypatch.setattr(files.LineTranslator, "portion", stop_at_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        main([*arguments, str(output)])
+    assert main([*arguments, str(output)]) == 130
     assert not output.exists()
     capsys.readouterr()
     assert main([*arguments, str(output), "--seed", "3"]) == 2
@@ -121,8 +120,7 @@ def stopped_after_a_portion(monkeypatch, arguments):
 
     with monkeypatch.context() as patch:
         patch.setattr(files.LineTranslator, "portion", stop_at_the_second)
-        with pytest.raises(KeyboardInterrupt):
-            main(arguments)
+        assert main(arguments) == 130
 
 
 @pytest.mark.parametrize("stdin", [False, True])
@@ -258,3 +256,64 @@ def test_the_devices_that_are_there_are_named(monkeypatch, capsys):
     assert "--device is 'cuda:2': there is cpu, cuda, cuda:0, cuda:1; give" in capsys.readouterr().err
     assert main(["/no/model", "--device", "cuda:1"]) == 2
     assert "/no/model" in capsys.readouterr().err
+
+
+def test_two_runs_do_not_share_an_output(model, lines, tmp_path, monkeypatch, capsys):
+    output, portion, seen = tmp_path / "out.txt", files.LineTranslator.portion, []
+    arguments = [str(model), "--input", str(lines), "--output", str(output), *QUIET]
+
+    def run_beside(self, lines, number, bar):
+        if not seen:
+            seen.append(main(arguments))
+        return portion(self, lines, number, bar)
+
+    monkeypatch.setattr(files.LineTranslator, "portion", run_beside)
+    assert main(arguments) == 0
+    assert seen == [2]
+    assert f"another run is writing {output}: wait for it, or choose another output" in capsys.readouterr().err
+    assert output.read_text().splitlines() == expected(LINES)
+    assert {path.name for path in tmp_path.iterdir()} == {"lines.txt.gz", "out.txt"}
+
+
+def test_what_a_killed_run_was_writing_goes(model, lines, tmp_path, monkeypatch):
+    output, parts = tmp_path / "out.txt", tmp_path / "out.txt.parts"
+    arguments = [str(model), "--input", str(lines), "--output", str(output), *QUIET]
+    stopped_after_a_portion(monkeypatch, arguments)
+    (parts / ".000001-abc.4711.tmp").write_text("half a por")
+    (parts / ".whole.tmp").write_text("half of all")
+    portion, seen = files.LineTranslator.portion, []
+
+    def look(self, lines, number, bar):
+        seen.extend(parts.glob(".*.tmp"))
+        return portion(self, lines, number, bar)
+
+    monkeypatch.setattr(files.LineTranslator, "portion", look)
+    assert main(arguments) == 0
+    assert not seen
+    assert output.read_text().splitlines() == expected(LINES)
+
+
+def test_a_full_disk_is_named_and_the_run_goes_on(model, lines, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "out.txt"
+    arguments = [str(model), "--input", str(lines), "--output", str(output), *QUIET]
+
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_bytes", full)
+        assert main(arguments) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "no space left on the device; free space and give the same command to go on" in error
+    assert f"{output}.parts" in error
+    assert main(arguments) == 0
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"seed": 0}', '{"digests": 3}'])
+def test_settings_that_cannot_be_read(model, lines, tmp_path, monkeypatch, capsys, text):
+    output = tmp_path / "out.txt"
+    arguments = [str(model), "--input", str(lines), "--output", str(output), *QUIET]
+    stopped_after_a_portion(monkeypatch, arguments)
+    (tmp_path / "out.txt.parts" / "settings.json").write_text(text)
+    assert main(arguments) == 2
+    assert f"{output}.parts/settings.json" in capsys.readouterr().err.splitlines()[-1]

@@ -3,10 +3,12 @@
 import pytest
 import torch
 from small_models import small_model
-from transformers import BartConfig, BartForConditionalGeneration
+from transformers import BartConfig, BartForConditionalGeneration, GenerationConfig
 
 from crossmask import masks, translate_batch
 from crossmask.data.tokenizer import train_tokenizer
+from crossmask.inference.options import check_mask
+from crossmask.utils.errors import InputError
 
 TEXTS = ["a dog", "a dog and a cat and a bird are at work in the old house", "", "a cat", "two men and a dog", "a dog"]
 LENGTHS = {"min_new_tokens": 5, "max_new_tokens": 5}
@@ -23,6 +25,8 @@ def model(tokenizer):
 
 
 def alone(model, tokenizer, text: str, **options) -> str:
+    if not text:
+        return ""
     inputs = tokenizer([text], return_tensors="pt")
     output = model.generate(input_ids=inputs["input_ids"], **LENGTHS, **options)
     return tokenizer.decode(output[0], skip_special_tokens=True)
@@ -45,7 +49,7 @@ def test_batches_keep_to_the_budget_longest_first(model, tokenizer, monkeypatch)
     translate_batch(model, tokenizer, TEXTS, batch_tokens=20, progress=False, **LENGTHS)
     longest = max(len(ids) for ids in tokenizer(TEXTS)["input_ids"])
     assert shapes[0] == (1, longest)
-    assert sum(rows for rows, _ in shapes) == len(TEXTS)
+    assert sum(rows for rows, _ in shapes) == len([text for text in TEXTS if text])
     assert all(rows * width <= 20 for rows, width in shapes[1:])
     assert len(shapes) < len(TEXTS)
 
@@ -96,3 +100,107 @@ def test_nothing_gives_nothing(model, tokenizer):
 def test_what_does_not_fit_is_named(model, tokenizer, texts, options, error, message):
     with pytest.raises(error, match=message):
         translate_batch(model, tokenizer, texts, progress=False, **options)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u00a0\u2003", "\u3000"])
+def test_nothing_is_made_of_a_blank_text(model, tokenizer, blank):
+    outputs = translate_batch(model, tokenizer, ["a dog", blank, "a cat"], progress=False, **LENGTHS)
+    assert outputs == [alone(model, tokenizer, "a dog"), "", alone(model, tokenizer, "a cat")]
+    assert translate_batch(model, tokenizer, [blank], progress=False, **LENGTHS) == [""]
+
+
+@pytest.mark.parametrize("kind", [iter, tuple, lambda texts: (text for text in texts), lambda texts: map(str, texts)])
+def test_texts_come_from_anything_that_gives_them(model, tokenizer, kind, capsys):
+    expected = translate_batch(model, tokenizer, TEXTS, progress=False, **LENGTHS)
+    assert translate_batch(model, tokenizer, kind(TEXTS), **LENGTHS) == expected
+    assert "6/6" in capsys.readouterr().err
+    assert translate_batch(model, tokenizer, kind([]), progress=False) == []
+
+
+PER_EXAMPLE = masks.keep(examples=(((0, 1),),))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        PER_EXAMPLE,
+        str(PER_EXAMPLE),
+        masks.drop(examples=(((0, 1),),)),
+        masks.blind(examples=(((0, 1),),)),
+        masks.alignment(examples=((0, 1),)),
+        ~PER_EXAMPLE,
+        masks.causal() & PER_EXAMPLE,
+        masks.wait_k(2) | (masks.causal() & ~PER_EXAMPLE),
+        masks.heads({0: PER_EXAMPLE, "rest": "full()"}),
+        masks.layers({"0": "full()", "rest": masks.causal() & PER_EXAMPLE}),
+        masks.layers({0: masks.heads({0: "full()", "rest": ~PER_EXAMPLE}), "rest": "full()"}),
+        masks.tensor(torch.ones(1, 3, 2).bool()),
+    ],
+    ids=str,
+)
+def test_masks_of_one_batch_are_refused_wherever_they_stand(model, tokenizer, mask):
+    for name in ("encoder_mask", "decoder_mask", "cross_mask"):
+        with pytest.raises(TypeError, match=f"{name} is laid out for the examples of one batch"):
+            translate_batch(model, tokenizer, ["a dog"], progress=False, **{name: mask})
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [masks.keep((0, 9)), masks.keep(passages=(0,)), masks.heads({0: "keep((0, 3))", "rest": "full()"}), "full()"],
+)
+def test_masks_for_every_text_are_no_masks_of_one_batch(mask):
+    check_mask("cross_mask", mask)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_beams": 0}, "num_beams must be at least 1, got 0"),
+        ({"num_beams": -2}, "num_beams must be at least 1, got -2"),
+        ({"num_beams": 1.5}, "num_beams is 1.5: expected a whole number"),
+        ({"num_beams": True}, "num_beams is True: expected a whole number"),
+        ({"num_beams": 10**9}, r"num_beams must be at most the vocabulary of \d+, got 1000000000"),
+        ({"num_beams": 4, "num_beam_groups": 3}, "num_beam_groups must be 1, got 3"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
+        ({"max_new_tokens": 65}, "max_new_tokens must be at most 64, got 65: the model has max_position_emb"),
+        ({"max_length": 66}, "max_length must be at most 65, got 66"),
+        ({"min_new_tokens": 9, "max_new_tokens": 8}, "min_new_tokens must be at most max_new_tokens=8, got 9"),
+        ({"temperature": float("nan"), "do_sample": True}, "temperature must be a finite number above 0, got nan"),
+        ({"temperature": 0.0, "do_sample": True}, "temperature must be a finite number above 0, got 0.0"),
+        ({"top_p": 2.0, "do_sample": True}, "top_p must be a number from 0 to 1, got 2.0"),
+        ({"top_k": -1, "do_sample": True}, "top_k must be at least 0, got -1"),
+        ({"length_penalty": float("inf"), "num_beams": 2}, "length_penalty must be a finite number, got inf"),
+        ({"no_repeat_ngram_size": -2}, "no_repeat_ngram_size must be at least 0"),
+        ({"repetition_penalty": 0}, "repetition_penalty must be a finite number above 0"),
+        ({"generation_config": GenerationConfig(num_beams=2, num_return_sequences=2)}, "one text for each text"),
+        ({"generation_config": GenerationConfig(max_new_tokens=100)}, "max_new_tokens must be at most 64"),
+        ({"generation_config": {"num_beams": 2}}, "generation_config must be a GenerationConfig, got dict"),
+        ({"encoder_outputs": ()}, "encoder_outputs is laid out for the examples of one batch"),
+        ({"cross_mask": "wait(3)"}, "cross_mask: .*wait"),
+    ],
+)  # fmt: skip
+def test_options_are_refused_before_the_first_step(model, tokenizer, monkeypatch, options, message):
+    monkeypatch.setattr(model, "generate", lambda **inputs: pytest.fail("a step was made"))
+    with pytest.raises(ValueError, match=message):
+        translate_batch(model, tokenizer, ["a dog"], progress=False, **options)
+
+
+def test_as_many_tokens_as_there_are_positions(model, tokenizer):
+    most = {"max_new_tokens": 64, "min_new_tokens": 64}
+    assert translate_batch(model, tokenizer, ["a dog"], progress=False, **most) != [""]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["a dog", "a \udcff"], r"texts\[1\] must be valid Unicode, got a lone surrogate '\\udcff' at character 3"),
+        (b"a dog", "texts is bytes: expected a list of texts"),
+        ({"text": "a dog"}, "texts is dict: expected a list of texts"),
+        (3, "texts is int: expected a list of texts"),
+        (None, "texts is NoneType: expected a list of texts"),
+        ([b"a dog"], r"texts\[0\] is bytes: expected text"),
+    ],
+)
+def test_what_is_not_text(model, tokenizer, texts, message):
+    with pytest.raises(InputError, match=message):
+        translate_batch(model, tokenizer, texts, progress=False)

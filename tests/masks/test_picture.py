@@ -164,6 +164,7 @@ def test_command_draws_a_small_gallery(tmp_path):
     [
         (["wait_k(0)"], "k must be an integer of at least 1"),
         (["full()", "--source", "-1"], "source must be at least 1"),
+        (["full()", "--source", "9" * 5000], "--source must be a number of tokens of at most 9 digits"),
         (["full()", "--png", "/proc/nowhere/mask.png"], "/proc/nowhere"),
     ],
 )
@@ -174,7 +175,9 @@ def test_command_reports_errors_in_one_line(arguments, message, capsys):
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["full()", "--gallery", "x.png"], ["full()", "--sauce", "3"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["full()", "--gallery", "x.png"], ["full()", "--sauce", "3"], ["full()", "--png", ""]]
+)
 def test_command_reports_usage_in_one_line(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(arguments)

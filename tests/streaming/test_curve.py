@@ -5,6 +5,7 @@ import json
 import pytest
 import yaml
 from streaming_cases import REFERENCES, TEXTS, tiny
+from transformers import BartConfig, BartForConditionalGeneration
 
 from crossmask.streaming.__main__ import main
 from crossmask.streaming.latency import Latency
@@ -46,7 +47,7 @@ def test_table_picture_and_logs(saved, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "--recipe", "nothing.yaml"], "No such file"),
+        (["nowhere", "--recipe", "nothing.yaml"], "nothing.yaml does not exist"),
         (["nowhere", "--recipe", "nothing.yaml", "--k", "--no-offline"], "nothing to measure"),
     ],
 )
@@ -63,3 +64,41 @@ def test_a_model_that_looks_ahead_is_refused(saved, tmp_path, capsys):
     tokenizer.save_pretrained(tmp_path)
     assert main([str(tmp_path), "--recipe", str(saved / "recipe.yaml")]) == 2
     assert "encoder_mask full() looks ahead" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("[" * 3000, "recipe.yaml: not valid YAML: nested too deep"),
+        ("a: 1\n b: 2", "recipe.yaml, line 2, column 3: not valid YAML"),
+        ("- 1", "recipe.yaml: expected a recipe with `test`"),
+        ("test: 3", "recipe.yaml: expected a recipe with `test`"),
+        ("test: {format: cldr}\ntask: 3", "recipe.yaml: task is 3: expected text"),
+        ("test: {format: cldr}\ntask: nonsense", "unknown task 'nonsense'"),
+        ("test: {format: cldr}\ntask_options: [1]", "recipe.yaml: task_options is [1]: expected a mapping"),
+        ("test: {format: cldr}\ntask_options: {lowercase: 3}", "task option lowercase is 3: expected true or false"),
+        ("test: {format: cldr, seed: x}", "test: seed is 'x': expected a whole number"),
+        ("test: []", "test is an empty list"),
+        ("test: {format: tsv, path: no.tsv}", "test: no.tsv does not exist"),
+    ],
+)
+def test_a_bad_recipe_is_one_line(tmp_path, capsys, recipe, message):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe)
+    assert main(["nowhere", "--recipe", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_model_that_is_not_there_and_one_that_does_not_stream(saved, tmp_path, capsys):
+    arguments = ["--recipe", str(saved / "recipe.yaml")]
+    assert main([str(tmp_path / "none"), *arguments]) == 2
+    assert "none' does not exist" in capsys.readouterr().err
+    _, tokenizer = tiny()
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    BartForConditionalGeneration(BartConfig(vocab_size=len(tokenizer), **sizes, **heads)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert main([str(tmp_path), *arguments]) == 2
+    assert "streams need a crossmask model, got BartForConditionalGeneration" in capsys.readouterr().err

@@ -4,7 +4,8 @@ import pytest
 import torch
 from streaming_cases import TEXTS, tiny
 
-from crossmask.streaming.text import TextStream, translate
+from crossmask.streaming.text import TextStream, Translation, translate
+from crossmask.utils.errors import InputError
 
 
 def offline(model, tokenizer, text: str, **options) -> list[str]:
@@ -65,3 +66,33 @@ def test_a_tokenizer_that_changes_its_mind_is_refused():
     stream.push([["ab"]])
     with pytest.raises(ValueError, match="cuts 'ab cd' in another way"):
         stream.push([["cd"]])
+
+
+def test_nothing_is_made_of_blank_texts_and_texts_come_from_anything():
+    model, tokenizer = tiny()
+    options = {"cross_mask": "wait_k(2)", "batch_size": 2}
+    full = list(translate(model, tokenizer, TEXTS, **options))
+    texts = ["", " ", TEXTS[0], "\t", *TEXTS[1:]]
+    nothing = Translation("", [], 0)
+    assert list(translate(model, tokenizer, iter(texts), **options)) == [nothing, nothing, full[0], nothing, *full[1:]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "message"),
+    [
+        (["dogs"], {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        (
+            ["dogs " * 99],
+            {"cross_mask": "wait_k(60)"},
+            r"has \d+ tokens, more than the model's max_position_embeddings=64: split it",
+        ),
+        (["a \udcff"], {}, "the source of stream 0 must be valid Unicode"),
+        (["dogs"], {"num_beams": 2}, "num_beams=2: what a stream has written stays"),
+        (["dogs"], {"nonsense": 2}, "there is no option 'nonsense'"),
+        (["dogs"], {"encoder_mask": "full()", "policy": 3}, "policy must be a Policy"),
+    ],
+)
+def test_what_cannot_be_streamed(texts, options, message):
+    model, tokenizer = tiny()
+    with pytest.raises(InputError, match=message):
+        list(translate(model, tokenizer, texts, **{"cross_mask": "wait_k(1)", **options}))

@@ -79,7 +79,7 @@ def test_bleu_refuses_what_it_cannot_compare():
     metric = load_metric("seq2seq_translation")
     with pytest.raises(ValueError, match=r"^reference 1 is empty; BLEU needs a text to compare with: drop such rows$"):
         metric.compute(predictions=["a", "b"], references=["a", ""])
-    with pytest.raises(ValueError, match=r"^tokenize='14a' is no tokenizer of sacreBLEU; choose one of: 13a, "):
+    with pytest.raises(ValueError, match=r"^tokenize='14a' is not a tokenizer of sacreBLEU; choose one of: 13a, "):
         metric.compute(predictions=["a"], references=["a"], tokenize="14a")
     assert metric.compute(predictions=["a"], references=["a"])["exact_match"] == 100.0
 

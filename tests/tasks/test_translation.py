@@ -4,6 +4,8 @@ import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
 from crossmask.tasks import Example, get_task
+from crossmask.tasks.bleu import tokenizer_for
+from crossmask.utils.errors import InputError
 
 GERMAN = ["Der Hund läuft heute schnell durch den Park.", "Eine Frau liest am Fenster ein Buch."]
 FRENCH = ["Le chien court vite dans le parc aujourd'hui."]
@@ -59,31 +61,124 @@ def test_each_group_by_itself_and_chinese_by_its_own_tokenizer():
     scores = task.metrics(predictions, examples)
     exact = {key: value for key, value in scores.items() if key.startswith("exact_match")}
     assert exact == {"exact_match": 40.0, "exact_match_de": 50.0, "exact_match_fr": 0.0, "exact_match_zh": 50.0}
-    assert scores["sacrebleu"] == BLEU().corpus_score(predictions, [texts]).score
     assert scores["sacrebleu_de"] == BLEU().corpus_score(predictions[:2], [GERMAN]).score
     assert scores["sacrebleu_zh"] == BLEU(tokenize="zh").corpus_score(predictions[3:], [CHINESE]).score
     assert scores["sacrebleu_zh"] != BLEU().corpus_score(predictions[3:], [CHINESE]).score
     assert scores["chrf_zh"] == CHRF().corpus_score(predictions[3:], [CHINESE]).score
-    assert "|tok:13a|" in scores["sacrebleu_signature"]
+    assert scores["chrf"] == CHRF().corpus_score(predictions, [texts]).score
     assert "|tok:13a|" in scores["sacrebleu_signature_fr"]
     assert "|tok:zh|" in scores["sacrebleu_signature_zh"]
+    by_hand = (
+        BLEU().corpus_score(predictions[:2], [GERMAN]).score + BLEU().corpus_score(predictions[2:3], [FRENCH]).score
+    )
+    by_hand += BLEU(tokenize="zh").corpus_score(predictions[3:], [CHINESE]).score
+    assert scores["sacrebleu"] == pytest.approx(by_hand / 3)
+    assert scores["sacrebleu_lowercase"] == pytest.approx(
+        (scores["sacrebleu_lowercase_de"] + scores["sacrebleu_lowercase_fr"] + scores["sacrebleu_lowercase_zh"]) / 3
+    )
+    signature = scores["sacrebleu_signature"].split("|")
+    assert signature[:4] == ["nrefs:1", "case:mixed", "eff:no", "tok:13a+zh"]
+    assert signature[-1] == "aggregate:mean-of-3-groups"
+    assert task.primary_metric.name in scores
+
+
+def example(text, group=None):
+    return Example("s", text, (text,), group)
+
+
+def test_groups_with_one_tokenizer_have_one_corpus_score():
+    examples = [example(text, group) for text, group in zip([*GERMAN, *FRENCH], ["de", "de", "fr"], strict=True)]
+    predictions = [GERMAN[0], "Eine Frau liest.", "Le chien court dans le parc."]
+    scores = get_task("translation").metrics(predictions, examples)
+    assert scores["sacrebleu"] == BLEU().corpus_score(predictions, [[*GERMAN, *FRENCH]]).score
+    assert "aggregate" not in scores["sacrebleu_signature"]
+
+
+@pytest.mark.parametrize("group", ["zh", None, "task 1"])
+def test_chinese_alone_is_scored_as_chinese(group):
+    predictions = [CHINESE[0], "他明天早上九点钟开会。"]
+    scores = get_task("translation").metrics(predictions, [example(text, group) for text in CHINESE])
+    bleu = BLEU(tokenize="zh")
+    assert scores["sacrebleu"] == bleu.corpus_score(predictions, [CHINESE]).score
+    assert scores["sacrebleu_signature"] == str(bleu.get_signature())
+    assert 50 < scores["sacrebleu"] < 100
+
+
+def test_examples_without_a_group_are_a_part_of_the_mean():
+    examples = [example(GERMAN[0]), *(example(text, "zh") for text in CHINESE)]
+    predictions = [GERMAN[0], CHINESE[0], "他明天早上九点钟开会。"]
+    scores = get_task("translation").metrics(predictions, examples)
+    assert scores["sacrebleu"] == pytest.approx((100 + scores["sacrebleu_zh"]) / 2)
+    assert scores["sacrebleu_signature"].endswith("|aggregate:mean-of-2-groups")
 
 
 @pytest.mark.parametrize(
-    ("group", "tokenize", "used"),
+    ("text", "tokenizer"),
     [
-        ("zh-Hant", "13a", "zh"),
-        ("zh_CN", "13a", "zh"),
-        ("zha", "13a", "13a"),
-        ("zh", "char", "char"),
-        ("de", "intl", "intl"),
+        ("我使用 PyTorch 和 transformers。", "zh"),
+        ("PyTorch uses 张 for a name of its own here.", "13a"),
+        ("私は昨日、東京へ行きました。", "ja"),
+        ("カタカナ", "ja"),
+        ("저는 어제 서울에 갔습니다.", "ko"),
+        ("ฉันไปกรุงเทพเมื่อวานนี้", "char"),
+        ("ខ្ញុំទៅភ្នំពេញ", "char"),
+        ("ຂ້ອຍໄປວຽງຈັນ", "char"),
+        ("ကျွန်တော် ရန်ကုန်သွားတယ်", "char"),
+        ("བོད་སྐད་", "char"),
+        ("मैं कल दिल्ली गया था।", "13a"),
+        ("אני הולך", "13a"),
+        ("Я еду в Москву.", "13a"),
+        ("12 %", None),
+        ("", None),
     ],
 )
-def test_tokenizer_of_a_group(group, tokenize, used):
+@pytest.mark.parametrize("installed", [True, False])
+def test_tokenizer_for_a_script(monkeypatch, text, tokenizer, installed):
+    monkeypatch.setattr("crossmask.tasks.bleu.find_spec", lambda name: installed or None)
+    long = {"ja": "ja-mecab" if installed else "char", "ko": "ko-mecab" if installed else "char"}
+    assert tokenizer_for([text]) == long.get(tokenizer, tokenizer)
+
+
+def test_mixed_scripts_without_groups_are_warned_of(monkeypatch):
+    warnings = []
+    monkeypatch.setattr("crossmask.tasks.bleu.logger.warning_once", warnings.append)
+    assert tokenizer_for([*GERMAN, "北京"]) == "13a"
+    assert "group_column" in warnings[0]
+    assert tokenizer_for(GERMAN) == "13a"
+    assert len(warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("group", "tokenize", "texts", "used"),
+    [
+        ("zh-Hant", "13a", CHINESE, "zh"),
+        ("zh_CN", "13a", CHINESE, "zh"),
+        ("zh", "13a", GERMAN, "13a"),  # translated from Chinese
+        ("zh", "char", CHINESE, "char"),
+        ("de", "intl", GERMAN, "intl"),
+    ],
+)
+def test_tokenizer_of_a_group(group, tokenize, texts, used):
     task = get_task("translation", tokenize=tokenize)
-    scores = task.metrics(CHINESE, [task.example(record(text, group)) for text in CHINESE])
+    scores = task.metrics(texts, [task.example(record(text, group)) for text in texts])
     assert f"|tok:{used}|" in scores[f"sacrebleu_signature_{group}"]
-    assert f"|tok:{tokenize}|" in scores["sacrebleu_signature"]
+    assert f"|tok:{used}|" in scores["sacrebleu_signature"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tokenize": "ja-mecab"}, "tokenize='ja-mecab' cannot be used here: .* pip install"),
+        ({"tokenize": 13}, "task option tokenize is 13: expected text"),
+        ({"lowercase": "yes"}, "task option lowercase is 'yes': expected true or false"),
+        ({"group_column": ["a"]}, r"task option group_column is \['a'\]: expected text"),
+    ],
+)
+def test_options_that_cannot_act_are_refused_before_training(options, message):
+    if options.get("tokenize") == "ja-mecab" and importlib.util.find_spec("MeCab"):
+        pytest.skip("MeCab is installed")
+    with pytest.raises(InputError, match=message):
+        get_task("translation", **options)
 
 
 def test_lowercase_is_for_bleu_and_chrf_only():
@@ -172,7 +267,7 @@ def test_bad_records(options, row, message):
 
 
 def test_unknown_tokenizer_is_refused_before_training():
-    with pytest.raises(ValueError, match=r"^tokenize='14a' is no tokenizer of sacreBLEU; choose one of: 13a, .*, zh$"):
+    with pytest.raises(ValueError, match=r"^tokenize='14a' is not a tokenizer of sacreBLEU; choose one of: 13a,"):
         get_task("translation", tokenize="14a")
 
 

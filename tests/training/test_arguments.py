@@ -112,13 +112,13 @@ def test_text_in_quotes_of_its_own_is_text(recipe):
             "--task_options is given whole and --task_options.x=1 beside it",
         ),
         (["RECIPE", "--train", "x"], "the recipe needs `train`"),
-        (["RECIPE", "--task_options", "{1"], "task_options: '{1' is no JSON"),
+        (["RECIPE", "--task_options", "{1"], "task_options: '{1' is not valid JSON"),
         (
             ["RECIPE", "--task_options.source_template", "{context}<sep> {question}"],
-            r"--task_options.source_template: '{context}<sep> {question}' is no YAML \(expected .*\); put text that "
-            r"looks like YAML in quotes of its own: '\"{context}<sep> {question}\"'",
+            r"--task_options.source_template: '{context}<sep> {question}' is not valid YAML \(expected .*\); put text "
+            r"that looks like YAML in quotes of its own: '\"{context}<sep> {question}\"'",
         ),
-        (["RECIPE", "--model.cross_mask=[1"], r"--model.cross_mask: '\[1' is no YAML"),
+        (["RECIPE", "--model.cross_mask=[1"], r"--model.cross_mask: '\[1' is not valid YAML"),
         (["RECIPE", "--seed", "one"], "argument --seed: invalid int value: 'one'"),
     ],
 )
@@ -133,7 +133,7 @@ def test_fields_that_do_not_exist_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"bad.yaml: no field is named 'learning_rat'"):
         parse_run([str(path)], command="c")
     path.write_text("train: {format: tsv\ntest: 3")
-    with pytest.raises(ValueError, match=r"bad.yaml: not YAML: .* line 2, column 5") as error:
+    with pytest.raises(ValueError, match=r"bad.yaml, line 2, column 5: not valid YAML: ") as error:
         parse_run([str(path)], command="c")
     assert "\n" not in str(error.value)
     path.write_text("- a list")

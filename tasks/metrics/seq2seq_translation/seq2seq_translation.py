@@ -18,13 +18,17 @@ _INPUTS = """
 Args:
     predictions: list of texts.
     references: for each prediction a text or a list of texts; the lists may differ in length.
-    tokenize: sacreBLEU's tokenizer for BLEU, default '13a'.
+    tokenize: sacreBLEU's tokenizer for BLEU, default '13a'; None leaves BLEU out, for texts that need different ones.
     lowercase: whether BLEU and chrF ignore case, default False.
 Returns:
     sacrebleu, sacrebleu_signature, chrf, chrf_signature, exact_match (percentage equal to one of the references,
     surrounding whitespace apart); unless `lowercase`, also sacrebleu_lowercase and its signature: BLEU that ignores
     case, which much of the literature reports.
 """
+
+
+# By `lowercase`: the keys of BLEU, and whether each ignores case.
+_BLEU_KEYS = {False: {"sacrebleu": False, "sacrebleu_lowercase": True}, True: {"sacrebleu": True}}
 
 
 class Seq2seqTranslation(evaluate.Metric):
@@ -47,9 +51,9 @@ class Seq2seqTranslation(evaluate.Metric):
         super().add_batch(predictions=predictions, references=references)
 
     def _compute(self, predictions, references, tokenize="13a", lowercase=False):
-        if tokenize not in BLEU.TOKENIZERS:
+        if tokenize is not None and tokenize not in BLEU.TOKENIZERS:
             known = ", ".join(sorted(BLEU.TOKENIZERS))
-            raise ValueError(f"tokenize={tokenize!r} is no tokenizer of sacreBLEU; choose one of: {known}")
+            raise ValueError(f"tokenize={tokenize!r} is not a tokenizer of sacreBLEU; choose one of: {known}")
         references = [_as_list(texts) for texts in references]
         for index, texts in enumerate(references):
             if not any(texts):
@@ -57,14 +61,14 @@ class Seq2seqTranslation(evaluate.Metric):
         # sacreBLEU takes columns: the first references of all, the second ones of all, with None where there is none.
         width = max(len(texts) for texts in references)
         columns = [[texts[i] if i < len(texts) else None for texts in references] for i in range(width)]
-        bleu, chrf = BLEU(tokenize=tokenize, lowercase=lowercase), CHRF(lowercase=lowercase)
-        bleu_score, chrf_score = bleu.corpus_score(predictions, columns), chrf.corpus_score(predictions, columns)
+        chrf = CHRF(lowercase=lowercase)
+        chrf_score = chrf.corpus_score(predictions, columns)
+        scores = {}
+        for name, ignored in {} if tokenize is None else _BLEU_KEYS[lowercase].items():
+            bleu = BLEU(tokenize=tokenize, lowercase=ignored)
+            scores[name] = bleu.corpus_score(predictions, columns).score
+            scores[f"{name}_signature"] = str(bleu.get_signature())
         pairs = zip(predictions, references, strict=True)
-        scores = {"sacrebleu": bleu_score.score, "sacrebleu_signature": str(bleu.get_signature())}
-        if not lowercase:
-            uncased = BLEU(tokenize=tokenize, lowercase=True)
-            scores["sacrebleu_lowercase"] = uncased.corpus_score(predictions, columns).score
-            scores["sacrebleu_lowercase_signature"] = str(uncased.get_signature())
         hits = sum(prediction.strip() in [text.strip() for text in texts] for prediction, texts in pairs)
         return scores | {
             "chrf": chrf_score.score,

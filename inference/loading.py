@@ -1,0 +1,147 @@
+"""A trained model and its tokenizer, off the disk or the Hub: what is wrong with them is one line, before any work."""
+
+import logging
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from ..data.reading import read_json
+from ..utils.errors import InputError
+from ..utils.hardware import multiplies_bfloat16
+from ..utils.hub_names import check_not_a_missing_path
+
+logger = logging.getLogger(__name__)
+
+_READ = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+DTYPES = ("auto", "saved", "float32", "bfloat16", "float16")
+# What Transformers and the libraries under it raise for files that they cannot read.
+_FAULTS = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    EOFError,
+    RecursionError,
+    SafetensorError,
+    StrictDataclassError,
+    pickle.UnpicklingError,
+)
+
+
+def choose_dtype(wanted: str, device: torch.device) -> torch.dtype | None:
+    """The number format to run a model in; None is the one that it was saved in.
+
+    `auto` is bfloat16 where the device multiplies in it natively, float32 elsewhere. bfloat16 that is asked for and
+    only emulated is warned of.
+    """
+    if wanted == "saved":
+        return None
+    native = multiplies_bfloat16(device)
+    if wanted == "auto":
+        return torch.bfloat16 if native else torch.float32
+    if wanted == "bfloat16" and not native:
+        logger.warning("%s only emulates bfloat16, which is slower than float32: give --dtype auto or float32", device)
+    return getattr(torch, wanted)
+
+
+def load_model_and_tokenizer(
+    name: str, dtype: torch.dtype | None = None, **options
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """An encoder-decoder for evaluation and its tokenizer, from a folder or the Hub.
+
+    Args:
+        dtype: None is the one that the model was saved in.
+        options: further ones of `from_pretrained` for the model.
+
+    Raises:
+        OSError: nothing is there, or it cannot be fetched.
+        InputError: a file that cannot be read, weights that are not all there or do not fit the config.
+        MaskError: a mask of the config that cannot be read.
+    """
+    check_not_a_missing_path(name, "a folder that holds a model")
+    _check_json_files(Path(name))
+    with _naming(f"the config of {name}", name):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    tokenizer = _load_tokenizer(name)
+    with _naming(f"the weights of {name}", name):
+        try:
+            model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
+                name, config=config, dtype=dtype or "auto", output_loading_info=True, **options
+            )
+        except SafetensorError as error:
+            file = _broken_file(name)
+            raise InputError(f"{file} is not a whole safetensors file ({error}): copy it again") from None
+        except RuntimeError as error:  # how Transformers says that shapes differ
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"the weights of {name} do not fit its config.json: {reason}") from error
+    if missing := sorted(loaded["missing_keys"]):
+        raise InputError(
+            f"the weights of {name} lack {missing[0]}"
+            + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+            + ": they would be random; give a folder with all weights"
+        )
+    return model.eval(), tokenizer
+
+
+def _check_json_files(folder: Path) -> None:
+    """Read the JSON files of a folder: Transformers names neither file nor line, and overlooks a broken one.
+
+    Raises:
+        OSError: there is no config. InputError: a file is not JSON, or does not hold an object.
+    """
+    if not folder.is_dir():
+        return
+    others = [
+        file for file in sorted(folder.glob("*.json")) if file.name in _READ or file.name.endswith(".index.json")
+    ]
+    for file in (folder / "config.json", *others):
+        if not isinstance(read_json(file), dict):
+            raise InputError(f"{file} must hold an object, {{...}}")
+
+
+def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    with _naming(f"the tokenizer of {name}", name):
+        try:
+            return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        except Exception as error:
+            # `tokenizers` raises bare Exceptions for a file that it cannot read.
+            if type(error) is not Exception:
+                raise
+            raise InputError(f"{Path(name, 'tokenizer.json')} is not a tokenizer: {error}") from error
+
+
+@contextmanager
+def _naming(what: str, name: str) -> Iterator[None]:
+    """Say what could not be loaded, of a folder as InputError, of the Hub as OSError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except _FAULTS as error:
+        cause = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        kind = InputError if Path(name).is_dir() else OSError
+        raise kind(f"{what} cannot be loaded: {reason}") from error
+
+
+def _broken_file(name: str) -> str:
+    for file in sorted(Path(name).glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except (SafetensorError, OSError):
+            return str(file)
+    return f"a file of weights of {name}"

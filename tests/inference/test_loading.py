@@ -1,0 +1,124 @@
+"""Models and tokenizers that cannot be loaded: one line that names the file, before anything is translated."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from streaming_cases import tiny
+
+from crossmask import translate_batch
+from crossmask.inference import loading
+from crossmask.inference.__main__ import main
+from crossmask.inference.loading import choose_dtype, load_model_and_tokenizer
+from crossmask.utils.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    for part in tiny():
+        part.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+def cut_weights(folder):
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+
+
+def lose_weights(folder):
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if "decoder.layers.0" not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def write(name, text):
+    return lambda folder: (folder / name).write_text(text)
+
+
+def remove(*names):
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+def change_config(**fields):
+    def change(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | fields))
+
+    return change
+
+
+FAULTS = {
+    "cut_weights": (cut_weights, "model.safetensors is not a whole safetensors file"),
+    "empty_weights": (write("model.safetensors", ""), "model.safetensors is not a whole safetensors file"),
+    "lost_weights": (lose_weights, "lack model.decoder.layers.0."),
+    "no_weights": (remove("model.safetensors"), "model.safetensors"),
+    "other_sizes": (change_config(intermediate_size=7), "do not fit its config.json"),
+    "no_config": (remove("config.json"), "config.json does not exist"),
+    "cut_config": (write("config.json", '{"model_type": "cross'), "config.json, line 1, column "),
+    "empty_config": (write("config.json", ""), "config.json is empty"),
+    "list_config": (write("config.json", "[]"), "config.json must hold an object"),
+    "deep_config": (write("config.json", '{"a":' * 5000), "config.json, line 1: not valid JSON: nested too deep"),
+    "other_type": (change_config(model_type="nonsense"), "the config of"),
+    "wrong_field": (change_config(hidden_size="wide"), "hidden_size"),
+    "wrong_mask": (change_config(cross_mask="wait(3)"), "wait"),
+    "empty_tokenizer": (write("tokenizer.json", "{}"), "tokenizer"),
+    "cut_tokenizer": (write("tokenizer.json", '{"version": "1.0", '), "tokenizer.json, line 1, column "),
+    "no_tokenizer": (remove("tokenizer.json", "tokenizer_config.json"), "tokenizer"),
+    "cut_generation": (write("generation_config.json", '{"max_'), "generation_config.json"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_folder_that_is_not_whole_is_one_line(folder, tmp_path, capsys, fault):
+    spoil, message = FAULTS[fault]
+    spoil(folder)
+    lines = tmp_path / "lines.txt"
+    lines.write_text("a small dog\n")
+    assert main([str(folder), "--input", str(lines), "--quiet", "--device", "cpu"]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("python -m crossmask.inference: ")
+    assert message in line
+    assert str(folder) in line or fault in ("wrong_mask",)
+
+
+@pytest.mark.parametrize("name", ["/no/model", "./model", "runs/model", "a/b/c", "~/model", "model/"])
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(monkeypatch, name):
+    monkeypatch.setattr(loading, "AutoConfig", None)
+    monkeypatch.setattr(loading, "AutoTokenizer", None)
+    with pytest.raises(FileNotFoundError, match="does not exist: expected a folder that holds a model, or an"):
+        load_model_and_tokenizer(name)
+
+
+def test_ids_beyond_the_vocabulary_are_those_of_another_tokenizer(folder):
+    model, tokenizer = load_model_and_tokenizer(str(folder))
+    tokenizer.add_tokens(["barking"])
+    with pytest.raises(InputError, match=r"the tokenizer gives id \d+, but the model's vocabulary has"):
+        translate_batch(model, tokenizer, ["barking"], progress=False)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_asks_the_machine(monkeypatch, caplog, native):
+    monkeypatch.setattr(loading, "multiplies_bfloat16", lambda device: native)
+    device = torch.device("cpu")
+    assert choose_dtype("auto", device) == (torch.bfloat16 if native else torch.float32)
+    assert choose_dtype("saved", device) is None
+    assert choose_dtype("float16", device) == torch.float16
+    assert not caplog.records
+    assert choose_dtype("bfloat16", device) == torch.bfloat16
+    assert [record.levelname for record in caplog.records] == ([] if native else ["WARNING"])
+
+
+def test_the_choice_is_printed_and_recorded(saved, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loading, "multiplies_bfloat16", lambda device: False)
+    lines = tmp_path / "lines.txt"
+    lines.write_text("a small dog\n")
+    assert main([str(saved), "--input", str(lines), "--quiet", "--device", "cpu"]) == 0
+    assert "translating in float32" in capsys.readouterr().err

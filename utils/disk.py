@@ -1,0 +1,30 @@
+"""Full disks, with the folder that is on them: libraries report them without it."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FULL = {
+    errno.ENOSPC: "no space left on the device",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EFBIG: "the file grows too large for the file system",
+}
+
+
+@contextmanager
+def naming_full_disks(folder: Path | str, fix: str = "free space, or choose another folder") -> Iterator[None]:
+    """Name the folder where something that is written inside of the block does not fit on its disk.
+
+    Raises:
+        OSError: instead of one that says so without a file's name.
+    """
+    try:
+        yield
+    except OSError as error:
+        # Arrow sets no errno in some releases, but writes it.
+        number = error.errno or next((code for code in _FULL if f"errno {code}]" in str(error).lower()), None)
+        if number not in _FULL or error.filename is not None:
+            raise
+        raise OSError(number, f"{_FULL[number]}; {fix}", str(folder)) from error
