@@ -9,8 +9,9 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from ..masks.base import Mask, MaskError
-from ..masks.library import full, heads
-from .layer_masks import as_text, masks_of_layers
+from ..masks.library import full
+from ..masks.limits import brief
+from .layer_masks import as_text, check_heads, masks_of_layers
 
 AUTO_MAP = {
     "AutoConfig": "configuration_crossmask.CrossMaskConfig",
@@ -185,15 +186,11 @@ class CrossMaskConfig(PreTrainedConfig):
     def validate_masks(self):
         for scope in ("encoder", "decoder", "cross"):
             rules = self.layer_masks(scope)
-            for rule in (rule for mask in rules for rule in mask.rules() if isinstance(rule, heads)):
-                try:
-                    rule.check_count(self.num_attention_heads)
-                except MaskError as error:
-                    raise MaskError(f"{scope}_mask: {error}") from error
-            if scope == "cross" and self.memory_length is not None and set(rules) != {full()}:
+            check_heads(rules, self.num_attention_heads, f"{scope}_mask")
+            if scope == "cross" and self.memory_length is not None and any(mask != full() for mask in rules):
                 raise MaskError(
-                    f"cross_mask={self.cross_mask!r} cannot be combined with memory_length={self.memory_length}: the "
-                    'memory has no source positions; use cross_mask="full()" and put the rule into encoder_mask'
+                    f"cross_mask={brief(self.cross_mask)} cannot be combined with memory_length={self.memory_length}: "
+                    'the memory has no source positions; use cross_mask="full()" and put the rule into encoder_mask'
                 )
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs):
