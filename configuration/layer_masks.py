@@ -7,7 +7,7 @@ from ..masks.algebra import check_possible
 from ..masks.base import Mask, MaskError, once
 from ..masks.library import heads
 from ..masks.library import layers as layers_rule
-from ..masks.limits import LAYERS_LIMIT, STEPS_LIMIT, TEXT_LIMIT, brief
+from ..masks.limits import LAYERS_LIMIT, RULES_LIMIT, TEXT_LIMIT, brief
 from ..masks.parse import parse
 from ..masks.selections import REST, Runs, missing_numbers, read_runs
 
@@ -95,17 +95,18 @@ def _resolve(runs: Runs, layers: int) -> Iterable[Mask]:
     Raises:
         MaskError: a mask names layers that are not there, or too many rules would be looked at.
     """
-    steps = 0
+    size = 0
     for first, last, mask in runs:
-        told = [run for rule in mask.rules() if isinstance(rule, layers_rule) for run in rule.runs]
-        borders = {first, *(border for begin, end, _ in told for border in (begin, end + 1) if first < border <= last)}
-        ordered = [*sorted(borders), last + 1]
-        for begin, end in pairwise(ordered):
+        rules = [rule for rule in mask.rules() if isinstance(rule, layers_rule)]
+        ends = {end for rule in rules for begin, last_named, _ in rule.runs for end in (begin, last_named + 1)}
+        borders = [first, *sorted(end for end in ends if first < end <= last), last + 1]
+        outside = mask.extent.rules - sum(rule.extent.rules for rule in rules)
+        for begin, end in pairwise(borders):
             resolved = mask.resolve(begin, layers)
-            steps += resolved.extent.rules + len(getattr(mask, "parts", ()))
-            if steps > STEPS_LIMIT:
+            size += max(resolved.extent.rules, outside)
+            if size > RULES_LIMIT:
                 raise MaskError(
-                    f"the masks of all layers must have at most {STEPS_LIMIT:,} rules together; let more layers have "
+                    f"the masks of all layers must have at most {RULES_LIMIT:,} rules together; let neighbours have "
                     "the same mask, or join fewer rules"
                 )
             yield from (resolved,) * (end - begin)

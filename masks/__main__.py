@@ -86,11 +86,10 @@ def _show(options: argparse.Namespace) -> None:
     if file is not None and not Path(file).absolute().parent.is_dir():
         raise MaskError(f"the folder of {brief(file)} does not exist; make it first, or choose another")
     register(even_keys)
-    if options.mask:
+    if options.mask is not None:
         check_possible([parse(options.mask), full()], "mask")  # a mask that is switched off may be shown
-    views = [
-        lay_view(mask, **{**sides, **PARTS.get(mask, {})}) for mask in ([options.mask] if options.mask else SHOWN)
-    ]
+    shown = SHOWN if options.mask is None else [options.mask]
+    views = [lay_view(mask, **{**sides, **PARTS.get(mask, {})}) for mask in shown]
     if options.gallery is None:
         print(render(views[0]))
     if file is not None:

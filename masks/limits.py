@@ -9,7 +9,8 @@ import reprlib
 TEXT_LIMIT = 2**15
 """The longest text of a mask. A larger mask, such as one with a long table of examples, has no text."""
 RULES_LIMIT = 1024
-"""The most rules in a mask, those within `heads` and `layers` included."""
+"""The most rules in a mask, those within `heads` and `layers` included; in the masks of all layers too, where a mask
+that neighbours share counts once."""
 DEPTH_LIMIT = 40
 """The deepest nesting of `&`, `|`, `heads` and `layers` in a mask."""
 BRACKETS_LIMIT = 100
@@ -18,8 +19,6 @@ NUMBERS_LIMIT = 2**20
 """The most numbers in one rule's spans or points, all examples together."""
 LAYERS_LIMIT = 10_000
 """The most layers that a mask is resolved for."""
-STEPS_LIMIT = 2**14
-"""The most rules that are looked at when the masks of a model's layers are resolved."""
 CELLS_LIMIT = 2**22
 """The most pairs of a row and a column in a picture, all heads together."""
 SHOWN = 100

@@ -4,6 +4,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -107,6 +108,16 @@ class _Selection(Rule):
         parts += [] if self.rest is None else [f"{REST!r}: {self.rest.text()}"]
         return f"{self.name}({{{', '.join(parts)}}})"
 
+    @cached_property
+    def first_gap(self) -> int:
+        """The lowest number that is in no range: masks of many layers are asked for it once for each of them."""
+        after = 0
+        for first, last, _ in self.runs:
+            if first > after:
+                break
+            after = last + 1
+        return after
+
     def check_count(self, count: int) -> None:
         """Check that the numbers are those of `count` heads or layers.
 
@@ -118,8 +129,8 @@ class _Selection(Rule):
                 f"{self.brief_text()}: {self.what} {self.runs[-1][1]} does not exist; there are {count} {self.what}s, "
                 "counted from 0"
             )
-        missing = [] if self.rest is not None else missing_numbers(self.runs, count)
-        if missing:
+        if self.rest is None and self.first_gap < count:
+            missing = missing_numbers(self.runs, count)
             raise MaskError(f'{self.brief_text()}: no mask for {self.what}s {brief(missing)}; name them or add "rest"')
 
     def values(self) -> list[Mask]:
