@@ -17,7 +17,7 @@ from .rules import full
 MOST_RULES = 10
 MOST_SIGNS = 512
 """The most rules, repetitions included, in a normal form; a longer one is simplified by its own form."""
-_MOST_STEPS = 3000
+_MOST_STEPS = 1000
 _CACHED = 32
 
 Cube = frozenset[tuple[int, bool]]

@@ -258,7 +258,7 @@ class _Combination(Mask):
     def text(self) -> str:
         # `|` binds weaker than `&`, so only an Or inside an And needs brackets.
         return self.symbol.join(
-            f"({p.text()})" if isinstance(self, And) and isinstance(p, Or) else p.text() for p in self.parts
+            f"({by_text(p)})" if isinstance(self, And) and isinstance(p, Or) else by_text(p) for p in self.parts
         )
 
 
@@ -312,7 +312,7 @@ class Not(Mask):
         return self.part.extent
 
     def text(self) -> str:
-        return f"~({self.part.text()})" if isinstance(self.part, _Combination) else f"~{self.part.text()}"
+        return f"~({by_text(self.part)})" if isinstance(self.part, _Combination) else f"~{by_text(self.part)}"
 
 
 def _combine(mask: Mask) -> Mask:
@@ -332,8 +332,13 @@ def _combine(mask: Mask) -> Mask:
 
 
 def by_text(mask: Mask) -> str:
-    """The key by which masks are sorted."""
-    return mask.text()
+    """The key by which masks are sorted: the text, which a mask keeps where it is short."""
+    text = mask.__dict__.get("_text")
+    if text is None:
+        text = mask.text()
+        if len(text) <= 1000:
+            mask.__dict__["_text"] = text
+    return text
 
 
 def once(layers: Iterable[Mask]) -> list[Mask]:
