@@ -80,10 +80,14 @@ def find_spans(
 
 
 def _read(patterns: str | re.Pattern | Iterable[str | re.Pattern]) -> list[re.Pattern]:
+    return [_compile(pattern) for pattern in _listed(patterns, "patterns", str | re.Pattern)]
+
+
+def _compile(pattern: str | re.Pattern) -> re.Pattern:
     try:
-        return [re.compile(pattern) for pattern in _listed(patterns, "patterns", str | re.Pattern)]
-    except re.error as error:
-        raise MaskError(f"find_spans: the pattern {brief(error.pattern)} cannot be read: {error}") from error
+        return re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise MaskError(f"find_spans: the pattern {brief(pattern)} cannot be read: {error}") from error
 
 
 def _listed(given: Any, name: str, kind: Any) -> list:
