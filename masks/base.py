@@ -17,7 +17,7 @@ from .limits import DEPTH_LIMIT, RULES_LIMIT, TEXT_LIMIT, brief, shorten
 
 
 class MaskError(ValueError):
-    """A mask that cannot be read, built, combined or run. The message names the offending part and the mend."""
+    """A mask that cannot be read, built, combined or run. The message names the offending part and how to fix it."""
 
 
 Allowed = bool | torch.Tensor

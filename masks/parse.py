@@ -56,9 +56,9 @@ def parse(text: str) -> Mask:
             offending part is shown.
     """
     if not isinstance(text, str):
-        mend = ": write str(mask)" if isinstance(text, Mask) else ""
+        hint = ": write str(mask)" if isinstance(text, Mask) else ""
         raise MaskError(
-            f"a mask's text must be a string like 'wait_k(3) & window(16)', got {type(text).__name__}{mend}"
+            f"a mask's text must be a string like 'wait_k(3) & window(16)', got {type(text).__name__}{hint}"
         )
     if len(text) > TEXT_LIMIT:
         raise MaskError(

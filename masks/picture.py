@@ -132,7 +132,7 @@ def _choose(mask: Mask, head: int, layer: int) -> tuple[Mask, str]:
 
 
 def _count(mask: Mask, kind: type[heads | layers], least: int) -> int:
-    """So many heads or layers that all are there which the mask names."""
+    """A number of heads or layers with which every one that the mask names is there."""
     named = [rule.runs[-1][1] for rule in mask.rules() if isinstance(rule, kind) and rule.runs]
     return max([least, *named]) + 1
 
@@ -226,7 +226,9 @@ def _side(
     }
     told = {what: size for what, size in sizes.items() if size is not None}
     if len(set(told.values())) > 1:
-        raise MaskError(f"{', '.join(f'{what} has {size}' for what, size in told.items())}; they must be as many")
+        raise MaskError(
+            f"{', '.join(f'{what} has {size}' for what, size in told.items())}; they must be the same number"
+        )
     length = next(iter(told.values()), default)
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         raise MaskError(f"{argument} must be at least 1 token, got {brief(length)}")

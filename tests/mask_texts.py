@@ -1,4 +1,4 @@
-"""Texts that are dear or odd to read as masks, made at random, and what reading one costs."""
+"""Texts that are expensive or odd to read as masks, made at random, and what reading one costs."""
 
 import random
 import time
@@ -30,7 +30,7 @@ PIECES = (
 
 
 def attack(rng: random.Random) -> str:
-    """A text of a family that is meant to be dear, of a size around the limits."""
+    """A text of a family that is meant to be expensive, of a size around the limits."""
     n = rng.choice([10, 100, 400, 1000, 1100, 3000, 10_000, 40_000])
     few = rng.randrange(2, 14)
     literal = lambda: rng.choice(["", "~"]) + f"prefix({rng.randrange(few)})"  # noqa: E731

@@ -16,7 +16,7 @@ from crossmask.masks.limits import DEPTH_LIMIT, NUMBERS_LIMIT, RULES_LIMIT, TEXT
 RANGES = [f"{10_001 * i}-{10_001 * i + 10_000}" for i in range(2000)]
 CLAUSES = "&".join(f"(wait_k({i + 1})|prefix({i}))" for i in range(180))
 ODD_LAYERS = "layers({" + ", ".join(f"{2 * i}: full()" for i in range(400)) + ", 'rest': causal()})"
-DEAR = {
+EXPENSIVE = {
     "parity of eight": parity([*range(1, 9)]),
     "parity of nine": parity([*range(1, 10)]),
     "parity of ten": parity([*range(1, 11)]),
@@ -43,14 +43,14 @@ DEAR = {
 }
 
 
-@pytest.mark.parametrize("text", DEAR.values(), ids=DEAR.keys())
-def test_no_text_is_dear(text):
+@pytest.mark.parametrize("text", EXPENSIVE.values(), ids=EXPENSIVE.keys())
+def test_no_text_is_expensive(text):
     check(text)
 
 
 CONFIGS = {
-    "three texts": {f"{scope}_mask": DEAR["parity of nine"] for scope in ("encoder", "decoder", "cross")},
-    "three wide texts": {f"{scope}_mask": DEAR["a thousand rules"] for scope in ("encoder", "decoder", "cross")},
+    "three texts": {f"{scope}_mask": EXPENSIVE["parity of nine"] for scope in ("encoder", "decoder", "cross")},
+    "three wide texts": {f"{scope}_mask": EXPENSIVE["a thousand rules"] for scope in ("encoder", "decoder", "cross")},
     "masks of many layers": {
         f"{scope}_mask": f"{ODD_LAYERS} | {CLAUSES}" for scope in ("encoder", "decoder", "cross")
     },
@@ -62,15 +62,15 @@ CONFIGS = {
     "a range of a mapping": {"encoder_mask": {"0-999999999": "full()"}},
     "a long key": {"encoder_mask": {"9" * 5000: "full()"}},
     "a mask for one layer": {"encoder_mask": {"0": "full()"}},
-    "a table": {"cross_mask": DEAR["a long tuple"]},
-    "ranges of heads": {f"{scope}_mask": DEAR["500 ranges"] for scope in ("encoder", "decoder", "cross")},
-    "a memory": {"memory_length": 4, "cross_mask": DEAR["a thousand rules"]},
+    "a table": {"cross_mask": EXPENSIVE["a long tuple"]},
+    "ranges of heads": {f"{scope}_mask": EXPENSIVE["500 ranges"] for scope in ("encoder", "decoder", "cross")},
+    "a memory": {"memory_length": 4, "cross_mask": EXPENSIVE["a thousand rules"]},
 }
 
 
 @pytest.mark.parametrize("layers", [6, 10_000, 10**12])
 @pytest.mark.parametrize("fields", CONFIGS.values(), ids=CONFIGS.keys())
-def test_no_config_is_dear(fields, layers, tmp_path):
+def test_no_config_is_expensive(fields, layers, tmp_path):
     config = {"model_type": "crossmask", "encoder_layers": layers, "decoder_layers": layers, **fields}
     text = json.dumps(config)
     assert len(text) < 50_000
