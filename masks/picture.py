@@ -227,7 +227,7 @@ def _side(
     told = {what: size for what, size in sizes.items() if size is not None}
     if len(set(told.values())) > 1:
         raise MaskError(
-            f"{', '.join(f'{what} has {size}' for what, size in told.items())}; they must be the same number"
+            f"{', '.join(f'{what} has {size}' for what, size in told.items())}; they must be equal"
         )
     length = next(iter(told.values()), default)
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
