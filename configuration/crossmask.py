@@ -11,8 +11,9 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from ..masks.base import Mask, MaskError
-from ..masks.library import full, heads, random
-from .layer_masks import as_text, masks_of_layers
+from ..masks.library import full
+from ..masks.limits import brief
+from .layer_masks import as_text, check_heads, check_lasting, masks_of_layers
 
 AUTO_MAP = {
     "AutoConfig": "configuration_crossmask.CrossMaskConfig",
@@ -239,20 +240,12 @@ class CrossMaskConfig(PreTrainedConfig):
     def validate_masks(self):
         for scope in ("encoder", "decoder", "cross"):
             rules = self.layer_masks(scope)
-            for rule in (rule for mask in rules for rule in mask.rules() if isinstance(rule, heads)):
-                try:
-                    rule.check_count(self.num_attention_heads)
-                except MaskError as error:
-                    raise MaskError(f"{scope}_mask: {error}") from error
-            for rule in (rule for mask in rules for rule in mask.rules() if isinstance(rule, random)):
+            check_heads(rules, self.num_attention_heads, f"{scope}_mask")
+            check_lasting(rules, f"{scope}_mask")
+            if scope == "cross" and self.memory_length is not None and any(mask != full() for mask in rules):
                 raise MaskError(
-                    f"{scope}_mask: {rule} in a config would forbid the same pairs at every step; give it in the "
-                    f"call, with a new seed each time: model(..., {scope}_mask=masks.random(p={rule.p}, seed=step))"
-                )
-            if scope == "cross" and self.memory_length is not None and set(rules) != {full()}:
-                raise MaskError(
-                    f"cross_mask={self.cross_mask!r} cannot be combined with memory_length={self.memory_length}: the "
-                    'memory has no source positions; use cross_mask="full()" and put the rule into encoder_mask'
+                    f"cross_mask={brief(self.cross_mask)} cannot be combined with memory_length={self.memory_length}: "
+                    'the memory has no source positions; use cross_mask="full()" and put the rule into encoder_mask'
                 )
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs):

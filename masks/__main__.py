@@ -1,14 +1,16 @@
 """Show a mask: `python -m crossmask.masks "wait_k(3) & window(8)" --source 12 --target 10 [--png FILE]`."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..utils.cli import Parser, run_command
-from ..utils.errors import InputError
 from .algebra import check_possible
-from .base import Allowed, Place
+from .base import Allowed, MaskError, Place
 from .library import full, register
+from .limits import brief
 from .parse import parse
 from .picture import lay_view, render
 
@@ -72,15 +74,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _show(options: argparse.Namespace) -> None:
     sides = _side("source", options.source) | _side("target", options.target)
     sides |= {"scope": options.scope, "head": options.head, "layer": options.layer}
+    file = options.gallery or options.png
+    if file is not None and not Path(file).absolute().parent.is_dir():
+        raise MaskError(f"the folder of {brief(file)} does not exist; make it first, or choose another")
     register(even_keys)
-    if options.mask:
+    if options.mask is not None:
         check_possible([parse(options.mask), full()], "mask")  # a mask that is switched off may be shown
-    views = [
-        lay_view(mask, **{**sides, **PARTS.get(mask, {})}) for mask in ([options.mask] if options.mask else SHOWN)
-    ]
+    shown = SHOWN if options.mask is None else [options.mask]
+    views = [lay_view(mask, **{**sides, **PARTS.get(mask, {})}) for mask in shown]
     if options.gallery is None:
         print(render(views[0]))
-    file = options.gallery or options.png
     if file is not None:
         # Late, so that the terminal form needs no matplotlib.
         from .figures import gallery, save_png
@@ -91,10 +94,10 @@ def _show(options: argparse.Namespace) -> None:
 def _side(name: str, text: str | None) -> dict[str, int | list[str]]:
     if text is None:
         return {}
-    if not text.strip().lstrip("-").isdecimal():
+    if not re.fullmatch(r"\s*[-+]?[0-9]+\s*", text):
         return {f"{name}_tokens": text.split()}
-    if len(text) > 9:
-        raise InputError(f"--{name} must be a number of tokens of at most 9 digits, or the tokens, got {text[:20]}...")
+    if len(text) > 10:
+        raise MaskError(f"--{name} must be a number of tokens of at most 9 digits, got {brief(text)}")
     return {name: int(text)}
 
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from .base import FAR, Allowed, MaskError, Place, Rule
+from .limits import NUMBERS_LIMIT, brief
 from .registry import rule
 from .tables import Table, example_lengths, look_up, per_example
 
@@ -44,8 +45,8 @@ class monotonic(Rule):
     def __post_init__(self) -> None:
         self.at_least(width=0)
         if isinstance(self.slope, bool) or not isinstance(self.slope, int | float) or not 0 <= self.slope <= 1000:
-            raise MaskError(f"{self.name}: slope must be a number from 0 to 1000, got {self.slope!r}")
-        object.__setattr__(self, "slope", float(self.slope))
+            raise MaskError(f"{self.name}: slope must be a number from 0 to 1000, got {brief(self.slope)}")
+        object.__setattr__(self, "slope", float(self.slope) + 0.0)  # minus zero is written otherwise, but means zero
         if self.ratio[1] > 10**6:
             raise MaskError(f"{self.name}: slope must have at most six decimals, got {self.slope!r}")
 
@@ -102,18 +103,21 @@ class alignment(Rule):
         if (self.points is None) == (self.examples is None):
             raise MaskError(f"{self.name}: give either points, for all examples, or examples=, points for each")
         rows = (self.points,) if self.examples is None else self.examples
-        try:
-            table = tuple(tuple(row) for row in rows)
-        except TypeError:
-            raise MaskError(f"{self.name}: points must be a tuple of source positions, got {rows!r}") from None
+        if not isinstance(rows, tuple | list) or not all(isinstance(row, tuple | list | range) for row in rows):
+            raise MaskError(f"{self.name}: points must be a tuple of source positions, got {brief(rows)}")
+        if sum(map(len, rows)) + len(rows) > NUMBERS_LIMIT:
+            raise MaskError(
+                f"{self.name}: there must be at most {NUMBERS_LIMIT:,} points; give a boolean tensor instead"
+            )
+        table = tuple(tuple(row) for row in rows)
         for point in (point for row in table for point in row):
             if isinstance(point, bool) or not isinstance(point, int) or not 0 <= point < 2**31:
-                raise MaskError(f"{self.name}: a point must be a source position, counted from 0, got {point!r}")
+                raise MaskError(f"{self.name}: a point must be a source position, counted from 0, got {brief(point)}")
         if not table or not all(table):
             raise MaskError(f"{self.name}: an alignment without points; give one for each target position")
         object.__setattr__(self, *(("points", table[0]) if self.examples is None else ("examples", table)))
 
-    def __str__(self) -> str:
+    def text(self) -> str:
         what = f"{self.points!r}" if self.examples is None else f"examples={self.examples!r}"
         width = f"width={self.width}" if self.width else ""
         parts = (what, width) if self.examples is None else (width, what)

@@ -5,16 +5,19 @@ allowed. It is asked with plain integers by `naive.py`, which is the specificati
 `compile.py`, which is the fast path; one expression serves both, so a new rule is a few lines (see `rules.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
+from .limits import DEPTH_LIMIT, RULES_LIMIT, TEXT_LIMIT, brief, shorten
+
 
 class MaskError(ValueError):
-    """A mask that cannot be read, built, combined or run. The message names the offending part and the mend."""
+    """A mask that cannot be read, built, combined or run. The message names the offending part and how to fix it."""
 
 
 Allowed = bool | torch.Tensor
@@ -40,6 +43,20 @@ class Place:
     passage: int | torch.Tensor = 0
     example: int | torch.Tensor = 0
     head: int | torch.Tensor = 0
+
+
+class Extent(NamedTuple):
+    """How large a mask is.
+
+    Attributes:
+        rules: how many rules it has, those within rules included.
+        depth: how deep they are nested.
+        characters: about how long its text is.
+    """
+
+    rules: int
+    depth: int
+    characters: int
 
 
 class Mask:
@@ -101,8 +118,40 @@ class Mask:
     def __invert__(self) -> "Mask":
         return self.part if isinstance(self, Not) else _combine(Not(self))
 
+    @cached_property
+    def extent(self) -> Extent:
+        """How large the mask is."""
+        return Extent(1, 1, 0)
+
+    def text(self) -> str:
+        """The Python that builds the mask, however long it is."""
+        raise NotImplementedError
+
+    def brief_text(self) -> str:
+        """The text for an error or a title: in one line, and cut where it is long."""
+        return shorten(self.text())
+
+    def __str__(self) -> str:
+        """The text that `parse` reads back.
+
+        Raises:
+            MaskError: the text is longer than `parse` reads.
+        """
+        text = self.text()
+        if len(text) > TEXT_LIMIT:
+            raise MaskError(
+                f"a mask's text must have at most {TEXT_LIMIT:,} characters, but that of {self.brief_text()} has "
+                f"{len(text):,}; pass the mask itself instead of its text"
+            )
+        return text
+
     def __repr__(self) -> str:
-        return str(self)
+        text = self.text()
+        return text if len(text) <= TEXT_LIMIT else f"<mask with a text of {len(text):,} characters: {shorten(text)}>"
+
+    def __format__(self, spec: str) -> str:
+        # In an error or a title a long mask is cut, not refused.
+        return format(repr(self), spec)
 
     def plot(self, source: int | None = None, target: int | None = None, **options) -> Any:
         """Draw the mask with matplotlib; rows are queries, columns are keys, dark is allowed.
@@ -128,14 +177,22 @@ class Mask:
 
 
 class Rule(Mask):
-    """A mask that is not made of others. Subclasses are frozen dataclasses whose fields are the rule's parameters."""
+    """A mask that is not made of others. Subclasses are frozen dataclasses whose fields are the rule's parameters.
+
+    Registered rules are equal if they are of one class and their parameters are equal and of the same types: `1`,
+    `1.0` and `True` are three parameters.
+    """
 
     name: ClassVar[str]
 
     def rules(self) -> Iterator["Rule"]:
         yield self
 
-    def __str__(self) -> str:
+    @cached_property
+    def extent(self) -> Extent:
+        return _extent(tuple(getattr(self, parameter.name) for parameter in fields(self)), len(self.name) + 2)
+
+    def text(self) -> str:
         parameters = fields(self)
         if len(parameters) == 1:
             return f"{self.name}({getattr(self, parameters[0].name)!r})"
@@ -155,9 +212,25 @@ class Rule(Mask):
         for parameter, bound in lowest.items():
             value = getattr(self, parameter)
             if isinstance(value, bool) or not isinstance(value, int) or value < bound:
-                raise MaskError(f"{self.name}: {parameter} must be an integer of at least {bound}, got {value!r}")
+                raise MaskError(f"{self.name}: {parameter} must be an integer of at least {bound}, got {brief(value)}")
             if value >= 2**31:
-                raise MaskError(f"{self.name}: {parameter} must be smaller than 2**31, got {value}")
+                raise MaskError(f"{self.name}: {parameter} must be smaller than 2**31, got {brief(value)}")
+
+
+def _extent(value: Any, characters: int = 0) -> Extent:
+    """The extent of a rule with a parameter, or with all of them in a tuple."""
+    if isinstance(value, Mask):
+        return Extent(1 + value.extent.rules, 1 + value.extent.depth, characters + value.extent.characters)
+    if not isinstance(value, tuple):
+        return Extent(1, 1, characters + (len(value) if isinstance(value, str) else 6))
+    if value and type(value[0]) is int and type(value[-1]) is int:
+        return Extent(1, 1, characters + 8 * len(value))  # at once, since tables are long
+    parts = [_extent(part) for part in value]
+    return Extent(
+        1 + sum(part.rules - 1 for part in parts),
+        max((part.depth for part in parts), default=1),
+        characters + 2 + sum(part.characters for part in parts),
+    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -178,10 +251,19 @@ class _Combination(Mask):
         for part in self.parts:
             yield from part.rules()
 
-    def __str__(self) -> str:
+    @cached_property
+    def extent(self) -> Extent:
+        extents = [part.extent for part in self.parts]
+        return Extent(
+            sum(extent.rules for extent in extents),
+            1 + max(extent.depth for extent in extents),
+            sum(extent.characters + 3 for extent in extents),
+        )
+
+    def text(self) -> str:
         # `|` binds weaker than `&`, so only an Or inside an And needs brackets.
         return self.symbol.join(
-            f"({p})" if isinstance(self, And) and isinstance(p, Or) else str(p) for p in self.parts
+            f"({by_text(p)})" if isinstance(self, And) and isinstance(p, Or) else by_text(p) for p in self.parts
         )
 
 
@@ -230,15 +312,57 @@ class Not(Mask):
     def rules(self) -> Iterator[Rule]:
         return self.part.rules()
 
-    def __str__(self) -> str:
-        return f"~({self.part})" if isinstance(self.part, _Combination) else f"~{self.part}"
+    @cached_property
+    def extent(self) -> Extent:
+        return self.part.extent
+
+    def text(self) -> str:
+        return f"~({by_text(self.part)})" if isinstance(self.part, _Combination) else f"~{by_text(self.part)}"
 
 
 def _combine(mask: Mask) -> Mask:
-    """The canonical form, unless a tracer watches, for which another form of the same meaning will do."""
+    """The canonical form, unless a tracer watches, for which another form of the same meaning will do.
+
+    Raises:
+        MaskError: the mask is larger than any text of a mask may be.
+    """
     if torch.compiler.is_compiling():
         return mask
     # Late: the algebra is made of masks.
     from .algebra import canonical
 
-    return canonical(mask)
+    combined = canonical(mask)
+    check_extent(combined)
+    return combined
+
+
+def by_text(mask: Mask) -> str:
+    """The key by which masks are sorted: the text, which a mask keeps where it is short."""
+    text = mask.__dict__.get("_text")
+    if text is None:
+        text = mask.text()
+        if len(text) <= 1000:
+            mask.__dict__["_text"] = text
+    return text
+
+
+def once(layers: Iterable[Mask]) -> list[Mask]:
+    """The masks of layers, each value that several layers share once."""
+    return list({id(mask): mask for mask in layers}.values())
+
+
+def check_extent(mask: Mask) -> None:
+    """Check that a mask has no more rules, and is nested no deeper, than a text may be.
+
+    Raises:
+        MaskError: it is larger; the message names the limit.
+    """
+    for what, size, limit in (
+        ("rules", mask.extent.rules, RULES_LIMIT),
+        ("levels of nesting", mask.extent.depth, DEPTH_LIMIT),
+    ):
+        if size > limit:
+            raise MaskError(
+                f"a mask must have at most {limit:,} {what}, but {mask.brief_text()} has {size:,}; join fewer rules, "
+                "or give a boolean tensor"
+            )

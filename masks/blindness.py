@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import reduce
 
-from .base import And, Mask, MaskError, Or
+from .base import And, Mask, MaskError, Or, by_text, once
 from .library import blind, heads
 
 
@@ -20,12 +20,12 @@ def kept(mask: Mask) -> frozenset[blind]:
 
 def kept_everywhere(layers: Sequence[Mask]) -> frozenset[blind]:
     """The blind rules that hold in every layer."""
-    return reduce(frozenset.intersection, map(kept, layers))
+    return reduce(frozenset.intersection, map(kept, once(layers)))
 
 
 def mentioned(layers: Sequence[Mask]) -> frozenset[blind]:
     """The blind rules of which the masks speak at all."""
-    return frozenset(rule for mask in layers for rule in mask.rules() if isinstance(rule, blind))
+    return frozenset(rule for mask in once(layers) for rule in mask.rules() if isinstance(rule, blind))
 
 
 def check_blind_spans(
@@ -41,12 +41,15 @@ def check_blind_spans(
         MaskError: something could read a span.
     """
     for span in mentioned(decoder):
-        raise MaskError(f"decoder_mask: {span} hides source tokens, of which it has none; write drop(...)")
+        raise MaskError(
+            f"decoder_mask: {span.brief_text()} hides source tokens, of which it has none; write drop(...)"
+        )
     needed = {"encoder_mask": encoder} if memory else {"encoder_mask": encoder, "cross_mask": cross}
-    for span in sorted(mentioned(encoder) | mentioned(cross), key=str):
+    for span in sorted(mentioned(encoder) | mentioned(cross), key=by_text):
         for name, layers in needed.items():
             if span not in kept_everywhere(layers):
                 raise MaskError(
-                    f"{name}: {span} does not hold in every layer and head here, so what is under the span could be "
-                    f"read; join it by & to {' and to '.join(needed)}, or write drop(...) to hide it in one only"
+                    f"{name}: {span.brief_text()} does not hold in every layer and head here, so what is under the "
+                    f"span could be read; join it by & to {' and to '.join(needed)}, or write drop(...) to hide it "
+                    "in one only"
                 )

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from .base import Allowed, MaskError, Place, Rule
-from .registry import defined_again, rule
+from .limits import brief, shorten
+from .parameters import DEEPEST, check_parameter
+from .registry import defined_again, renew, rule
 
 _FUNCTIONS: dict[str, Callable[..., Allowed]] = {}
 
@@ -35,6 +37,7 @@ def register(function: Callable[..., Allowed]) -> Callable[..., Allowed]:
     if not defined_again(function, _FUNCTIONS.get(function.__name__)):
         raise MaskError(f"a mask named {function.__name__!r} is registered already; choose another name")
     _FUNCTIONS[function.__name__] = function
+    renew()
     return function
 
 
@@ -65,7 +68,7 @@ class lookup(Rule):
         parameters: the function's further arguments: numbers, strings, and tuples of them.
 
     Raises:
-        MaskError: nothing is registered under the name, or it has other parameters.
+        MaskError: nothing is registered under the name, it has other parameters, or one cannot be written as text.
     """
 
     of: str
@@ -73,10 +76,14 @@ class lookup(Rule):
     name = "lookup"
 
     def __init__(self, of: str, **parameters: Any):
-        if of not in _FUNCTIONS:
-            known = ", ".join(sorted(_FUNCTIONS)) or "none yet"
-            raise MaskError(f"{self.name}: no mask is registered as {of!r} (there are: {known}); use @masks.register")
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
+        if not isinstance(of, str) or of not in _FUNCTIONS:
+            known = shorten(", ".join(sorted(_FUNCTIONS))) or "none yet"
+            raise MaskError(
+                f"{self.name}: no mask is registered as {brief(of)} (there are: {known}); use @masks.register"
+            )
+        values = {name: _frozen(value) for name, value in parameters.items()}
+        for name, value in values.items():
+            check_parameter(value, f"{self.name}({of!r}): {name}")
         try:
             signature(_FUNCTIONS[of]).bind(None, None, **values)
         except TypeError as error:
@@ -84,7 +91,7 @@ class lookup(Rule):
         object.__setattr__(self, "of", of)
         object.__setattr__(self, "parameters", tuple(sorted(values.items())))
 
-    def __str__(self) -> str:
+    def text(self) -> str:
         return f"{self.name}({', '.join([repr(self.of), *(f'{name}={value!r}' for name, value in self.parameters)])})"
 
     def allows(self, q: Place, k: Place) -> Allowed:
@@ -94,10 +101,19 @@ class lookup(Rule):
             if "Boolean value of Tensor" not in str(error):
                 raise
             raise MaskError(
-                f"{self}: the function takes a tensor for one truth value; write &, | and ^ for and, or, not and if, "
-                "and two comparisons for a chained one"
+                f"{self.brief_text()}: the function takes a tensor for one truth value; write &, | and ^ for and, or, "
+                "not and if, and two comparisons for a chained one"
             ) from error
         if isinstance(allowed, bool) or (isinstance(allowed, torch.Tensor) and allowed.dtype == torch.bool):
             return allowed
         shown = allowed.dtype if isinstance(allowed, torch.Tensor) else type(allowed).__name__
-        raise MaskError(f"{self}: the function must answer with True, False or a boolean tensor, got {shown}")
+        raise MaskError(
+            f"{self.brief_text()}: the function must answer with True, False or a boolean tensor, got {shown}"
+        )
+
+
+def _frozen(value: Any, depth: int = 0) -> Any:
+    """Lists as tuples, down to where nesting is refused, so that a list within itself ends there."""
+    if not isinstance(value, list | tuple) or depth > DEEPEST:
+        return value
+    return tuple(_frozen(part, depth + 1) for part in value)

@@ -1,15 +1,43 @@
 """From text to a mask, through `ast`; nothing is ever evaluated.
 
-The grammar is the text form itself: rule calls combined by `&`, `|`, `~` and brackets. Their arguments are numbers,
-strings, None, masks, and tuples, lists and dicts of these.
+The grammar is the text form itself: rule calls combined by `&`, `|`, `~` and brackets, in one line. Their arguments
+are numbers, strings, None, masks, and tuples, lists and dicts of these.
 """
 
 import ast
-from inspect import signature
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from inspect import Signature, signature
 from typing import Any
 
-from .base import Mask, MaskError
+from .base import And, Mask, MaskError, Not, Or, _combine
 from .library import RULES
+from .limits import BRACKETS_LIMIT, RULES_LIMIT, TEXT_LIMIT, brief, shorten
+from .parameters import check_text
+from .registry import edition
+
+_STRING = re.compile(r"""'(?:[^'\\\n\r\x00]|\\.)*+'|"(?:[^"\\\n\r\x00]|\\.)*+\"""")
+_ESCAPED = re.compile(r"""(?:[^\\]|\\(?:[\\'"abfnrtv]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}))*+""")
+_NUMBER = re.compile(r"(?<!\w)\.?\d[\w.]*(?:(?<=[eE])[+-]\w*)?")
+_DECIMAL = re.compile(r"[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?")
+_LONGEST_NUMBER = 40
+_NEVER = {
+    "an empty text": re.compile(r"\A\Z"),
+    "a comment": re.compile("#"),
+    "a second line": re.compile(r"[\r\n\f\v\x1c-\x1e\x85\u2028\u2029]"),
+    "a NUL character": re.compile("\0"),
+    "a backslash outside of a string": re.compile(r"\\"),
+    "a string that does not end": re.compile(r"""(?<!")'|(?<!")"(?!")"""),
+    "strings side by side": re.compile(r'""\s*""'),
+    "a string with a prefix": re.compile(r'\w""'),
+}
+"""What no text of a mask has; strings are written as `""` when it is looked for."""
+
+_rules_left: ContextVar[list[int] | None] = ContextVar("rules_left", default=None)
+"""How many more rules a text may have, those of texts within it included."""
 
 
 def parse(text: str) -> Mask:
@@ -20,84 +48,177 @@ def parse(text: str) -> Mask:
     wait_k(3) & window(left=16)
     ```
 
+    A text is read once, and again only after a rule or a function was registered. `limits.py` says how large it may
+    be.
+
     Raises:
-        MaskError: the text is anything but rules, `&`, `|`, `~` and brackets; the offending part is shown.
+        MaskError: the text is anything but rules, `&`, `|`, `~` and brackets, or larger than a mask's text may be; the
+            offending part is shown.
     """
     if not isinstance(text, str):
-        mend = ": write str(mask)" if isinstance(text, Mask) else ""
+        hint = ": write str(mask)" if isinstance(text, Mask) else ""
         raise MaskError(
-            f"a mask's text must be a string like 'wait_k(3) & window(16)', got {type(text).__name__}{mend}"
+            f"a mask's text must be a string like 'wait_k(3) & window(16)', got {type(text).__name__}{hint}"
         )
+    if len(text) > TEXT_LIMIT:
+        raise MaskError(
+            f"a mask's text must have at most {TEXT_LIMIT:,} characters, got {len(text):,} in {brief(text)}; write a "
+            "shorter one, or give a mask or a boolean tensor in the call"
+        )
+    return (_read_short if len(text) <= 1000 else _read_long)(text, edition())
+
+
+def _read(text: str, edition: int) -> Mask:
+    """`edition` is the registry's, so that the caches forget what was read before a name was registered."""
     try:
-        return _build(ast.parse(text.strip(), mode="eval").body, text.strip())
+        text = text.strip()
+        _check(text)
+        with _counted():
+            mask = _Reader(text).mask(ast.parse(text, mode="eval").body)
+        str(mask)  # it may be longer than this text: a mask that is read can be written
+        return mask
     except MaskError:
         raise
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else error
-        raise MaskError(f"cannot read the mask {_short(text)}: {reason}; write rules joined by &, | and ~") from error
+        reason = shorten(str(error.msg if isinstance(error, SyntaxError) else error)) or "it is nested too deep"
+        raise MaskError(f"cannot read the mask {brief(text)}: {reason}; write rules joined by &, | and ~") from error
 
 
-def _build(node: ast.expr, text: str) -> Mask:
-    match node:
-        case ast.BinOp(left=left, op=ast.BitAnd(), right=right):
-            return _build(left, text) & _build(right, text)
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _build(left, text) | _build(right, text)
-        case ast.UnaryOp(op=ast.Invert(), operand=operand):
-            return ~_build(operand, text)
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
-            return _call(node, name, args, keywords, text)
-        case ast.Name(id=name) if name in RULES:
-            raise MaskError(f"{name!r} in the mask {_short(text)} lacks its brackets: write {name}(...)")
-    raise MaskError(
-        f"{_short(ast.get_source_segment(text, node))} in the mask {_short(text)} is not a rule: "
-        f"use {', '.join(sorted(RULES))} with &, | and ~"
-    )
+# Few long texts are kept, since their masks are large.
+_read_short = lru_cache(maxsize=256)(_read)
+_read_long = lru_cache(maxsize=8)(_read)
 
 
-def _call(node: ast.Call, name: str, args: list[ast.expr], keywords: list[ast.keyword], text: str) -> Mask:
-    where = f"{_short(ast.get_source_segment(text, node))} in the mask {_short(text)}"
-    if name not in RULES:
-        raise MaskError(f"{where}: no rule is named {name!r}; there are {', '.join(sorted(RULES))}")
-    names = [keyword.arg for keyword in keywords]
-    if None in names or len(set(names)) < len(names):
-        raise MaskError(f"{where}: every parameter must be named once")
-    positional = [_value(arg, where, text) for arg in args]
-    named = {keyword.arg: _value(keyword.value, where, text) for keyword in keywords}
+@contextmanager
+def _counted() -> Iterator[None]:
+    """Count the rules inside, together with those of a text that this one stands in."""
+    if _rules_left.get() is not None:
+        yield
+        return
+    before = _rules_left.set([RULES_LIMIT])
     try:
-        signature(RULES[name]).bind(*positional, **named)
-        return RULES[name](*positional, **named)
-    except (TypeError, MaskError) as error:
-        raise MaskError(f"{where}: {error}") from error
+        yield
+    finally:
+        _rules_left.reset(before)
 
 
-def _value(node: ast.expr, where: str, text: str) -> Any:
-    match node:
-        case ast.Constant(value=int() | float() | str() | None as value):
-            return value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
-            return -value
-        case ast.Tuple(elts=parts) if not any(isinstance(part, ast.Starred) for part in parts):
-            return tuple(_value(part, where, text) for part in parts)
-        case ast.List(elts=parts) if not any(isinstance(part, ast.Starred) for part in parts):
-            return [_value(part, where, text) for part in parts]
-        case ast.Dict(keys=keys, values=values) if None not in keys:
-            return {
-                _key(key, where, text): _value(value, where, text) for key, value in zip(keys, values, strict=True)
-            }
-        case ast.Call() | ast.BinOp(op=ast.BitAnd() | ast.BitOr()) | ast.UnaryOp(op=ast.Invert()):
-            return _build(node, text)
-    shown = ast.get_source_segment(text, node)
-    raise MaskError(
-        f"{where}: a parameter must be a number, a string, a mask, or a tuple, list or dict of these, got {shown}"
-    )
+def _check(text: str) -> None:
+    """Check what a text is made of before Python's own parser sees it, which takes more than a mask may have.
+
+    Raises:
+        ValueError: it is not a mask's text.
+    """
+    check_text(text, "a mask's text")
+    for string in _STRING.findall(text) if "\\" in text else ():
+        if not _ESCAPED.fullmatch(string):
+            raise ValueError(f"unknown escape in the string {brief(string)}")
+    bare = _STRING.sub('""', text)
+    for what, pattern in _NEVER.items():
+        if pattern.search(bare):
+            raise ValueError(f"it has {what}" if bare else f"it is {what}")
+    for number in _NUMBER.findall(bare):
+        if len(number) > _LONGEST_NUMBER or not _DECIMAL.fullmatch(number):
+            raise ValueError(f"{brief(number)} is not a decimal number of at most {_LONGEST_NUMBER} characters")
+    depth = deepest = 0
+    for sign in re.findall(r"[(\[{)\]}]|(?:~\s*)+", bare):
+        depth += (sign in "([{") - (sign in ")]}")
+        deepest = max(deepest, depth + sign.count("~"))
+    if deepest > BRACKETS_LIMIT:
+        raise ValueError(f"brackets and ~ must be nested at most {BRACKETS_LIMIT} deep, got {deepest}")
 
 
-def _key(node: ast.expr, where: str, text: str) -> int | str:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | str):
-        return node.value
-    raise MaskError(f"{where}: a key must be a number or a string, got {ast.get_source_segment(text, node)}")
+@lru_cache(maxsize=256)
+def _signature(builder: Callable[..., Mask]) -> Signature:
+    return signature(builder)
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 100 else f"{text[:97]}...")
+class _Reader:
+    """Builds the mask of one text from its syntax tree."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self.encoded = text.encode()
+
+    def shown(self, node: ast.expr) -> str:
+        """The part of the text that a node stands for; offsets are in bytes, and the text is one line."""
+        return self.encoded[node.col_offset : node.end_col_offset].decode()
+
+    def where(self, node: ast.expr) -> str:
+        return f"{brief(self.shown(node))} in the mask {brief(self.text)}"
+
+    def mask(self, node: ast.expr) -> Mask:
+        """The mask, simplified once it is complete: to simplify every part on the way would cost too much."""
+        mask = self.build(node)
+        return _combine(mask) if isinstance(mask, And | Or | Not) else mask
+
+    def build(self, node: ast.expr) -> Mask:
+        match node:
+            case ast.BinOp(op=ast.BitAnd() | ast.BitOr() as sign):
+                return (And if isinstance(sign, ast.BitAnd) else Or)(tuple(self.chain(node, type(sign))))
+            case ast.UnaryOp(op=ast.Invert(), operand=operand):
+                return Not(self.build(operand))
+            case ast.Call(func=ast.Name(id=name)):
+                return self.call(node, name)
+            case ast.Name(id=name) if name in RULES:
+                raise MaskError(f"{name!r} in the mask {brief(self.text)} lacks its brackets: write {name}(...)")
+        raise MaskError(
+            f"{self.where(node)} is not a rule: use {shorten(', '.join(sorted(RULES)), 500)} with &, | and ~"
+        )
+
+    def chain(self, node: ast.expr, sign: type[ast.operator]) -> list[Mask]:
+        """The parts of `a & b & c`, which Python reads as `(a & b) & c`."""
+        parts = []
+        while isinstance(node, ast.BinOp) and isinstance(node.op, sign):
+            parts.append(node.right)
+            node = node.left
+        return [self.build(part) for part in (node, *reversed(parts))]
+
+    def call(self, node: ast.Call, name: str) -> Mask:
+        left = _rules_left.get()
+        left[0] -= 1
+        if left[0] < 0:
+            raise MaskError(f"the mask {brief(self.text)} must have at most {RULES_LIMIT:,} rules; join fewer rules")
+        if name not in RULES:
+            known = shorten(", ".join(sorted(RULES)), 500)
+            raise MaskError(f"{self.where(node)}: no rule is named {brief(name)}; there are {known}")
+        names = [keyword.arg for keyword in node.keywords]
+        if None in names or len(set(names)) < len(names):
+            raise MaskError(f"{self.where(node)}: every parameter must be named once")
+        positional = [self.value(arg, node) for arg in node.args]
+        named = {keyword.arg: self.value(keyword.value, node) for keyword in node.keywords}
+        try:
+            _signature(RULES[name]).bind(*positional, **named)
+            return RULES[name](*positional, **named)
+        except (TypeError, MaskError) as error:
+            raise MaskError(f"{self.where(node)}: {shorten(str(error), 1000)}") from error
+
+    def value(self, node: ast.expr, call: ast.Call) -> Any:
+        match node:
+            case ast.Constant(value=int() | float() | str() | None as value):
+                return value
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value)) if type(value) in (int, float):
+                return -value
+            case ast.Tuple(elts=parts) if not any(isinstance(part, ast.Starred) for part in parts):
+                return tuple([self.value(part, call) for part in parts])
+            case ast.List(elts=parts) if not any(isinstance(part, ast.Starred) for part in parts):
+                return [self.value(part, call) for part in parts]
+            case ast.Dict(keys=keys) if None not in keys:
+                return self.mapping(node, call)
+            case ast.Call() | ast.BinOp(op=ast.BitAnd() | ast.BitOr()) | ast.UnaryOp(op=ast.Invert()):
+                return self.mask(node)
+        raise MaskError(
+            f"{self.where(call)}: a parameter must be a number, a string, a mask, or a tuple, list or dict of these, "
+            f"got {shorten(self.shown(node))}"
+        )
+
+    def mapping(self, node: ast.Dict, call: ast.Call) -> dict[int | str, Any]:
+        result: dict[int | str, Any] = {}
+        for key, value in zip(node.keys, node.values, strict=True):
+            if not isinstance(key, ast.Constant) or type(key.value) not in (int, str):
+                raise MaskError(
+                    f"{self.where(call)}: a key must be a number or a string, got {shorten(self.shown(key))}"
+                )
+            if key.value in result:
+                raise MaskError(f"{self.where(call)}: the key {brief(key.value)} is there twice; write every key once")
+            result[key.value] = self.value(value, call)
+        return result

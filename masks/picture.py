@@ -14,6 +14,7 @@ from .compile import compile_mask
 from .given import MaskLike, TensorMask, read
 from .layout import Layout, lay_out
 from .library import full, heads, layers, random
+from .limits import CELLS_LIMIT, brief
 
 DEFAULT_LENGTH = 12
 _AXES = {"cross": ("target", "source"), "encoder": ("source", "source"), "decoder": ("target", "target")}
@@ -104,8 +105,17 @@ def lay_view(
             )
         columns = replace(columns, passages=tuple(map(int, source_passages)))
         rows = rows if scope == "cross" else replace(rows, passages=columns.passages)
+    for name, number in (("head", head), ("layer", layer)):
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**31:
+            raise MaskError(f"{name} must be a number from 0, got {brief(number)}")
     rule, title = (full(), "tensor") if isinstance(known, TensorMask) else _choose(known, head, layer)
-    allowed = compile_mask(rule, rows.layout(), columns.layout(), given, heads=_count(rule, heads, head))
+    count = _count(rule, heads, head)
+    if rows.length * columns.length * count > CELLS_LIMIT:
+        raise MaskError(
+            f"a picture must have at most {CELLS_LIMIT:,} cells, got {brief(rows.length)} rows, "
+            f"{brief(columns.length)} columns and {count} head{'s' * (count > 1)}; choose fewer, or a lower head"
+        )
+    allowed = compile_mask(rule, rows.layout(), columns.layout(), given, heads=count)
     if allowed is None:
         allowed = torch.ones(1, 1, rows.length, columns.length, dtype=torch.bool)
     allowed = allowed[0, head if allowed.shape[1] > 1 else 0]
@@ -118,13 +128,18 @@ def _choose(mask: Mask, head: int, layer: int) -> tuple[Mask, str]:
     named = {"layer": layer} if any(isinstance(rule, layers) for rule in mask.rules()) else {}
     if any(isinstance(rule, heads | random) for rule in chosen.rules()):
         named["head"] = head
-    return chosen, "; ".join([str(mask), *(f"{name} {number}" for name, number in named.items())])
+    return chosen, "; ".join([_title(mask), *(f"{name} {number}" for name, number in named.items())])
 
 
 def _count(mask: Mask, kind: type[heads | layers], least: int) -> int:
-    """So many heads or layers that all are there which the mask names."""
-    named = [number for rule in mask.rules() if isinstance(rule, kind) for number, _ in rule.masks]
+    """A number of heads or layers with which every one that the mask names is there."""
+    named = [rule.runs[-1][1] for rule in mask.rules() if isinstance(rule, kind) and rule.runs]
     return max([least, *named]) + 1
+
+
+def _title(mask: Mask) -> str:
+    """The whole text of most masks; what is too long to read is cut."""
+    return mask.text() if mask.extent.characters <= 2000 else mask.brief_text()
 
 
 def picture(mask: MaskLike, source: int | None = None, target: int | None = None, **options) -> str:
@@ -200,7 +215,9 @@ def _side(
     default: int,
 ) -> Side:
     if isinstance(length, list | tuple | str):
-        raise MaskError(f"{argument} is a number of tokens, got {length!r}; write {argument}_tokens=[...] for tokens")
+        raise MaskError(
+            f"{argument} is a number of tokens, got {brief(length)}; write {argument}_tokens=[...] for tokens"
+        )
     sizes = {
         argument: length,
         f"{argument}_tokens": None if tokens is None else len(tokens),
@@ -209,10 +226,10 @@ def _side(
     }
     told = {what: size for what, size in sizes.items() if size is not None}
     if len(set(told.values())) > 1:
-        raise MaskError(f"{', '.join(f'{what} has {size}' for what, size in told.items())}; they must be as many")
+        raise MaskError(f"{', '.join(f'{what} has {size}' for what, size in told.items())}; they must be equal")
     length = next(iter(told.values()), default)
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        raise MaskError(f"{argument} must be at least 1 token, got {length!r}")
+        raise MaskError(f"{argument} must be at least 1 token, got {brief(length)}")
     return Side(
         name,
         length,

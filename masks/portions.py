@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .base import EVERYWHERE, FAR, Allowed, Mask, MaskError, Place, Rule
+from .limits import NUMBERS_LIMIT, brief
 from .reach import Range, example_among, gaps, passage_ends
 from .registry import rule
 from .tables import Table, example_lengths, look_up, per_example
@@ -19,6 +20,13 @@ class _Spans(Rule):
     def __init__(self, *spans: tuple[int, int], examples: tuple[Spans, ...] | None = None):
         if spans and examples is not None:
             raise MaskError(f"{self.name}: give either spans, for all examples, or examples=, spans for each")
+        rows = (spans,) if examples is None else examples
+        if not isinstance(rows, tuple | list):
+            raise MaskError(f"{self.name}: examples must be a tuple of spans for each example, got {brief(rows)}")
+        if 2 * sum(len(row) for row in rows if isinstance(row, tuple | list)) + len(rows) > NUMBERS_LIMIT:
+            raise MaskError(
+                f"{self.name}: the spans must have at most {NUMBERS_LIMIT:,} numbers; give a boolean tensor instead"
+            )
         object.__setattr__(self, "spans", self.read(spans))
         object.__setattr__(self, "examples", None if examples is None else tuple(map(self.read, examples)))
         if self.examples == ():
@@ -27,7 +35,7 @@ class _Spans(Rule):
     def read(self, spans: Any) -> Spans:
         """Spans as tuples in order; those that touch or overlap become one."""
         if not isinstance(spans, tuple | list):
-            raise MaskError(f"{self.name}: expected a tuple of spans for each example, got {spans!r}")
+            raise MaskError(f"{self.name}: expected a tuple of spans for each example, got {brief(spans)}")
         joined: list[tuple[int, int]] = []
         for start, end in sorted(map(self.read_span, spans)):
             if joined and start <= joined[-1][1]:
@@ -39,12 +47,12 @@ class _Spans(Rule):
     def read_span(self, span: Any) -> tuple[int, int]:
         numbers = tuple(span) if isinstance(span, tuple | list) and len(span) == 2 else ()
         if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
-            raise MaskError(f"{self.name}: a span must be a pair (first, one past the last), got {span!r}")
+            raise MaskError(f"{self.name}: a span must be a pair (first, one past the last), got {brief(span)}")
         if not 0 <= numbers[0] < numbers[1] < 2**31:
-            raise MaskError(f"{self.name}: a span must be from 0 up and hold at least one token, got {span!r}")
+            raise MaskError(f"{self.name}: a span must be from 0 up and hold at least one token, got {brief(span)}")
         return numbers
 
-    def __str__(self) -> str:
+    def text(self) -> str:
         if self.examples is None:
             return f"{self.name}({', '.join(map(repr, self.spans))})"
         return f"{self.name}(examples={self.examples!r})"
@@ -122,12 +130,12 @@ class keep(_Spans):
             if spans or examples is not None:
                 raise MaskError(f"{self.name}: give either spans or passages; join two rules by & for both")
             if not isinstance(passages, tuple | list) or not all(type(n) is int and 0 <= n < 2**31 for n in passages):
-                raise MaskError(f"{self.name}: passages must be a tuple of numbers from 0, got {passages!r}")
+                raise MaskError(f"{self.name}: passages must be a tuple of numbers from 0, got {brief(passages)}")
             passages = tuple(sorted(set(passages)))
         object.__setattr__(self, "passages", passages)
 
-    def __str__(self) -> str:
-        return super().__str__() if self.passages is None else f"{self.name}(passages={self.passages!r})"
+    def text(self) -> str:
+        return super().text() if self.passages is None else f"{self.name}(passages={self.passages!r})"
 
     def allows(self, q: Place, k: Place) -> Allowed:
         if self.passages is None:
@@ -157,7 +165,7 @@ class keep(_Spans):
                 there = (
                     "there is passage 0 alone; pass passage_ids" if last == 0 else f"there are passages 0 to {last}"
                 )
-                raise MaskError(f"{self}: no passage {self.passages[-1]}: {there}")
+                raise MaskError(f"{self.brief_text()}: no passage {self.passages[-1]}: {there}")
 
 
 @rule

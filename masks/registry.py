@@ -1,11 +1,28 @@
 """The names by which masks are read from text."""
 
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import wraps
+
+import torch
 
 from .base import Mask, MaskError
+from .parameters import check_parameter, same
 
 RULES: dict[str, Callable[..., Mask]] = {}
 """What a text may call: rules, and functions that build masks of rules."""
+
+_edition = [0]
+
+
+def edition() -> int:
+    """A number that changes whenever a name is registered: texts are read anew then."""
+    return _edition[0]
+
+
+def renew() -> None:
+    """Say that what texts mean may have changed."""
+    _edition[0] += 1
 
 
 def rule(builder):
@@ -22,14 +39,41 @@ def rule(builder):
             return (q.position - k.position) % self.n == 0
     ```
 
+    A rule's parameters must be what a text can hold: numbers, strings, `None`, masks, and tuples of these.
+
     Raises:
-        MaskError: another rule has that name.
+        MaskError: another rule has that name; where a rule is built, a parameter that a text cannot hold.
     """
     name = builder.name if isinstance(builder, type) else builder.__name__
     if not defined_again(builder, RULES.get(name)):
         raise MaskError(f"a mask rule named {name!r} exists already; choose another name")
+    if isinstance(builder, type) and is_dataclass(builder):
+        _check_parameters(builder)
     RULES[name] = builder
+    renew()
     return builder
+
+
+def _check_parameters(builder: type[Mask]) -> None:
+    """Make a class check its parameters, and tell `1`, `1.0` and `True` apart, which Python calls equal."""
+    names = [field.name for field in fields(builder) if field.compare and field.init]
+    if not names:
+        return
+    build, equal = builder.__init__, builder.__eq__
+
+    @wraps(build)
+    def __init__(self, *args, **kwargs):
+        build(self, *args, **kwargs)
+        if type(self) is builder and not torch.compiler.is_compiling():
+            for name in names:
+                check_parameter(getattr(self, name), f"{builder.name}: {name}")
+
+    @wraps(equal)
+    def __eq__(self, other):
+        answer = equal(self, other)
+        return all(same(getattr(self, name), getattr(other, name)) for name in names) if answer is True else answer
+
+    builder.__init__, builder.__eq__ = __init__, __eq__
 
 
 def defined_again(new: Callable, old: Callable | None) -> bool:

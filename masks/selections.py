@@ -1,38 +1,93 @@
 """Different masks for different heads, and for different layers."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar
 
-from .base import Allowed, Mask, MaskError, Place, Rule
+from .base import Allowed, Mask, MaskError, Place, Rule, check_extent
+from .limits import RULES_LIMIT, brief
 from .registry import rule
 
 REST = "rest"
+_LISTED = 12
+
+
+Runs = tuple[tuple[int, int, Any], ...]
+"""First and last number, both inclusive, and what belongs to them; ascending."""
+
+
+def read_runs(given: Mapping[int | str, Any], what: str, owner: str) -> Runs:
+    """The keys of a mapping as ranges of numbers, `"rest"` left out, each with its value.
+
+    Args:
+        what: what is numbered, `"head"` or `"layer"`.
+        owner: whose mapping it is, for the errors.
+
+    Raises:
+        MaskError: too many keys, a key that names no numbers, or a number that is named twice.
+    """
+    if len(given) > RULES_LIMIT:
+        raise MaskError(f"{owner} must have at most {RULES_LIMIT:,} keys, got {len(given):,}; join neighbours: '0-3'")
+    runs = []
+    for key, value in given.items():
+        if key == REST:
+            continue
+        text = str(key) if type(key) is int and abs(key) < 10**9 else key
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", text) if isinstance(text, str) else None
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if first > last:
+            raise MaskError(f'{owner}: {brief(key)} names no {what}s; write 0, "0-3" or "rest"')
+        runs.append((first, last, value))
+    runs.sort(key=lambda run: run[:2])
+    for (_, before, _), (after, _, _) in pairwise(runs):
+        if after <= before:
+            raise MaskError(f"{owner}: {what} {after} is named twice; name every {what} once")
+    return tuple(runs)
+
+
+def missing_numbers(runs: Runs, count: int) -> list[int]:
+    """The numbers below `count` that are in no range; no more than an error would list."""
+    missing: list[int] = []
+    after = 0
+    for first, last, _ in (*runs, (count, count, None)):
+        missing.extend(range(after, min(first, count, after + _LISTED)))
+        after = max(after, last + 1)
+        if len(missing) >= _LISTED:
+            break
+    return missing[:_LISTED]
 
 
 @dataclass(frozen=True, repr=False, init=False)
 class _Selection(Rule):
     """A mask for each of some numbers, and one for the rest."""
 
-    masks: tuple[tuple[int, Mask], ...]
+    runs: Runs
     rest: Mask | None
     what: ClassVar[str]
 
     def __init__(self, masks: Mapping[int | str, Mask | str]):
         if not isinstance(masks, Mapping) or not masks:
             raise MaskError(
-                f'{self.name}: expected a mapping like {{0: "window(8)", "rest": "full()"}}, got {masks!r}'
+                f'{self.name}: expected a mapping like {{0: "window(8)", "rest": "full()"}}, got {brief(masks)}'
             )
-        chosen: dict[int, Mask] = {}
-        for key, value in masks.items():
-            mask = self.read(value, key)
-            for number in () if key == REST else self.numbers(key):
-                if number in chosen:
-                    raise MaskError(f"{self.name}: {self.what} {number} is named twice; name every {self.what} once")
-                chosen[number] = mask
-        object.__setattr__(self, "masks", tuple(sorted(chosen.items(), key=lambda pair: pair[0])))
-        object.__setattr__(self, "rest", self.read(masks[REST], REST) if REST in masks else None)
+        ranges = read_runs({key: key for key in masks}, self.what, self.name)
+        read = {key: self.read(mask, key) for key, mask in masks.items()}
+        self.keep(((first, last, read[key]) for first, last, key in ranges), read.get(REST))
+
+    def keep(self, runs: Iterable[tuple[int, int, Mask]], rest: Mask | None) -> None:
+        """Take in masks by ranges; neighbours with the same mask become one."""
+        joined: list[tuple[int, int, Mask]] = []
+        for first, last, mask in runs:
+            if joined and joined[-1][1] == first - 1 and joined[-1][2] == mask:
+                first = joined.pop()[0]
+            joined.append((first, last, mask))
+        object.__setattr__(self, "runs", tuple(joined))
+        object.__setattr__(self, "rest", rest)
+        check_extent(self)
 
     def read(self, mask: Mask | str, key: int | str) -> Mask:
         # Late: to read any text is to know this rule too.
@@ -41,32 +96,27 @@ class _Selection(Rule):
         try:
             read = mask if isinstance(mask, Mask) else parse(mask)
         except MaskError as error:
-            raise MaskError(f"{self.name}[{key!r}]: {error}") from error
+            raise MaskError(f"{self.name}[{brief(key)}]: {error}") from error
         if self.name in (part.name for part in read.rules()):
-            raise MaskError(f"{self.name}[{key!r}]: {self.name}(...) cannot hold another {self.name}(...)")
+            raise MaskError(f"{self.name}[{brief(key)}]: {self.name}(...) cannot hold another {self.name}(...)")
         return read
 
-    def numbers(self, key: int | str) -> range:
-        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", str(key))
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
-        if not match or first > last or last - first > 10_000:
-            raise MaskError(f'{self.name}: {key!r} names no {self.what}s; write 0, "0-3" or "rest"')
-        return range(first, last + 1)
-
-    def __str__(self) -> str:
-        parts = [f"{key!r}: {mask}" for key, mask in self.groups()]
-        parts += [] if self.rest is None else [f"{REST!r}: {self.rest}"]
+    def text(self) -> str:
+        parts = [
+            f"{first if first == last else f'{first}-{last}'!r}: {mask.text()}" for first, last, mask in self.runs
+        ]
+        parts += [] if self.rest is None else [f"{REST!r}: {self.rest.text()}"]
         return f"{self.name}({{{', '.join(parts)}}})"
 
-    def groups(self) -> list[tuple[int | str, Mask]]:
-        """The masks by number, or by range where neighbours have the same."""
-        runs: list[tuple[int, int, Mask]] = []
-        for number, mask in self.masks:
-            first = number
-            if runs and runs[-1][1] == number - 1 and runs[-1][2] == mask:
-                first = runs.pop()[0]
-            runs.append((first, number, mask))
-        return [(first if first == last else f"{first}-{last}", mask) for first, last, mask in runs]
+    @cached_property
+    def first_gap(self) -> int:
+        """The lowest number that is in no range: masks of many layers are asked for it once for each of them."""
+        after = 0
+        for first, last, _ in self.runs:
+            if first > after:
+                break
+            after = last + 1
+        return after
 
     def check_count(self, count: int) -> None:
         """Check that the numbers are those of `count` heads or layers.
@@ -74,17 +124,17 @@ class _Selection(Rule):
         Raises:
             MaskError: one does not exist, or has no mask.
         """
-        named = [number for number, _ in self.masks]
-        if named and named[-1] >= count:
+        if self.runs and self.runs[-1][1] >= count:
             raise MaskError(
-                f"{self}: {self.what} {named[-1]} does not exist; there are {count} {self.what}s, counted from 0"
+                f"{self.brief_text()}: {self.what} {self.runs[-1][1]} does not exist; there are {count} {self.what}s, "
+                "counted from 0"
             )
-        missing = sorted(set(range(count)) - set(named))
-        if missing and self.rest is None:
-            raise MaskError(f'{self}: no mask for {self.what}s {missing}; name them or add "rest"')
+        if self.rest is None and self.first_gap < count:
+            missing = missing_numbers(self.runs, count)
+            raise MaskError(f'{self.brief_text()}: no mask for {self.what}s {brief(missing)}; name them or add "rest"')
 
-    def values(self) -> Iterable[Mask]:
-        return [mask for _, mask in self.masks] + ([] if self.rest is None else [self.rest])
+    def values(self) -> list[Mask]:
+        return [mask for _, _, mask in self.runs] + ([] if self.rest is None else [self.rest])
 
     def rules(self) -> Iterable[Rule]:
         yield self
@@ -124,11 +174,10 @@ class heads(_Selection):
     what = "head"
 
     def allows(self, q: Place, k: Place) -> Allowed:
-        groups = self.groups()
-        result = (groups.pop()[1] if self.rest is None else self.rest).allows(q, k)
-        for key, mask in groups:
-            numbers = self.numbers(key)
-            chosen = (numbers[0] <= q.head) & (q.head <= numbers[-1])
+        runs = list(self.runs)
+        result = (runs.pop()[2] if self.rest is None else self.rest).allows(q, k)
+        for first, last, mask in runs:
+            chosen = (first <= q.head) & (q.head <= last)
             # Where chosen, the mask's answer instead of the result so far; the same for bools and tensors.
             result = result ^ ((result ^ mask.allows(q, k)) & chosen)
         return result
@@ -139,10 +188,14 @@ class heads(_Selection):
             mask.check(query, key, heads)
 
     def resolve(self, layer: int, layers: int, training: bool = True) -> Mask:
-        resolved = {number: mask.resolve(layer, layers, training) for number, mask in self.masks}
-        if self.rest is not None:
-            resolved[REST] = self.rest.resolve(layer, layers, training)
-        return self if all(a is b for a, b in zip(resolved.values(), self.values(), strict=True)) else heads(resolved)
+        resolved = [mask.resolve(layer, layers, training) for mask in self.values()]
+        if all(a is b for a, b in zip(resolved, self.values(), strict=True)):
+            return self
+        # Not by way of a mapping: its masks are read already.
+        result = object.__new__(heads)
+        rest = None if self.rest is None else resolved.pop()
+        result.keep(((first, last, mask) for (first, last, _), mask in zip(self.runs, resolved, strict=True)), rest)
+        return result
 
 
 @rule
@@ -177,9 +230,10 @@ class layers(_Selection):
     what = "layer"
 
     def allows(self, q: Place, k: Place) -> Allowed:
-        raise MaskError(f"{self}: which layer? Choose one: mask.resolve(layer=0, layers=6)")
+        raise MaskError(f"{self.brief_text()}: which layer? Choose one: mask.resolve(layer=0, layers=6)")
 
     def resolve(self, layer: int, layers: int, training: bool = True) -> Mask:
         self.check_count(layers)
-        mask = dict(self.masks).get(layer, self.rest)
+        index = bisect_right(self.runs, layer, key=lambda run: run[0]) - 1
+        mask = self.runs[index][2] if index >= 0 and layer <= self.runs[index][1] else self.rest
         return mask.resolve(layer, layers, training)

@@ -1,10 +1,13 @@
 """Spans of tokens for `keep`, `drop` and `blind`, found in the text."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .base import MaskError
+from .limits import brief
+from .parameters import check_text
 from .portions import Spans
 
 
@@ -42,14 +45,18 @@ def find_spans(
         MaskError: nothing to look for, a tokenizer without offsets, characters for another number of texts or outside
             of a text, a pattern that cannot be read.
     """
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    texts = [texts] if isinstance(texts, str) else list(_sequence(texts, "texts"))
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise MaskError(f"find_spans: text {index} must be a string, got {brief(text)}")
+        check_text(text, f"find_spans: text {index}")
     if not getattr(tokenizer, "is_fast", False):
         raise MaskError(
             f"find_spans: {type(tokenizer).__name__} does not tell from which characters a token is; load a fast one"
         )
-    if characters is not None and len(characters) != len(texts):
+    if characters is not None and len(_sequence(characters, "characters")) != len(texts):
         raise MaskError(f"find_spans: characters of {len(characters)} texts, but there are {len(texts)} texts")
-    searches = _read(patterns) + [re.compile(re.escape(term)) for term in _listed(terms)]
+    searches = _read(patterns) + [re.compile(re.escape(term)) for term in _listed(terms, "terms", str)]
     if not searches and characters is None:
         raise MaskError(
             "find_spans: nothing to look for, so nothing would be hidden; give patterns, terms or characters"
@@ -61,30 +68,62 @@ def find_spans(
     found = []
     for index, text in enumerate(texts):
         stretches = [match.span() for search in searches for match in search.finditer(text) if match.group()]
-        for stretch in () if characters is None else characters[index]:
-            if len(stretch) != 2 or not 0 <= stretch[0] < stretch[1] <= len(text):
-                raise MaskError(f"find_spans: {stretch!r} is no stretch of text {index}, of {len(text)} characters")
-            stretches.append(tuple(stretch))
+        for stretch in () if characters is None else _sequence(characters[index], f"characters[{index}]"):
+            ends = tuple(stretch) if isinstance(stretch, Sequence) else ()
+            if len(ends) != 2 or not all(type(end) is int for end in ends) or not 0 <= ends[0] < ends[1] <= len(text):
+                raise MaskError(
+                    f"find_spans: {brief(stretch)} is no stretch of text {index}, of {len(text)} characters"
+                )
+            stretches.append(ends)
         found.append(_tokens_of(stretches, tokenizer(text, **options)["offset_mapping"]))
     return tuple(found)
 
 
 def _read(patterns: str | re.Pattern | Iterable[str | re.Pattern]) -> list[re.Pattern]:
+    return [_compile(pattern) for pattern in _listed(patterns, "patterns", str | re.Pattern)]
+
+
+def _compile(pattern: str | re.Pattern) -> re.Pattern:
     try:
-        return [re.compile(pattern) for pattern in _listed(patterns)]
-    except re.error as error:
-        raise MaskError(f"find_spans: the pattern {error.pattern!r} cannot be read: {error}") from error
+        return re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise MaskError(f"find_spans: the pattern {brief(pattern)} cannot be read: {error}") from error
 
 
-def _listed(given: Any) -> list:
-    return [given] if isinstance(given, str | re.Pattern) else list(given)
+def _listed(given: Any, name: str, kind: Any) -> list:
+    """One of a kind, or several."""
+    if isinstance(given, str | re.Pattern):
+        given = [given]
+    if not isinstance(given, Iterable):
+        raise MaskError(f"find_spans: {name} must be strings, got {brief(given)}")
+    listed = list(given)
+    for one in listed:
+        # A pattern of bytes finds nothing in a text.
+        if not isinstance(one, kind) or not isinstance(getattr(one, "pattern", one), str):
+            raise MaskError(f"find_spans: {name} must be strings, got {brief(one)}")
+    return listed
+
+
+def _sequence(given: Any, name: str) -> Sequence:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise MaskError(f"find_spans: {name} must be a list, got {brief(given)}")
+    return given
 
 
 def _tokens_of(stretches: list[tuple[int, int]], offsets: list[tuple[int, int]]) -> Spans:
     """Runs of tokens that share a character with a stretch."""
+    ends: list[int] = []
+    starts: list[int] = []
+    for start, end in sorted(stretches):
+        if ends and start < ends[-1]:
+            ends[-1] = max(ends[-1], end)
+        else:
+            starts.append(start)
+            ends.append(end)
     spans: list[tuple[int, int]] = []
     for index, (first, last) in enumerate(offsets):
-        if any(first < end and start < last for start, end in stretches):
+        after = bisect_right(ends, first)  # the first stretch that ends behind the token's first character
+        if after < len(ends) and starts[after] < last:
             joined = spans and spans[-1][1] == index
             spans.append((spans.pop()[0] if joined else index, index + 1))
     return tuple(spans)

@@ -32,7 +32,7 @@ def look_up(table: Table, row: int | torch.Tensor, column: int | torch.Tensor, f
     return padded[row, column]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)  # a table may be large
 def _tensor(table: Table, fill: int, device: torch.device) -> torch.Tensor:
     """(rows, longest + 1) int64; the last column is `fill` in every row."""
     width = max(map(len, table)) + 1

@@ -1,9 +1,13 @@
+import random
+
 import pytest
 from hypothesis import assume, given
 from mask_cases import draw, expressions, randomised
+from mask_texts import nested, parity
 
 from crossmask import masks
 from crossmask.masks.algebra import MOST_RULES, check_possible
+from crossmask.masks.base import And, Not, Or
 
 everything = masks.full()
 nothing = ~everything
@@ -97,3 +101,55 @@ def test_what_never_allows_is_built_and_then_refused_by_what_it_was_made_of():
     with pytest.raises(masks.MaskError, match="never allows"):
         check_possible((nothing, nothing), "cross_mask")
     check_possible((nothing, masks.full()), "cross_mask")  # a layer switched off
+
+
+def answer(mask, cases):
+    """Bit j of the result: what the mask says in case j, in which rule r says bit j of `cases[r]`."""
+    if isinstance(mask, And | Or):
+        answers = [answer(part, cases) for part in mask.parts]
+        result = answers[0]
+        for one in answers[1:]:
+            result = result & one if isinstance(mask, And) else result | one
+        return result
+    return ~answer(mask.part, cases) if isinstance(mask, Not) else cases[str(mask)]
+
+
+@pytest.mark.parametrize("rules", [2, 6, 9, 10, 11, 12, 20, 60])
+def test_simplifying_never_changes_what_a_mask_means(rules):
+    rng = random.Random(rules)
+    numbers = [rng.getrandbits(500) for _ in range(rules)]
+    cases = {f"prefix({n})": number for n, number in enumerate(numbers)} | {"full()": -1}
+    every = (1 << 500) - 1
+
+    def literal():
+        name = rng.choice(["full()", "~full()"]) if rng.random() < 0.03 else f"prefix({rng.randrange(rules)})"
+        return rng.choice(["", "~"]) + f"({name})"
+
+    for _ in range(40):
+        text = nested(rng, rng.randrange(1, 6), rng.randrange(2, 4), literal)
+        text = f"~{text}" if rng.random() < 0.3 else text
+        mask = masks.parse(text)
+        meant = eval(text, {"prefix": numbers.__getitem__, "full": lambda: -1, "__builtins__": {}})
+        assert answer(mask, cases) & every == meant & every
+        assert masks.parse(str(mask)) == mask
+
+
+def test_long_normal_forms_are_left_alone():
+    for count in range(2, 10):
+        mask = masks.parse(parity([*range(1, count + 1)]))
+        assert masks.parse(str(mask)) == mask
+        assert mask.extent.rules <= 1024
+        cases = {f"wait_k({n + 1})": sum(1 << j for j in range(2**count) if j >> n & 1) for n in range(count)}
+        assert answer(mask, cases) & (1 << 2**count) - 1 == sum(1 << j for j in range(2**count) if j.bit_count() % 2)
+
+
+def test_one_rule_after_the_other_is_carried_to_the_end():
+    chain = " & ".join(["prefix(0)", *(f"(~prefix({n}) | prefix({n + 1}))" for n in range(30))])
+    assert masks.parse(chain) == masks.parse(" & ".join(f"prefix({n})" for n in range(31)))
+    assert masks.parse(f"{chain} & ~prefix(30)") == nothing
+
+
+def test_rules_that_do_not_matter_are_left_out():
+    assert masks.parse("causal() & prefix(1) | causal() & ~prefix(1)") == masks.causal()
+    many = " | ".join(f"prefix({n}) & ~prefix({n})" for n in range(20))
+    assert masks.parse(f"causal() | {many}") == masks.causal()

@@ -162,6 +162,55 @@ def test_command_draws_a_small_gallery(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["full()", "--head", "-1"], "head must be a number from 0, got -1"),
+        (["full()", "--layer", "-1"], "layer must be a number from 0, got -1"),
+        (["full()", "--head", "9" * 30], "head must be a number from 0"),
+        (["full()", "--head", "1000000"], "a picture must have at most 4,194,304 cells"),
+        (["heads({'0-999999999': full()})"], "a picture must have at most 4,194,304 cells"),
+        (["full()", "--source", "100000000"], "got 100000000 rows, 100000000 columns and 1 head"),
+        (["full()", "--source", "3000", "--target", "3000"], "got 3000 rows, 3000 columns and 1 head"),
+        (["full()", "--source", "9" * 5000], "--source must be a number of tokens of at most 9 digits"),
+        (["full()", "--source", "0"], "source must be at least 1 token, got 0"),
+        (["full()", "--target", "-3"], "target must be at least 1 token, got -3"),
+        (["full()", "--source", ""], "source must be at least 1 token"),
+        ([""], "it is an empty text"),
+        (["\udcff()"], "must be valid Unicode"),
+        (["full()", "--png", "there/is/none/mask.png"], "the folder of 'there/is/none/mask.png' does not exist"),
+        (["--gallery", "there/is/none/\udcff.png"], "argument 2 of the command line must be valid Unicode"),
+    ],
+)
+def test_command_refuses_what_it_cannot_show(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert error.rstrip().isprintable()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [{"head": -1}, {"layer": -1}, {"head": True}, {"layer": 0.5}, {"head": 10**5000}])
+def test_heads_and_layers_are_counted_from_0(options):
+    name = next(iter(options))
+    with pytest.raises(masks.MaskError, match=f"{name} must be a number from 0, got"):
+        masks.picture("full()", **options)
+
+
+def test_titles_of_long_masks_are_cut():
+    long = masks.parse(" | ".join(f"prefix({n})" for n in range(1000)))
+    assert len(masks.picture(long).splitlines()[0]) < 500
+
+
+def test_a_layer_beyond_all_ranges_is_shown_at_once():
+    mask = masks.layers({"0-999999999": "causal()", "rest": "full()"})
+    assert masks.picture(mask, 3, layer=5) == masks.picture(mask, 3, layer=10**9 - 1).replace(
+        "layer 999999999", "layer 5"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["wait_k(0)"], "k must be an integer of at least 1"),
         (["full()", "--source", "-1"], "source must be at least 1"),
         (["full()", "--source", "9" * 5000], "--source must be a number of tokens of at most 9 digits"),

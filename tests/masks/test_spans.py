@@ -67,3 +67,44 @@ def test_mistakes_are_named(tokenizer):
 def test_a_search_that_hides_nothing_is_refused(tokenizer, search, message):
     with pytest.raises(masks.MaskError, match=message):
         masks.find_spans(TEXTS, tokenizer, **search)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ((None,), {"terms": "a"}),
+        ((3,), {"terms": "a"}),
+        (([3],), {"terms": "a"}),
+        (("a\ud800",), {"terms": "a"}),
+        ((TEXTS,), {"terms": 3}),
+        ((TEXTS,), {"terms": [3]}),
+        ((TEXTS,), {"terms": [b"a"]}),
+        ((TEXTS,), {"patterns": [re.compile(b"a")]}),
+        ((TEXTS,), {"patterns": [None]}),
+        ((TEXTS,), {"patterns": "(" * 10_000}),
+        ((TEXTS,), {"patterns": "a{99999999999999}"}),
+        ((TEXTS,), {"characters": 3}),
+        ((TEXTS,), {"characters": [1, 2, 3]}),
+        ((TEXTS,), {"characters": [[3], [], []]}),
+        ((TEXTS,), {"characters": [[(0, 1.5)], [], []]}),
+        ((TEXTS,), {"characters": [[(0, 10**5000)], [], []]}),
+        ((TEXTS,), {"characters": [["ab"], [], []]}),
+    ],
+)
+def test_odd_inputs_are_refused_in_one_line(arguments, options, tokenizer):
+    with pytest.raises(masks.MaskError) as error:
+        masks.find_spans(arguments[0], tokenizer, **options)
+    assert str(error.value).startswith("find_spans: ")
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 400
+
+
+def test_many_finds_in_a_long_text_are_cheap(tokenizer):
+    text = "Ada 12 " * 3000
+    found = masks.find_spans(text, tokenizer, terms="Ada", patterns=r"\d")
+    stretches = [(match.start(), match.end()) for match in re.finditer(r"Ada|\d", text)]
+    offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    inside = {index for first, last in found[0] for index in range(first, last)}
+    for index in range(0, len(offsets), 397):
+        first, last = offsets[index]
+        assert (index in inside) == any(first < end and start < last for start, end in stretches)

@@ -1,8 +1,16 @@
+import warnings
+from dataclasses import dataclass, make_dataclass
+from functools import reduce
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
-from mask_cases import expressions, randomised
+from hypothesis import strategies as st
+from mask_cases import expressions, of_examples, randomised, rules
 
 from crossmask import masks
+from crossmask.masks import parse as parse_function
+from crossmask.masks import registry
 
 
 @randomised
@@ -171,3 +179,226 @@ def test_nothing_is_evaluated(text, tmp_path):
     with pytest.raises(masks.MaskError):
         masks.parse(text.format(path=made))
     assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it is an empty text"),
+        (" \t\n", "it is an empty text"),
+        ("()", "is not a rule"),
+        ("(causal(),)", "is not a rule"),
+        ("# causal()", "it has a comment"),
+        ("causal() # & prefix(2)", "it has a comment"),
+        ("keep((1, 2), # (3, 4),\n (5, 6))", "it has a comment"),
+        ("causal()\n& prefix(2)", "it has a second line"),
+        ("(causal()\r\n& prefix(2))", "it has a second line"),
+        ("causal() \\\n & prefix(2)", "it has a second line"),
+        ("causal()\f& prefix(2)", "it has a second line"),
+        ("causal()\0& prefix(2)", "it has a NUL character"),
+        ("lookup('\0')", "it has a NUL character"),
+        ("causal() \\ prefix(2)", "it has a backslash"),
+        ("causal() & \ud800", "lone surrogate at character 11"),
+        ("heads({0: '\\ud800'})", "lone surrogate"),
+        ("lookup('a' 'b')", "it has strings side by side"),
+        ("lookup('''a''')", "it has strings side by side"),
+        ("lookup(f'{1}')", "it has a string with a prefix"),
+        ("lookup(b'a')", "it has a string with a prefix"),
+        ("lookup('a", "it has a string that does not end"),
+        ("lookup('\\d')", "unknown escape"),
+        ("lookup('\\N{DASH}')", "unknown escape"),
+        ("(m := causal())", "is not a rule"),
+        ("lambda: causal()", "is not a rule"),
+        ("await causal()", "is not a rule"),
+        ("*causal()", "cannot read"),
+        ("causal() if 1else full()", "'1else' is not a decimal number"),
+        ("wait_k(0x10)", "'0x10' is not a decimal number"),
+        ("wait_k(1j)", "'1j' is not a decimal number"),
+        ("wait_k(" + "9" * 5000 + ")", "is not a decimal number of at most 40 characters"),
+        ("wait_k(--1)", "a parameter must be"),
+        ("wait_k(-True)", "a parameter must be"),
+        ("wait_k(...)", "a parameter must be"),
+        ("heads({0: causal(), 0: full()})", "the key 0 is there twice"),
+        ("heads({'rest': causal(), 'rest': full()})", "the key 'rest' is there twice"),
+        ("heads({0: causal(), '0': full()})", "head 0 is named twice"),
+        ("heads({0: causal(), False: full()})", "a key must be a number or a string, got False"),
+        ("heads({0: 'heads({1: full(), 1: causal()})'})", "the key 1 is there twice"),
+    ],
+)
+def test_what_is_not_a_text_form_is_never_interpreted(text, why):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(masks.MaskError) as error:
+            masks.parse(text)
+    assert why in str(error.value)
+    assert str(error.value).isprintable()
+
+
+@masks.register
+def of_anything(q, k, value=None, other=None):
+    return k.position >= 0
+
+
+numbers = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63) + 1, 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([1e-07, 0.0, -0.0, 1e300, 5e-324]),
+    st.text(st.characters(codec="utf-8"), max_size=8),
+    st.sampled_from(["'", '"', "'\"", "\\", "\n", "\0", "\u2028", "🙂", "a#b", "''' \"\"\"", "\\'"]),
+)
+parameters = st.recursive(numbers, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=5)
+lookups = st.builds(lambda value, other: masks.lookup("of_anything", value=value, other=other), parameters, parameters)
+wide = st.recursive(
+    st.one_of(rules, of_examples, lookups),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=12).map(lambda parts: reduce(lambda a, b: a & b, parts)),
+        st.lists(inner, min_size=1, max_size=12).map(lambda parts: reduce(lambda a, b: a | b, parts)),
+        inner.map(lambda mask: ~mask),
+    ),
+    max_leaves=60,
+)
+
+
+@randomised
+@given(wide)
+def test_whatever_is_printed_is_read_back(mask):
+    assert masks.parse(str(mask)) == mask
+    assert str(masks.parse(str(mask))) == str(mask)
+
+
+def with_heads(mask):
+    return "heads" in (rule.name for rule in mask.rules())
+
+
+@randomised
+@given(st.dictionaries(st.integers(0, 99), wide, max_size=5), wide)
+def test_selections_of_wide_masks_are_read_back(chosen, rest):
+    flat = {number: mask for number, mask in chosen.items() if not with_heads(mask)}
+    heads = masks.heads({**flat, "rest": masks.full() if with_heads(rest) else rest})
+    mask = masks.layers({0: heads, "rest": rest}) & masks.causal()
+    assert masks.parse(str(mask)) == mask
+
+
+SAME_NUMBER = (1, True, 1.0)
+
+
+@pytest.mark.parametrize("wrap", [lambda n: n, lambda n: (n,), lambda n: ("a", (2, n))])
+def test_parameters_of_different_types_are_different_masks(wrap):
+    made = [masks.lookup("of_anything", value=wrap(n)) for n in SAME_NUMBER]
+    assert len(set(made)) == 3
+    for mask, number in zip(made, SAME_NUMBER, strict=True):
+        assert str(mask) == f"lookup('of_anything', value={wrap(number)!r})"
+        for combined in (mask & masks.causal(), ~mask, masks.heads({0: mask, "rest": "full()"})):
+            assert masks.parse(str(combined)) == combined
+            assert repr(wrap(number)) in str(combined)
+    assert (made[0] | made[1]) != made[0]
+    assert (made[0] & ~made[2]) != ~masks.full()
+
+
+def test_minus_zero_is_written_as_given_where_it_matters():
+    zero, minus = (masks.lookup("of_anything", value=number) for number in (0.0, -0.0))
+    assert zero != minus
+    assert masks.monotonic(-0.0, 1) == masks.monotonic(0, 1)
+    assert str(masks.monotonic(-0.0, 1)) == "monotonic(slope=0.0, width=1)"
+
+
+@pytest.fixture
+def own_rule():
+    @masks.rule
+    @dataclass(frozen=True, repr=False)
+    class own(masks.Rule):
+        value: object = None
+        name = "own_rule_of_a_test"
+
+        def allows(self, q, k):
+            return k.position >= 0
+
+    yield own
+    del registry.RULES[own.name]
+
+
+def test_rules_of_ones_own_tell_types_apart_too(own_rule):
+    made = [own_rule(n) for n in SAME_NUMBER]
+    assert len(set(made)) == 3
+    expected = [f"causal() & own_rule_of_a_test({number!r})" for number in SAME_NUMBER]
+    assert [str(mask & masks.causal()) for mask in made] == expected
+    assert own_rule(1) == own_rule(1)
+    assert own_rule(1) != masks.prefix(1)
+
+
+NOT_TEXT = {
+    "not a number": float("nan"),
+    "infinite": float("inf"),
+    "a set": frozenset({1}),
+    "a mapping": {"a": 1},
+    "mappings": ({"a": 1},),
+    "an object": SimpleNamespace(a=1),
+    "bytes": b"a",
+    "a complex number": 1j,
+    "a function": len,
+    "half a character": "\ud800",
+    "a huge number": 10**5000,
+    "huge numbers": (1, -(10**5000)),
+    "deep": ((((((((((1,),),),),),),),),),),
+}
+
+
+@pytest.mark.parametrize("value", NOT_TEXT.values(), ids=NOT_TEXT.keys())
+def test_parameters_that_no_text_can_hold_are_refused(value, own_rule):
+    for build in (lambda: masks.lookup("of_anything", value=value), lambda: own_rule(value)):
+        with pytest.raises(masks.MaskError, match="value must be") as error:
+            build()
+        assert len(str(error.value)) < 400
+        assert str(error.value).isprintable()
+
+
+def test_lists_within_lists_become_tuples():
+    mask = masks.lookup("of_anything", value=[1, [2, [3]]])
+    assert str(mask) == "lookup('of_anything', value=(1, (2, (3,))))"
+    assert masks.parse("lookup('of_anything', value=[1, [2, [3]]])") == mask
+    endless = []
+    endless.append(endless)
+    with pytest.raises(masks.MaskError, match="value must be"):
+        masks.lookup("of_anything", value=endless)
+
+
+def test_a_text_is_read_once_until_a_name_is_registered():
+    text = "causal() & lookup('named_later', n=2)"
+    with pytest.raises(masks.MaskError, match="no mask is registered as 'named_later'"):
+        masks.parse(text)
+    register_later(lambda q, k, n: k.position >= 0)
+    first = masks.parse(text)
+    assert masks.parse(text) is first
+    register_later(lambda q, k: k.position >= 0)
+    with pytest.raises(masks.MaskError, match="unexpected keyword argument 'n'"):
+        masks.parse(text)
+
+
+def register_later(function):
+    function.__name__ = function.__qualname__ = "named_later"
+    masks.register(function)
+
+
+def test_rules_of_one_name_are_read_by_the_last_one():
+    def define(parameter):
+        kind = make_dataclass("again", [(parameter, int)], bases=(masks.Rule,), frozen=True, repr=False)
+        kind.name, kind.allows, kind.__module__ = "defined_again", lambda self, q, k: k.position >= 0, __name__
+        return masks.rule(kind)
+
+    try:
+        first = define("n")
+        assert isinstance(masks.parse("defined_again(n=1)"), first)
+        second = define("m")
+        assert isinstance(masks.parse("defined_again(m=1)"), second)
+        with pytest.raises(masks.MaskError, match="missing a required argument: 'm'"):
+            masks.parse("defined_again(n=1)")
+    finally:
+        del registry.RULES["defined_again"]
+
+
+def test_no_cache_keeps_many_long_texts():
+    caches = parse_function.__globals__
+    assert caches["_read_short"].cache_info().maxsize * 1000 <= 2**18
+    assert caches["_read_long"].cache_info().maxsize * 2**15 <= 2**18
