@@ -11,6 +11,7 @@ from contextvars import ContextVar
 import torch
 
 from .base import Mask, Place
+from .fast_paths import fast_path_allowed
 from .layout import Layout
 from .rules import full
 
@@ -47,7 +48,8 @@ def check(mask: Mask, query: Layout, key: Layout, heads: int) -> None:
     Raises:
         MaskError: the rule speaks of heads, examples, passages or tokens that are not there.
     """
-    if not torch.compiler.is_compiling() and not _arriving.get():
+    sides = (side for layout in (query, key) for side in (layout.positions, layout.segments, layout.passages))
+    if fast_path_allowed(*sides, devices=None) and not _arriving.get():
         mask.check(query, key, heads)
 
 

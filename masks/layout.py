@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from .base import MaskError
+from .fast_paths import fast_path_allowed
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,13 @@ class Layout:
         if rows is None:
             sides = (self.positions, self.segments, self.passages)
             rows = max(side.shape[0] for side in sides if side is not None)
-        if isinstance(rows, int):
+        if not isinstance(rows, torch.Tensor) or rows.ndim == 0:  # a tracer's number is neither int nor (B,)
             rows = torch.arange(rows, device=self.positions.device)
         if not self.packed or self.segments is None:
             return rows[:, None]
-        counts = self.segments.amax(-1).clamp(min=1).expand(len(rows))
+        counts = self.segments.amax(-1).clamp(min=1).expand(rows.shape[0])
         # Rows of one example are counted once.
-        fresh = torch.ones_like(counts)
-        fresh[1:] = rows[1:] != rows[:-1]
+        fresh = torch.nn.functional.pad((rows[1:] != rows[:-1]).to(counts.dtype), (1, 0), value=1)
         first = (counts * fresh).cumsum(0) - counts
         return first[:, None] + (self.segments - 1).clamp(min=0)
 
@@ -92,21 +92,19 @@ def lay_out(
             passages, so that a position names one token of the example.
         rows: as in `Layout`.
 
+    On CPU the values are checked too. On an accelerator the host would have to wait for them, and a tracer has none, so
+    there they are taken as they are.
+
     Raises:
-        MaskError: a tensor that is not (B, L).
+        MaskError: a tensor that is not (B, L), of a dtype that cannot be, or with values that cannot be.
     """
-    for name, tensor in (
-        ("attention mask", attention_mask),
-        ("segment ids", segment_ids),
-        ("position ids", position_ids),
-        ("passage ids", passage_ids),
-    ):
-        if tensor is not None and (tensor.ndim != 2 or tensor.shape[1] != length):
-            mend = "pass masks with more dimensions as encoder_mask, decoder_mask or cross_mask"
-            raise MaskError(f"the {name} must be (batch, {length}), got {tuple(tensor.shape)}; {mend}")
-        batch = rows if isinstance(rows, int) else None
-        if tensor is not None and batch is not None and tensor.shape[0] not in (1, batch):
-            raise MaskError(f"the {name} must be ({batch}, {length}), the batch's, got {tuple(tensor.shape)}")
+    if attention_mask is not None:
+        _check_shape("attention mask", attention_mask, length, rows)
+        _check_zeros_and_ones(attention_mask)
+    for name, ids in (("segment ids", segment_ids), ("position ids", position_ids), ("passage ids", passage_ids)):
+        if ids is not None:
+            _check_shape(name, ids, length, rows)
+            _check_ids(name, ids)
     segments = _segments(attention_mask, segment_ids)
     if position_ids is not None:
         positions = position_ids.to(device=device, dtype=torch.long)
@@ -120,6 +118,36 @@ def lay_out(
     return Layout(positions, segments, passages, rows, packed=segment_ids is not None)
 
 
+def _check_shape(name: str, tensor: torch.Tensor, length: int, rows: torch.Tensor | int | None) -> None:
+    if not isinstance(tensor, torch.Tensor):
+        raise MaskError(f"the {name} must be a torch tensor, got {type(tensor).__name__}; write torch.as_tensor(...)")
+    if tensor.ndim != 2 or tensor.shape[1] != length:
+        remedy = "pass masks with more dimensions as encoder_mask, decoder_mask or cross_mask"
+        raise MaskError(f"the {name} must be (batch, {length}), got {tuple(tensor.shape)}; {remedy}")
+    if rows is not None and not isinstance(rows, torch.Tensor) and tensor.shape[0] not in (1, rows):
+        raise MaskError(f"the {name} must be ({rows}, {length}), the batch's, got {tuple(tensor.shape)}")
+
+
+def _check_zeros_and_ones(mask: torch.Tensor) -> None:
+    if mask.is_complex():
+        raise MaskError(f"the attention mask must be bool or hold 1 for tokens and 0 for padding, got {mask.dtype}")
+    if mask.dtype == torch.bool or not fast_path_allowed(mask):
+        return
+    wrong = mask.masked_select((mask != 0) & (mask != 1))
+    if wrong.shape[0]:
+        raise MaskError(
+            f"the attention mask must hold 1 for tokens and 0 for padding, got {wrong[0].item()}; compare it to get "
+            "booleans, `mask == 0` for an additive mask"
+        )
+
+
+def _check_ids(name: str, ids: torch.Tensor) -> None:
+    if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
+        raise MaskError(f"the {name} must be integers, got {ids.dtype}; write ids.long() if the numbers are whole")
+    if fast_path_allowed(ids) and bool((ids < 0).any()):
+        raise MaskError(f"the {name} must be integers from 0 up, got {ids.min().item()}; count them from 0")
+
+
 def _segments(attention_mask: torch.Tensor | None, segment_ids: torch.Tensor | None) -> torch.Tensor | None:
     if segment_ids is not None:
         segments = segment_ids.long()
@@ -130,8 +158,7 @@ def _segments(attention_mask: torch.Tensor | None, segment_ids: torch.Tensor | N
 
 
 def _all_ones(attention_mask: torch.Tensor) -> bool:
-    # Looking at the values is free on CPU; elsewhere the host would wait, and under a tracer it cannot be done.
-    return attention_mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(attention_mask.all())
+    return fast_path_allowed(attention_mask) and bool(attention_mask.all())
 
 
 def count_in_segments(segments: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .base import Allowed, Mask, MaskError, Place, Rule
+from .base import Allowed, Mask, MaskError, Place, Rule, both, contrary, either
 from .registry import rule
 
 REST = "rest"
@@ -129,8 +129,8 @@ class heads(_Selection):
         for key, mask in groups:
             numbers = self.numbers(key)
             chosen = (numbers[0] <= q.head) & (q.head <= numbers[-1])
-            # Where chosen, the mask's answer instead of the result so far; the same for bools and tensors.
-            result = result ^ ((result ^ mask.allows(q, k)) & chosen)
+            # Where chosen, the mask's answer instead of the result so far.
+            result = either(both(mask.allows(q, k), chosen), both(result, contrary(chosen)))
         return result
 
     def check(self, query: Any, key: Any, heads: int) -> None:

@@ -16,7 +16,7 @@ from ..masks.given import MaskLike
 from ..masks.layout import Layout, lay_out
 from .attention import InteractiveAttention, SelfAttention
 from .layer_masks import LayerMasks
-from .layers import DecoderLayer, EmbeddingProjection, ScaledEmbedding, rms_norm
+from .layers import DecoderLayer, EmbeddingProjection, rms_norm
 from .memory import memory_layout
 from .pretrained import CrossMaskPreTrainedModel, embed, tensor_parallel_plan
 
@@ -34,7 +34,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
 
     def __init__(self, config: CrossMaskConfig):
         super().__init__(config)
-        self.embed_tokens = ScaledEmbedding(
+        self.embed_tokens = nn.Embedding(
             config.vocab_size, config.embedding_size or config.hidden_size, config.pad_token_id
         )
         self.embed_proj = EmbeddingProjection(config)
@@ -114,7 +114,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         query = target if capacity == length else target.pick(rows)
         if length == 1 and capacity == seen and all(side is None for side in given.values()):
             query = replace(query, newest=True)
-        shared = self.rows_per_source(batch, len(encoder_hidden_states))
+        shared = self.rows_per_source(batch, encoder_hidden_states.shape[0])
         source = self.lay_out_source(
             encoder_hidden_states,
             shared,
@@ -177,7 +177,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         length, device = encoder_hidden_states.shape[1], encoder_hidden_states.device
         memory = self.config.memory_length
         if memory is not None:
-            return memory_layout(length // memory, memory, device)
+            return memory_layout(length // memory, memory, device, packed=given["segment_ids"] is not None)
         if shared > 1:
             given = {name: ids if ids is None else ids.repeat_interleave(shared, 0) for name, ids in given.items()}
         return lay_out(length, device, rows=rows, **given)

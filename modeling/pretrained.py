@@ -63,11 +63,13 @@ class CrossMaskPreTrainedModel(PreTrainedModel):
     def check_length(self, length: int, side: str, packed: bool) -> None:
         """Refuse a sequence longer than `max_position_embeddings`; a packed row may be longer, its examples not.
 
+        Not under `torch.export`, where a limit would become a condition on the exported program's inputs.
+
         Raises:
             ValueError: with the length, the limit and the mend.
         """
         limit = self.config.max_position_embeddings
-        if not packed and length > limit:
+        if not packed and not torch.compiler.is_exporting() and length > limit:
             raise ValueError(
                 f"the {side} has {length} tokens, more than max_position_embeddings={limit}; "
                 "truncate it, or train with a larger max_position_embeddings"
