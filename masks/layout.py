@@ -92,8 +92,8 @@ def lay_out(
             passages, so that a position names one token of the example.
         rows: as in `Layout`.
 
-    On CPU the values are checked too. On an accelerator the host would have to wait for them, and a tracer has none, so
-    there they are taken as they are.
+    On CPU the values are checked too. On an accelerator the host would have to wait for them, and under a tracer there
+    are none, so there they are taken as they are.
 
     Raises:
         MaskError: a tensor that is not (B, L), of a dtype that cannot be, or with values that cannot be.

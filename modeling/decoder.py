@@ -110,7 +110,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         rows = past + torch.arange(length, device=device)
         given = {"attention_mask": attention_mask, "segment_ids": segment_ids, "position_ids": position_ids}
         examples = batch if example_ids is None else example_ids
-        target = replace(self.lay_out_target(capacity, seen, rows, **given), rows=examples, growing=True)
+        target = replace(self.lay_out_target(capacity, seen, rows, batch, **given), rows=examples, growing=True)
         query = target if capacity == length else target.pick(rows)
         if length == 1 and capacity == seen and all(side is None for side in given.values()):
             query = replace(query, newest=True)
@@ -139,7 +139,9 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         )
 
     @staticmethod
-    def lay_out_target(capacity: int, seen: int | None, rows: torch.Tensor, **given: torch.Tensor | None) -> Layout:
+    def lay_out_target(
+        capacity: int, seen: int | None, rows: torch.Tensor, batch: int, **given: torch.Tensor | None
+    ) -> Layout:
         """The places of all target tokens, cached and new. What a static cache has not written yet is padding."""
         for name, tensor in given.items():
             if tensor is not None and seen is not None and tensor.shape[-1] not in (seen, capacity):
@@ -150,7 +152,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             if tensor is not None and tensor.shape[-1] < capacity:
                 fill = int(name == "attention_mask")
                 given[name] = nn.functional.pad(tensor, (0, capacity - tensor.shape[-1]), value=fill)
-        layout = lay_out(capacity, rows.device, **given)
+        layout = lay_out(capacity, rows.device, rows=batch, **given)
         if capacity == seen:
             return layout
         segments = torch.ones_like(layout.positions) if layout.segments is None else layout.segments

@@ -15,9 +15,9 @@ from .elementwise import Dropout, RMSNorm
 class EmbeddingProjection(nn.Module):
     """From embeddings (B, L, E) to the model's width: dropout, behind a projection and activation if factorised.
 
-    Embeddings are multiplied by the square root of their width, so that they weigh as much as a layer's output. This is
-    done here, not in an embedding class of our own, because tools that quantise or replace `nn.Embedding` leave such a
-    class out or lose its factor.
+    Embeddings are multiplied by the square root of their width, so that they weigh as much as a layer's output. This
+    is done here, not in an embedding class of our own, because tools that quantise or replace `nn.Embedding` leave
+    such a class out or lose its factor.
     """
 
     def __init__(self, config: CrossMaskConfig):
@@ -134,7 +134,7 @@ def output_logits(layer: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor
 
 
 def is_plain_linear(layer: nn.Module) -> bool:
-    """Whether calling a layer multiplies by its weight and does nothing else, so that the product may be made elsewhere.
+    """Whether calling a layer multiplies by its weight and does nothing else: then the product may be made elsewhere.
 
     PEFT and quantisation put another layer in its place, accelerate another `forward`, torchao another kind of weight;
     pruning and tensor parallelism add hooks. FSDP leaves all as it was.

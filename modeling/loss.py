@@ -29,8 +29,8 @@ def check_targets(labels: torch.Tensor, vocabulary: int, label_smoothing: float 
     wrong = labels.masked_select(((labels < 0) & (labels != IGNORED)) | (labels >= vocabulary))
     if len(wrong):
         raise ValueError(
-            f"labels must be from 0 to {vocabulary - 1}, or {IGNORED} to be ignored, got {wrong[0].item()}; check that "
-            "the tokenizer is the model's, and pad labels with -100"
+            f"labels must be from 0 to {vocabulary - 1}, or {IGNORED} to be ignored, got {wrong[0].item()}; check "
+            "that the tokenizer is the model's, and pad labels with -100"
         )
 
 
