@@ -55,8 +55,7 @@ class Layout:
             return rows[:, None]
         counts = self.segments.amax(-1).clamp(min=1).expand(rows.shape[0])
         # Rows of one example are counted once.
-        fresh = torch.nn.functional.pad((rows[1:] != rows[:-1]).to(counts.dtype), (1, 0), value=1)
-        first = (counts * fresh).cumsum(0) - counts
+        first = (counts * _begins(rows)).cumsum(0) - counts
         return first[:, None] + (self.segments - 1).clamp(min=0)
 
     def pick(self, indices: torch.Tensor) -> "Layout":
@@ -169,7 +168,14 @@ def count_in_segments(segments: torch.Tensor) -> torch.Tensor:
     order = segments.argsort(dim=-1, stable=True)
     grouped = segments.gather(-1, order)
     index = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
-    starts = torch.ones_like(grouped, dtype=torch.bool)
-    starts[:, 1:] = grouped[:, 1:] != grouped[:, :-1]
-    first = torch.where(starts, index, 0).cummax(dim=-1).values
+    first = torch.where(_begins(grouped), index, 0).cummax(dim=-1).values
     return torch.empty_like(segments).scatter_(-1, order, index - first)
+
+
+def _begins(numbers: torch.Tensor) -> torch.Tensor:
+    """Where a run of equal numbers, from 0 up, begins: (..., L) to the same, bool.
+
+    Padded rather than cut: a slice of L - 1 would make exported programs refuse an L of 2.
+    """
+    before = torch.nn.functional.pad(numbers, (1, 0), value=-1)[..., :-1]
+    return numbers != before

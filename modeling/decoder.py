@@ -112,7 +112,9 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         examples = batch if example_ids is None else example_ids
         target = replace(self.lay_out_target(capacity, seen, rows, batch, **given), rows=examples, growing=True)
         query = target if capacity == length else target.pick(rows)
-        if length == 1 and capacity == seen and all(side is None for side in given.values()):
+        # A trace made on one token is run on more.
+        one_token = length == 1 and not torch.jit.is_tracing()
+        if one_token and capacity == seen and all(side is None for side in given.values()):
             query = replace(query, newest=True)
         shared = self.rows_per_source(batch, encoder_hidden_states.shape[0])
         source = self.lay_out_source(
