@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 import torch
 
-from .base import Mask, Place
+from .base import Mask, Place, both
 from .fast_paths import fast_path_allowed
 from .layout import Layout
 from .rules import full
@@ -81,7 +81,7 @@ def allowed_pairs(
         return None
     allowed = parts[0]
     for part in parts[1:]:
-        allowed = allowed & part
+        allowed = both(allowed, part)
     if allowed is False:
         allowed = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=key.positions.device)
     return allowed.expand(-1, -1, query.length, key.length)

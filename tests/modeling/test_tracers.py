@@ -32,7 +32,7 @@ MODELS = {
 }
 ATTENTIONS = ["eager", "sdpa", "blockwise"]
 SIZES = [(2, 9, 5), (3, 4, 7), (1, 12, 1), (4, 1, 2), (1, 1, 1)]
-SHORT = [("plain", "sdpa"), ("memory and rules", "eager"), ("heads and layers", "blockwise")]
+SHORT = [("memory and rules", "sdpa"), ("heads and layers", "blockwise")]
 
 
 def every_case(fast: list[tuple[str, str]]) -> list:
@@ -84,7 +84,7 @@ def agree(program, model: torch.nn.Module) -> None:
                 )
 
 
-@pytest.mark.parametrize(("kind", "attention"), every_case([(k, a) for k in MODELS for a in ATTENTIONS]))
+@pytest.mark.parametrize(("kind", "attention"), every_case([(kind, "eager") for kind in MODELS] + SHORT))
 @pytest.mark.parametrize("gradients", [False, True])
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_jit_trace(kind, attention, gradients):
@@ -135,6 +135,9 @@ PACKED = ("input_ids", "segment_ids", "decoder_input_ids", "decoder_segment_ids"
 ROWS = [([1, 1, 2, 2, 2, 0], [1, 2, 2, 0]), ([1, 2, 2, 3, 4, 4, 4], [1, 2, 3, 3, 4]), ([1, 1, 1], [1, 1])]
 
 
+PACKED_CASES = [(kind, attention) for kind in ("packed", "packed memory") for attention in ("sdpa", "blockwise")]
+
+
 def make_trace(model, inputs):
     return torch.jit.trace(model, inputs, check_trace=False)
 
@@ -150,9 +153,16 @@ def make_compiled(model, inputs):
     return torch.compile(model, fullgraph=True, backend="eager", dynamic=True)
 
 
-@pytest.mark.parametrize("attention", ["eager", "blockwise"])
 @pytest.mark.parametrize("fields", [{}, {"memory_length": 2}], ids=["plain", "memory"])
-@pytest.mark.parametrize("make", [make_trace, make_export, make_compiled])
+@pytest.mark.parametrize(
+    ("make", "attention"),
+    [
+        (make_trace, "eager"),
+        (make_trace, "blockwise"),
+        (make_export, "blockwise"),
+        pytest.param(make_compiled, "blockwise", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_packed_rows(make, fields, attention):
     """The number of examples in a row is not that of the row that the program was made on."""
@@ -165,7 +175,7 @@ def test_packed_rows(make, fields, attention):
             torch.testing.assert_close(program(*inputs)[kept], model(*inputs)[kept], rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize(("kind", "attention"), every_case([*SHORT, ("additive", "sdpa")]))
+@pytest.mark.parametrize(("kind", "attention"), every_case([("memory and rules", "blockwise")]))
 def test_compiled_without_graph_breaks(kind, attention):
     model = Logits(model_of(kind, attention))
     agree(make_compiled(model, ()), model)
@@ -186,8 +196,9 @@ def test_a_compiled_loss_without_graph_breaks(skip_logits):
     torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("attention", ATTENTIONS)
-@pytest.mark.parametrize("kind", [*MODELS, "packed", "packed memory"])
+@pytest.mark.parametrize(
+    ("kind", "attention"), [*every_case([(kind, "eager") for kind in MODELS] + SHORT), *PACKED_CASES]
+)
 @pytest.mark.parametrize("skip_logits", [False, True])
 def test_gradients_of_each_example(kind, attention, skip_logits):
     """`vmap` over `grad` gives what a loop over the examples gives."""
