@@ -181,7 +181,8 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         length, device = encoder_hidden_states.shape[1], encoder_hidden_states.device
         memory = self.config.memory_length
         if memory is not None:
-            return memory_layout(length // memory, memory, device, packed=given["segment_ids"] is not None)
+            packed = given["segment_ids"] is not None or length != memory
+            return memory_layout(length // memory, memory, device, packed)
         if shared > 1:
             given = {name: ids if ids is None else ids.repeat_interleave(shared, 0) for name, ids in given.items()}
         return lay_out(length, device, rows=rows, **given)

@@ -31,8 +31,8 @@ class FixedLengthMemory(nn.Module):
     def forward(self, hidden_states: torch.Tensor, source: Layout, mask: Mask = EVERYTHING) -> torch.Tensor:
         """(B, S, hidden) to (B, G * N, hidden): N vectors for each of the G packed segments; G is 1 without packing.
 
-        Under a tracer, which cannot ask how many segments there are, there are vectors for as many as there could be
-        when they are numbered without gaps: G = S. Those of segments that are not there are never read.
+        Under a tracer, which cannot ask how many segments there are, G is S: no row has more segments than tokens, if
+        they are numbered without gaps. What belongs to no segment is never read.
 
         Args:
             mask: what may be pooled: a rule that does not ask who reads, as there is nobody at a position.
