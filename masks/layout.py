@@ -87,8 +87,8 @@ def lay_out(
         attention_mask: (B, L), 1 for tokens and 0 for padding.
         segment_ids: (B, L) integers, 0 for padding, one number from 1 up for each packed example.
         position_ids: (B, L) integers, if positions are not simply counted inside each segment.
-        passage_ids: (B, L) integers, one number from 0 up for each passage of an example. Positions go on through the
-            passages, so that a position names one token of the example.
+        passage_ids: (B, L) integers, one number from 0 up for each passage of an example, below 0 for tokens in none.
+            Positions go on through the passages, so that a position names one token of the example.
         rows: as in `Layout`.
 
     On CPU the values are checked too. On an accelerator the host would have to wait for them, and under a tracer there
@@ -100,11 +100,13 @@ def lay_out(
     if attention_mask is not None:
         _check_shape("attention mask", attention_mask, length, rows)
         _check_zeros_and_ones(attention_mask)
-    for name, ids in (("segment ids", segment_ids), ("position ids", position_ids), ("passage ids", passage_ids)):
-        if ids is not None:
-            _check_shape(name, ids, length, rows)
-            _check_ids(name, ids)
+    if segment_ids is not None:
+        _check_ids("segment ids", segment_ids, length, rows)
     segments = _segments(attention_mask, segment_ids)
+    if position_ids is not None:
+        _check_ids("position ids", position_ids, length, rows, None if segments is None else segments == 0)
+    if passage_ids is not None:
+        _check_integers("passage ids", passage_ids, length, rows)
     if position_ids is not None:
         positions = position_ids.to(device=device, dtype=torch.long)
     elif segments is None:
@@ -140,11 +142,27 @@ def _check_zeros_and_ones(mask: torch.Tensor) -> None:
         )
 
 
-def _check_ids(name: str, ids: torch.Tensor) -> None:
+def _check_integers(name: str, ids: torch.Tensor, length: int, rows: torch.Tensor | int | None) -> None:
+    _check_shape(name, ids, length, rows)
     if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
         raise MaskError(f"the {name} must be integers, got {ids.dtype}; write ids.long() if the numbers are whole")
-    if fast_path_allowed(ids) and bool((ids < 0).any()):
-        raise MaskError(f"the {name} must be integers from 0 up, got {ids.min().item()}; count them from 0")
+
+
+def _check_ids(
+    name: str,
+    ids: torch.Tensor,
+    length: int,
+    rows: torch.Tensor | int | None,
+    padding: torch.Tensor | None = None,
+) -> None:
+    """Check numbers that count from 0; padding, bool, may have any, -1 for instance, since nothing reads it."""
+    _check_integers(name, ids, length, rows)
+    if not fast_path_allowed(ids, padding):
+        return
+    wrong = ids < 0 if padding is None else (ids < 0) & ~padding
+    if bool(wrong.any()):
+        lowest = ids.expand_as(wrong)[wrong].min().item()
+        raise MaskError(f"the {name} must be integers from 0 up, got {lowest}; count them from 0")
 
 
 def _segments(attention_mask: torch.Tensor | None, segment_ids: torch.Tensor | None) -> torch.Tensor | None:

@@ -16,21 +16,29 @@ class RMSNorm(nn.RMSNorm):
         device = hidden_states.device.type
         if fast_path_allowed(hidden_states, self.weight, dtypes=(torch.float32,)) and hidden_states.ndim > 1:
             # A first pass without gradients, as checkpointing makes it, has to give the same numbers.
-            normed = _RMSNorm.apply(hidden_states, self.weight, self.eps)
+            arguments = hidden_states, self.weight, self.eps
+            normed = _RMSNorm.apply(*arguments) if torch.is_grad_enabled() else _rms_norm(*arguments)[0]
         else:
             normed = super().forward(hidden_states)
         return normed.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else normed
 
 
+def _rms_norm(states: torch.Tensor, weight: torch.Tensor, eps: float | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The norm of (..., width), and what the states were multiplied by before the weight."""
+    eps = torch.finfo(states.dtype).eps if eps is None else eps
+    scale = (torch.linalg.vector_norm(states, dim=-1, keepdim=True).square() / states.shape[-1] + eps).rsqrt()
+    return (states * scale).mul_(weight), scale
+
+
 class _RMSNorm(torch.autograd.Function):
-    """The norm of (..., width), with a gradient that can be differentiated again."""
+    """`_rms_norm`, with a gradient that can be differentiated again."""
 
     @staticmethod
     def forward(ctx, states: torch.Tensor, weight: torch.Tensor, eps: float | None) -> torch.Tensor:
         ctx.eps = torch.finfo(states.dtype).eps if eps is None else eps
-        scale = (torch.linalg.vector_norm(states, dim=-1, keepdim=True).square() / states.shape[-1] + ctx.eps).rsqrt()
+        normed, scale = _rms_norm(states, weight, ctx.eps)
         ctx.save_for_backward(states, weight, scale)
-        return (states * scale).mul_(weight)
+        return normed
 
     @staticmethod
     def backward(ctx, grad: torch.Tensor):

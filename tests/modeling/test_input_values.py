@@ -80,10 +80,21 @@ def test_complex_padding_masks_are_refused(name):
     refused("the attention mask must be bool or hold 1", **{name: torch.ones(B, MASKS[name], dtype=torch.complex64)})
 
 
-@pytest.mark.parametrize("name", IDS)
+@pytest.mark.parametrize("name", [name for name in IDS if name != "passage_ids"])
 @pytest.mark.parametrize("value", [-1, -100, -(2**40)])
 def test_ids_are_counted_from_zero(name, value):
     refused(f"ids must be integers from 0 up, got {value}", **{name: with_value(IDS[name], value, torch.long)})
+
+
+@pytest.mark.parametrize("name", ["position_ids", "decoder_position_ids"])
+def test_padding_may_have_any_number(name):
+    """As tokenizers and collators write it; only where a token stands must numbers mean something."""
+    mask = "decoder_attention_mask" if "decoder" in name else "attention_mask"
+    padded = {mask: with_value(IDS[name], 0, torch.long)}
+    assert call(**padded, **{name: with_value(IDS[name], -1, torch.long)})[0].equal(
+        call(**padded, **{name: with_value(IDS[name], 1, torch.long)})[0]
+    )
+    refused("got -1", **padded, **{name: torch.full((B, IDS[name]), -1)})
 
 
 @pytest.mark.parametrize("name", IDS)
