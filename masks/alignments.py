@@ -5,6 +5,7 @@ In the pictures rows are target positions (queries), columns are source position
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from .base import FAR, Allowed, MaskError, Place, Rule
@@ -50,7 +51,7 @@ class monotonic(Rule):
         if self.ratio[1] > 10**6:
             raise MaskError(f"{self.name}: slope must have at most six decimals, got {self.slope!r}")
 
-    @property
+    @cached_property  # made with the mask: no compiler reads the Python of fractions
     def ratio(self) -> tuple[int, int]:
         """The slope as numerator and denominator: integers, so that no rounding moves the border."""
         return Fraction(repr(self.slope)).as_integer_ratio()

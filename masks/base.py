@@ -21,6 +21,31 @@ class MaskError(ValueError):
 
 
 Allowed = bool | torch.Tensor
+
+
+def both(a: Allowed, b: Allowed) -> Allowed:
+    """`a & b`. Plain bools and tensors are not mixed in one operation: `torch.jit.trace` has none for them."""
+    if isinstance(a, bool):
+        return b if a else False
+    if isinstance(b, bool):
+        return a if b else False
+    return a & b
+
+
+def either(a: Allowed, b: Allowed) -> Allowed:
+    """`a | b`, as `both` does it."""
+    if isinstance(a, bool):
+        return True if a else b
+    if isinstance(b, bool):
+        return True if b else a
+    return a | b
+
+
+def contrary(a: Allowed) -> Allowed:
+    """`not a`."""
+    return not a if isinstance(a, bool) else ~a
+
+
 FAR = 2**38
 """Further than any position."""
 EVERYWHERE = (-FAR, FAR)
@@ -275,7 +300,7 @@ class And(_Combination):
     def allows(self, q: Place, k: Place) -> Allowed:
         result = self.parts[0].allows(q, k)
         for part in self.parts[1:]:
-            result = result & part.allows(q, k)
+            result = both(result, part.allows(q, k))
         return result
 
 
@@ -287,7 +312,7 @@ class Or(_Combination):
     def allows(self, q: Place, k: Place) -> Allowed:
         result = self.parts[0].allows(q, k)
         for part in self.parts[1:]:
-            result = result | part.allows(q, k)
+            result = either(result, part.allows(q, k))
         return result
 
 
@@ -299,8 +324,7 @@ class Not(Mask):
     reason: str = field(default="", compare=False)  # what a mask that never allows was made of
 
     def allows(self, q: Place, k: Place) -> Allowed:
-        # `^ True` negates plain bools and boolean tensors alike; `~True` is -2.
-        return self.part.allows(q, k) ^ True
+        return contrary(self.part.allows(q, k))
 
     def check(self, query: Any, key: Any, heads: int) -> None:
         self.part.check(query, key, heads)

@@ -10,7 +10,8 @@ from contextvars import ContextVar
 
 import torch
 
-from .base import Mask, Place
+from .base import Mask, Place, both
+from .fast_paths import fast_path_allowed
 from .layout import Layout
 from .rules import full
 
@@ -47,7 +48,8 @@ def check(mask: Mask, query: Layout, key: Layout, heads: int) -> None:
     Raises:
         MaskError: the rule speaks of heads, examples, passages or tokens that are not there.
     """
-    if not torch.compiler.is_compiling() and not _arriving.get():
+    sides = (side for layout in (query, key) for side in (layout.positions, layout.segments, layout.passages))
+    if fast_path_allowed(*sides, devices=None) and not _arriving.get():
         mask.check(query, key, heads)
 
 
@@ -79,7 +81,7 @@ def allowed_pairs(
         return None
     allowed = parts[0]
     for part in parts[1:]:
-        allowed = allowed & part
+        allowed = both(allowed, part)
     if allowed is False:
         allowed = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=key.positions.device)
     return allowed.expand(-1, -1, query.length, key.length)

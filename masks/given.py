@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from .base import Mask, MaskError
+from .fast_paths import fast_path_allowed
 from .foreign import is_foreign
 from .parse import parse
 
@@ -46,7 +47,7 @@ def tensor(allowed: torch.Tensor, *, repeat_last: bool = False) -> TensorMask:
             "write `mask > 0.5` for ones and zeros, `mask == 0` for an additive mask"
         )
     if allowed.dtype != torch.bool:
-        if not torch.compiler.is_compiling() and not bool(((allowed == 0) | (allowed == 1)).all()):
+        if fast_path_allowed(allowed, devices=None) and not bool(((allowed == 0) | (allowed == 1)).all()):
             raise MaskError(f"a tensor mask of {allowed.dtype} must hold 0 and 1 only; compare it to get booleans")
         allowed = allowed != 0
     return TensorMask(allowed, repeat_last)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .base import EVERYWHERE, FAR, Allowed, Mask, MaskError, Place, Rule
+from .base import EVERYWHERE, FAR, Allowed, Mask, MaskError, Place, Rule, contrary, either
 from .limits import NUMBERS_LIMIT, brief
 from .reach import Range, example_among, gaps, passage_ends
 from .registry import rule
@@ -142,7 +142,7 @@ class keep(_Spans):
             return self.holds(k)
         inside = k.position < 0
         for number in self.passages:
-            inside = inside | (k.passage == number)
+            inside = either(inside, k.passage == number)
         return inside
 
     @property
@@ -220,7 +220,7 @@ class blind(_Spans):
     tight = True
 
     def allows(self, q: Place, k: Place) -> Allowed:
-        return self.holds(k) ^ True
+        return contrary(self.holds(k))
 
     def reach(self, q: Place, keys: Any) -> list[Range]:
         return gaps(self.ranges(q, keys))

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from .base import Allowed, Mask, MaskError, Place, Rule, check_extent
+from .base import Allowed, Mask, MaskError, Place, Rule, both, check_extent, contrary, either
 from .limits import RULES_LIMIT, brief
 from .registry import rule
 
@@ -178,8 +178,8 @@ class heads(_Selection):
         result = (runs.pop()[2] if self.rest is None else self.rest).allows(q, k)
         for first, last, mask in runs:
             chosen = (first <= q.head) & (q.head <= last)
-            # Where chosen, the mask's answer instead of the result so far; the same for bools and tensors.
-            result = result ^ ((result ^ mask.allows(q, k)) & chosen)
+            # Where chosen, the mask's answer instead of the result so far.
+            result = either(both(mask.allows(q, k), chosen), both(result, contrary(chosen)))
         return result
 
     def check(self, query: Any, key: Any, heads: int) -> None:

@@ -5,6 +5,7 @@ from functools import lru_cache
 import torch
 
 from .base import MaskError
+from .fast_paths import is_observed
 from .layout import Layout
 
 Table = tuple[tuple[int, ...], ...]
@@ -24,7 +25,7 @@ def look_up(table: Table, row: int | torch.Tensor, column: int | torch.Tensor, f
         return found
     device = row.device if isinstance(row, torch.Tensor) else column.device
     # A tracer makes the tensor a part of its graph, which is no place for a cached one.
-    make = _tensor.__wrapped__ if torch.compiler.is_compiling() else _tensor
+    make = _tensor.__wrapped__ if is_observed() else _tensor
     padded = make(table, fill, device)
     row = row if len(table) > 1 else 0
     if isinstance(column, torch.Tensor):

@@ -14,6 +14,7 @@ from transformers.utils.generic import is_flash_attention_requested
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.blockwise import BlockwiseMask
 from ..masks.by_example import ExamplesMask
+from ..masks.fast_paths import is_observed
 from ..masks.forms import CompiledMask
 from ..masks.varlen import Varlen
 from .blockwise import blockwise_attention
@@ -32,9 +33,10 @@ def mask_form(config: CrossMaskConfig, scope: str, queries: int, device: torch.d
         queries: T. FlexAttention's blocks are of no use to a single query.
     """
     name = config._attn_implementation or "eager"
+    if is_observed() and not (name == "flex_attention" and torch.compiler.is_compiling()):
+        return "dense"  # the other forms are decided on the host by values, which a tracer cannot ask
     if name == "blockwise" or (name == "flex_attention" and _is_without_flex_gradient(device)):
-        # Where blocks lie is decided on the host, which a compiled graph cannot ask.
-        return "dense" if torch.compiler.is_compiling() else "blockwise"
+        return "dense" if is_observed() else "blockwise"
     if scope == "cross" and config.cross_attention_score == "additive":
         return "dense"
     if name == "flex_attention":
@@ -58,6 +60,7 @@ def attention_function(name: str, query: torch.Tensor, mask: CompiledMask) -> Ca
     else:
         # Hypotheses of a beam search stand side by side as queries, and are fewer than FlexAttention has in a block.
         few = query.shape[2] < 128 or _is_without_flex_gradient(query.device)
+        few = few or (is_observed() and not torch.compiler.is_compiling())
         leave = name == "flex_attention" and mask is None and few
     return ALL_ATTENTION_FUNCTIONS.get_interface("sdpa" if leave else name, eager_attention)
 

@@ -23,6 +23,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.base import Mask
+from ..masks.fast_paths import is_observed
 from ..masks.given import MaskLike, TensorMask, describe, read
 from ..masks.parse import parse
 from .call_checks import checked_call
@@ -31,8 +32,8 @@ from .decoder_inputs import attention_mask_from_labels, shift_right
 from .encoder import CrossMaskEncoder, CrossMaskEncoderOutput
 from .generation import MaskedGenerationMixin
 from .layer_masks import check_blind
-from .layers import OutputLayer, is_bare_product
-from .loss import cross_entropy, linear_cross_entropy
+from .layers import is_plain_linear, output_logits
+from .loss import check_targets, cross_entropy, linear_cross_entropy
 from .pretrained import CrossMaskPreTrainedModel
 from .provenance import ProvenanceMixin
 from .streaming import StreamingMixin
@@ -190,7 +191,7 @@ class CrossMaskForConditionalGeneration(
         self.head_proj = (
             nn.Linear(config.hidden_size, config.embedding_size, bias=False) if factorised else nn.Identity()
         )
-        self.lm_head = OutputLayer(config.embedding_size or config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.embedding_size or config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     @property
@@ -248,7 +249,8 @@ class CrossMaskForConditionalGeneration(
             smoothing: the weight of the uniform distribution in the loss's target. (Trainer takes an argument with
                 `label` in its name for a second kind of labels.)
             skip_logits: compute the loss without ever holding the logits of the whole batch; they are None then. (An
-                output layer that was replaced or wrapped, by PEFT or accelerate for instance, is called as it is.)
+                output layer that was replaced or wrapped, by PEFT or accelerate for instance, is called as it is, and
+                under `torch.compile` and other tracers all logits are held on the way.)
 
         Returns:
             `loss`: the mean over labels that count, or their sum over `num_items_in_batch` where that is given, which
@@ -265,10 +267,10 @@ class CrossMaskForConditionalGeneration(
                 f"labels are {tuple(labels.shape)}, the decoder's inputs {tuple(inputs.shape[:2])}: give every input "
                 "a label, -100 where the loss should not look"
             )
-        if not 0 <= smoothing <= 1:
-            raise ValueError(f"smoothing must be from 0 to 1, got {smoothing}")
         if labels is not None and (torch.is_tensor(logits_to_keep) or logits_to_keep):
             raise ValueError("logits_to_keep leaves labels without their logits: leave one of the two out")
+        if labels is not None:
+            check_targets(labels, self.config.vocab_size, smoothing)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -292,10 +294,10 @@ class CrossMaskForConditionalGeneration(
         )
         hidden_states = self.head_proj(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         how = (labels, num_items_in_batch, smoothing)
-        if labels is not None and skip_logits and is_bare_product(self.lm_head):
+        if labels is not None and skip_logits and not is_observed() and is_plain_linear(self.lm_head):
             logits, loss = None, linear_cross_entropy(hidden_states, self.lm_head.weight, *how)
         else:
-            logits = self.lm_head(hidden_states)
+            logits = output_logits(self.lm_head, hidden_states)
             loss = None if labels is None else cross_entropy(logits, *how)
             logits = None if labels is not None and skip_logits else logits
         return Seq2SeqLMOutput(

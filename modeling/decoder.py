@@ -17,7 +17,7 @@ from ..masks.layout import Layout, lay_out
 from .attention import InteractiveAttention, SelfAttention
 from .call_checks import checked_call
 from .layer_masks import LayerMasks
-from .layers import DecoderLayer, EmbeddingProjection, ScaledEmbedding, rms_norm
+from .layers import DecoderLayer, EmbeddingProjection, rms_norm
 from .memory import memory_layout
 from .pretrained import CrossMaskPreTrainedModel, embed, tensor_parallel_plan
 
@@ -35,7 +35,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
 
     def __init__(self, config: CrossMaskConfig):
         super().__init__(config)
-        self.embed_tokens = ScaledEmbedding(
+        self.embed_tokens = nn.Embedding(
             config.vocab_size, config.embedding_size or config.hidden_size, config.pad_token_id
         )
         self.embed_proj = EmbeddingProjection(config)
@@ -111,10 +111,12 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         rows = past + torch.arange(length, device=device)
         given = {"attention_mask": attention_mask, "segment_ids": segment_ids, "position_ids": position_ids}
         examples = batch if example_ids is None else example_ids
-        target = replace(self.lay_out_target(capacity, seen, rows, **given), rows=examples, growing=True)
+        target = replace(self.lay_out_target(capacity, seen, rows, batch, **given), rows=examples, growing=True)
         query = target if capacity == length else target.pick(rows)
         # The last token so far, in rows without padding whose positions are counted: it may see all of its own side.
+        # (A trace made on one token is run on more.)
         is_last = length == 1 and capacity == seen and all(side is None for side in given.values())
+        is_last = is_last and not torch.jit.is_tracing()
         shared = self.rows_per_source(batch, encoder_hidden_states.shape[0], past_key_values)
         source = self.lay_out_source(
             encoder_hidden_states,
@@ -157,7 +159,9 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         )
 
     @staticmethod
-    def lay_out_target(capacity: int, seen: int | None, rows: torch.Tensor, **given: torch.Tensor | None) -> Layout:
+    def lay_out_target(
+        capacity: int, seen: int | None, rows: torch.Tensor, batch: int, **given: torch.Tensor | None
+    ) -> Layout:
         """The places of all target tokens, cached and new. What a static cache has not written yet is padding."""
         for name, tensor in given.items():
             if tensor is not None and seen is not None and tensor.shape[-1] not in (seen, capacity):
@@ -168,7 +172,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             if tensor is not None and tensor.shape[-1] < capacity:
                 fill = int(name == "attention_mask")
                 given[name] = nn.functional.pad(tensor, (0, capacity - tensor.shape[-1]), value=fill)
-        layout = lay_out(capacity, rows.device, **given)
+        layout = lay_out(capacity, rows.device, rows=batch, **given)
         if capacity == seen:
             return layout
         segments = torch.ones_like(layout.positions) if layout.segments is None else layout.segments
@@ -197,7 +201,8 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         length, device = encoder_hidden_states.shape[1], encoder_hidden_states.device
         memory = self.config.memory_length
         if memory is not None:
-            return memory_layout(length // memory, memory, device)
+            packed = given["segment_ids"] is not None or length != memory
+            return memory_layout(length // memory, memory, device, packed)
         for name, ids in given.items():
             if ids is not None and ids.shape[0] < batch:
                 given[name] = ids.repeat_interleave(batch // ids.shape[0], 0)

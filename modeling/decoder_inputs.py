@@ -28,4 +28,4 @@ def attention_mask_from_labels(labels: torch.Tensor, cached: int = 0) -> torch.T
 
     The start token always is, and so are P cached ones; every other one is if the label that it came from counts.
     """
-    return torch.cat([labels.new_ones(len(labels), cached + 1), (labels[:, :-1] != IGNORED).long()], dim=-1)
+    return torch.cat([labels.new_ones(labels.shape[0], cached + 1), (labels[:, :-1] != IGNORED).long()], dim=-1)

@@ -2,7 +2,8 @@
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
+
+from ..masks.fast_paths import fast_path_allowed
 
 
 class RMSNorm(nn.RMSNorm):
@@ -13,45 +14,46 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         device = hidden_states.device.type
-        own = device == "cpu" and not torch.compiler.is_compiling()
-        if own and hidden_states.dtype == self.weight.dtype == torch.float32:
+        if fast_path_allowed(hidden_states, self.weight, dtypes=(torch.float32,)) and hidden_states.ndim > 1:
             # A first pass without gradients, as checkpointing makes it, has to give the same numbers.
             arguments = hidden_states, self.weight, self.eps
-            normed = (_RMSNorm.apply if torch.is_grad_enabled() else _rms_norm)(*arguments)[0]
+            normed = _RMSNorm.apply(*arguments) if torch.is_grad_enabled() else _rms_norm(*arguments)[0]
         else:
             normed = super().forward(hidden_states)
         return normed.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else normed
 
 
-def _rms_norm(states: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, ...]:
-    """The result, the same before the weight, and what the states were multiplied by."""
+def _rms_norm(states: torch.Tensor, weight: torch.Tensor, eps: float | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The norm of (..., width), and what the states were multiplied by before the weight."""
+    eps = torch.finfo(states.dtype).eps if eps is None else eps
     scale = (torch.linalg.vector_norm(states, dim=-1, keepdim=True).square() / states.shape[-1] + eps).rsqrt()
-    normed = states * scale
-    return normed * weight, normed, scale
+    return (states * scale).mul_(weight), scale
 
 
 class _RMSNorm(torch.autograd.Function):
-    """`_rms_norm`, in the form that torch.func takes."""
-
-    generate_vmap_rule = True
+    """`_rms_norm`, with a gradient that can be differentiated again."""
 
     @staticmethod
-    def forward(states: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, ...]:
-        return _rms_norm(states, weight, eps)
+    def forward(ctx, states: torch.Tensor, weight: torch.Tensor, eps: float | None) -> torch.Tensor:
+        ctx.eps = torch.finfo(states.dtype).eps if eps is None else eps
+        normed, scale = _rms_norm(states, weight, ctx.eps)
+        ctx.save_for_backward(states, weight, scale)
+        return normed
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple, output: tuple[torch.Tensor, ...]) -> None:
-        _, normed, scale = output
-        ctx.mark_non_differentiable(normed, scale)
-        ctx.save_for_backward(normed, scale, inputs[1])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: torch.Tensor, *_):
-        normed, scale, weight = ctx.saved_tensors
+    def backward(ctx, grad: torch.Tensor):
+        states, weight, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():  # under create_graph: the scale depends on the states
+            scale = (states.square().mean(-1, keepdim=True) + ctx.eps).rsqrt()
+        normed = states * scale
         product = (grad * normed).flatten(0, -2)
-        shift = (product @ weight).view_as(scale) / -normed.shape[-1]
-        return torch.addcmul(grad * weight, normed, shift).mul_(scale), product.sum(0), None
+        grad_states = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            shift = (product @ weight).view_as(scale) / -normed.shape[-1]
+            grad_states = torch.addcmul(grad * weight, normed, shift).mul_(scale)
+        if ctx.needs_input_grad[1]:
+            grad_weight = product.sum(0)
+        return grad_states, grad_weight, None
 
 
 class Dropout(nn.Dropout):
@@ -64,9 +66,10 @@ class Dropout(nn.Dropout):
         dropped = round(self.p * 2**16)
         if (
             not self.training
+            or self.inplace
             or not 0 < dropped < 2**16
-            or hidden_states.device.type != "cpu"
-            or torch.compiler.is_compiling()
+            or not fast_path_allowed(hidden_states)
+            or not hidden_states.is_floating_point()
         ):
             return super().forward(hidden_states)
         words = torch.empty(-(-hidden_states.numel() // 4), dtype=torch.int64, device="cpu").random_(-(2**63), None)

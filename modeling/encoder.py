@@ -17,7 +17,7 @@ from ..masks.layout import lay_out
 from .attention import SelfAttention
 from .call_checks import checked_call
 from .layer_masks import LayerMasks
-from .layers import EmbeddingProjection, EncoderLayer, ScaledEmbedding, rms_norm
+from .layers import EmbeddingProjection, EncoderLayer, rms_norm
 from .memory import FixedLengthMemory
 from .pretrained import CrossMaskPreTrainedModel, embed, tensor_parallel_plan
 
@@ -53,7 +53,7 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
 
     def __init__(self, config: CrossMaskConfig):
         super().__init__(config)
-        self.embed_tokens = ScaledEmbedding(
+        self.embed_tokens = nn.Embedding(
             config.vocab_size, config.embedding_size or config.hidden_size, config.pad_token_id
         )
         self.embed_proj = EmbeddingProjection(config)
@@ -130,6 +130,5 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
             hidden_states = layer(hidden_states, position_embeddings, mask, past_key_values)
         hidden_states = self.norm(hidden_states)
         if self.memory is not None:
-            groups = 1 if segment_ids is None else max(int(segment_ids.max()), 1)
-            hidden_states = self.memory(hidden_states, source, groups, self.layer_masks.blind(encoder_mask))
+            hidden_states = self.memory(hidden_states, source, self.layer_masks.blind(encoder_mask))
         return CrossMaskEncoderOutput(last_hidden_state=hidden_states, encoder_mask=describe(encoder_mask))

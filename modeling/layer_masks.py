@@ -6,6 +6,7 @@ from ..configuration.crossmask import CrossMaskConfig
 from ..masks.algebra import check_possible
 from ..masks.base import And, Mask, MaskError
 from ..masks.blindness import check_blind_spans, kept_everywhere
+from ..masks.fast_paths import is_observed
 from ..masks.forms import CompiledMask, compile_as
 from ..masks.given import MaskLike, TensorMask, check_fit, cut, read
 from ..masks.layout import Layout
@@ -104,7 +105,7 @@ class LayerMasks:
             distinct = tuple(full() if rule == causal() else rule for rule in distinct)
         form = mask_form(self.config, self.scope, query.length, rows.device) if shared == 1 else "dense"
         if form == "flex" and any(part.tabled for rule in distinct for part in rule.rules()):
-            form = "dense" if torch.compiler.is_compiling() else "blockwise"
+            form = "dense" if is_observed() else "blockwise"
         try:
             compiled = [compile_as(form, rule, query, key, allowed, heads, batch) for rule in distinct]
         except MaskError as error:

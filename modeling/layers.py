@@ -1,4 +1,4 @@
-"""Embeddings, feed-forward, the two kinds of layer, and the output layer."""
+"""Embeddings, feed-forward, the two kinds of layer, and the product with the output layer."""
 
 import torch
 from torch import nn
@@ -7,24 +7,18 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..configuration.crossmask import CrossMaskConfig
+from ..masks.fast_paths import fast_path_allowed, is_observed
 from .attention import InteractiveAttention, SelfAttention
 from .elementwise import Dropout, RMSNorm
 
 
-class ScaledEmbedding(nn.Embedding):
-    """Token embeddings times the square root of their width, so that they weigh as much as a layer's output."""
-
-    @property
-    def embed_scale(self) -> float:
-        """Under the name that PEFT looks for, to scale what it adds to embeddings."""
-        return self.embedding_dim**0.5
-
-    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return super().forward(input_ids) * self.embed_scale
-
-
 class EmbeddingProjection(nn.Module):
-    """From embeddings (B, L, E) to the model's width: dropout, behind a projection and activation if factorised."""
+    """From embeddings (B, L, E) to the model's width: dropout, behind a projection and activation if factorised.
+
+    Embeddings are multiplied by the square root of their width, so that they weigh as much as a layer's output. This
+    is done here, not in an embedding class of our own, because tools that quantise or replace `nn.Embedding` leave
+    such a class out or lose its factor.
+    """
 
     def __init__(self, config: CrossMaskConfig):
         super().__init__()
@@ -32,9 +26,10 @@ class EmbeddingProjection(nn.Module):
         self.proj = nn.Linear(config.embedding_size, config.hidden_size, bias=False) if factorised else nn.Identity()
         self.act = ACT2FN[config.embedding_act] if config.embedding_act else nn.Identity()
         self.dropout = Dropout(config.dropout)
+        self.scale = (config.embedding_size or config.hidden_size) ** 0.5
 
     def forward(self, inputs_embeds: torch.Tensor) -> torch.Tensor:
-        return self.dropout(self.act(self.proj(inputs_embeds)))
+        return self.dropout(self.act(self.proj(inputs_embeds * self.scale)))
 
 
 class GatedMLP(nn.Module):
@@ -116,33 +111,42 @@ class DecoderLayer(GradientCheckpointingLayer):
         return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
 
 
-class OutputLayer(nn.Linear):
-    """Logits from hidden states; on CPU, few rows times a weight that no cache holds are multiplied transposed.
+def output_logits(layer: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
+    """Logits (..., vocabulary) of hidden states (..., hidden): what `layer(hidden_states)` gives.
 
-    The numbers are the same up to rounding. Beams over one sentence, and small batches, are such few rows, for which
-    MKL reads a large weight several times the usual way round.
+    On CPU, few rows times a weight that no cache holds are multiplied transposed: the numbers are the same up to
+    rounding. Beams over one sentence, and small batches, are such few rows, for which MKL reads a large weight several
+    times the usual way round.
     """
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(..., hidden) to (..., vocabulary)."""
-        weight, rows = self.weight, hidden_states.shape[:-1]
-        if (
-            not 2 <= rows.numel() <= 8
-            or weight.numel() < 3 * 2**20  # where both ways took as long: benchmarks/LOG.md
-            or weight.device.type != "cpu"
-            or weight.dtype != torch.float32
-            or torch.is_grad_enabled()
-            or torch.compiler.is_compiling()
-        ):
-            return super().forward(hidden_states)
-        logits = torch.mm(weight, hidden_states.flatten(0, -2).t()).t().contiguous()
-        return logits.view(*rows, -1)
+    rows = hidden_states.shape[:-1]
+    if (
+        is_observed()
+        or torch.is_grad_enabled()
+        or not is_plain_linear(layer)
+        or not fast_path_allowed(hidden_states, layer.weight, dtypes=(torch.float32,))
+        or torch.is_autocast_enabled("cpu")
+        or not 2 <= rows.numel() <= 8
+        or layer.weight.numel() < 3 * 2**20  # where both ways took as long: benchmarks/LOG.md
+    ):
+        return layer(hidden_states)
+    logits = torch.mm(layer.weight, hidden_states.flatten(0, -2).t()).t().contiguous()
+    return logits.view(*rows, -1)
 
 
-def is_bare_product(layer: nn.Module) -> bool:
-    """Whether calling an output layer multiplies by its weight and does nothing else.
+def is_plain_linear(layer: nn.Module) -> bool:
+    """Whether calling a layer multiplies by its weight and does nothing else: then the product may be made elsewhere.
 
-    PEFT puts another layer in its place, accelerate another `forward`; FSDP leaves both.
+    PEFT and quantisation put another layer in its place, accelerate another `forward`, torchao another kind of weight;
+    pruning and tensor parallelism add hooks. FSDP leaves all as it was.
     """
-    own = type(layer).forward in (OutputLayer.forward, nn.Linear.forward) and "forward" not in vars(layer)
-    return own and layer.bias is None
+    everywhere = nn.modules.module
+    return (
+        type(layer) is nn.Linear
+        and layer.bias is None
+        and "forward" not in vars(layer)
+        and type(layer.weight) in (torch.Tensor, nn.Parameter)
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
+        and not (layer._backward_hooks or layer._backward_pre_hooks)
+        and not (everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)
+        and not (everywhere._global_backward_hooks or everywhere._global_backward_pre_hooks)
+    )

@@ -6,6 +6,7 @@ from torch import nn
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.base import Mask
 from ..masks.compile import compile_mask
+from ..masks.fast_paths import fast_path_allowed
 from ..masks.layout import Layout
 from ..masks.rules import full
 from .attention import InteractiveAttention
@@ -27,24 +28,34 @@ class FixedLengthMemory(nn.Module):
         self.pool = InteractiveAttention(config)
         self.norm = rms_norm(config)
 
-    def forward(
-        self, hidden_states: torch.Tensor, source: Layout, groups: int = 1, mask: Mask = EVERYTHING
-    ) -> torch.Tensor:
-        """(B, S, hidden) to (B, G * N, hidden): N vectors for each of the G packed segments.
+    def forward(self, hidden_states: torch.Tensor, source: Layout, mask: Mask = EVERYTHING) -> torch.Tensor:
+        """(B, S, hidden) to (B, G * N, hidden): N vectors for each of the G packed segments; G is 1 without packing.
+
+        Under a tracer, which cannot ask how many segments there are, G is S: no row has more segments than tokens, if
+        they are numbered without gaps. What belongs to no segment is never read.
 
         Args:
             mask: what may be pooled: a rule that does not ask who reads, as there is nobody at a position.
         """
-        places = memory_layout(groups, len(self.queries), source.positions.device)
+        groups = _segments_of(source)
+        places = memory_layout(groups, self.queries.shape[0], source.positions.device, source.packed)
         allowed = compile_mask(mask, places, source)
-        queries = self.queries.repeat(groups, 1).expand(len(hidden_states), -1, -1)
+        queries = self.queries.repeat(groups, 1).expand(hidden_states.shape[0], -1, -1)
         pooled, _ = self.pool(queries, hidden_states, allowed)
         return self.norm(queries + pooled)
 
 
-def memory_layout(groups: int, memory_length: int, device: torch.device) -> Layout:
-    """The places of the memory's vectors: N in each of the segments 1 to G."""
+def _segments_of(source: Layout) -> int:
+    if not source.packed or source.segments is None:
+        return 1
+    if not fast_path_allowed(source.segments, devices=None):
+        return source.length
+    return max(int(source.segments.max()), 1)
+
+
+def memory_layout(groups: int, memory_length: int, device: torch.device, packed: bool) -> Layout:
+    """The places of the memory's vectors: N in each of the segments 1 to G, which only packed rows have."""
     positions = torch.arange(memory_length, device=device).repeat(groups)[None]
-    if groups == 1:
+    if not packed:
         return Layout(positions)
     return Layout(positions, torch.arange(1, groups + 1, device=device).repeat_interleave(memory_length)[None])

@@ -12,7 +12,6 @@ from transformers.utils import logging
 
 from ..configuration.crossmask import CrossMaskConfig
 from .attention import InteractiveAttention
-from .layers import ScaledEmbedding
 from .memory import FixedLengthMemory
 from .ties import TIED, change_ties, complete, differing, names_of_one, present_ties, tie_again
 
@@ -126,11 +125,13 @@ class CrossMaskPreTrainedModel(PreTrainedModel):
     def check_length(self, length: int, side: str, packed: bool) -> None:
         """Refuse a sequence longer than `max_position_embeddings`; a packed row may be longer, its examples not.
 
+        Not under `torch.export`, where a limit would become a condition on the exported program's inputs.
+
         Raises:
             ValueError: with the length, the limit and the mend.
         """
         limit = self.config.max_position_embeddings
-        if not packed and length > limit:
+        if not packed and not torch.compiler.is_exporting() and length > limit:
             raise ValueError(
                 f"the {side} has {length} tokens, more than max_position_embeddings={limit}; "
                 "truncate it, or train with a larger max_position_embeddings"
@@ -154,7 +155,7 @@ def saved_ties(config: CrossMaskConfig, load_config: LoadStateDictConfig) -> boo
 def as_embedding(module: nn.Module, padding_idx: int) -> nn.Module:
     """A linear layer as an embedding with the same weight, also where a wrapper of PEFT holds it."""
     if type(module) is nn.Linear:
-        embedding = ScaledEmbedding(*module.weight.shape, padding_idx, device="meta")
+        embedding = nn.Embedding(*module.weight.shape, padding_idx, device="meta")
         embedding.weight = module.weight
         return embedding.train(module.training)
     saved = getattr(module, "modules_to_save", None)

@@ -66,13 +66,6 @@ def test_dropout_of_nothing_and_all(p, training):
     assert Dropout(p).train(training)(states).equal(torch.zeros(4, 5) if p == 1.0 else states)
 
 
-def test_second_derivatives_are_refused_not_wrong():
-    states = torch.randn(3, 8, requires_grad=True)
-    gradient = torch.autograd.grad(norms(8)[0](states).square().sum(), states, create_graph=True)[0]
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        gradient.square().sum().backward()
-
-
 def test_norm_under_torch_func():
     """Gradients of each example alone, as `vmap` over `grad` has them."""
     torch.manual_seed(0)
