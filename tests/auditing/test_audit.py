@@ -222,7 +222,7 @@ def test_on_each_attention(attention):
         ({"attention_mask": [[1] * 5] * 2}, {}, "attention_mask must be a tensor, got list"),
         ({}, {"attention_mask": torch.full((2, 5), 0.5)}, "attention_mask must hold 0 and 1 only"),
         ({}, {"attention_mask": torch.full((2, 5), float("nan"))}, "attention_mask must hold 0 and 1 only"),
-        ({"segment_ids": torch.full((2, 5), -1), "decoder_segment_ids": torch.ones(2, 4)}, {}, "from 0 on, got -1"),
+        ({"segment_ids": torch.full((2, 5), -1), "decoder_segment_ids": torch.ones(2, 4)}, {}, "from 0 up, got -1"),
         ({}, {"passage_ids": torch.full((2, 5), 0.5)}, "passage_ids must be whole numbers"),
         ({"input_ids": [[5, 6]]}, {}, "input_ids must be a tensor, got list"),
         ({"input_ids": tokens(2, 5)[0]}, {}, "input_ids must be whole numbers of shape (batch, tokens)"),
