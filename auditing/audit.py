@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from ..masks import MaskLike
-from .allowed import allowed_influence
 from .arguments import check_batch, check_method, check_model, check_rest
-from .declaration import Declaration, as_declared, as_run
 from .diagnosis import explain, suspect
+from .expected_masks import Declaration, as_declared, as_run
 from .measure import Probe, by_gradient, by_perturbation
+from .reachability import allowed_influence
 from .report import AuditReport, Relation
 
 _METHODS = {"gradient": by_gradient, "perturbation": by_perturbation}

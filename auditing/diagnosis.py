@@ -7,9 +7,9 @@ from itertools import chain
 import torch
 
 from ..masks import MaskError
-from ..masks.library import full
-from .allowed import allowed_influence, reopened
-from .declaration import SCOPES, Declaration, ScopeMask, not_padded
+from ..masks.rules import full
+from .expected_masks import SCOPES, Declaration, ScopeMask, not_padded
+from .reachability import allowed_influence, reopened
 from .report import AuditReport, Relation
 
 _MOST_PAIRS = 500_000  # so many questions to the reference are worth an explanation

@@ -148,7 +148,7 @@ class AuditReport:
             ValueError: a row that is not there.
             OSError: the file cannot be written.
         """
-        from .figures import plot
+        from ..plotting.audit import plot
 
         return plot(self, path, rows)
 

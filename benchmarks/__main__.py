@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from benchmarks.harness import RESULTS
-from crossmask.hub.files import write_text
+from crossmask.utils.atomic_write import write_text
 
 SCALABLE = ("training", "long_sources", "packed_rows")  # these have a quick form and take a device
 OTHERS = ("generation", "memory", "masks")

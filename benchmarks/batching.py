@@ -7,8 +7,8 @@ import torch
 from transformers import DataCollatorForSeq2Seq
 
 from benchmarks.corpus import Corpus
-from crossmask.data.buckets import bucket_batches
 from crossmask.data.collator import Seq2SeqCollator
+from crossmask.data.length_buckets import bucket_batches
 from crossmask.data.packing import Feature, PackedCollator, PackedDataset, PackedSampler
 
 BATCHINGS = ("random batches", "length-grouped", "packed rows")

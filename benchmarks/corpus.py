@@ -7,10 +7,10 @@ import numpy as np
 from datasets import disable_progress_bars
 from transformers import PreTrainedTokenizerBase
 
-from crossmask.data.features import tokenize
 from crossmask.data.packing import Feature
 from crossmask.data.sources import load_split
-from crossmask.data.tokenizer import train_tokenizer
+from crossmask.data.tokenization import tokenize
+from crossmask.data.tokenizer_training import train_tokenizer
 
 MULTI30K = Path("../shared/data/multi30k")
 VOCABULARY = 8000

@@ -38,7 +38,7 @@ from transformers import (
 
 from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration
 from crossmask.data.cldr import cldr_split
-from crossmask.data.tokenizer import train_tokenizer
+from crossmask.data.tokenizer_training import train_tokenizer
 
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
 LAYERS = {"encoder_layers": 3, "decoder_layers": 3}

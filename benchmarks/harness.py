@@ -17,7 +17,7 @@ import psutil
 import torch
 import transformers
 
-from crossmask.hub.files import write_text
+from crossmask.utils.atomic_write import write_text
 
 RESULTS = Path("runs/benchmarks")
 Side = TypeVar("Side", bound=Hashable)

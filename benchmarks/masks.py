@@ -19,9 +19,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from benchmarks.harness import RESULTS, interleave, machine, medians, publish, table
 from crossmask import masks
-from crossmask.masks.blockwise import BlockwiseMask
-from crossmask.masks.forms import compile_as
-from crossmask.modeling.blockwise import blockwise_attention
+from crossmask.attention.backends import compile_as
+from crossmask.attention.blockwise import BlockwiseMask, blockwise_attention
 
 HEADS, WIDTH = 4, 32
 MODULE = SimpleNamespace(num_key_value_groups=1, training=True, is_causal=False)

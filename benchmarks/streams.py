@@ -18,9 +18,9 @@ import numpy as np
 import psutil
 from datasets import IterableDataset
 
+from crossmask.data.packed_stream import PackedStream
 from crossmask.data.packing import PackedCollator
-from crossmask.data.streams import PackedStream
-from crossmask.data.tokenizer import train_tokenizer
+from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.tasks import get_task
 from crossmask.training.arguments import RecipeArguments, RunArguments
 from crossmask.training.streams import ExampleStream, packed_stream

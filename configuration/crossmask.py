@@ -10,9 +10,9 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from ..masks.base import Mask, MaskError
-from ..masks.library import full
+from ..masks.expressions import Mask, MaskError
 from ..masks.limits import brief
+from ..masks.rules import full
 from .layer_masks import as_text, check_heads, check_lasting, masks_of_layers
 
 AUTO_MAP = {

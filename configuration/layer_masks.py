@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from ..masks.algebra import check_possible
-from ..masks.base import Mask, MaskError, once
+from ..masks.equivalence import check_possible
+from ..masks.expressions import Mask, MaskError, once
 from ..masks.foreign import is_foreign
-from ..masks.library import heads, random
-from ..masks.library import layers as layers_rule
 from ..masks.limits import LAYERS_LIMIT, RULES_LIMIT, TEXT_LIMIT, brief
 from ..masks.parse import parse
-from ..masks.selections import REST, Runs, missing_numbers, read_runs
+from ..masks.rules import heads, random
+from ..masks.rules import layers as layers_rule
+from ..masks.rules.per_head_and_layer import REST, Runs, missing_numbers, read_runs
 
 
 def masks_of_layers(text: str | dict, layers: int, name: str) -> tuple[Mask, ...]:

@@ -24,8 +24,8 @@ from typing import Any, Literal, get_type_hints
 from datasets import Dataset
 
 from ..utils.errors import InputError
+from ..utils.type_checks import check_type
 from .cache import naming_cache
-from .declared import check_type
 from .formats import check_options, get_format, get_reader
 
 Part = Literal["train", "validation", "test"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..utils.atomic_write import write_text
 from ..utils.errors import InputError
-from .files import write_text
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "model_cards" / "template.md"
 SHOWN_SAMPLES = 8

@@ -4,7 +4,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..modeling.crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
-from .code_files import write_code_files
+from .remote_code import write_code_files
 
 
 def register() -> None:

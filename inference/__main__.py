@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from ..data.reading import bounded_lines, decode_lines, read_lines
+from ..data.text_files import bounded_lines, decode_lines, read_lines
 from ..utils.cli import Parser, finite_number, run_command, whole_number
 from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError

@@ -18,9 +18,9 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from ..data.features import cut
-from ..data.reading import read_json
-from ..hub.files import write_bytes, write_text
+from ..data.text_files import read_json
+from ..data.tokenization import cut
+from ..utils.atomic_write import write_bytes, write_text
 from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
 from .options import check_options

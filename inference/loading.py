@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..data.reading import read_json
+from ..data.text_files import read_json
 from ..utils.errors import InputError
 from ..utils.hardware import multiplies_bfloat16
 from ..utils.hub_names import check_not_a_missing_path

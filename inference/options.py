@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from ..data.declared import check_type
 from ..masks import MaskLike, TensorMask
-from ..masks.base import Mask
-from ..masks.given import read
+from ..masks.expressions import Mask
+from ..masks.tensor_mask import read
 from ..utils.errors import InputError, InputTypeError
+from ..utils.type_checks import check_type
 
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
 # Laid out for one batch, whatever type they have.

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.buckets import bucket_batches
+from ..data.length_buckets import bucket_batches
 from ..utils.errors import InputError, InputTypeError
 from ..utils.text import check_unicode
 from .options import check_options

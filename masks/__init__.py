@@ -10,11 +10,14 @@ True
 ```
 """
 
-from .base import Mask, MaskError, Place, Rule
-from .compile import compile_mask
-from .given import MaskLike, TensorMask, tensor
+from .ascii_plot import picture
+from .expressions import Mask, MaskError, Place, Rule
+from .find_spans import find_spans
 from .layout import Layout, lay_out
-from .library import (
+from .materialize import compile_mask
+from .parse import parse
+from .reference import naive_attention, naive_mask
+from .rules import (
     RULES,
     alignment,
     blind,
@@ -38,10 +41,7 @@ from .library import (
     wait_k,
     window,
 )
-from .naive import naive_attention, naive_mask
-from .parse import parse
-from .picture import picture
-from .spans import find_spans
+from .tensor_mask import MaskLike, TensorMask, tensor
 
 __all__ = [
     "RULES",

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..utils.cli import Parser, run_command
-from .algebra import check_possible
-from .base import Allowed, MaskError, Place
-from .library import full, register
+from .ascii_plot import lay_view, render
+from .equivalence import check_possible
+from .expressions import Allowed, MaskError, Place
 from .limits import brief
 from .parse import parse
-from .picture import lay_view, render
+from .rules import full, register
 
 SHOWN = (
     "full()",
@@ -86,7 +86,7 @@ def _show(options: argparse.Namespace) -> None:
         print(render(views[0]))
     if file is not None:
         # Late, so that the terminal form needs no matplotlib.
-        from .figures import gallery, save_png
+        from ..plotting.masks import gallery, save_png
 
         save_png(gallery(views), file)
 

@@ -6,7 +6,7 @@ from typing import Any
 def is_foreign(value: Any, kind: type) -> bool:
     """Whether `value` would be of the class `kind` of this copy, had this copy made it.
 
-    The same module is `crossmask.masks.base` in the package, and ends in `.masks_base` beside a model.
+    The same module is `crossmask.masks.expressions` in the package, and ends in `.masks_expressions` beside a model.
     """
     if isinstance(value, kind):
         return False

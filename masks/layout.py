@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .base import MaskError
+from .expressions import MaskError
 from .fast_paths import fast_path_allowed
 
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from .base import Mask, MaskError
+from .expressions import Mask, MaskError
 from .limits import brief
 
 DEEPEST = 8

@@ -13,11 +13,11 @@ from functools import lru_cache
 from inspect import Signature, signature
 from typing import Any
 
-from .base import And, Mask, MaskError, Not, Or, _combine
-from .library import RULES
+from .expressions import And, Mask, MaskError, Not, Or, _combine
 from .limits import BRACKETS_LIMIT, RULES_LIMIT, TEXT_LIMIT, brief, shorten
 from .parameters import check_text
 from .registry import edition
+from .rules import RULES
 
 _STRING = re.compile(r"""'(?:[^'\\\n\r\x00]|\\.)*+'|"(?:[^"\\\n\r\x00]|\\.)*+\"""")
 _ESCAPED = re.compile(r"""(?:[^\\]|\\(?:[\\'"abfnrtv]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}))*+""")

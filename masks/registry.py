@@ -6,7 +6,7 @@ from functools import wraps
 
 import torch
 
-from .base import Mask, MaskError
+from .expressions import Mask, MaskError
 from .parameters import check_parameter, same
 
 RULES: dict[str, Callable[..., Mask]] = {}

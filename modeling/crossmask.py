@@ -22,21 +22,21 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.base import Mask
+from ..masks.expressions import Mask
 from ..masks.fast_paths import is_observed
-from ..masks.given import MaskLike, TensorMask, describe, read
 from ..masks.parse import parse
+from ..masks.tensor_mask import MaskLike, TensorMask, describe, read
 from .call_checks import checked_call
 from .decoder import CrossMaskDecoder
 from .decoder_inputs import attention_mask_from_labels, shift_right
 from .encoder import CrossMaskEncoder, CrossMaskEncoderOutput
 from .generation import MaskedGenerationMixin
-from .layer_masks import check_blind
 from .layers import is_plain_linear, output_logits
 from .loss import check_targets, cross_entropy, linear_cross_entropy
+from .mask_compiler import check_blind
+from .passage_attribution import ProvenanceMixin
 from .pretrained import CrossMaskPreTrainedModel
-from .provenance import ProvenanceMixin
-from .streaming import StreamingMixin
+from .simultaneous.session import StreamingMixin
 
 
 class CrossMaskModel(CrossMaskPreTrainedModel):

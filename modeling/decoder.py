@@ -12,12 +12,12 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.given import MaskLike
 from ..masks.layout import Layout, lay_out
-from .attention import InteractiveAttention, SelfAttention
+from ..masks.tensor_mask import MaskLike
 from .call_checks import checked_call
-from .layer_masks import LayerMasks
+from .interactive_attention import InteractiveAttention, SelfAttention
 from .layers import DecoderLayer, EmbeddingProjection, rms_norm
+from .mask_compiler import LayerMasks
 from .memory import memory_layout
 from .pretrained import CrossMaskPreTrainedModel, embed, tensor_parallel_plan
 

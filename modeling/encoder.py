@@ -12,12 +12,12 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.given import MaskLike, describe, read
 from ..masks.layout import lay_out
-from .attention import SelfAttention
+from ..masks.tensor_mask import MaskLike, describe, read
 from .call_checks import checked_call
-from .layer_masks import LayerMasks
+from .interactive_attention import SelfAttention
 from .layers import EmbeddingProjection, EncoderLayer, rms_norm
+from .mask_compiler import LayerMasks
 from .memory import FixedLengthMemory
 from .pretrained import CrossMaskPreTrainedModel, embed, tensor_parallel_plan
 

@@ -12,10 +12,10 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.generation.utils import GenerateEncoderDecoderOutput
 from transformers.utils import ModelOutput, logging
 
-from ..masks.given import MaskLike, TensorMask, check_fit, read
+from ..masks.tensor_mask import MaskLike, TensorMask, check_fit, read
+from .beam_sharing import repeat_source
 from .call_checks import check_keywords, keywords_of
 from .encoder import CrossMaskEncoderOutput
-from .sharing import repeat_source
 
 logger = logging.get_logger(__name__)
 

@@ -8,8 +8,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.fast_paths import fast_path_allowed, is_observed
-from .attention import InteractiveAttention, SelfAttention
-from .elementwise import Dropout, RMSNorm
+from .cpu_ops import Dropout, RMSNorm
+from .interactive_attention import InteractiveAttention, SelfAttention
 
 
 class EmbeddingProjection(nn.Module):

@@ -4,12 +4,12 @@ import torch
 from torch import nn
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.base import Mask
-from ..masks.compile import compile_mask
+from ..masks.expressions import Mask
 from ..masks.fast_paths import fast_path_allowed
 from ..masks.layout import Layout
-from ..masks.rules import full
-from .attention import InteractiveAttention
+from ..masks.materialize import compile_mask
+from ..masks.rules.positional import full
+from .interactive_attention import InteractiveAttention
 from .layers import rms_norm
 
 EVERYTHING = full()

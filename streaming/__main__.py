@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.declared import check_type
-from ..data.reading import read_yaml
+from ..data.text_files import read_yaml
 from ..inference.loading import load_model_and_tokenizer
 from ..tasks import Task, get_task
-from ..training.splits import read_examples
+from ..tasks.examples import read_examples
 from ..utils.cli import Parser, run_command, whole_number
 from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
+from ..utils.type_checks import check_type
 from .curve import measure, settings, table, write_curve
 
 

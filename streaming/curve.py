@@ -7,9 +7,9 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..hub.files import write_text
-from ..modeling.policies import AlignAtt, ReadAll
+from ..modeling.simultaneous.policies import AlignAtt, ReadAll
 from ..tasks.base import Example, Task
+from ..utils.atomic_write import write_text
 from .latency import Latency
 from .text import translate
 
@@ -98,7 +98,7 @@ def table(points: Sequence[Point], metric: str) -> str:
 def draw(path: Path, points: Sequence[Point], metric: str) -> None:
     """Draw quality over average lagging: a line for each kind of policy, a dashed level for offline."""
     # Late, so that the table needs no matplotlib.
-    from ..masks.figures import ALLOWED, BORDER, INK, Figure, save_png
+    from ..plotting.masks import ALLOWED, BORDER, INK, Figure, save_png
 
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     ax = figure.add_subplot()

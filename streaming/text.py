@@ -79,7 +79,7 @@ class TextStream:
         if ids[: len(known)] != known:
             raise InputError(
                 f"the tokenizer cuts {text!r} in another way than the words before the last alone; "
-                "stream with one that cuts word by word, as crossmask.data.tokenizer makes them"
+                "stream with one that cuts word by word, as crossmask.data.tokenizer_training makes them"
             )
         if self.longest is not None and len(ids) > self.longest:
             raise InputError(

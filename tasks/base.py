@@ -28,8 +28,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, get_type_hints
 
-from ..data.declared import check_type
 from ..utils.errors import InputError
+from ..utils.type_checks import check_type
 
 Scores = dict[str, float | str]
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from crossmask import masks
 from crossmask.configuration.crossmask import CrossMaskConfig
-from crossmask.masks.reach import ranges
+from crossmask.masks.key_ranges import ranges
 from crossmask.modeling.crossmask import CrossMaskForConditionalGeneration
 
 randomised = settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))

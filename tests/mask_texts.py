@@ -6,7 +6,7 @@ import tracemalloc
 import warnings
 
 from crossmask import masks
-from crossmask.masks import algebra, parse
+from crossmask.masks import equivalence, parse
 
 MOST_SECONDS = 0.2
 MOST_BYTES = 50 * 2**20
@@ -135,7 +135,7 @@ def random_text(rng: random.Random) -> str:
 
 def forget() -> None:
     """Empty the caches, so that a text is read for the first time."""
-    for cached in (parse.__globals__["_read_short"], parse.__globals__["_read_long"], algebra._cached):
+    for cached in (parse.__globals__["_read_short"], parse.__globals__["_read_long"], equivalence._cached):
         cached.cache_clear()
 
 

@@ -1,7 +1,7 @@
 """The whole network once more, slowly and in plain tensor operations, as the model must compute it.
 
-Nothing of `crossmask.modeling` is used but a model's weights; masks and attention are `crossmask.masks.naive`'s. In
-float64, so that what differs is the model's error.
+Nothing of `crossmask.modeling` is used but a model's weights; masks and attention are those of
+`crossmask.masks.reference`. In float64, so that what differs is the model's error.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 from small_models import small_model
 
-from crossmask.data.tokenizer import train_tokenizer
+from crossmask.data.tokenizer_training import train_tokenizer
 
 TEXTS = (
     "a small dog barks loudly at two cats",

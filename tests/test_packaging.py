@@ -15,7 +15,7 @@ LEFT_BEHIND = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info"
 SCRIPT = """
 import json, pathlib, crossmask, crossmask.train, crossmask.tasks.metrics
 from crossmask.tasks import get_task
-from crossmask.hub.code_files import write_code_files
+from crossmask.hub.remote_code import write_code_files
 root = pathlib.Path(crossmask.__file__).parent
 write_code_files("code")
 print(json.dumps({"root": str(root), "files": sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()),

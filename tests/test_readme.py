@@ -12,7 +12,7 @@ import pytest
 from small_models import small_config
 
 from crossmask import CrossMaskForConditionalGeneration
-from crossmask.data.tokenizer import train_tokenizer
+from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.training.arguments import parse_run
 
 ROOT = Path(__file__).parents[1]

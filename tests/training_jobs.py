@@ -14,12 +14,12 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from transformers.distributed import DistributedConfig
 
-from crossmask.data.tokenizer import train_tokenizer
+from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.modeling.decoder_inputs import IGNORED
 from crossmask.tasks import get_task
 from crossmask.tasks.base import Example
 from crossmask.training.arguments import RecipeArguments, RunArguments, parse_run
-from crossmask.training.build import build_model, build_trainer
+from crossmask.training.factory import build_model, build_trainer
 from crossmask.training.run import Job, prepare
 from crossmask.training.streams import ExampleStream
 from crossmask.training.trainer import CrossMaskTrainer

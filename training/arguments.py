@@ -13,16 +13,16 @@ from transformers.debug_utils import DebugOption
 from transformers.hf_argparser import string_to_bool
 from transformers.utils import is_torch_xla_available
 
-from ..data.features import Overlong
-from ..data.reading import YAML_FAULTS, parse_yaml, read_text
+from ..data.text_files import YAML_FAULTS, parse_yaml, read_text
+from ..data.tokenization import Overlong
 from ..utils.errors import InputError
 from ..utils.hardware import accelerator_or_cpu
 from ..utils.secrets import Secrets
-from .checks import check_attention, check_fields, one_line
 from .fields import check_enums, check_obeyed, check_together
-from .folder import checkpoint_to_resume
 from .precision import AUTO, choose_precision
 from .requirements import check_deepspeed
+from .run_directory import checkpoint_to_resume
+from .validation import check_attention, check_fields, one_line
 
 SOURCES = ("train", "validation", "test")
 
@@ -46,7 +46,9 @@ class RecipeArguments:
     test: dict | str | list | None = field(default=None, metadata={"help": "Where test records come from."})
     tokenizer: dict | str | None = field(
         default=None,
-        metadata={"help": "Settings to train a tokenizer with (crossmask.data.tokenizer), or a path or Hub id."},
+        metadata={
+            "help": "Settings to train a tokenizer with (crossmask.data.tokenizer_training), or a path or Hub id."
+        },
     )
     model: dict | str | None = field(default=None, metadata={"help": "Fields of CrossMaskConfig."})
     model_name_or_path: str | None = field(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..utils.errors import InputError
-from .folder import whole_checkpoints
+from .run_directory import whole_checkpoints
 
 if TYPE_CHECKING:
     from transformers import Trainer

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from transformers import Seq2SeqTrainingArguments
 
-from ..data.declared import check_choice
 from ..utils.errors import InputError
+from ..utils.type_checks import check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

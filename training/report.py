@@ -12,9 +12,9 @@ import torch
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..hub.card import CardFacts, Result, Sample, write_card
+from ..plotting.training import alignment, learning_curve, masks_in_force
 from ..tasks.base import Example, Scores, Task
 from .arguments import Run
-from .plots import alignment, learning_curve, masks_in_force
 
 METRIC_NAMES = {
     "sacrebleu_lowercase": "sacreBLEU, lowercase",  # before its prefix

@@ -20,8 +20,8 @@ from transformers.utils import (
     is_psutil_available,
 )
 
-from ..data.declared import check_choice
 from ..utils.errors import InputError
+from ..utils.type_checks import check_choice
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

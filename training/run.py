@@ -10,17 +10,17 @@ from transformers import AutoModelForSeq2SeqLM, set_seed
 from ..hub.upload import push_folder
 from ..tasks import get_task
 from ..tasks.base import Example
+from ..tasks.examples import EvaluationSplit, read_examples
 from ..utils.errors import InputError
 from .arguments import Run
-from .averaging import keep_the_better
-from .build import build_model, build_tokenizer, build_trainer, check_model, evaluation_split
+from .checkpoint_averaging import keep_the_better
+from .factory import build_model, build_tokenizer, build_trainer, check_model, evaluation_split
 from .fields import check_metric
-from .folder import full_disk_as_oserror, lock_folder, prepare_folder, remove_checkpoints, staged
 from .report import Outcome, encode, write_report
 from .requirements import check_requirements
-from .splits import EvaluationSplit, read_examples
-from .stopwatch import seconds_of
+from .run_directory import full_disk_as_oserror, lock_folder, prepare_folder, remove_checkpoints, staged
 from .streams import ExampleStream, check_stream
+from .timing import seconds_of
 from .trainer import CrossMaskTrainer
 
 logger = logging.getLogger(__name__)

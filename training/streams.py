@@ -9,13 +9,13 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import Feature
-from ..data.features import Encoder
+from ..data.packed_stream import PackedStream, StreamFault
 from ..data.sources import SourceSpec, name_sources, stream_split
-from ..data.streams import PackedStream, StreamFault
+from ..data.tokenization import Encoder
 from ..tasks.base import Example, Task
+from ..tasks.examples import make_examples
 from ..utils.errors import InputError
 from .arguments import RecipeArguments, RunArguments
-from .splits import make_examples
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,17 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, Seq2SeqTrainer
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import EvalLoopOutput, seed_worker
 
-from ..data.batches import Batches, SharedBatches
-from ..data.buckets import bucket_batches
 from ..data.collator import Seq2SeqCollator
+from ..data.length_buckets import bucket_batches
+from ..data.samplers import Batches, SharedBatches
 from ..inference.texts import generate_texts
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..modeling.decoder_inputs import IGNORED
 from ..tasks.base import Scores, Task
+from ..tasks.examples import EvaluationSplit
 from ..utils.errors import InputError
 from .divergence import check_evaluation, check_step
-from .multipath import Multipath
-from .splits import EvaluationSplit
+from .multi_path import Multipath
 
 
 class IndexedCollator:

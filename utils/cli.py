@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from huggingface_hub.errors import StrictDataclassError
 
-from ..masks.base import MaskError
+from ..masks.expressions import MaskError
 from .errors import InputError, MissingLibraryError
 from .text import check_unicode
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from ...utils.errors import InputError
-from ..reading import read_lines
+from ..text_files import read_lines
 from .records import Text, to_dataset
 from .registry import register_format
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from ...utils.errors import InputError
-from ..reading import parse_json, read_lines
+from ..text_files import parse_json, read_lines
 from .records import Columns, Text, as_text, look_up, to_dataset
 from .registry import register_format
 

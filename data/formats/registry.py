@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 from datasets import Dataset
 
 from ...utils.errors import InputError
-from ..declared import check_type
+from ...utils.type_checks import check_type
 
 Loader = Callable[..., Dataset]
 Reader = Callable[..., Iterator[dict[str, Any]]]

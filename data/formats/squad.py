@@ -7,7 +7,7 @@ from typing import Any
 from datasets import Dataset
 
 from ...utils.errors import InputError
-from ..reading import read_json
+from ..text_files import read_json
 from .records import as_text, list_of, look_up, to_dataset
 from .registry import register_format
 

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from crossmask import audit, masks
-from crossmask.modeling import layer_masks
+from crossmask.modeling import mask_compiler
 
 METHODS = ("gradient", "perturbation")
 BATCH = {"input_ids": tokens(2, 5), "labels": tokens(2, 4, seed=1)}
@@ -65,7 +65,7 @@ def test_leaks_from_the_target_and_their_kinds():
 )
 def test_a_fault_of_the_model_itself_is_found_without_any_declaration(monkeypatch, scope, cause):
     """The compiled mask is wrong, and config and batch are right: the reference must not share the fault."""
-    compile_as = layer_masks.compile_as
+    compile_as = mask_compiler.compile_as
 
     def faulty(form, mask, query, key, *rest):
         compiled = compile_as(form, mask, query, key, *rest)
@@ -75,7 +75,7 @@ def test_a_fault_of_the_model_itself_is_found_without_any_declaration(monkeypatc
 
     model = small_model(encoder_mask="window(0)", cross_mask="wait_k(1)")
     assert audit(model, BATCH).ok
-    monkeypatch.setattr(layer_masks, "compile_as", faulty)
+    monkeypatch.setattr(mask_compiler, "compile_as", faulty)
     report = audit(model, BATCH)
     assert report.cause.startswith(cause)
     if scope == "cross":

@@ -10,7 +10,7 @@ from small_models import small_model, tokens
 from crossmask import audit
 from crossmask.auditing import LeakError
 
-figures = pytest.importorskip("crossmask.auditing.figures", reason="needs matplotlib", exc_type=ImportError)
+figures = pytest.importorskip("crossmask.plotting.audit", reason="needs matplotlib", exc_type=ImportError)
 
 
 class Words:

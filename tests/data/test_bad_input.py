@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from crossmask.data import reading
+from crossmask.data import text_files
 from crossmask.data.formats.hub import read_hub
-from crossmask.data.reading import parse_json, parse_yaml, read_text, read_yaml
 from crossmask.data.sources import load_split, stream_split
+from crossmask.data.text_files import parse_json, parse_yaml, read_text, read_yaml
 from crossmask.utils.errors import InputError
 
 SQUAD = {
@@ -28,7 +28,7 @@ FILES = {
     "babi": ("qa1_train.txt", "1 Ann is here.\n2 Ben is there.\n3 Where is Ann?\there\t1\n"),
 }
 STREAMED = ("lines", "tsv", "jsonl")
-RECIPE = Path(reading.__file__).parents[1] / "recipes" / "cldr-demo.yaml"
+RECIPE = Path(text_files.__file__).parents[1] / "recipes" / "cldr-demo.yaml"
 
 
 def spec(name: str, file: Path) -> dict:
@@ -124,8 +124,8 @@ def test_a_file_that_may_not_be_read(tmp_path, name):
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("name", FILES)
 def test_a_line_that_is_too_long_does_not_fill_the_memory(tmp_path, monkeypatch, name, packed):
-    monkeypatch.setattr(reading, "LARGEST_DOCUMENT", 1000)
-    monkeypatch.setattr(reading.read_lines, "__defaults__", (1000,))
+    monkeypatch.setattr(text_files, "LARGEST_DOCUMENT", 1000)
+    monkeypatch.setattr(text_files.read_lines, "__defaults__", (1000,))
     file = tmp_path / FILES[name][0]
     data = b"x" * 5000
     file.write_bytes(gzip.compress(data) if packed else data)

@@ -5,7 +5,7 @@ import textwrap
 import pytest
 import torch
 
-MODULES = ["buckets", "cldr", "collator", "packing", "sources", "subwords", "tokenizer"]
+MODULES = ["length_buckets", "cldr", "collator", "packing", "sources", "bpe_dropout", "tokenizer_training"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -5,11 +5,11 @@ import sys
 
 from datasets import Dataset
 
-from crossmask.data.buckets import bucket_batches
 from crossmask.data.cldr import cldr_corpus
+from crossmask.data.length_buckets import bucket_batches
 from crossmask.data.packing import PackedDataset
 from crossmask.data.sources import split_held_out
-from crossmask.data.tokenizer import train_tokenizer
+from crossmask.data.tokenizer_training import train_tokenizer
 
 
 def everything() -> str:

@@ -10,8 +10,8 @@ from datasets import Dataset
 
 from crossmask.data.formats import hub, load_lines
 from crossmask.data.formats.registry import _FORMATS
-from crossmask.data.reading import read_lines
 from crossmask.data.sources import SourceSpec, load_split, name_sources, split_held_out, stream_split
+from crossmask.data.text_files import read_lines
 
 CORPORA = Path(os.environ.get("CROSSMASK_DATA", Path(__file__).parents[2] / "../shared/data"))
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from huggingface_hub import ModelCard
 
-from crossmask.data.tokenizer import train_tokenizer
+from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.hub.card import CardFacts, Result, Sample, render_card, write_card
 
 LINES = ["say hello to the house", "the house is small", 'he said "no"']

@@ -18,8 +18,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoToken
 
 import crossmask
 from crossmask.configuration.crossmask import CrossMaskConfig
-from crossmask.hub.code_files import write_code_files
 from crossmask.hub.registration import register
+from crossmask.hub.remote_code import write_code_files
 from crossmask.modeling.crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
 
 # A process in which crossmask cannot be imported; it gets a folder or repository, and the folder with what to expect.

@@ -22,8 +22,8 @@ from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration, masks
 
 assert type(model) is not CrossMaskForConditionalGeneration
 own = CrossMaskForConditionalGeneration.from_pretrained(sys.argv[1]).eval()
-copied = sys.modules[remote.__package__ + ".masks_library"]
-given = sys.modules[remote.__package__ + ".masks_given"]
+copied = sys.modules[remote.__package__ + ".masks_rules"]
+given = sys.modules[remote.__package__ + ".masks_tensor_mask"]
 source, target = torch.arange(4, 12).view(2, 4), torch.arange(5, 15).view(2, 5)
 inputs = {"input_ids": source, "decoder_input_ids": target}
 

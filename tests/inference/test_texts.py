@@ -6,7 +6,7 @@ from small_models import small_model
 from transformers import BartConfig, BartForConditionalGeneration, GenerationConfig
 
 from crossmask import masks, translate_batch
-from crossmask.data.tokenizer import train_tokenizer
+from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.inference.options import check_mask
 from crossmask.utils.errors import InputError
 

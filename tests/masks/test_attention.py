@@ -10,7 +10,7 @@ from mask_cases import expressions, layouts, randomised
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from crossmask import masks
-from crossmask.modeling.dense import eager_attention
+from crossmask.attention.dense import eager_attention
 
 BACKENDS = {"eager": eager_attention, "sdpa": sdpa_attention_forward}
 HEADS, WIDTH = 4, 8

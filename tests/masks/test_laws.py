@@ -6,8 +6,8 @@ from mask_cases import draw, expressions, randomised
 from mask_texts import nested, parity
 
 from crossmask import masks
-from crossmask.masks.algebra import MOST_RULES, check_possible
-from crossmask.masks.base import And, Not, Or
+from crossmask.masks.equivalence import MOST_RULES, check_possible
+from crossmask.masks.expressions import And, Not, Or
 
 everything = masks.full()
 nothing = ~everything

@@ -10,7 +10,7 @@ from transformers import AutoConfig
 
 import crossmask
 from crossmask import masks
-from crossmask.masks.base import Or
+from crossmask.masks.expressions import Or
 from crossmask.masks.limits import DEPTH_LIMIT, NUMBERS_LIMIT, RULES_LIMIT, TEXT_LIMIT
 
 RANGES = [f"{10_001 * i}-{10_001 * i + 10_000}" for i in range(2000)]

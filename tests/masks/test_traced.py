@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crossmask import masks
-from crossmask.masks.compile import compile_mask, while_arriving
+from crossmask.masks.materialize import compile_mask, while_arriving
 
 
 @masks.register

@@ -6,10 +6,10 @@ from small_models import small_model, tokens
 from torch.nn.attention import flex_attention as flex
 
 from crossmask import masks
-from crossmask.masks.blockwise import BlockwiseMask
-from crossmask.masks.by_example import ExamplesMask
-from crossmask.masks.varlen import Varlen
-from crossmask.modeling import layer_masks
+from crossmask.attention.blockwise import BlockwiseMask
+from crossmask.attention.flash import Varlen
+from crossmask.attention.packed import ExamplesMask
+from crossmask.modeling import mask_compiler
 
 pytestmark = pytest.mark.usefixtures("without_kernels")
 BACKENDS = ("eager", "sdpa", "blockwise", "flex_attention", "flash_attention_2")
@@ -82,8 +82,8 @@ def test_no_bit_changes_in_long_rows(name, kind, monkeypatch):
         compiled.append(compile_as(form, *rest))
         return compiled[-1]
 
-    compile_as = layer_masks.compile_as
-    monkeypatch.setattr(layer_masks, "compile_as", keep)
+    compile_as = mask_compiler.compile_as
+    monkeypatch.setattr(mask_compiler, "compile_as", keep)
     model = model_of(name, max_position_embeddings=400, initializer_range=0.2)
     length = 200
     segments, targets = torch.ones(2, length).long(), torch.ones(2, 9).long()

@@ -6,7 +6,7 @@ from mask_cases import tiny_model, tokens
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from crossmask.modeling import loss as losses
-from crossmask.modeling.elementwise import _RMSNorm
+from crossmask.modeling.cpu_ops import _RMSNorm
 from crossmask.modeling.loss import cross_entropy, linear_cross_entropy
 
 LABELS = torch.tensor([[5, 6, 7, -100], [8, -100, 9, 10]])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mask_cases import expressions, randomised, tiny_model, tokens
 
 from crossmask import masks
-from crossmask.masks.library import RULES
+from crossmask.masks.rules import RULES
 
 S, T = 7, 6
 RULE_TEXTS = {

@@ -7,8 +7,8 @@ import torch
 from small_models import END, pad, small_model, tokens
 
 from crossmask.masks import causal, full, window
-from crossmask.modeling.frontier import ClosedPrefixes, Frontier
-from crossmask.modeling.policies import AlignAtt, Policy, ReadAll
+from crossmask.modeling.simultaneous.lookahead import ClosedPrefixes, Frontier
+from crossmask.modeling.simultaneous.policies import AlignAtt, Policy, ReadAll
 
 NEW = 9
 MASKS = {
@@ -317,6 +317,6 @@ def test_a_saved_model_streams_without_the_package(tmp_path):
     """The stream's modules travel with the weights."""
     model = model_of(encoder_mask="causal()", cross_mask="wait_k(2)")
     model.save_pretrained(tmp_path)
-    assert {"modeling_streaming.py", "modeling_streams.py", "modeling_policies.py"} <= {
+    assert {"modeling_simultaneous_session.py", "modeling_simultaneous_policies.py"} <= {
         p.name for p in tmp_path.iterdir()
     }

@@ -10,7 +10,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from crossmask.tasks import get_task
 from crossmask.training.arguments import RecipeArguments, Run, RunArguments
-from crossmask.training.build import build_model
+from crossmask.training.factory import build_model
 from crossmask.training.report import Outcome, card_facts, results, sample_page, write_report
 from crossmask.training.run import check_reload
 

@@ -8,8 +8,8 @@ import torch
 from training_jobs import job_of, recipe_file, tiny_tokenizer, trained
 
 from crossmask.training.arguments import parse_run
-from crossmask.training.build import build_model, build_tokenizer
-from crossmask.training.stopwatch import seconds_of
+from crossmask.training.factory import build_model, build_tokenizer
+from crossmask.training.timing import seconds_of
 
 
 def assert_goes_on(recipe: str, checkpoint: int, *options: str) -> int:

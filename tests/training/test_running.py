@@ -11,7 +11,7 @@ from training_jobs import recipe_file
 
 from crossmask.train import main
 from crossmask.training.arguments import parse_run
-from crossmask.training.folder import whole_checkpoints
+from crossmask.training.run_directory import whole_checkpoints
 
 TOKEN = "hf_SecretToken0123456789"
 PASSWORD = "correct horse battery"

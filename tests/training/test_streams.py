@@ -12,11 +12,11 @@ import yaml
 from torch.utils.data import DataLoader
 from training_jobs import SIZES, corpus, final_weights, run_job, stream_of, tiny_tokenizer
 
-from crossmask.data.streams import StreamFault
+from crossmask.data.packed_stream import StreamFault
 from crossmask.tasks import get_task
+from crossmask.tasks.examples import read_examples, to_features
 from crossmask.training.arguments import RecipeArguments, RunArguments, parse_run
 from crossmask.training.run import execute, prepare
-from crossmask.training.splits import read_examples, to_features
 from crossmask.training.streams import ExampleStream, check_stream, packed_stream
 
 TASK = get_task("translation")

@@ -13,7 +13,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from training_jobs import corpus, tiny_trainer
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-from crossmask.training.splits import EvaluationSplit
+from crossmask.tasks.examples import EvaluationSplit
 from crossmask.training.trainer import refuse_uneven_ties
 from crossmask.utils.errors import InputError
 

@@ -9,7 +9,7 @@ import pytest
 from crossmask.configuration.crossmask import CrossMaskConfig
 from crossmask.inference.__main__ import main as translate
 from crossmask.masks.__main__ import main as show
-from crossmask.masks.base import MaskError
+from crossmask.masks.expressions import MaskError
 from crossmask.streaming.__main__ import main as measure
 from crossmask.utils.cli import run_command
 from crossmask.utils.disk import naming_full_disks

@@ -1,0 +1,229 @@
+"""Tokenizer training with `tokenizers`: byte-pair encoding or a unigram model, saved as a fast tokenizer.
+
+Pieces keep the space before them as it is (" house"), so that decoding is plain concatenation: every text comes back
+exactly, with its leading, double and non-breaking spaces, and no space ever gets between the digits of a number.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Protocol, get_type_hints
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from ..utils.errors import InputError
+from ..utils.text import check_unicode
+from ..utils.type_checks import check_type
+
+PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+
+_WORD = r" ?[\p{L}\p{M}]+"
+_OTHER = r" ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s"
+_PIECES = f"{_WORD}| ?\\p{{N}}+|{_OTHER}"
+_PIECES_AND_DIGITS = f"{_WORD}|\\p{{N}}|{_OTHER}"
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    algorithm: Literal["bpe", "unigram"] = "bpe",
+    byte_fallback: bool = True,
+    split_digits: bool = False,
+    lowercase: bool = False,
+    special_tokens: Sequence[str] = (),
+    model_max_length: int | None = None,
+    truncation_side: Literal["left", "right"] = "right",
+) -> PreTrainedTokenizerFast:
+    """A tokenizer that appends `</s>` to every text and gives every text back exactly when it decodes.
+
+    ```python
+    >>> tokenizer = train_tokenizer(["ein Haus", "zwei Häuser"] * 20, vocab_size=300)
+    >>> tokenizer.decode(tokenizer("zwei  Häuser").input_ids, skip_special_tokens=True)
+    'zwei  Häuser'
+    ```
+
+    Args:
+        texts: what to learn from; special tokens in them are not learned from.
+        vocab_size: the most that the vocabulary may hold, special tokens and the 256 bytes included; a small corpus
+            gives fewer.
+        algorithm: `bpe` (Sennrich et al. 2016) or `unigram` (Kudo 2018).
+        byte_fallback: write characters that are not in the vocabulary as bytes; without it they become `<unk>`.
+        split_digits: one token a digit, apart from the space before it.
+        lowercase: lowercase all text; decoding then gives the lowercase text.
+        special_tokens: further tokens, never split; their ids follow `<pad>`=0, `<s>`=1, `</s>`=2, `<unk>`=3.
+        model_max_length: the longest input that the model takes, kept with the tokenizer.
+        truncation_side: which end of an overlong source is cut off, kept with the tokenizer.
+    """
+    given = {
+        "vocab_size": vocab_size,
+        "byte_fallback": byte_fallback,
+        "split_digits": split_digits,
+        "lowercase": lowercase,
+        "special_tokens": special_tokens,
+        "model_max_length": model_max_length,
+    }
+    declared = get_type_hints(train_tokenizer)
+    for name, value in given.items():
+        check_type(f"tokenizer {name}", value, declared[name])
+    if "" in special_tokens:
+        raise InputError("tokenizer special_tokens must be texts that are not empty, got ''")
+    if algorithm not in ("bpe", "unigram"):
+        raise InputError(f"tokenizer algorithm is {algorithm!r}: expected bpe or unigram")
+    if truncation_side not in ("left", "right"):
+        raise InputError(f"tokenizer truncation_side is {truncation_side!r}: expected left or right")
+    specials = list(dict.fromkeys([PAD, BOS, EOS, UNK, *special_tokens]))
+    reserved = specials + (BYTES if byte_fallback else [])
+    room = vocab_size - len(reserved)
+    if room < 1:
+        raise InputError(
+            f"vocab_size is {vocab_size}: {len(specials)} special tokens"
+            f"{' and 256 bytes' if byte_fallback else ''} leave no room, give at least {len(reserved) + 1}"
+        )
+    pieces = _count_pieces(texts, specials, split_digits, lowercase)
+    if not pieces:
+        raise InputError("no text to train the tokenizer on: expected at least one text that is not empty")
+    learn = _learn_bpe if algorithm == "bpe" else _learn_unigram
+    tokenizer = Tokenizer(learn(pieces, room, reserved, byte_fallback))
+    tokenizer.normalizer = normalizers.Lowercase() if lowercase else None
+    tokenizer.pre_tokenizer = _pre_tokenizer(split_digits)
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    eos = (EOS, specials.index(EOS))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {EOS}", pair=f"$A {EOS} $B {EOS}", special_tokens=[eos]
+    )
+    limit: dict[str, Any] = {} if model_max_length is None else {"model_max_length": model_max_length}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        unk_token=UNK,
+        extra_special_tokens=specials[4:],
+        clean_up_tokenization_spaces=False,
+        padding_side="right",
+        truncation_side=truncation_side,
+        **limit,
+    )
+
+
+def _pre_tokenizer(split_digits: bool) -> pre_tokenizers.PreTokenizer:
+    pattern = Regex(_PIECES_AND_DIGITS if split_digits else _PIECES)
+    return pre_tokenizers.Split(pattern, behavior="isolated")
+
+
+def _count_pieces(texts: Iterable[str], specials: list[str], split_digits: bool, lowercase: bool) -> Counter[str]:
+    splitter, lower = _pre_tokenizer(split_digits), normalizers.Lowercase()
+    pieces: Counter[str] = Counter()
+    for number, text in enumerate(texts, start=1):
+        check_unicode(text, f"text {number} to train the tokenizer on")
+        for special in specials:
+            text = text.replace(special, "\n")
+        text = lower.normalize_str(text) if lowercase else text
+        pieces.update(piece for piece, _ in splitter.pre_tokenize_str(text))
+    return pieces
+
+
+def _alphabet(pieces: Counter[str], room: int) -> list[str]:
+    """The characters that get a token of their own: all, or the most frequent that fill half of the room."""
+    characters: Counter[str] = Counter()
+    for piece, count in pieces.items():
+        for character in piece:
+            characters[character] += count
+    ranked = sorted(characters, key=lambda character: (-characters[character], character))
+    return ranked if len(ranked) <= room // 2 else ranked[: max(1, room // 2)]
+
+
+def _learn_bpe(pieces: Counter[str], room: int, reserved: list[str], byte_fallback: bool) -> models.Model:
+    alphabet = _alphabet(pieces, room)
+    trainer = trainers.BpeTrainer(
+        vocab_size=room,
+        show_progress=False,
+        special_tokens=[],
+        # Given whole, because the trainer breaks ties between rare characters by chance.
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+    )
+    learned = _train(models.BPE(), trainer, pieces)
+    names = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
+    return models.BPE(
+        vocab={token: at for at, token in enumerate(reserved + names)},
+        merges=[tuple(pair) for pair in learned["merges"]],
+        unk_token=UNK,
+        byte_fallback=byte_fallback,
+    )
+
+
+def _learn_unigram(pieces: Counter[str], room: int, reserved: list[str], byte_fallback: bool) -> models.Model:
+    alphabet = _alphabet(pieces, room)
+    trainer = trainers.UnigramTrainer(vocab_size=room, show_progress=False, special_tokens=[])
+    known = set(alphabet)
+    kept = Counter({piece: count for piece, count in pieces.items() if known.issuperset(piece)})
+    learned = _train(models.Unigram(), trainer, kept)["vocab"][:room]
+    # The trainer sums in the order of its threads, and ranks characters that it did not learn by chance. Rounding
+    # takes out the one; the other is mended by giving characters their scores in the order of their frequency.
+    rounded = {token: round(score, 6) for token, score in learned}
+    characters = [character for character in alphabet if character in rounded]
+    ranked = sorted((rounded[character] for character in characters), reverse=True)
+    rounded |= zip(characters, ranked, strict=True)
+    scored = sorted(rounded.items(), key=lambda pair: (-pair[1], pair[0]))
+    # Reserved tokens are never what a text is cut into: their score only has to be worse than any learned one.
+    worst = scored[-1][1] - 100.0
+    return models.Unigram(
+        [(token, worst) for token in reserved] + scored,
+        unk_id=reserved.index(UNK),
+        byte_fallback=byte_fallback,
+    )
+
+
+def _train(model: models.Model, trainer: trainers.Trainer, pieces: Counter[str]) -> dict[str, Any]:
+    """Trains on the counted pieces, in an order that depends on nothing but them; returns the model's JSON form."""
+    tokenizer = Tokenizer(model)
+    tokenizer.train_from_iterator((piece for piece in sorted(pieces) for _ in range(pieces[piece])), trainer)
+    return json.loads(tokenizer.to_str())["model"]
+
+
+class SpecialTokenIds(Protocol):
+    """The fields of a model's config that a tokenizer has to agree with."""
+
+    vocab_size: int
+    pad_token_id: int | None
+    bos_token_id: int | None
+    eos_token_id: int | None
+    decoder_start_token_id: int | None
+
+
+def check_special_tokens(tokenizer: PreTrainedTokenizerFast, config: SpecialTokenIds) -> None:
+    """Raises a ValueError where the config's special token ids or vocabulary do not fit the tokenizer's.
+
+    Also where the tokenizer does not put its eos_token into what it encodes: a model learns from it where to stop.
+    """
+    for name in ("pad_token", "eos_token", "bos_token"):
+        wanted, given = getattr(config, f"{name}_id"), getattr(tokenizer, f"{name}_id")
+        if given is None and name != "bos_token":
+            raise InputError(f"the tokenizer has no {name}: add one, the config names id {wanted}")
+        if given is not None and wanted != given:
+            raise InputError(
+                f"{name}_id is {wanted} in the config and {given} ({getattr(tokenizer, name)!r}) in the tokenizer: "
+                f"set config.{name}_id to {given}"
+            )
+    if tokenizer.eos_token_id not in tokenizer("a").input_ids:
+        raise InputError(
+            f"the tokenizer does not append its eos_token {tokenizer.eos_token!r} to a text, and no target would have "
+            "an end: set its backend_tokenizer.post_processor to tokenizers.processors."
+            f"TemplateProcessing(single='$A {tokenizer.eos_token}', "
+            f"special_tokens=[({tokenizer.eos_token!r}, {tokenizer.eos_token_id})]) and save it"
+        )
+    start = config.decoder_start_token_id
+    if start is None or not 0 <= start < len(tokenizer):
+        raise InputError(
+            f"decoder_start_token_id is {start}: expected one of the tokenizer's {len(tokenizer)} ids, "
+            f"for instance its bos_token_id, {tokenizer.bos_token_id}"
+        )
+    if len(tokenizer) > config.vocab_size:
+        raise InputError(
+            f"the tokenizer has {len(tokenizer)} tokens and the config's vocab_size is {config.vocab_size}: "
+            f"set vocab_size to {len(tokenizer)} or call model.resize_token_embeddings({len(tokenizer)})"
+        )

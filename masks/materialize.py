@@ -1,0 +1,126 @@
+"""From a mask to what the attention backend wants, once per forward pass.
+
+Eager and SDPA take the same form: None where everything is allowed, else a boolean tensor that broadcasts to
+(B, H, T, S). Both give zero to a query with nothing to see.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+from .expressions import Mask, Place, both
+from .fast_paths import fast_path_allowed
+from .layout import Layout
+from .rules.positional import full
+
+_arriving = ContextVar("arriving", default=False)
+
+
+def compile_mask(
+    mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None = None, heads: int = 1
+) -> torch.Tensor | None:
+    """Compile to a boolean tensor, or to None if nothing is forbidden.
+
+    Padding and segments are applied after the rule, so `~` never opens them.
+
+    Args:
+        mask: the rule, asked about positions inside segments.
+        query: T places.
+        key: S places.
+        given: (B, 1 or H, T or 1, S) bool, and-ed with the rule.
+        heads: H. The result has as many only if the rule asks which head it is.
+
+    Returns:
+        (1 or B, 1 or H, T, S) bool, True = allowed, or None.
+
+    Raises:
+        MaskError: the rule speaks of heads, examples, passages or tokens that are not there.
+    """
+    check(mask, query, key, heads)
+    return allowed_pairs(mask, query, key, given, heads)
+
+
+def check(mask: Mask, query: Layout, key: Layout, heads: int) -> None:
+    """Check a mask against what it will be asked about; under a tracer, or `while_arriving`, it cannot be done.
+
+    Raises:
+        MaskError: the rule speaks of heads, examples, passages or tokens that are not there.
+    """
+    sides = (side for layout in (query, key) for side in (layout.positions, layout.segments, layout.passages))
+    if fast_path_allowed(*sides, devices=None) and not _arriving.get():
+        mask.check(query, key, heads)
+
+
+@contextmanager
+def while_arriving() -> Iterator[None]:
+    """Inside, masks are not checked: a source that still arrives may yet get the tokens of which a rule speaks."""
+    before = _arriving.set(True)
+    try:
+        yield
+    finally:
+        _arriving.reset(before)
+
+
+def allowed_pairs(
+    mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None = None, heads: int = 1
+) -> torch.Tensor | None:
+    """`compile_mask` for parts of a batch, whose mask has been checked against the whole."""
+    parts = []
+    if mask != full():
+        parts.append(mask.allows(places(query, -1, heads), places(key, -2)))
+    if query.segments is not None or key.segments is not None:
+        q, k = places(query, -1).segment, places(key, -2).segment
+        parts.append((q == k) & (k > 0))
+    if given is not None:
+        parts.append(given)
+    # A rule that does not depend on the places that it is asked about answers with a plain bool.
+    parts = [part for part in parts if part is not True]
+    if not parts:
+        return None
+    allowed = parts[0]
+    for part in parts[1:]:
+        allowed = both(allowed, part)
+    if allowed is False:
+        allowed = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=key.positions.device)
+    return allowed.expand(-1, -1, query.length, key.length)
+
+
+class LaidOutPlace(Place):
+    """The places of one side as tensors that broadcast to (B, H, T, S), each made when a rule asks for it."""
+
+    def __init__(self, side: Layout, dim: int, heads: int = 1):
+        # The base is frozen, and its fields are the properties below.
+        for name, value in (("side", side), ("dim", dim), ("heads", heads)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def position(self) -> torch.Tensor:
+        return self.spread(self.side.positions)
+
+    @property
+    def segment(self) -> torch.Tensor:
+        side = self.side
+        return self.spread(torch.ones_like(side.positions) if side.segments is None else side.segments)
+
+    @property
+    def passage(self) -> int | torch.Tensor:
+        return 0 if self.side.passages is None else self.spread(self.side.passages)
+
+    @property
+    def example(self) -> torch.Tensor:
+        return self.spread(self.side.examples)
+
+    @property
+    def head(self) -> torch.Tensor:
+        return torch.arange(self.heads, device=self.side.positions.device)[None, :, None, None]
+
+    def spread(self, side: torch.Tensor) -> torch.Tensor:
+        """(B, L) to (B, 1, L, 1) for queries (`dim=-1` is added), to (B, 1, 1, L) for keys (`dim=-2` is added)."""
+        return side[:, None].unsqueeze(self.dim)
+
+
+def places(side: Layout, dim: int, heads: int = 1) -> Place:
+    """A side as a rule sees it: queries along T (`dim=-1` is added), keys along S (`dim=-2` is added)."""
+    return LaidOutPlace(side, dim, heads)

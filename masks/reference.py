@@ -1,0 +1,78 @@
+"""The specification: masks and attention, one query and one key at a time, in plain Python. Slow and obvious."""
+
+import math
+
+import torch
+
+from .expressions import Mask, Place
+from .layout import Layout
+
+
+def naive_mask(
+    mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None = None, heads: int = 1
+) -> torch.Tensor:
+    """Ask the mask about every pair: (B, heads, queries, keys) bool.
+
+    Args:
+        given: (B, S), (B, T, S) or (B, H, T, S) bool, and-ed with the rule.
+    """
+    sides = (query.positions, key.positions, query.segments, key.segments, given)
+    rows = [len(rows) if isinstance(rows, torch.Tensor) else rows or 1 for rows in (query.rows, key.rows)]
+    batch = max(*rows, *(side.shape[0] for side in sides if side is not None))
+    result = torch.zeros(batch, heads, query.length, key.length, dtype=torch.bool)
+    for b in range(batch):
+        for h in range(heads):
+            for i in range(query.length):
+                for j in range(key.length):
+                    q, k = _place(query, b, i, h), _place(key, b, j)
+                    allowed = q.segment == k.segment and q.segment > 0 and bool(mask.allows(q, k))
+                    result[b, h, i, j] = allowed and (given is None or _look_up(given, b, h, i, j))
+    return result
+
+
+def _place(side: Layout, row: int, index: int, head: int = 0) -> Place:
+    def pick(tensor: torch.Tensor) -> int:
+        return int(tensor[row if tensor.shape[0] > 1 else 0, index])
+
+    segment = 1 if side.segments is None else pick(side.segments)
+    passage = 0 if side.passages is None else pick(side.passages)
+    return Place(pick(side.positions), segment, passage, _example(side, row, segment), head)
+
+
+def _example(side: Layout, row: int, segment: int) -> int:
+    """The number of the example in the batch: those of the rows before, and those before it in its row."""
+    rows = side.rows.tolist() if isinstance(side.rows, torch.Tensor) else range(row + 1)
+    if not side.packed:
+        return rows[row]
+    segments = side.segments.tolist() if len(side.segments) > 1 else side.segments.tolist() * (row + 1)
+    earlier = {rows[r]: max(max(segments[r]), 1) for r in range(row) if rows[r] != rows[row]}
+    return sum(earlier.values()) + max(segment - 1, 0)
+
+
+def _look_up(given: torch.Tensor, b: int, h: int, i: int, j: int) -> bool:
+    b = b if given.shape[0] > 1 else 0
+    h = h if given.ndim == 4 and given.shape[1] > 1 else 0
+    return bool(given[{2: (b, j), 3: (b, i, j), 4: (b, h, i, j)}[given.ndim]])
+
+
+def naive_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    """Scaled dot-product attention of each query over the keys it may see; zero if there are none.
+
+    Args:
+        q: (B, H, T, D). k, v: (B, H, S, D). mask: (B, H, T, S) bool.
+
+    Returns:
+        (B, H, T, D)
+    """
+    output = torch.zeros(*q.shape[:-1], v.shape[-1], dtype=v.dtype)
+    for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
+        seen = [j for j in range(k.shape[2]) if mask[b, h, i, j]]
+        if not seen:
+            continue
+        scores = [float(q[b, h, i] @ k[b, h, j]) * scaling for j in seen]
+        top = max(scores)
+        weights = [math.exp(score - top) for score in scores]
+        output[b, h, i] = sum(w / sum(weights) * v[b, h, j] for w, j in zip(weights, seen, strict=True))
+    return output

@@ -1,0 +1,163 @@
+"""Masks given at call time: a mask value, its text, or a tensor over the batch as it is laid out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .expressions import Mask, MaskError
+from .fast_paths import fast_path_allowed
+from .foreign import is_foreign
+from .parse import parse
+
+
+@dataclass(frozen=True, eq=False)
+class TensorMask:
+    """A boolean tensor over the batch: rows are decoder tokens counted from the start token, columns source tokens.
+
+    Attributes:
+        allowed: (B, S), (B, T, S) or (B, H, T, S) bool.
+        repeat_last: whether generation may run past the last row, which then repeats (for a mask of the decoder's own
+            attention the last column repeats too).
+    """
+
+    allowed: torch.Tensor
+    repeat_last: bool = False
+
+
+def tensor(allowed: torch.Tensor, *, repeat_last: bool = False) -> TensorMask:
+    """Check a tensor mask, and say what happens where generation runs past its last row.
+
+    Args:
+        allowed: (B, S), (B, T, S) or (B, H, T, S), bool or integers 0 and 1; True is allowed.
+        repeat_last: let the last row repeat instead of raising an error.
+
+    Raises:
+        MaskError: no tensor, a wrong number of dimensions, a dtype that is no yes or no, or integers other than 0
+            and 1.
+    """
+    if not isinstance(allowed, torch.Tensor):
+        raise MaskError(f"expected a torch tensor, got {type(allowed).__name__}; write torch.as_tensor(...)")
+    if allowed.ndim not in (2, 3, 4):
+        shapes = "(batch, source), (batch, target, source) or (batch, heads, target, source)"
+        raise MaskError(f"a tensor mask must be {shapes}, got {tuple(allowed.shape)}")
+    if allowed.is_floating_point() or allowed.is_complex():
+        raise MaskError(
+            f"a tensor mask must be boolean with True = allowed, got {allowed.dtype}; "
+            "write `mask > 0.5` for ones and zeros, `mask == 0` for an additive mask"
+        )
+    if allowed.dtype != torch.bool:
+        if fast_path_allowed(allowed, devices=None) and not bool(((allowed == 0) | (allowed == 1)).all()):
+            raise MaskError(f"a tensor mask of {allowed.dtype} must hold 0 and 1 only; compare it to get booleans")
+        allowed = allowed != 0
+    return TensorMask(allowed, repeat_last)
+
+
+MaskLike = Mask | str | torch.Tensor | TensorMask
+
+
+def read(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None:
+    """What a caller passed, checked: a rule, a tensor mask or None.
+
+    Raises:
+        MaskError: it is none of them, or cannot be read; the message starts with `name`.
+    """
+    try:
+        if given is None or isinstance(given, Mask | TensorMask):
+            return given
+        if is_foreign(given, TensorMask):
+            return TensorMask(given.allowed, given.repeat_last)
+        if is_foreign(given, Mask):
+            return read_foreign(given)
+        if isinstance(given, torch.Tensor):
+            return tensor(given)
+        if isinstance(given, str):
+            return parse(given)
+    except MaskError as error:
+        raise MaskError(f"{name}: {error}") from error
+    mends = {"ndarray": "; write torch.as_tensor(mask)", "list": "; write torch.as_tensor(mask)"}
+    mends["dict"] = "; write layers({...}) for masks of layers, heads({...}) for masks of heads"
+    mend = mends.get(type(given).__name__, "")
+    raise MaskError(f"{name}: expected a mask, its text or a boolean tensor, got {type(given).__name__}{mend}")
+
+
+def describe(given: Mask | TensorMask | None) -> str | None:
+    """A call's mask in words: the text of a rule, the shape of a tensor."""
+    if isinstance(given, TensorMask):
+        return f"a tensor of shape {tuple(given.allowed.shape)}"
+    return None if given is None else str(given)
+
+
+def read_foreign(mask: Any) -> Mask:
+    """A mask of another copy of this code, through its text.
+
+    Raises:
+        MaskError: it has rules that are registered in that copy only.
+    """
+    try:
+        return parse(str(mask))
+    except MaskError as error:
+        raise MaskError(
+            f"this mask is of another copy of crossmask ({type(mask).__module__}), and cannot be read here: {error}; "
+            "import crossmask and register your rules before you load the model"
+        ) from error
+
+
+def check_fit(
+    mask: TensorMask,
+    name: str,
+    *,
+    batch: int,
+    heads: int,
+    queries: int | None,
+    keys: int | None,
+    growing: bool,
+    whole: bool = False,
+) -> None:
+    """Check a tensor mask against the attention that it is for.
+
+    Args:
+        queries: how many rows are needed, cached tokens included; None if only the device knows.
+        keys: how many columns are needed, likewise.
+        growing: whether columns are decoder tokens, which grow in number as rows do.
+        whole: whether rows are source tokens, which are all there at once.
+
+    Raises:
+        MaskError: a size that does not fit, with the mend.
+    """
+    shape = tuple(mask.allowed.shape)
+    if shape[0] not in (1, batch):
+        raise MaskError(f"{name}: {shape} is a mask for {shape[0]} examples, but the batch has {batch}")
+    if mask.allowed.ndim == 4 and shape[1] not in (1, heads):
+        raise MaskError(f"{name}: {shape} is a mask for {shape[1]} heads, but the model has {heads}")
+    if whole and mask.allowed.ndim > 2 and shape[-2] != queries:
+        raise MaskError(f"{name}: {shape} has {shape[-2]} rows, but there are {queries} source tokens")
+    if queries is not None and mask.allowed.ndim > 2 and shape[-2] < queries and not mask.repeat_last:
+        raise MaskError(
+            f"{name}: {shape} has rows for {shape[-2]} decoder tokens, but {queries} are needed; give a rule, limit "
+            "max_new_tokens, or write masks.tensor(mask, repeat_last=True) to let the last row repeat"
+        )
+    if keys is None or (growing and (shape[-1] >= keys or mask.repeat_last)):
+        return
+    if shape[-1] != keys:
+        mend = "; write masks.tensor(mask, repeat_last=True) to let the last column repeat" if growing else ""
+        raise MaskError(f"{name}: {shape} has {shape[-1]} columns, but there are {keys} tokens to attend to{mend}")
+
+
+def cut(mask: TensorMask, *, rows: torch.Tensor, columns: int) -> torch.Tensor:
+    """The part of a tensor mask that belongs to these rows: (1 or B, 1 or H, T or 1, S) bool.
+
+    Args:
+        rows: (T,) int64, the decoder indices of the queries, counted from the start token.
+        columns: S, the number of keys.
+    """
+    allowed = mask.allowed.to(rows.device)
+    if allowed.ndim == 2:
+        allowed = allowed[:, None, None, :]
+    else:
+        allowed = allowed[:, None] if allowed.ndim == 3 else allowed
+        allowed = allowed.index_select(-2, rows.clamp(max=allowed.shape[-2] - 1))
+    if allowed.shape[-1] != columns:
+        index = torch.arange(columns, device=rows.device).clamp(max=allowed.shape[-1] - 1)
+        allowed = allowed.index_select(-1, index)
+    return allowed

@@ -1,0 +1,187 @@
+"""Self-attention, and the interactive attention from target to source.
+
+Letters: B batch, S source length, T target length, H query heads, D head width.
+Masks are boolean, True = allowed, and a query with nothing to see gets zero, forward and backward.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from ..attention.backends import CompiledMask, attention_function
+from ..attention.blockwise import BlockwiseMask, blockwise_attention
+from ..attention.dense import AttentionResult, additive_attention
+from ..attention.packed import ExamplesMask
+from ..configuration.crossmask import CrossMaskConfig
+from ..masks.expressions import Mask, MaskError
+from ..masks.foreign import is_foreign
+from ..masks.layout import lay_out
+from ..masks.materialize import compile_mask
+from ..masks.tensor_mask import MaskLike, TensorMask, read
+from .beam_sharing import fold_rows, unfold_rows
+
+
+class _Attention(nn.Module):
+    """Projections and backend, shared by both kinds of attention."""
+
+    is_causal = False  # the mask says so, never the backend
+
+    def __init__(self, config: CrossMaskConfig, layer_idx: int = 0):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.head_dim = config.head_dim
+        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
+        self.scaling = config.head_dim**-0.5
+        self.attention_dropout = config.attention_dropout
+        inner, inner_kv = config.num_attention_heads * self.head_dim, config.num_key_value_heads * self.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, inner, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, inner_kv, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, inner_kv, bias=False)
+        self.o_proj = nn.Linear(inner, config.hidden_size, bias=False)
+
+    def split(self, projected: torch.Tensor) -> torch.Tensor:
+        """(B, L, heads * D) to (B, heads, L, D)."""
+        return projected.view(*projected.shape[:2], -1, self.head_dim).transpose(1, 2)
+
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: CompiledMask
+    ) -> AttentionResult:
+        output, weights = self.backend(query, allowed)(
+            self,
+            query,
+            key,
+            value,
+            allowed,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+        )
+        return self.o_proj(output.flatten(2)), weights
+
+    def backend(self, query: torch.Tensor, allowed: CompiledMask) -> Callable[..., AttentionResult]:
+        return attention_function(self.config._attn_implementation or "eager", query, allowed)
+
+
+class SelfAttention(_Attention):
+    """Attention of a sequence to itself, with rotary positions (Su et al. 2021, https://arxiv.org/abs/2104.09864)."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: CompiledMask = None,
+        past_key_values: Cache | None = None,
+    ) -> AttentionResult:
+        """(B, L, hidden) to (B, L, hidden) and weights (B, H, L, keys), None where the backend keeps them.
+
+        Args:
+            position_embeddings: cosine and sine, each (B or 1, L, D).
+            attention_mask: bool, broadcast to (B, H, L, keys), or what else `LayerMasks` compiles to; None where all
+                is allowed.
+        """
+        query = self.split(self.q_proj(hidden_states))
+        key = self.split(self.k_proj(hidden_states))
+        value = self.split(self.v_proj(hidden_states))
+        # Under autocast the projections are in half precision, and would come back in full from a product with these.
+        cos, sin = (part.to(query.dtype) for part in position_embeddings)
+        query, key = apply_rotary_pos_emb(query, key, cos, sin)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
+        return self.attend(query, key, value, attention_mask)
+
+
+class InteractiveAttention(_Attention):
+    """Cross-attention: target positions attend to source positions.
+
+    Usable by itself:
+
+    ```python
+    >>> attention = InteractiveAttention(CrossMaskConfig(hidden_size=64, num_attention_heads=4))
+    >>> target, source = torch.randn(2, 5, 64), torch.randn(2, 7, 64)
+    >>> output, weights = attention(target, source, torch.ones(2, 5, 7, dtype=torch.bool))
+    >>> output.shape, weights.shape
+    (torch.Size([2, 5, 64]), torch.Size([2, 4, 5, 7]))
+    ```
+    """
+
+    def __init__(self, config: CrossMaskConfig, layer_idx: int = 0):
+        super().__init__(config, layer_idx)
+        if config.cross_attention_score == "additive":
+            self.score_vector = nn.Parameter(torch.empty(config.num_attention_heads, self.head_dim))
+            nn.init.normal_(self.score_vector, std=self.head_dim**-0.5)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: CompiledMask | MaskLike = None,
+        past_key_values: EncoderDecoderCache | None = None,
+    ) -> AttentionResult:
+        """(B, T, hidden) and (B, S, hidden) to (B, T, hidden) and weights (B, H, T, S).
+
+        The weights are None where the backend keeps them to itself.
+
+        Args:
+            encoder_hidden_states: (B / G, S, hidden) where each row of the source serves G rows of the target in turn;
+                a mask is then given as `fold_mask` makes it.
+            attention_mask: a mask, its text, or a tensor of bool or 0 and 1, True = allowed: (B, S), (B, T, S) or
+                (B, H, T, S), where 1 stands for all of B, H or T; or what else `LayerMasks` compiles to. Rules count
+                positions from the first column and row.
+            past_key_values: keys and values of the source are computed once and kept here.
+
+        Raises:
+            MaskError: a mask that cannot be read, or does not fit.
+        """
+        given = isinstance(attention_mask, Mask | str | TensorMask | torch.Tensor) or any(
+            is_foreign(attention_mask, kind) for kind in (Mask, TensorMask)
+        )
+        if given and (getattr(attention_mask, "dtype", None), getattr(attention_mask, "ndim", 0)) != (torch.bool, 4):
+            attention_mask = self.read_mask(attention_mask, hidden_states, encoder_hidden_states.shape[1])
+        query = self.split(self.q_proj(hidden_states))
+        key, value = self.source_states(encoder_hidden_states, past_key_values)
+        shared = query.shape[0] // key.shape[0]
+        if shared == 1:
+            return self.attend(query, key, value, attention_mask)
+        output, weights = self.attend(fold_rows(query, shared), key, value, attention_mask)
+        output = output.view(*hidden_states.shape)
+        return output, weights if weights is None else unfold_rows(weights, shared)
+
+    def read_mask(self, given: MaskLike, hidden_states: torch.Tensor, keys: int) -> torch.Tensor | None:
+        """The boolean tensor, broadcast to (B, H, T, S), that a mask given by hand stands for, or None."""
+        device, heads = hidden_states.device, self.config.num_attention_heads
+        batch, queries = hidden_states.shape[:2]
+        mask = read(given, "attention_mask")
+        if isinstance(mask, Mask):
+            return compile_mask(mask, lay_out(queries, device), lay_out(keys, device), heads=heads)
+        allowed = mask.allowed
+        shape = {2: (allowed.shape[0], 1, 1, allowed.shape[-1]), 3: (allowed.shape[0], 1, *allowed.shape[1:])}
+        allowed = allowed.reshape(shape.get(allowed.ndim, allowed.shape))
+        wanted = (batch, heads, queries, keys)
+        if any(size not in (1, limit) for size, limit in zip(allowed.shape[:3], wanted, strict=False)) or (
+            allowed.shape[3] != keys
+        ):
+            raise MaskError(f"attention_mask: {tuple(mask.allowed.shape)} does not fit (B, H, T, S) = {wanted}")
+        return allowed
+
+    def source_states(
+        self, encoder_hidden_states: torch.Tensor, past_key_values: EncoderDecoderCache | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if past_key_values is not None and past_key_values.is_updated.get(self.layer_idx):
+            layer = past_key_values.cross_attention_cache.layers[self.layer_idx]
+            return layer.keys, layer.values
+        key, value = self.split(self.k_proj(encoder_hidden_states)), self.split(self.v_proj(encoder_hidden_states))
+        if past_key_values is not None:
+            key, value = past_key_values.cross_attention_cache.update(key, value, self.layer_idx)
+            past_key_values.is_updated[self.layer_idx] = True
+        return key, value
+
+    def backend(self, query: torch.Tensor, allowed: CompiledMask) -> Callable[..., AttentionResult]:
+        if self.config.cross_attention_score != "additive":
+            return super().backend(query, allowed)
+        if isinstance(allowed, BlockwiseMask | ExamplesMask):
+            return partial(blockwise_attention, inner=additive_attention)
+        return additive_attention

@@ -1,0 +1,1 @@
+"""Simultaneous translation: target tokens while the source still arrives."""

@@ -1,0 +1,164 @@
+"""Masks as matplotlib figures. Needs the plots extra: `pip install crossmask[plots]`.
+
+Figures are made without pyplot, so no window opens, no backend is chosen and nothing global changes.
+"""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import wrap
+
+import torch
+
+from ..utils.errors import MissingLibraryError
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise MissingLibraryError("figures need matplotlib: pip install 'crossmask[plots]'") from error
+
+from ..masks.ascii_plot import Side, View, labels, lay_view
+from ..masks.glyphs import fit_fonts
+from ..masks.tensor_mask import MaskLike
+
+INK = "#333f48"
+ALLOWED = "#2f6f9f"
+FORBIDDEN = "#e9edf0"
+PADDING = "#ffffff"
+BORDER = "#d1731f"
+_CELL = 0.24  # inches
+_TICKS = 8  # positions written on an axis of many
+
+
+def plot(
+    mask: MaskLike, source: int | None = None, target: int | None = None, *, ax: Axes | None = None, **options
+) -> Axes:
+    """Draw a mask: dark cells are allowed, pale ones are not, padding is white, orange lines part packed examples.
+
+    ```python
+    >>> from crossmask import masks
+    >>> ax = masks.wait_k(2).plot(target=4, source_tokens=["ein", "Hund", "bellt", "."])
+    >>> ax.get_title()
+    'wait_k(2)'
+    ```
+
+    Args:
+        mask, source, target, options: as in `picture.lay_view`: tokens, segments and scope.
+        ax: where to draw; a figure of its own by default, which `ax.figure.savefig(...)` writes.
+
+    Returns:
+        the Axes.
+
+    Raises:
+        MaskError: a mask that cannot be read, or lengths that do not fit together.
+    """
+    view = lay_view(mask, source, target, **options)
+    if ax is None:
+        ax = Figure(figsize=figure_size(view.columns, view.rows), layout="constrained").add_subplot()
+    draw(view, ax, title_width=int(10 * ax.get_figure(root=True).get_figwidth()))
+    return ax
+
+
+def draw(view: View, ax: Axes, *, title_width: int = 26) -> None:
+    """Draw a view into an Axes, its title wrapped to so many characters."""
+    # Padding is never allowed, so three colours do for all cells.
+    colours = ListedColormap([FORBIDDEN, ALLOWED, PADDING])
+    cells = torch.where(view.padding, 2, view.allowed.long())
+    ax.imshow(cells.numpy(), cmap=colours, vmin=0, vmax=2, interpolation="nearest")
+    rule_cells(ax, view.rows.length, view.columns.length)
+    write_side(ax, "x", view.columns)
+    write_side(ax, "y", view.rows)
+    for side, line in ((view.columns, ax.axvline), (view.rows, ax.axhline)):
+        segments = side.segments or ()
+        for index in range(1, len(segments)):
+            if segments[index] != segments[index - 1]:
+                line(index - 0.5, color=BORDER, linewidth=1.2)
+    lines = [part for line in view.title.splitlines() for part in wrap(line, title_width)]
+    ax.set_title("\n".join(lines), fontsize=9, color=INK, parse_math=False)
+
+
+def gallery(views: Sequence[View], *, columns: int = 4) -> Figure:
+    """Small multiples: views side by side in one figure, `columns` in a row.
+
+    Raises:
+        ValueError: there is nothing to draw.
+    """
+    if not views:
+        raise ValueError("a gallery needs at least one mask, got none")
+    columns = min(columns, len(views))
+    rows = -(-len(views) // columns)
+    width, height = (max(sizes) for sizes in zip(*(figure_size(v.columns, v.rows) for v in views), strict=True))
+    if len(views) > 1:
+        width, height = 2.35, 2.35 * height / width + 0.2
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.1)
+    for index, view in enumerate(views):
+        draw(view, figure.add_subplot(rows, columns, index + 1))
+    return figure
+
+
+def save_png(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
+    """Write a figure as PNG, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written; what was at `path` is whole.
+    """
+    path = Path(path)
+    buffer = io.BytesIO()
+    # Without the version of matplotlib the same figure gives the same bytes.
+    look = {"dpi": dpi, "facecolor": "white", "bbox_inches": "tight", "pad_inches": 0.12}
+    figure.savefig(buffer, format="png", metadata={"Software": None}, **look)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_bytes(buffer.getvalue())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def figure_size(columns: Side, rows: Side) -> tuple[float, float]:
+    """Inches, width first, for cells of a size at which tokens can be read, up to 24 inches."""
+    across, down = (side.length * _CELL for side in (columns, rows))
+    beside, above = (_label_inches(side) + 0.6 for side in (rows, columns))
+    return min(max(across + beside, 2.6), 24.0), min(max(down + above + 0.3, 2.2), 24.0)
+
+
+def rule_cells(ax: Axes, rows: int, columns: int) -> None:
+    """Part the cells by white lines, thinner the more there are, and take the frame away."""
+    ax.spines[:].set_visible(False)
+    ax.set_xticks([index - 0.5 for index in range(1, columns)], minor=True)
+    ax.set_yticks([index - 0.5 for index in range(1, rows)], minor=True)
+    ax.tick_params(which="both", length=0, colors=INK, labelsize=8)
+    if max(rows, columns) <= 64:
+        ax.grid(which="minor", color="white", linewidth=1.2 if max(rows, columns) <= 24 else 0.5)
+
+
+def write_side(ax: Axes, axis: str, side: Side) -> None:
+    """Write a side's name, and its tokens or positions, along the `"x"` axis, on top, or the `"y"` axis."""
+    texts, families = fit_fonts(labels(side))
+    most = 160 if side.tokens is not None else _TICKS
+    step = -(-side.length // most)
+    ticks = range(0, side.length, step)
+    # A dollar sign is a token like others, not the beginning of a formula.
+    style = {"fontfamily": families, "parse_math": False, "fontsize": 8 if side.length <= 80 else 6}
+    shown = [texts[index] for index in ticks]
+    if axis == "x":
+        ax.xaxis.set_ticks_position("none")
+        ax.tick_params(axis="x", labeltop=True, labelbottom=False)
+        ax.xaxis.set_label_position("top")
+        if side.tokens is not None:
+            style |= {"rotation": 60, "ha": "left", "va": "center", "rotation_mode": "anchor"}
+        ax.set_xticks(ticks, shown, **style)
+        ax.set_xlabel(side.name, fontsize=8, color=INK)
+    else:
+        ax.set_yticks(ticks, shown, **style)
+        ax.set_ylabel(side.name, fontsize=8, color=INK)
+
+
+def _label_inches(side: Side) -> float:
+    return 0.08 * max(map(len, fit_fonts(labels(side))[0])) if side.tokens is not None else 0.2

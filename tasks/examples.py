@@ -1,0 +1,112 @@
+"""Records to splits: examples as text, for scoring, and as token ids, for the model."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from ..data.sources import SourceSpec, load_split, name_sources
+from ..data.tokenization import tokenize
+from ..utils.errors import InputError
+from .base import Example, Task
+
+
+@dataclass(frozen=True)
+class EvaluationSplit(torch.utils.data.Dataset):
+    """Examples with their token ids, index by index; items carry their `index`.
+
+    `features` has `input_ids`, and `labels` unless the examples are sources alone.
+    """
+
+    examples: Sequence[Example]
+    features: Dataset
+
+    @classmethod
+    def of_sources(
+        cls, sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_source_length: int
+    ) -> "EvaluationSplit":
+        """Source texts without targets, for `CrossMaskTrainer.predict`.
+
+        Raises:
+            ValueError: a text of more tokens than `max_source_length`.
+        """
+        ids = tokenizer(list(sources), verbose=False)["input_ids"]
+        for index, one in enumerate(ids):
+            if len(one) > max_source_length:
+                raise InputError(f"source {index} has {len(one)} tokens, more than {max_source_length}: split it")
+        examples = [Example(source=source, target="", references=()) for source in sources]
+        return cls(examples, Dataset.from_dict({"input_ids": ids}))
+
+    @property
+    def has_targets(self) -> bool:
+        return "labels" in self.features.column_names
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self.features[index], "index": index}
+
+
+def read_examples(given: Mapping[str, Any] | Sequence[Mapping[str, Any]], task: Task, name: str) -> list[Example]:
+    """The examples that a recipe's `train`, `validation` or `test` declares: of one source, or of a list in its order.
+
+    A source's `tag` stands before the source text of its examples, as Caswell et al. (2019) mark back-translations.
+
+    Raises:
+        ValueError: records that cannot be read; the message starts with `name`, or `name[i]` in a list.
+        OSError: the same, of files.
+    """
+    named = name_sources(name, given).items()
+    return [example for place, spec in named for example in make_examples(place, spec, task, load_split)]
+
+
+def make_examples(
+    place: str, spec: SourceSpec, task: Task, load: Callable[[SourceSpec], Iterable[Mapping[str, Any]]]
+) -> Iterator[Example]:
+    """One source's examples, as `load` gives its records; `place` names it in errors."""
+    for number, record in enumerate(_records(place, spec, load), start=1):
+        try:
+            example = task.example(record)
+        except (ValueError, TypeError) as error:
+            file = spec.options.get("path") or spec.options.get("source") or spec.format
+            raise InputError(f"{place}: {file}, record {number}: {error}") from error
+        yield replace(example, source=spec.tag + example.source) if spec.tag else example
+
+
+def _records(
+    place: str, spec: SourceSpec, load: Callable[[SourceSpec], Iterable[Mapping[str, Any]]]
+) -> Iterator[Mapping[str, Any]]:
+    try:
+        yield from load(spec)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{place}: {error}") from error
+    except OSError as error:
+        raise OSError(f"{place}: {error}") from error
+
+
+def to_features(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    max_source_length: int,
+    max_target_length: int,
+    overlong: str,
+    name: Callable[[int], str] = "example {}".format,
+) -> Dataset:
+    """Token ids of examples, `input_ids` and `labels`; `name` is what an error calls the example at an index.
+
+    Raises:
+        ValueError: an example over a limit, unless `overlong` is `"truncate"` or `"drop"`.
+    """
+    texts = {"source": [e.source for e in examples], "target": [e.target for e in examples]}
+    return tokenize(
+        Dataset.from_dict(texts),
+        tokenizer,
+        max_source_length=max_source_length,
+        max_target_length=max_target_length,
+        overlong=overlong,
+        name=name,
+    )

@@ -1,0 +1,60 @@
+"""Examples of one source and of several."""
+
+import pytest
+
+from crossmask.tasks import get_task
+from crossmask.tasks.examples import read_examples
+from crossmask.training.arguments import RecipeArguments
+from crossmask.training.factory import build_tokenizer
+
+
+@pytest.fixture
+def sources(tmp_path) -> list[dict]:
+    (tmp_path / "a.tsv").write_text("one\teins\ntwo\tzwei\n")
+    (tmp_path / "b.jsonl").write_text('{"target": "drei", "source": "three", "group": "n"}\n')
+    columns = {name: name for name in ("source", "target", "group")}
+    return [
+        {"format": "tsv", "path": str(tmp_path / "a.tsv"), "repeat": 2},
+        {"format": "jsonl", "path": str(tmp_path / "b.jsonl"), "columns": columns, "tag": "<BT>"},
+    ]
+
+
+def test_a_list_is_read_in_its_order(sources):
+    examples = read_examples(sources, get_task("translation"), "train")
+    assert [example.source for example in examples] == ["one", "two", "one", "two", "<BT>three"]
+    assert [example.target for example in examples] == ["eins", "zwei", "eins", "zwei", "drei"]
+    assert [example.group for example in examples] == [None] * 4 + ["n"]
+    assert read_examples(sources[0], get_task("translation"), "train") == examples[:4]
+
+
+def test_a_tag_stands_before_what_the_encoder_reads(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"question": "Who?", "context": "Ann.", "answer": "Ann"}\n')
+    columns = {name: name for name in ("question", "context", "answer")}
+    source = {"format": "jsonl", "path": str(tmp_path / "a.jsonl"), "columns": columns}
+    plain, tagged = (
+        read_examples({**source, **tag}, get_task("question-answering"), "train")[0] for tag in ({}, {"tag": "<A>"})
+    )
+    assert tagged.source == "<A>" + plain.source
+    assert tagged.references == plain.references
+
+
+def test_a_tag_is_one_token_and_changes_no_other(sources):
+    recipe = RecipeArguments(train=sources, validation=sources, test=sources, tokenizer={"vocab_size": 280})
+    task = get_task("translation")
+    tokenizer = build_tokenizer(recipe, task, read_examples(sources, task, "train"))
+    tagged = tokenizer("<BT>three").input_ids
+    assert tagged[1:] == tokenizer("three").input_ids
+    assert tokenizer.convert_ids_to_tokens(tagged[0]) == "<BT>"
+    assert tokenizer.decode(tagged, skip_special_tokens=True) == "three"
+
+
+def test_faults_name_the_source_of_the_list(sources, tmp_path):
+    task = get_task("translation")
+    (tmp_path / "b.jsonl").write_text('{"target": "", "source": "three", "group": "n"}\n')
+    with pytest.raises(ValueError, match=r"^train\[1\]: .*b.jsonl, record 1: column 'target' is empty"):
+        read_examples(sources, task, "train")
+    (tmp_path / "b.jsonl").unlink()
+    with pytest.raises(OSError, match=r"^train\[1\]: .*b.jsonl does not exist"):
+        read_examples(sources, task, "train")
+    with pytest.raises(ValueError, match=r"^test: .*a.tsv, line 1: no column 4 for 'target'"):
+        read_examples({**sources[0], "columns": {"source": 0, "target": 4}}, task, "test")

@@ -1,0 +1,196 @@
+"""The output folder: nothing written before is lost, nothing half-written is used."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from crossmask.training.run_directory import (
+    FINISHED,
+    LOCK,
+    full_disk_as_oserror,
+    lock_folder,
+    prepare_folder,
+    remove_checkpoints,
+    staged,
+    whole_checkpoints,
+)
+from crossmask.utils.errors import InputError
+
+
+def checkpoint(folder, step, state='{"global_step": 1}'):
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    if state is not None:
+        (path / "trainer_state.json").write_text(state)
+    return path
+
+
+def test_a_new_folder_is_made_and_has_nothing_to_resume(tmp_path):
+    assert prepare_folder(tmp_path / "a" / "b", resume=None) is None
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=r"file/run cannot be written: .*--output_dir"):
+        prepare_folder(tmp_path / "file" / "run", resume=None)
+
+
+def test_the_last_whole_checkpoint_is_resumed(tmp_path):
+    checkpoint(tmp_path, 9)
+    last = checkpoint(tmp_path, 10)
+    checkpoint(tmp_path, 11, state=None)  # killed before its state was written
+    checkpoint(tmp_path, 12, state='{"global_')  # killed while it was
+    assert prepare_folder(tmp_path, resume="last") == last
+    assert [path.name for path in whole_checkpoints(tmp_path)] == ["checkpoint-9", "checkpoint-10"]
+    assert prepare_folder(tmp_path, resume=str(tmp_path / "checkpoint-9")) == tmp_path / "checkpoint-9"
+
+
+def test_an_unfinished_run_is_not_overwritten(tmp_path):
+    checkpoint(tmp_path, 10)
+    with pytest.raises(ValueError, match=r"checkpoint-10 of an unfinished run.*--resume_from_checkpoint last"):
+        prepare_folder(tmp_path, resume=None)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "config.json", "model.safetensors"])
+def test_a_finished_model_is_not_overwritten_unless_that_is_asked_for(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=rf"holds a finished model \({name}\): replace it with --overwrite"):
+        prepare_folder(tmp_path, resume=None)
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(InputError, match="holds a finished model"):
+        prepare_folder(tmp_path, resume=str(checkpoint(other, 3)))
+    assert prepare_folder(tmp_path, resume=None, overwrite=True) is None
+    assert (tmp_path / name).exists()
+
+
+def test_a_run_that_was_to_overwrite_goes_on(tmp_path):
+    (tmp_path / "metrics.json").write_text("{}")
+    last = checkpoint(tmp_path, 3)
+    assert prepare_folder(tmp_path, resume="last") == last
+    assert prepare_folder(tmp_path, resume=None, overwrite=True) is None
+    for resume in ("last", str(last)):
+        with pytest.raises(InputError, match=r"overwrite starts anew and --resume_from_checkpoint .* leave one"):
+            prepare_folder(tmp_path, resume=resume, overwrite=True)
+
+
+def test_files_of_the_run_before_do_not_stay_beside_those_of_the_new_one(tmp_path):
+    """Weights in several files would be read in place of those in one, or the other way around."""
+    for name in (FINISHED, "model-00001-of-00002.safetensors", "model.safetensors.index.json", "notes.txt"):
+        (tmp_path / name).write_text("old")
+    with staged(tmp_path) as place:
+        (place / "model.safetensors").write_text("new")
+        (place / FINISHED).write_text("new")
+        assert (tmp_path / FINISHED).read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {FINISHED, "model.safetensors", "notes.txt"}
+
+
+def test_a_folder_with_files_of_two_runs_is_not_a_finished_one(tmp_path, monkeypatch):
+    for name in (FINISHED, "model.safetensors", "config.json"):
+        (tmp_path / name).write_text("old")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def fill():
+        with staged(tmp_path) as place:
+            for name in (FINISHED, "model.safetensors", "config.json"):
+                (place / name).write_text("new")
+            monkeypatch.setattr("crossmask.training.run_directory.os.replace", stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        fill()
+    assert not (tmp_path / FINISHED).exists()
+
+
+def lock_in_another_process(folder):
+    script = (
+        "import sys\nfrom filelock import FileLock\nlock = FileLock(sys.argv[1])\nlock.acquire(timeout=20)\n"
+        "print('locked', flush=True)\ninput()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(folder / LOCK)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "locked\n"
+    return process
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    half_written = tmp_path / ".staged-of-a-run"
+    half_written.mkdir()
+    other = lock_in_another_process(tmp_path)
+    with pytest.raises(InputError, match=r"another run is using .* now: wait for its end, or choose another"):
+        lock_folder(tmp_path)
+    assert half_written.exists()
+    other.kill()
+    other.communicate()
+    lock = lock_folder(tmp_path)
+    assert not half_written.exists()  # the run that wrote it is gone
+    half_written.mkdir()
+    assert lock_folder(tmp_path) is lock  # a process may prepare a second job, to go on with the first
+    assert half_written.exists()
+
+
+def test_nothing_to_resume_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no whole checkpoint to resume from"):
+        prepare_folder(tmp_path, resume="last")
+    with pytest.raises(ValueError, match="is no whole checkpoint"):
+        prepare_folder(tmp_path, resume=str(tmp_path / "checkpoint-3"))
+
+
+def test_files_are_replaced_only_when_all_are_written(tmp_path):
+    (tmp_path / "model").write_text("old")
+
+    def fill_disk():
+        with staged(tmp_path) as place:
+            (place / "model").write_text("new")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fill_disk()
+    assert (tmp_path / "model").read_text() == "old"
+    with staged(tmp_path) as place:
+        (place / "model").write_text("new")
+        (place / FINISHED).write_text(json.dumps({}))
+    assert (tmp_path / "model").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FINISHED, "model"]
+
+
+def test_a_full_disk_is_an_oserror_that_names_the_folder(tmp_path):
+    """Limiting the size of files stands in for a full disk; it must not end the test process, so a child runs."""
+    script = (
+        "import resource, signal, sys, torch\n"
+        "from pathlib import Path\n"
+        "from safetensors.torch import save_file\n"
+        "from crossmask.training.run_directory import full_disk_as_oserror\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "for save in (lambda p: save_file({'w': torch.ones(9000)}, p), lambda p: torch.save(torch.ones(9000), p)):\n"
+        "    try:\n"
+        "        with full_disk_as_oserror(Path('here')):\n"
+        "            save('file')\n"
+        "    except OSError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("here could not be written") and "--resume_from_checkpoint" in line for line in lines)
+
+
+def test_other_errors_pass(tmp_path):
+    def fail():
+        with full_disk_as_oserror(tmp_path):
+            raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        fail()
+
+
+def test_checkpoints_of_a_finished_run_go(tmp_path):
+    checkpoint(tmp_path, 10)
+    remove_checkpoints(tmp_path)
+    assert list(tmp_path.iterdir()) == []
