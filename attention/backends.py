@@ -100,13 +100,13 @@ def attention_function(name: str, query: torch.Tensor, mask: CompiledMask) -> Ca
     if isinstance(mask, Varlen):
         return varlen_attention
     if isinstance(mask, torch.Tensor):
-        leave = name == "flex_attention" or _is_flash(name)
+        falls_back = name == "flex_attention" or _is_flash(name)
     else:
         # Hypotheses of a beam search stand side by side as queries, and are fewer than FlexAttention has in a block.
-        few = query.shape[2] < 128 or _is_without_flex_gradient(query.device)
-        few = few or (is_observed() and not torch.compiler.is_compiling())
-        leave = name == "flex_attention" and mask is None and few
-    return ALL_ATTENTION_FUNCTIONS.get_interface("sdpa" if leave else name, eager_attention)
+        short_query = query.shape[2] < 128 or _is_without_flex_gradient(query.device)
+        short_query = short_query or (is_observed() and not torch.compiler.is_compiling())
+        falls_back = name == "flex_attention" and mask is None and short_query
+    return ALL_ATTENTION_FUNCTIONS.get_interface("sdpa" if falls_back else name, eager_attention)
 
 
 def _is_without_flex_gradient(device: torch.device) -> bool:

@@ -15,7 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from ..masks.expressions import Mask
 from ..masks.key_ranges import blocks_in_reach
 from ..masks.layout import Layout
-from ..masks.materialize import allowed_pairs, check, places
+from ..masks.materialize import check, materialize_unchecked, positions_of
 from .dense import AttentionResult, eager_attention
 from .packed import ExamplesMask, attention_by_example
 
@@ -77,7 +77,7 @@ def compile_blockwise(
         part = None if given is None else given.index_select(-1, j)
         if part is not None and part.shape[-2] > 1:
             part = part.index_select(-2, i)
-        blocks.append(Block(queries, keys, allowed_pairs(mask, query.pick(i), key.pick(j), part, heads)))
+        blocks.append(Block(queries, keys, materialize_unchecked(mask, query.pick(i), key.pick(j), part, heads)))
     return BlockwiseMask(tuple(blocks), rows, columns)
 
 
@@ -88,7 +88,7 @@ def pairs_in_blocks(mask: Mask, query: Layout, key: Layout, heads: int = 1) -> i
 
 def _touched(mask: Mask, query: Layout, key: Layout, heads: int, rows: int, columns: int) -> torch.Tensor:
     """(blocks of queries, blocks of keys) bool, whether any row of the batch has something to see there."""
-    return blocks_in_reach(mask, key, places(query, -1, heads), rows, columns).flatten(0, 1).any(0)
+    return blocks_in_reach(mask, key, positions_of(query, -1, heads), rows, columns).flatten(0, 1).any(0)
 
 
 def _runs(numbers: list[bool], size: int, length: int) -> tuple[tuple[int, int], ...]:

@@ -12,7 +12,7 @@ from transformers.modeling_flash_attention_utils import lazy_import_flash_attent
 
 from ..masks.expressions import FAR, And, Mask, MaskError
 from ..masks.layout import Layout
-from ..masks.materialize import check, places
+from ..masks.materialize import check, positions_of
 from ..masks.rules.positional import causal, full, prefix, wait_k, window
 from ..masks.rules.segments import passages, segments
 from ..masks.rules.spans import blind, keep
@@ -113,7 +113,7 @@ def compile_varlen(
         raise _no_form(str(mask), f"the band counts the tokens that {form.chosen[0]} leaves out")
     groups = _groups(query, key, batch, form.apart)
     kept = [key.positions.new_ones(batch, key.length).bool()]
-    kept += [rule.allows(*[places(key, -1)] * 2)[:, 0, :, 0].expand(batch, -1) for rule in form.chosen]
+    kept += [rule.allows(*[positions_of(key, -1)] * 2)[:, 0, :, 0].expand(batch, -1) for rule in form.chosen]
     queries, q_counts, q_first = _sequences(query, *groups[0], banded, mask)
     keys, k_counts, k_first = _sequences(key, *groups[1], banded, mask, torch.stack(kept).all(0))
     shifts = (q_first - k_first - k_counts + q_counts)[(q_counts > 0) & (k_counts > 0)].unique().tolist() or [0]

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch.nn.attention.flex_attention import BlockMask
 
-from ..masks.expressions import Mask, Place
+from ..masks.expressions import Mask, TokenPosition
 from ..masks.key_ranges import blocks_in_reach
 from ..masks.layout import Layout
-from ..masks.materialize import check, places
+from ..masks.materialize import check, positions_of
 
 SIZE = 128
 """Queries, and keys, in a block: FlexAttention's default."""
@@ -26,17 +26,17 @@ def compile_flex(
         MaskError: as in `compile_mask`.
     """
     check(mask, query, key, heads)
-    touched = blocks_in_reach(mask, key, places(query, -1, heads), SIZE, SIZE)
+    touched = blocks_in_reach(mask, key, positions_of(query, -1, heads), SIZE, SIZE)
     return BlockMask.from_kv_blocks(
         touched.sum(-1, dtype=torch.int32),
         touched.int().argsort(dim=-1, descending=True, stable=True).int(),
         BLOCK_SIZE=SIZE,
-        mask_mod=_question(mask, query, key, given),
+        mask_mod=mask_mod(mask, query, key, given),
         seq_lengths=(query.length, key.length),
     )
 
 
-def _question(mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None) -> Callable[..., torch.Tensor]:
+def mask_mod(mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None) -> Callable[..., torch.Tensor]:
     """The mask as FlexAttention asks it: by row of the batch, head, query and key."""
     examples = query.examples, key.examples
     in_segments = query.segments is not None or key.segments is not None
@@ -51,10 +51,10 @@ def _question(mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None
     return allowed
 
 
-def _place(side: Layout, examples: torch.Tensor, b: torch.Tensor, h: torch.Tensor, i: torch.Tensor) -> Place:
+def _place(side: Layout, examples: torch.Tensor, b: torch.Tensor, h: torch.Tensor, i: torch.Tensor) -> TokenPosition:
     segment = 1 if side.segments is None else _at(side.segments, b, i)
     passage = 0 if side.passages is None else _at(side.passages, b, i)
-    return Place(_at(side.positions, b, i), segment, passage, _at(examples, b, i), h)
+    return TokenPosition(_at(side.positions, b, i), segment, passage, _at(examples, b, i), h)
 
 
 def _at(tensor: torch.Tensor, *indices: torch.Tensor) -> torch.Tensor:

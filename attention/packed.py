@@ -15,7 +15,7 @@ from torch import nn
 
 from ..masks.expressions import Mask
 from ..masks.layout import Layout
-from ..masks.materialize import allowed_pairs, check
+from ..masks.materialize import check, materialize_unchecked
 from .dense import AttentionResult
 
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -25,7 +25,7 @@ _ROW = 2**40  # a row's segments get a range of codes of their own
 
 
 @dataclass(frozen=True)
-class Places:
+class PackedIndex:
     """Where the tokens of one side go: into groups of N examples with L slots each, group after group.
 
     Attributes:
@@ -48,8 +48,8 @@ class Places:
 class ExamplesMask:
     """Where queries and keys go, and what is allowed there: for each group (N, 1 or H, T, S) bool."""
 
-    queries: Places
-    keys: Places
+    queries: PackedIndex
+    keys: PackedIndex
     allowed: tuple[torch.Tensor, ...]
 
 
@@ -93,7 +93,7 @@ def compile_by_example(
     allowed = []
     for q, k in zip(*(side.groups for side in sides), strict=True):
         part = None if given is None else _pick(given.expand(batch, -1, -1, -1), q, k)
-        allowed.append(allowed_pairs(mask, q, k, part, heads))
+        allowed.append(materialize_unchecked(mask, q, k, part, heads))
     return ExamplesMask(*(side.places() for side in sides), tuple(allowed))
 
 
@@ -153,9 +153,9 @@ class _Side:
             _Group(positions, segments, passages, packed=True, whole=self.side, batch=self.batch, tokens=tokens)
         )
 
-    def places(self) -> Places:
+    def places(self) -> PackedIndex:
         first = self.first.masked_fill(self.width == 0, self.total)
-        return Places(tuple(group.tokens for group in self.groups), first, self.slot, self.width, self.total)
+        return PackedIndex(tuple(group.tokens for group in self.groups), first, self.slot, self.width, self.total)
 
 
 def _pick(given: torch.Tensor, query: _Group, key: _Group) -> torch.Tensor:
@@ -197,7 +197,7 @@ class _Part(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, states: torch.Tensor, places: Places) -> tuple[torch.Tensor, ...]:
+    def forward(ctx, states: torch.Tensor, places: PackedIndex) -> tuple[torch.Tensor, ...]:
         ctx.places, ctx.shape = places, states.shape
         heads, width = states.shape[1], states.shape[3]
         rows = states.transpose(1, 2).reshape(-1, width)
@@ -220,7 +220,7 @@ class _Join(torch.autograd.Function):
     """(N, slots, H, D) of each group to (B, L, H, D), zero where a token has no slot."""
 
     @staticmethod
-    def forward(ctx, places: Places, batch: int, *groups: torch.Tensor) -> torch.Tensor:
+    def forward(ctx, places: PackedIndex, batch: int, *groups: torch.Tensor) -> torch.Tensor:
         ctx.places = places
         heads, width = groups[0].shape[2:]
         rows = _with_zeros(groups, heads * width).index_select(0, places.first + places.place)

@@ -10,7 +10,7 @@ from torch import nn
 from ..masks import MaskLike
 from .arguments import check_batch, check_method, check_model, check_rest
 from .diagnosis import explain, suspect
-from .expected_masks import Declaration, as_declared, as_run
+from .expected_masks import Declaration, actual_masks, expected_masks
 from .measure import Probe, by_gradient, by_perturbation
 from .reachability import allowed_influence
 from .report import AuditReport, Relation
@@ -84,7 +84,7 @@ def audit(
     with torch.set_grad_enabled(method == "gradient"):
         probe.run()
     ids = dict(probe.ids)
-    run = as_run(model, batch, ids)
+    run = actual_masks(model, batch, ids)
     given = {
         "encoder_mask": encoder_mask,
         "decoder_mask": decoder_mask,
@@ -97,7 +97,7 @@ def audit(
         "decoder_position_ids": decoder_position_ids,
         "passage_ids": passage_ids,
     }
-    declared = as_declared(run, given, ids, batch, model.config)
+    declared = expected_masks(run, given, ids, batch, model.config)
     allowed = allowed_influence(declared)
     influence = _METHODS[method](probe, declared.target.segments > 0, seed)
     tokens = {side: _tokens(tokenizer, rows) for side, rows in ids.items()}

@@ -9,7 +9,7 @@ import torch
 from ..masks import MaskError
 from ..masks.rules import full
 from .expected_masks import SCOPES, Declaration, ScopeMask, not_padded
-from .reachability import allowed_influence, reopened
+from .reachability import allowed_influence, cross_mask_is_ineffective
 from .report import AuditReport, Relation
 
 _MOST_PAIRS = 500_000  # so many questions to the reference are worth an explanation
@@ -82,7 +82,7 @@ def suspect(
         )
     if not report.leaks:
         notes += [guess.text for guess in _raw_positions(declared, run)]
-    if reopened(declared, report.source.allowed):
+    if cross_mask_is_ineffective(declared, report.source.allowed):
         notes.append(
             f"cross_mask {declared.cross_mask} hides nothing: under encoder_mask {declared.encoder_mask} the tokens "
             "that it lets through have read all others"

@@ -11,7 +11,7 @@ from ..configuration.layer_masks import masks_of_layers
 from ..masks import Layout, Mask, MaskError, MaskLike, TensorMask
 from ..masks.blind_check import check_blind_spans
 from ..masks.rules import blind, full, layers
-from ..masks.tensor_mask import check_fit, read
+from ..masks.tensor_mask import as_mask, check_fit
 from ..modeling.decoder_inputs import attention_mask_from_labels
 
 SCOPES = ("encoder", "decoder", "cross")
@@ -89,7 +89,7 @@ def _places(
     )
 
 
-def as_run(model: nn.Module, batch: Mapping, ids: Mapping[str, torch.Tensor]) -> Declaration:
+def actual_masks(model: nn.Module, batch: Mapping, ids: Mapping[str, torch.Tensor]) -> Declaration:
     """What the config and the batch say.
 
     Args:
@@ -124,7 +124,7 @@ def as_run(model: nn.Module, batch: Mapping, ids: Mapping[str, torch.Tensor]) ->
     )
 
 
-def as_declared(
+def expected_masks(
     run: Declaration,
     given: Mapping[str, MaskLike | Mapping | torch.Tensor | None],
     ids: Mapping[str, torch.Tensor],
@@ -168,7 +168,7 @@ def _read(given: MaskLike | dict, scope: str, count: int, ids: Mapping[str, torc
     name = f"{scope}_mask"
     if isinstance(given, dict):
         return ScopeMask(_evaluating(masks_of_layers(given, count, name)))
-    mask = read(given, name)
+    mask = as_mask(given, name)
     if isinstance(mask, Mask):
         try:
             return ScopeMask(_evaluating((mask,) * count))
@@ -179,7 +179,7 @@ def _read(given: MaskLike | dict, scope: str, count: int, ids: Mapping[str, torc
         ids["target" if scope == "decoder" else "source"],
     )
     sizes = {"batch": len(rows), "heads": heads, "queries": rows.shape[1], "keys": columns.shape[1]}
-    check_fit(mask, name, **sizes, growing=scope == "decoder", whole=scope == "encoder")
+    check_fit(mask, name, **sizes, may_grow=scope == "decoder", whole=scope == "encoder")
     return ScopeMask((full(),) * count, _written_out(mask, rows.shape[1], columns.shape[1]))
 
 
@@ -193,7 +193,7 @@ def _written_out(mask: TensorMask, rows: int, columns: int) -> torch.Tensor:
 
 
 def _evaluating(rules: tuple[Mask, ...]) -> tuple[Mask, ...]:
-    return tuple(rule.resolve(layer, len(rules), training=False) for layer, rule in enumerate(rules))
+    return tuple(rule.for_layer(layer, len(rules), training=False) for layer, rule in enumerate(rules))
 
 
 def _layers(stack: nn.Module) -> int:

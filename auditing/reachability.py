@@ -42,7 +42,7 @@ def allowed_influence(declared: Declaration) -> tuple[torch.Tensor, torch.Tensor
     return read_source, read_target
 
 
-def reopened(declared: Declaration, allowed: torch.Tensor) -> bool:
+def cross_mask_is_ineffective(declared: Declaration, allowed: torch.Tensor) -> bool:
     """Whether all that the cross masks close is read by another way, since the encoder carries it on.
 
     Args:

@@ -121,7 +121,7 @@ def _resolve(runs: Runs, layers: int) -> Iterable[Mask]:
         borders = [first, *sorted(end for end in ends if first < end <= last), last + 1]
         outside = mask.extent.rules - sum(rule.extent.rules for rule in rules)
         for begin, end in pairwise(borders):
-            resolved = mask.resolve(begin, layers)
+            resolved = mask.for_layer(begin, layers)
             size += max(resolved.extent.rules, outside)
             if size > RULES_LIMIT:
                 raise MaskError(

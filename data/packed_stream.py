@@ -27,7 +27,7 @@ class StreamFault(InputError):
 
 
 @dataclass(frozen=True)
-class Place:
+class StreamState:
     """Where in a stream one is: everything that the portions from here on depend on."""
 
     epoch: int = 0
@@ -113,7 +113,7 @@ class PackedStream(IterableDataset):
         self.step = batch_size * processes * accumulation  # rows
         self.seed, self.buffer, self.epochs = seed, buffer, epochs
         self.epoch = 0
-        self._place, self._resumed = Place(), False
+        self._place, self._resumed = StreamState(), False
         self._filled = np.zeros(4, np.int64)  # examples, rows, source tokens, target tokens
 
     def set_epoch(self, epoch: int) -> None:
@@ -126,7 +126,7 @@ class PackedStream(IterableDataset):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next iteration go on from there."""
-        self._place, self._resumed = Place(**state), True
+        self._place, self._resumed = StreamState(**state), True
 
     @property
     def statistics(self) -> PackingStatistics:
@@ -137,7 +137,7 @@ class PackedStream(IterableDataset):
 
     def __iter__(self) -> Iterator[Rows]:
         left = None if self.epochs is None else self.epochs - 1
-        place = self._place if self._resumed else Place(self.epoch, left)
+        place = self._place if self._resumed else StreamState(self.epoch, left)
         self._resumed = False
         workers, worker = self._workers()
         idle = 0  # whole epochs in which nothing fell to this worker
@@ -167,7 +167,7 @@ class PackedStream(IterableDataset):
                     "shards as there are workers, or raise the limits over which examples are dropped"
                 )
             left = None if place.epochs_left is None else place.epochs_left - 1
-            place = Place(place.epoch + 1, left, carried=place.carried)
+            place = StreamState(place.epoch + 1, left, carried=place.carried)
 
     def _workers(self) -> tuple[int, int]:
         worker = get_worker_info()
@@ -178,7 +178,9 @@ class PackedStream(IterableDataset):
     def _features(self, examples: list[Any]) -> Iterator[Feature]:
         yield from examples if self.prepare is None or not examples else self.prepare(examples)
 
-    def _pack(self, features: list[Feature], place: Place, over: bool) -> tuple[Rows, list[dict[str, list[int]]]]:
+    def _pack(
+        self, features: list[Feature], place: StreamState, over: bool
+    ) -> tuple[Rows, list[dict[str, list[int]]]]:
         """Rows that fill whole steps, shuffled, and the examples of those that do not; all rows at the very end."""
         if not features:
             return [], []
@@ -194,7 +196,7 @@ class PackedStream(IterableDataset):
         carried = [{k: v.tolist() for k, v in shuffled[at].items()} for row in rows[whole:] for at in row]
         return [[shuffled[at] for at in rows[index]] for index in rng.permutation(whole)], carried
 
-    def _deal(self, rows: Rows, place: Place) -> Iterator[Rows]:
+    def _deal(self, rows: Rows, place: StreamState) -> Iterator[Rows]:
         batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
         batches += [[]] * (-len(batches) % self.processes)
         for start in range(place.batches, len(batches), self.processes):
@@ -205,7 +207,7 @@ class PackedStream(IterableDataset):
 class _Reader:
     """Takes examples off a source from a place on, and tells its state."""
 
-    def __init__(self, source: Iterable[Any], place: Place) -> None:
+    def __init__(self, source: Iterable[Any], place: StreamState) -> None:
         self.source, self.taken = source, 0
         self.stateful = hasattr(source, "state_dict") and hasattr(source, "load_state_dict")
         if hasattr(source, "set_epoch"):

@@ -9,7 +9,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from ..masks import MaskLike, TensorMask
 from ..masks.expressions import Mask
-from ..masks.tensor_mask import read
+from ..masks.tensor_mask import as_mask
 from ..utils.errors import InputError, InputTypeError
 from ..utils.type_checks import check_type
 
@@ -71,7 +71,7 @@ def check_mask(name: str, value: MaskLike | None) -> None:
     Raises:
         InputTypeError: a tensor, or a rule with a table for each example. MaskError: it cannot be read.
     """
-    mask = read(value, name)
+    mask = as_mask(value, name)
     if isinstance(mask, TensorMask) or (isinstance(mask, Mask) and mask.is_per_example):
         raise _of_a_batch(name)
 

@@ -11,7 +11,7 @@ True
 """
 
 from .ascii_plot import picture
-from .expressions import Mask, MaskError, Place, Rule
+from .expressions import Mask, MaskError, Rule, TokenPosition
 from .find_spans import find_spans
 from .layout import Layout, lay_out
 from .materialize import compile_mask
@@ -49,9 +49,9 @@ __all__ = [
     "Mask",
     "MaskError",
     "MaskLike",
-    "Place",
     "Rule",
     "TensorMask",
+    "TokenPosition",
     "alignment",
     "blind",
     "blocks",

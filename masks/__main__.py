@@ -9,7 +9,7 @@ from pathlib import Path
 from ..utils.cli import Parser, run_command
 from .ascii_plot import lay_view, render
 from .equivalence import check_possible
-from .expressions import Allowed, MaskError, Place
+from .expressions import Allowed, MaskError, TokenPosition
 from .limits import brief
 from .parse import parse
 from .rules import full, register
@@ -47,7 +47,7 @@ PARTS = {
 }
 
 
-def even_keys(q: Place, k: Place) -> Allowed:
+def even_keys(q: TokenPosition, k: TokenPosition) -> Allowed:
     """A mask of one's own, for the gallery."""
     return k.position % 2 == 0
 

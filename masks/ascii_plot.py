@@ -14,7 +14,7 @@ from .layout import Layout, lay_out
 from .limits import CELLS_LIMIT, brief
 from .materialize import compile_mask
 from .rules import full, heads, layers, random
-from .tensor_mask import MaskLike, TensorMask, read
+from .tensor_mask import MaskLike, TensorMask, as_mask
 
 DEFAULT_LENGTH = 12
 _AXES = {"cross": ("target", "source"), "encoder": ("source", "source"), "decoder": ("target", "target")}
@@ -88,7 +88,7 @@ def lay_view(
     """
     if scope not in _AXES:
         raise MaskError(f"scope must be one of {', '.join(map(repr, _AXES))}, got {scope!r}")
-    known = read(mask)
+    known = as_mask(mask)
     if known is None:
         raise MaskError("mask: expected a mask, its text or a boolean tensor, got None")
     given = _flat(known) if isinstance(known, TensorMask) else None
@@ -124,7 +124,7 @@ def lay_view(
 
 def _choose(mask: Mask, head: int, layer: int) -> tuple[Mask, str]:
     """The mask of one layer, and a title that says of which layer and head the view is, where that matters."""
-    chosen = mask.resolve(layer, _count(mask, layers, layer))
+    chosen = mask.for_layer(layer, _count(mask, layers, layer))
     named = {"layer": layer} if any(isinstance(rule, layers) for rule in mask.rules()) else {}
     if any(isinstance(rule, heads | random) for rule in chosen.rules()):
         named["head"] = head

@@ -52,7 +52,7 @@ EVERYWHERE = (-FAR, FAR)
 
 
 @dataclass(frozen=True)
-class Place:
+class TokenPosition:
     """Where a token stands: integers, or integer tensors that broadcast to (B, H, T, S).
 
     Attributes:
@@ -87,17 +87,17 @@ class Extent(NamedTuple):
 class Mask:
     """Base of all masks: hashable, compared by value, with a text form that is the Python that builds it."""
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         """Whether `q` may see `k`; only comparisons, arithmetic, `&`, `|` and `^` may be used on the positions."""
         raise NotImplementedError
 
-    tight: ClassVar[bool] = False
-    """Whether the mask allows all that is within its `reach`, whose ranges ascend: then its contrary has one too."""
+    reach_is_exact: ClassVar[bool] = False
+    """Whether the mask allows all that is within its `key_ranges`, which ascend: then its contrary has ranges too."""
 
-    tabled: ClassVar[bool] = False
+    uses_lookup_table: ClassVar[bool] = False
     """Whether the mask looks positions up in a table, which FlexAttention's kernels cannot."""
 
-    def reach(self, q: Place, keys: Any) -> list[tuple[int | torch.Tensor, int | torch.Tensor]]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple[int | torch.Tensor, int | torch.Tensor]]:
         """Ranges of positions, first and last, outside of which `q` sees no key: a bound, that makes attention cheap.
 
         Everything by default. Ranges may hold more than the rule allows, never less.
@@ -117,7 +117,7 @@ class Mask:
             MaskError: it speaks of heads, examples, passages or tokens that are not there.
         """
 
-    def resolve(self, layer: int, layers: int, training: bool = True) -> "Mask":
+    def for_layer(self, layer: int, layers: int, training: bool = True) -> "Mask":
         """The mask as it holds in one of `layers` layers, counted from 0, in training or in evaluation.
 
         Raises:
@@ -228,7 +228,7 @@ class Rule(Mask):
         """Whether the text form may leave `parameter` out."""
         return parameter.default is not MISSING and getattr(self, parameter.name) == parameter.default
 
-    def at_least(self, **lowest: int) -> None:
+    def require_int(self, **lowest: int) -> None:
         """Check that parameters are integers, no smaller than `lowest` and below 2**31, so that no sum overflows.
 
         Raises:
@@ -267,8 +267,8 @@ class _Combination(Mask):
         for part in self.parts:
             part.check(query, key, heads)
 
-    def resolve(self, layer: int, layers: int, training: bool = True) -> Mask:
-        resolved = [part.resolve(layer, layers, training) for part in self.parts]
+    def for_layer(self, layer: int, layers: int, training: bool = True) -> Mask:
+        resolved = [part.for_layer(layer, layers, training) for part in self.parts]
         same = all(a is b for a, b in zip(resolved, self.parts, strict=True))
         return self if same else _combine(type(self)(tuple(resolved)))
 
@@ -297,7 +297,7 @@ class And(_Combination):
 
     symbol = " & "
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         result = self.parts[0].allows(q, k)
         for part in self.parts[1:]:
             result = both(result, part.allows(q, k))
@@ -309,7 +309,7 @@ class Or(_Combination):
 
     symbol = " | "
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         result = self.parts[0].allows(q, k)
         for part in self.parts[1:]:
             result = either(result, part.allows(q, k))
@@ -323,14 +323,14 @@ class Not(Mask):
     part: Mask
     reason: str = field(default="", compare=False)  # what a mask that never allows was made of
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return contrary(self.part.allows(q, k))
 
     def check(self, query: Any, key: Any, heads: int) -> None:
         self.part.check(query, key, heads)
 
-    def resolve(self, layer: int, layers: int, training: bool = True) -> Mask:
-        resolved = self.part.resolve(layer, layers, training)
+    def for_layer(self, layer: int, layers: int, training: bool = True) -> Mask:
+        resolved = self.part.for_layer(layer, layers, training)
         return self if resolved is self.part else ~resolved
 
     def rules(self) -> Iterator[Rule]:

@@ -6,11 +6,11 @@ ranges of keys, found by bisection, so the work grows with the length of the two
 
 import torch
 
-from .expressions import EVERYWHERE, FAR, And, Mask, Not, Or, Place
+from .expressions import EVERYWHERE, FAR, And, Mask, Not, Or, TokenPosition
 from .layout import Layout
 from .rules.per_head_and_layer import heads
 
-# A segment's positions get a range of codes of their own; positions and widths are below 2**31 (see `Rule.at_least`).
+# A segment's positions get a range of codes of their own; positions and widths are below 2**31.
 _SEGMENT = 2**40
 _NEVER = 2**62
 # And a segment's passages, whose numbers are below 2**31.
@@ -20,7 +20,7 @@ _MOST_RANGES = 8
 Range = tuple[int | torch.Tensor, int | torch.Tensor]
 
 
-def ranges(mask: Mask, q: Place, keys: Layout) -> list[Range]:
+def ranges(mask: Mask, q: TokenPosition, keys: Layout) -> list[Range]:
     """Ranges of positions, first and last, outside of which `q` sees no key. Not every mask has such a bound."""
     if isinstance(mask, Or | heads):
         parts = mask.parts if isinstance(mask, Or) else tuple(dict.fromkeys(mask.values()))
@@ -33,8 +33,8 @@ def ranges(mask: Mask, q: Place, keys: Layout) -> list[Range]:
             result = [_overlap(a, b) for a in result for b in found]
         return result
     if isinstance(mask, Not):
-        return _few(gaps(mask.part.reach(q, keys))) if mask.part.tight else [EVERYWHERE]
-    return _few(mask.reach(q, keys))
+        return _few(gaps(mask.part.key_ranges(q, keys))) if mask.part.reach_is_exact else [EVERYWHERE]
+    return _few(mask.key_ranges(q, keys))
 
 
 def gaps(found: list[Range]) -> list[Range]:
@@ -72,7 +72,7 @@ def _overlap(a: Range, b: Range) -> Range:
     return torch.maximum(*first), torch.minimum(*last)
 
 
-def example_among(keys: Layout, q: Place) -> torch.Tensor:
+def example_among(keys: Layout, q: TokenPosition) -> torch.Tensor:
     """The number that the keys' side gives to the example of `q`, broadcasting to (B, H, T, 1)."""
     examples = keys.examples[:, :1]
     if keys.packed and keys.segments is not None:  # the first key need not be of the row's first example
@@ -97,7 +97,7 @@ def passage_ends(keys: Layout, segment: torch.Tensor, passage: int | torch.Tenso
     return low[..., None], high[..., None]
 
 
-def blocks_in_reach(mask: Mask, key: Layout, queries: Place, rows: int, columns: int) -> torch.Tensor:
+def blocks_in_reach(mask: Mask, key: Layout, queries: TokenPosition, rows: int, columns: int) -> torch.Tensor:
     """Which blocks of keys hold what a block of queries may see; it may name too many, never too few.
 
     Args:
@@ -132,7 +132,7 @@ def _codes(key: Layout) -> tuple[torch.Tensor, torch.Tensor]:
     return highest, lowest
 
 
-def _clamp(bound: int | torch.Tensor, queries: Place) -> torch.Tensor:
+def _clamp(bound: int | torch.Tensor, queries: TokenPosition) -> torch.Tensor:
     return torch.as_tensor(bound, device=queries.segment.device).clamp(*EVERYWHERE)
 
 

@@ -27,8 +27,8 @@ class Layout:
     passages: torch.Tensor | None = None
     rows: torch.Tensor | int | None = None
     packed: bool = False
-    picked: "tuple[Layout, torch.Tensor] | None" = None  # the whole layout, and which of its tokens these are
-    growing: bool = False
+    slice_of: "tuple[Layout, torch.Tensor] | None" = None  # the whole layout, and which of its tokens these are
+    may_grow: bool = False
 
     @property
     def length(self) -> int:
@@ -40,8 +40,8 @@ class Layout:
 
         A packed row has as many examples as its highest segment number says; padding has the row's first one's.
         """
-        if self.picked is not None:
-            whole, indices = self.picked
+        if self.slice_of is not None:
+            whole, indices = self.slice_of
             return whole.examples.index_select(1, indices)
         rows = self.rows
         if rows is None:
@@ -64,7 +64,7 @@ class Layout:
         # Only whole rows tell how many examples they have.
         whole = (self, indices) if self.packed else None
         return Layout(
-            self.positions.index_select(1, indices), segments, passages, self.rows, self.packed, picked=whole
+            self.positions.index_select(1, indices), segments, passages, self.rows, self.packed, slice_of=whole
         )
 
 

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 import torch
 
-from .expressions import Mask, Place, both
+from .expressions import Mask, TokenPosition, both
 from .fast_paths import fast_path_allowed
 from .layout import Layout
 from .rules.positional import full
@@ -39,11 +39,11 @@ def compile_mask(
         MaskError: the rule speaks of heads, examples, passages or tokens that are not there.
     """
     check(mask, query, key, heads)
-    return allowed_pairs(mask, query, key, given, heads)
+    return materialize_unchecked(mask, query, key, given, heads)
 
 
 def check(mask: Mask, query: Layout, key: Layout, heads: int) -> None:
-    """Check a mask against what it will be asked about; under a tracer, or `while_arriving`, it cannot be done.
+    """Check a mask against what it will be asked about; under a tracer, or `skip_shape_checks`, it cannot be done.
 
     Raises:
         MaskError: the rule speaks of heads, examples, passages or tokens that are not there.
@@ -54,7 +54,7 @@ def check(mask: Mask, query: Layout, key: Layout, heads: int) -> None:
 
 
 @contextmanager
-def while_arriving() -> Iterator[None]:
+def skip_shape_checks() -> Iterator[None]:
     """Inside, masks are not checked: a source that still arrives may yet get the tokens of which a rule speaks."""
     before = _arriving.set(True)
     try:
@@ -63,15 +63,15 @@ def while_arriving() -> Iterator[None]:
         _arriving.reset(before)
 
 
-def allowed_pairs(
+def materialize_unchecked(
     mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None = None, heads: int = 1
 ) -> torch.Tensor | None:
     """`compile_mask` for parts of a batch, whose mask has been checked against the whole."""
     parts = []
     if mask != full():
-        parts.append(mask.allows(places(query, -1, heads), places(key, -2)))
+        parts.append(mask.allows(positions_of(query, -1, heads), positions_of(key, -2)))
     if query.segments is not None or key.segments is not None:
-        q, k = places(query, -1).segment, places(key, -2).segment
+        q, k = positions_of(query, -1).segment, positions_of(key, -2).segment
         parts.append((q == k) & (k > 0))
     if given is not None:
         parts.append(given)
@@ -87,7 +87,7 @@ def allowed_pairs(
     return allowed.expand(-1, -1, query.length, key.length)
 
 
-class LaidOutPlace(Place):
+class BroadcastPositions(TokenPosition):
     """The places of one side as tensors that broadcast to (B, H, T, S), each made when a rule asks for it."""
 
     def __init__(self, side: Layout, dim: int, heads: int = 1):
@@ -121,6 +121,6 @@ class LaidOutPlace(Place):
         return side[:, None].unsqueeze(self.dim)
 
 
-def places(side: Layout, dim: int, heads: int = 1) -> Place:
+def positions_of(side: Layout, dim: int, heads: int = 1) -> TokenPosition:
     """A side as a rule sees it: queries along T (`dim=-1` is added), keys along S (`dim=-2` is added)."""
-    return LaidOutPlace(side, dim, heads)
+    return BroadcastPositions(side, dim, heads)

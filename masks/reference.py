@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from .expressions import Mask, Place
+from .expressions import Mask, TokenPosition
 from .layout import Layout
 
 
@@ -30,13 +30,13 @@ def naive_mask(
     return result
 
 
-def _place(side: Layout, row: int, index: int, head: int = 0) -> Place:
+def _place(side: Layout, row: int, index: int, head: int = 0) -> TokenPosition:
     def pick(tensor: torch.Tensor) -> int:
         return int(tensor[row if tensor.shape[0] > 1 else 0, index])
 
     segment = 1 if side.segments is None else pick(side.segments)
     passage = 0 if side.passages is None else pick(side.passages)
-    return Place(pick(side.positions), segment, passage, _example(side, row, segment), head)
+    return TokenPosition(pick(side.positions), segment, passage, _example(side, row, segment), head)
 
 
 def _example(side: Layout, row: int, segment: int) -> int:

@@ -56,7 +56,7 @@ def tensor(allowed: torch.Tensor, *, repeat_last: bool = False) -> TensorMask:
 MaskLike = Mask | str | torch.Tensor | TensorMask
 
 
-def read(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None:
+def as_mask(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None:
     """What a caller passed, checked: a rule, a tensor mask or None.
 
     Raises:
@@ -111,7 +111,7 @@ def check_fit(
     heads: int,
     queries: int | None,
     keys: int | None,
-    growing: bool,
+    may_grow: bool,
     whole: bool = False,
 ) -> None:
     """Check a tensor mask against the attention that it is for.
@@ -137,14 +137,14 @@ def check_fit(
             f"{name}: {shape} has rows for {shape[-2]} decoder tokens, but {queries} are needed; give a rule, limit "
             "max_new_tokens, or write masks.tensor(mask, repeat_last=True) to let the last row repeat"
         )
-    if keys is None or (growing and (shape[-1] >= keys or mask.repeat_last)):
+    if keys is None or (may_grow and (shape[-1] >= keys or mask.repeat_last)):
         return
     if shape[-1] != keys:
-        mend = "; write masks.tensor(mask, repeat_last=True) to let the last column repeat" if growing else ""
+        mend = "; write masks.tensor(mask, repeat_last=True) to let the last column repeat" if may_grow else ""
         raise MaskError(f"{name}: {shape} has {shape[-1]} columns, but there are {keys} tokens to attend to{mend}")
 
 
-def cut(mask: TensorMask, *, rows: torch.Tensor, columns: int) -> torch.Tensor:
+def rows_for(mask: TensorMask, *, rows: torch.Tensor, columns: int) -> torch.Tensor:
     """The part of a tensor mask that belongs to these rows: (1 or B, 1 or H, T or 1, S) bool.
 
     Args:

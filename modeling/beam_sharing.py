@@ -12,22 +12,24 @@ import torch
 from transformers.cache_utils import EncoderDecoderCache
 
 
-def fold_rows(query: torch.Tensor, shared: int) -> torch.Tensor:
+def fold_rows(query: torch.Tensor, beams_per_source: int) -> torch.Tensor:
     """Queries (B * G, H, T, D) to (B, H, G * T, D)."""
-    return query.unflatten(0, (-1, shared)).transpose(1, 2).flatten(2, 3)
+    return query.unflatten(0, (-1, beams_per_source)).transpose(1, 2).flatten(2, 3)
 
 
-def unfold_rows(weights: torch.Tensor, shared: int) -> torch.Tensor:
+def unfold_rows(weights: torch.Tensor, beams_per_source: int) -> torch.Tensor:
     """Attention weights (B, H, G * T, S) to (B * G, H, T, S)."""
-    return weights.unflatten(2, (shared, -1)).transpose(1, 2).flatten(0, 1)
+    return weights.unflatten(2, (beams_per_source, -1)).transpose(1, 2).flatten(0, 1)
 
 
-def fold_mask(mask: torch.Tensor, shared: int) -> torch.Tensor:
+def fold_mask(mask: torch.Tensor, beams_per_source: int) -> torch.Tensor:
     """A boolean mask (1 or B * G, 1 or H, T, S) to (1 or B, 1 or H, G * T, S)."""
     rows, heads, length, keys = mask.shape
     if rows == 1:
-        return mask.repeat(1, 1, shared, 1)
-    return mask.unflatten(0, (-1, shared)).transpose(1, 2).reshape(rows // shared, heads, shared * length, keys)
+        return mask.repeat(1, 1, beams_per_source, 1)
+    sources = rows // beams_per_source
+    by_source = mask.unflatten(0, (sources, beams_per_source)).transpose(1, 2)
+    return by_source.reshape(sources, heads, beams_per_source * length, keys)
 
 
 def repeat_source(cache: EncoderDecoderCache) -> EncoderDecoderCache:
@@ -39,7 +41,8 @@ def repeat_source(cache: EncoderDecoderCache) -> EncoderDecoderCache:
     source = copy(cache.cross_attention_cache)
     source.layers = [copy(layer) for layer in source.layers]
     for layer in source.layers:
-        shared = rows // layer.keys.shape[0]
-        if shared > 1:
-            layer.keys, layer.values = (part.repeat_interleave(shared, 0) for part in (layer.keys, layer.values))
+        beams_per_source = rows // layer.keys.shape[0]
+        if beams_per_source > 1:
+            layer.keys = layer.keys.repeat_interleave(beams_per_source, 0)
+            layer.values = layer.values.repeat_interleave(beams_per_source, 0)
     return EncoderDecoderCache(cache.self_attention_cache, source)

@@ -25,7 +25,7 @@ from ..configuration.crossmask import CrossMaskConfig
 from ..masks.expressions import Mask
 from ..masks.fast_paths import is_observed
 from ..masks.parse import parse
-from ..masks.tensor_mask import MaskLike, TensorMask, describe, read
+from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, describe
 from .call_checks import checked_call
 from .decoder import CrossMaskDecoder
 from .decoder_inputs import attention_mask_from_labels, shift_right
@@ -80,7 +80,7 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         Raises:
             ValueError: it is another mask, and would have no effect.
         """
-        made_under, given = encoder_outputs.encoder_mask, describe(read(encoder_mask, "encoder_mask"))
+        made_under, given = encoder_outputs.encoder_mask, describe(as_mask(encoder_mask, "encoder_mask"))
         if given is not None and given != made_under:
             raise ValueError(
                 f"encoder_mask {given} has no effect on encoder_outputs that were made under {made_under or 'none'}; "

@@ -111,13 +111,13 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         rows = past + torch.arange(length, device=device)
         given = {"attention_mask": attention_mask, "segment_ids": segment_ids, "position_ids": position_ids}
         examples = batch if example_ids is None else example_ids
-        target = replace(self.lay_out_target(capacity, seen, rows, batch, **given), rows=examples, growing=True)
+        target = replace(self.lay_out_target(capacity, seen, rows, batch, **given), rows=examples, may_grow=True)
         query = target if capacity == length else target.pick(rows)
         # The last token so far, in rows without padding whose positions are counted: it may see all of its own side.
         # (A trace made on one token is run on more.)
         is_last = length == 1 and capacity == seen and all(side is None for side in given.values())
         is_last = is_last and not torch.jit.is_tracing()
-        shared = self.rows_per_source(batch, encoder_hidden_states.shape[0], past_key_values)
+        beams_per_source = self.rows_per_source(batch, encoder_hidden_states.shape[0], past_key_values)
         source = self.lay_out_source(
             encoder_hidden_states,
             batch,
@@ -129,7 +129,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         )
         common = {"batch": batch, "rows": rows, "seen": seen, "training": self.training}
         self_masks = self.self_masks.compile(decoder_mask, query, target, is_last=is_last, **common)
-        cross_masks = self.cross_masks.compile(cross_mask, query, source, shared=shared, **common)
+        cross_masks = self.cross_masks.compile(cross_mask, query, source, beams_per_source=beams_per_source, **common)
 
         hidden_states = self.embed_proj(inputs_embeds)
         position_embeddings = self.rotary_emb(hidden_states, query.positions)

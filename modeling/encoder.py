@@ -13,7 +13,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.layout import lay_out
-from ..masks.tensor_mask import MaskLike, describe, read
+from ..masks.tensor_mask import MaskLike, as_mask, describe
 from .call_checks import checked_call
 from .interactive_attention import SelfAttention
 from .layers import EmbeddingProjection, EncoderLayer, rms_norm
@@ -119,7 +119,7 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
         self.check_length(past + length, "source", packed=parted)
         rows = past + torch.arange(length, device=device)
         query = source.pick(rows) if past else source
-        encoder_mask = read(encoder_mask, "encoder_mask")
+        encoder_mask = as_mask(encoder_mask, "encoder_mask")
         masks = self.layer_masks.compile(
             encoder_mask, query, source, batch=batch, rows=rows, seen=past + length, training=self.training
         )

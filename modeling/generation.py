@@ -12,7 +12,7 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.generation.utils import GenerateEncoderDecoderOutput
 from transformers.utils import ModelOutput, logging
 
-from ..masks.tensor_mask import MaskLike, TensorMask, check_fit, read
+from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, check_fit
 from .beam_sharing import repeat_source
 from .call_checks import check_keywords, keywords_of
 from .encoder import CrossMaskEncoderOutput
@@ -95,7 +95,7 @@ class MaskedGenerationMixin(GenerationMixin):
             MaskError: the target has outgrown one whose last row does not repeat.
         """
         for name, value in given.items():
-            mask, growing = read(value, name), name == "decoder_mask"
+            mask, may_grow = as_mask(value, name), name == "decoder_mask"
             if isinstance(mask, TensorMask):
                 check_fit(
                     mask,
@@ -103,8 +103,8 @@ class MaskedGenerationMixin(GenerationMixin):
                     batch=batch,
                     heads=self.config.num_attention_heads,
                     queries=length,
-                    keys=length if growing else None,
-                    growing=growing,
+                    keys=length if may_grow else None,
+                    may_grow=may_grow,
                 )
 
     def _assisted_decoding(
@@ -171,7 +171,7 @@ class MaskedGenerationMixin(GenerationMixin):
         **model_kwargs,
     ) -> tuple[torch.LongTensor, dict]:
         """As Transformers repeats rows for beams, masks read once; of the source, each example keeps one row."""
-        given = {name: read(model_kwargs.pop(name), name) for name in MASKS if name in model_kwargs}
+        given = {name: as_mask(model_kwargs.pop(name), name) for name in MASKS if name in model_kwargs}
         model_kwargs["encoder_outputs"] = encoded = CrossMaskEncoderOutput.of(model_kwargs["encoder_outputs"])
         self.model.check_blind(**{**given, "encoder_mask": self.model.mask_of(encoded, given.get("encoder_mask"))})
         if expand_size > 1:

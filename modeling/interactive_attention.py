@@ -21,7 +21,7 @@ from ..masks.expressions import Mask, MaskError
 from ..masks.foreign import is_foreign
 from ..masks.layout import lay_out
 from ..masks.materialize import compile_mask
-from ..masks.tensor_mask import MaskLike, TensorMask, read
+from ..masks.tensor_mask import MaskLike, TensorMask, as_mask
 from .beam_sharing import fold_rows, unfold_rows
 
 
@@ -143,18 +143,18 @@ class InteractiveAttention(_Attention):
             attention_mask = self.read_mask(attention_mask, hidden_states, encoder_hidden_states.shape[1])
         query = self.split(self.q_proj(hidden_states))
         key, value = self.source_states(encoder_hidden_states, past_key_values)
-        shared = query.shape[0] // key.shape[0]
-        if shared == 1:
+        beams_per_source = query.shape[0] // key.shape[0]
+        if beams_per_source == 1:
             return self.attend(query, key, value, attention_mask)
-        output, weights = self.attend(fold_rows(query, shared), key, value, attention_mask)
+        output, weights = self.attend(fold_rows(query, beams_per_source), key, value, attention_mask)
         output = output.view(*hidden_states.shape)
-        return output, weights if weights is None else unfold_rows(weights, shared)
+        return output, weights if weights is None else unfold_rows(weights, beams_per_source)
 
     def read_mask(self, given: MaskLike, hidden_states: torch.Tensor, keys: int) -> torch.Tensor | None:
         """The boolean tensor, broadcast to (B, H, T, S), that a mask given by hand stands for, or None."""
         device, heads = hidden_states.device, self.config.num_attention_heads
         batch, queries = hidden_states.shape[:2]
-        mask = read(given, "attention_mask")
+        mask = as_mask(given, "attention_mask")
         if isinstance(mask, Mask):
             return compile_mask(mask, lay_out(queries, device), lay_out(keys, device), heads=heads)
         allowed = mask.allowed

@@ -10,7 +10,7 @@ from ..masks.expressions import And, Mask, MaskError
 from ..masks.fast_paths import is_observed
 from ..masks.layout import Layout
 from ..masks.rules import blind, causal, full
-from ..masks.tensor_mask import MaskLike, TensorMask, check_fit, cut, read
+from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, check_fit, rows_for
 from .beam_sharing import fold_mask
 
 
@@ -64,7 +64,7 @@ class LayerMasks:
         rows: torch.Tensor,
         seen: int | None,
         training: bool = False,
-        shared: int = 1,
+        beams_per_source: int = 1,
         is_last: bool = False,
     ) -> list[CompiledMask]:
         """What the attention implementation takes, for each layer: a tensor, blocks, lengths, or None.
@@ -81,7 +81,7 @@ class LayerMasks:
             MaskError: a mask that cannot be read, does not fit, or that the attention implementation cannot run.
         """
         name = f"{self.scope}_mask"
-        given = read(given, name)
+        given = as_mask(given, name)
         heads = self.config.num_attention_heads
         allowed = None
         over_memory = self.scope == "cross" and self.config.memory_length is not None
@@ -91,11 +91,11 @@ class LayerMasks:
                     "cross_mask: a tensor cannot be combined with memory_length: the memory has no source positions; "
                     "give an encoder_mask"
                 )
-            growing = self.scope == "decoder"
-            keys = seen if growing else key.length
+            may_grow = self.scope == "decoder"
+            keys = seen if may_grow else key.length
             whole = self.scope == "encoder"
-            check_fit(given, name, batch=batch, heads=heads, queries=seen, keys=keys, growing=growing, whole=whole)
-            allowed = cut(given, rows=rows, columns=key.length)
+            check_fit(given, name, batch=batch, heads=heads, queries=seen, keys=keys, may_grow=may_grow, whole=whole)
+            allowed = rows_for(given, rows=rows, columns=key.length)
         rule = given if isinstance(given, Mask) else None
         if rule is not None and over_memory:
             rule = _over_memory(rule)
@@ -104,15 +104,15 @@ class LayerMasks:
             distinct = tuple(full() if rule == causal() else rule for rule in distinct)
         additive = self.scope == "cross" and self.config.cross_attention_score == "additive"
         backend = self.config._attn_implementation or "eager"
-        form = mask_form(backend, query.length, rows.device, additive) if shared == 1 else "dense"
-        if form == "flex" and any(part.tabled for rule in distinct for part in rule.rules()):
+        form = mask_form(backend, query.length, rows.device, additive) if beams_per_source == 1 else "dense"
+        if form == "flex" and any(part.uses_lookup_table for rule in distinct for part in rule.rules()):
             form = "dense" if is_observed() else "blockwise"
         try:
             compiled = [compile_as(form, rule, query, key, allowed, heads, batch) for rule in distinct]
         except MaskError as error:
             raise MaskError(f"{name}: {error}") from error
-        if shared > 1:
-            compiled = [mask if mask is None else fold_mask(mask, shared) for mask in compiled]
+        if beams_per_source > 1:
+            compiled = [mask if mask is None else fold_mask(mask, beams_per_source) for mask in compiled]
         return [compiled[index] for index in of_layer]
 
 
@@ -128,14 +128,14 @@ def check_blind(encoder: LayerMasks, decoder: LayerMasks, cross: LayerMasks, **g
     rules = {}
     for masks in (encoder, decoder, cross):
         name = f"{masks.scope}_mask"
-        rule = read(given.get(name), name)
+        rule = as_mask(given.get(name), name)
         rules[masks.scope] = masks.rules(rule if isinstance(rule, Mask) else None)[0]
     check_blind_spans(**rules, memory=cross.config.memory_length is not None)
 
 
 def _distinct(layers: tuple[Mask, ...], training: bool) -> tuple[tuple[Mask, ...], tuple[int, ...]]:
     numbers: dict[Mask, int] = {}
-    resolved = [rule.resolve(layer, len(layers), training) for layer, rule in enumerate(layers)]
+    resolved = [rule.for_layer(layer, len(layers), training) for layer, rule in enumerate(layers)]
     of_layer = tuple(numbers.setdefault(rule, len(numbers)) for rule in resolved)
     return tuple(numbers), of_layer
 

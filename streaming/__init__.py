@@ -5,12 +5,12 @@ several waits; `simuleval_agent.py` lets SimulEval do it.
 """
 
 from .latency import Latency, average_lagging, differentiable_average_lagging, length_adaptive_average_lagging
-from .text import TextStream, Translation, translate
+from .text import SimultaneousTranslation, TextStream, translate
 
 __all__ = [
     "Latency",
+    "SimultaneousTranslation",
     "TextStream",
-    "Translation",
     "average_lagging",
     "differentiable_average_lagging",
     "length_adaptive_average_lagging",

@@ -98,7 +98,7 @@ class TextStream:
 
 
 @dataclass(frozen=True)
-class Translation:
+class SimultaneousTranslation:
     """A text translated simultaneously: its words, and for each how many source words had been read."""
 
     text: str
@@ -113,7 +113,7 @@ def translate(
     *,
     batch_size: int = 32,
     **options,
-) -> Iterator[Translation]:
+) -> Iterator[SimultaneousTranslation]:
     """Translate texts as if their words arrived one by one, `batch_size` texts side by side, in the order given.
 
     What is made of a blank text is an empty translation. Options as for `model.stream`.
@@ -130,8 +130,8 @@ def translate(
 
 def _translate_side_by_side(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: dict
-) -> list[Translation]:
-    translations = [Translation("", [], 0)] * len(texts)
+) -> list[SimultaneousTranslation]:
+    translations = [SimultaneousTranslation("", [], 0)] * len(texts)
     full = [index for index, text in enumerate(texts) if not is_blank(text)]
     if not full:
         return translations
@@ -144,5 +144,5 @@ def _translate_side_by_side(
         stream.push(arrived, ended=[read + 1 >= len(words) for words in sources])
         read += 1
     for index, words, delays, source in zip(full, stream.words, stream.delays, sources, strict=True):
-        translations[index] = Translation(" ".join(words), delays, len(source))
+        translations[index] = SimultaneousTranslation(" ".join(words), delays, len(source))
     return translations

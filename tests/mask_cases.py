@@ -73,7 +73,7 @@ class Unchecked(masks.Mask):
     def allows(self, q, k):
         return self.mask.allows(q, k)
 
-    def reach(self, q, keys):
+    def key_ranges(self, q, keys):
         return ranges(self.mask, q, keys)
 
 

@@ -20,7 +20,7 @@ from crossmask.tasks import get_task
 from crossmask.tasks.base import Example
 from crossmask.training.arguments import RecipeArguments, RunArguments, parse_run
 from crossmask.training.factory import build_model, build_trainer
-from crossmask.training.run import Job, prepare
+from crossmask.training.run import PreparedRun, prepare
 from crossmask.training.streams import ExampleStream
 from crossmask.training.trainer import CrossMaskTrainer
 
@@ -55,11 +55,11 @@ def recipe_file(folder: Path, **changes) -> str:
     return str(path)
 
 
-def job_of(recipe: str, *options: str) -> Job:
+def job_of(recipe: str, *options: str) -> PreparedRun:
     return prepare(parse_run([recipe, *options], command="c"))
 
 
-def trained(job: Job) -> tuple[int, dict[str, torch.Tensor]]:
+def trained(job: PreparedRun) -> tuple[int, dict[str, torch.Tensor]]:
     """How many steps were taken in all, and the weights after them."""
     steps = job.trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None).global_step
     return steps, job.trainer.model.state_dict()

@@ -224,7 +224,7 @@ class RecipeParser(HfArgumentParser):
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSpec:
     """One run: its recipe's name and text, and everything that was asked for.
 
     `recipe_text`, `command` and `arguments` are without secrets; `secrets` hides those of the recipe in what is
@@ -242,7 +242,7 @@ class Run:
     secrets: Secrets = field(default_factory=Secrets, repr=False)
 
 
-def parse_run(argv: list[str], command: str) -> Run:
+def parse_run(argv: list[str], command: str) -> RunSpec:
     """Read `RECIPE.yaml [--field value ...] [--mapping.key value ...]`.
 
     Args:
@@ -273,7 +273,7 @@ def parse_run(argv: list[str], command: str) -> Run:
         if item.name not in ("output_dir", "resume_from_checkpoint"):
             setattr(arguments, item.name, secrets.hide(getattr(arguments, item.name)))
     program = command.removesuffix(shlex.join(argv))
-    return Run(
+    return RunSpec(
         path.stem,
         secrets.hide_yaml(text),
         secrets.hide(command) if program == command else program + secrets.hide_command(argv),

@@ -109,7 +109,7 @@ def load_average(model: PreTrainedModel, checkpoints: Sequence[Path]) -> None:
     model.load_state_dict(mean)
 
 
-def keep_the_better(trainer: CrossMaskTrainer, folder: Path, number: int) -> bool:
+def load_average_if_better(trainer: CrossMaskTrainer, folder: Path, number: int) -> bool:
     """Put the mean of the last `number` checkpoints into the trainer's model, unless validation likes it less.
 
     Returns:

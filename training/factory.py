@@ -280,7 +280,7 @@ def build_trainer(
     callbacks: list[TrainerCallback] = [Stopwatch(), PrecisionRecord()]
     if recipe.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
-    dataset, batches, collator = batched(recipe, arguments, features, special)
+    dataset, batches, collator = make_batching(recipe, arguments, features, special)
     if recipe.average_checkpoints is not None:
         keep_checkpoints(arguments, recipe.average_checkpoints)
     arguments.generation_num_beams = arguments.generation_num_beams or 1
@@ -345,7 +345,7 @@ def keep_checkpoints(arguments: RunArguments, number: int) -> None:
         arguments.save_total_limit = max(arguments.save_total_limit, number + 1)
 
 
-def batched(
+def make_batching(
     recipe: RecipeArguments, arguments: RunArguments, features: Dataset | PackedStream, special: dict[str, int]
 ) -> tuple[Dataset | PackedDataset | PackedStream, Batches | None, Seq2SeqCollator | PackedCollator]:
     """What is trained on, its batches over all processes (None: it deals out its own), and what makes tensors of them.

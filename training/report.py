@@ -14,7 +14,7 @@ from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 from ..hub.card import CardFacts, Result, Sample, write_card
 from ..plotting.training import alignment, learning_curve, masks_in_force
 from ..tasks.base import Example, Scores, Task
-from .arguments import Run
+from .arguments import RunSpec
 
 METRIC_NAMES = {
     "sacrebleu_lowercase": "sacreBLEU, lowercase",  # before its prefix
@@ -27,7 +27,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "accelerate")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """What training and testing gave."""
 
     model: PreTrainedModel
@@ -41,14 +41,14 @@ class Outcome:
     log_history: list[dict[str, float]]
 
 
-def write_report(folder: Path, run: Run, outcome: Outcome, name: str) -> None:
+def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> None:
     """Write model, tokenizer, generation config, code files, scores, log, samples, pictures and card into `folder`."""
     outcome.model.save_pretrained(folder)
     outcome.tokenizer.save_pretrained(folder)
     (folder / "samples.md").write_text(sample_page(outcome, run.recipe.samples), encoding="utf-8")
     lines = (json.dumps(entry) for entry in outcome.log_history)
     (folder / "log.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    images = draw(folder, outcome)
+    images = write_plots(folder, outcome)
     card = write_card(folder, card_facts(run, outcome, images, name))
     card.write_text(run.secrets.hide(card.read_text(encoding="utf-8")), encoding="utf-8")
     facts = {
@@ -66,7 +66,7 @@ def write_report(folder: Path, run: Run, outcome: Outcome, name: str) -> None:
     (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
 
 
-def draw(folder: Path, outcome: Outcome) -> dict[str, str]:
+def write_plots(folder: Path, outcome: RunResult) -> dict[str, str]:
     """Draw the pictures that there is something to draw of; returns their captions by file name."""
     images = {}
     logged = {name for entry in outcome.log_history for name in entry}
@@ -80,16 +80,16 @@ def draw(folder: Path, outcome: Outcome) -> dict[str, str]:
     images["masks.png"] = "The masks in force"
     # A decoder that looks into a memory does not look at source tokens.
     looks_at_source = outcome.model.config.memory_length is None
-    for number, index in enumerate(pick(outcome.test, 3) if looks_at_source else (), start=1):
+    for number, index in enumerate(sample_indices(outcome.test, 3) if looks_at_source else (), start=1):
         file = f"alignment_{number}.png"
-        weights, source, target = attend(outcome.model, outcome.tokenizer, outcome.test[index].source)
+        weights, source, target = generate_with_attention(outcome.model, outcome.tokenizer, outcome.test[index].source)
         alignment(weights, source, target, folder / file, title=outcome.test[index].source)
         images[file] = f"Where the decoder looks, example {number}"
     return images
 
 
 @torch.no_grad()
-def attend(
+def generate_with_attention(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str
 ) -> tuple[torch.Tensor, list[str], list[str]]:
     """Generate from a source text: interactive attention (T, S), mean over heads and layers, and both sides' tokens.
@@ -113,7 +113,7 @@ def encode(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str
     return tokenizer(text, return_tensors="pt", truncation=True, max_length=limit).to(model.device)
 
 
-def pick(examples: Sequence[Example], number: int) -> list[int]:
+def sample_indices(examples: Sequence[Example], number: int) -> list[int]:
     """Indices of `number` examples, taken from all groups in turn."""
     groups: dict[str | None, list[int]] = {}
     for index, example in enumerate(examples):
@@ -122,10 +122,10 @@ def pick(examples: Sequence[Example], number: int) -> list[int]:
     return turns[:number]
 
 
-def sample_page(outcome: Outcome, number: int) -> str:
+def sample_page(outcome: RunResult, number: int) -> str:
     """A Markdown page of test examples with what the model made of them."""
     lines = ["# Samples from the test set", "", "Not selected: the first of every group in turn.", ""]
-    for index in pick(outcome.test, number):
+    for index in sample_indices(outcome.test, number):
         example, prediction = outcome.test[index], outcome.predictions[index]
         verdict = "exact" if outcome.task.postprocess(prediction) in example.references else "differs"
         lines += [
@@ -139,7 +139,7 @@ def sample_page(outcome: Outcome, number: int) -> str:
     return "\n".join(lines)
 
 
-def card_facts(run: Run, outcome: Outcome, images: dict[str, str], name: str) -> CardFacts:
+def card_facts(run: RunSpec, outcome: RunResult, images: dict[str, str], name: str) -> CardFacts:
     """The facts of the run, for its card."""
     recipe, config, generation = run.recipe, outcome.model.config, outcome.model.generation_config
     first = outcome.test[0]
@@ -177,7 +177,7 @@ def card_facts(run: Run, outcome: Outcome, images: dict[str, str], name: str) ->
             Sample(
                 source=outcome.test[i].source, reference=outcome.test[i].references[0], output=outcome.predictions[i]
             )
-            for i in pick(outcome.test, 6)
+            for i in sample_indices(outcome.test, 6)
         ],
         images=images,
         languages=recipe.language or (),

@@ -12,11 +12,11 @@ from ..tasks import get_task
 from ..tasks.base import Example
 from ..tasks.examples import EvaluationSplit, read_examples
 from ..utils.errors import InputError
-from .arguments import Run
-from .checkpoint_averaging import keep_the_better
+from .arguments import RunSpec
+from .checkpoint_averaging import load_average_if_better
 from .factory import build_model, build_tokenizer, build_trainer, check_model, evaluation_split
 from .fields import check_metric
-from .report import Outcome, encode, write_report
+from .report import RunResult, encode, write_report
 from .requirements import check_requirements
 from .run_directory import full_disk_as_oserror, lock_folder, prepare_folder, remove_checkpoints, staged
 from .streams import ExampleStream, check_stream
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Job:
+class PreparedRun:
     """A run with everything built and checked, ready to train."""
 
-    run: Run
+    run: RunSpec
     folder: Path
     checkpoint: Path | None
     trainer: CrossMaskTrainer
@@ -39,7 +39,7 @@ class Job:
     lock: FileLock | None  # on the folder, while this job is there; one process of several has it
 
 
-def prepare(run: Run) -> Job:
+def prepare(run: RunSpec) -> PreparedRun:
     """Check the output folder, read the data, build tokenizer, model and trainer.
 
     Raises:
@@ -54,7 +54,7 @@ def prepare(run: Run) -> Job:
         raise kind(run.secrets.hide(str(error))) from None
 
 
-def _prepare(run: Run) -> Job:
+def _prepare(run: RunSpec) -> PreparedRun:
     recipe, arguments = run.recipe, run.arguments
     check_requirements(recipe, arguments)
     check_model(recipe, arguments)
@@ -74,10 +74,10 @@ def _prepare(run: Run) -> Job:
     trainer = build_trainer(recipe, arguments, task, tokenizer, model, train, validation)
     if trainer.is_world_process_zero():
         print(f"training in {arguments.precision}")
-    return Job(run, folder, checkpoint, trainer, train, evaluation_split(recipe, tokenizer, test), lock)
+    return PreparedRun(run, folder, checkpoint, trainer, train, evaluation_split(recipe, tokenizer, test), lock)
 
 
-def execute(job: Job) -> None:
+def execute(job: PreparedRun) -> None:
     """Train, test, and fill the output folder; upload it if that was asked for.
 
     Raises:
@@ -91,14 +91,14 @@ def execute(job: Job) -> None:
     with full_disk_as_oserror(folder):
         trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
     if run.recipe.average_checkpoints is not None:
-        keep_the_better(trainer, folder, run.recipe.average_checkpoints)
+        load_average_if_better(trainer, folder, run.recipe.average_checkpoints)
     seconds = seconds_of(trainer)
     beams = trainer.model.generation_config.num_beams
     metrics = trainer.evaluate(job.test, metric_key_prefix="test", num_beams=beams)
     model = trainer.whole_model()
     if not trainer.is_world_process_zero():
         return
-    outcome = Outcome(
+    outcome = RunResult(
         model=trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False),  # as its users will run it
         tokenizer=trainer.processing_class,
         task=trainer.task,
@@ -126,7 +126,7 @@ def execute(job: Job) -> None:
         )
 
 
-def check_reload(folder: Path, outcome: Outcome) -> None:
+def check_reload(folder: Path, outcome: RunResult) -> None:
     """Load the saved model through its Auto class, and see that it says what the trained one said.
 
     Raises:

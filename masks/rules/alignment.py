@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
-from ..expressions import FAR, Allowed, MaskError, Place, Rule
+from ..expressions import FAR, Allowed, MaskError, Rule, TokenPosition
 from ..limits import NUMBERS_LIMIT, brief
 from ..registry import rule
 from .per_example import Table, example_lengths, look_up, per_example
@@ -41,10 +41,10 @@ class monotonic(Rule):
     slope: float
     width: int
     name = "monotonic"
-    tight = True
+    reach_is_exact = True
 
     def __post_init__(self) -> None:
-        self.at_least(width=0)
+        self.require_int(width=0)
         if isinstance(self.slope, bool) or not isinstance(self.slope, int | float) or not 0 <= self.slope <= 1000:
             raise MaskError(f"{self.name}: slope must be a number from 0 to 1000, got {brief(self.slope)}")
         object.__setattr__(self, "slope", float(self.slope) + 0.0)  # minus zero is written otherwise, but means zero
@@ -56,12 +56,12 @@ class monotonic(Rule):
         """The slope as numerator and denominator: integers, so that no rounding moves the border."""
         return Fraction(repr(self.slope)).as_integer_ratio()
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         up, down = self.ratio
         ahead = k.position * down - q.position * up
         return (-self.width * down <= ahead) & (ahead <= self.width * down)
 
-    def reach(self, q: Place, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
         up, down = self.ratio
         line = q.position * up
         return [(-(-line // down) - self.width, line // down + self.width)]
@@ -96,11 +96,11 @@ class alignment(Rule):
     width: int = 0
     examples: Table | None = None
     name = "alignment"
-    tight = True
-    tabled = True
+    reach_is_exact = True
+    uses_lookup_table = True
 
     def __post_init__(self) -> None:
-        self.at_least(width=0)
+        self.require_int(width=0)
         if (self.points is None) == (self.examples is None):
             raise MaskError(f"{self.name}: give either points, for all examples, or examples=, points for each")
         rows = (self.points,) if self.examples is None else self.examples
@@ -128,11 +128,11 @@ class alignment(Rule):
     def table(self) -> Table:
         return (self.points,) if self.examples is None else self.examples
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         point = look_up(self.table, q.example, q.position, fill=-FAR)
         return (point - self.width <= k.position) & (k.position <= point + self.width)
 
-    def reach(self, q: Place, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
         point = look_up(self.table, q.example, q.position, fill=-FAR)
         return [(point - self.width, point + self.width)]
 
@@ -144,5 +144,5 @@ class alignment(Rule):
                     "the start token included, and limit max_new_tokens in generation"
                 )
         for length, row in per_example(self.table, example_lengths(key), self.name):
-            if max(row) >= length and not key.growing:
+            if max(row) >= length and not key.may_grow:
                 raise MaskError(f"{self.name}: point {max(row)} is outside of the source, which has {length} tokens")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..expressions import Allowed, MaskError, Place, Rule
+from ..expressions import Allowed, MaskError, Rule, TokenPosition
 from ..limits import brief, shorten
 from ..parameters import DEEPEST, check_parameter
 from ..registry import defined_again, renew, rule
@@ -95,7 +95,7 @@ class lookup(Rule):
     def text(self) -> str:
         return f"{self.name}({', '.join([repr(self.of), *(f'{name}={value!r}' for name, value in self.parameters)])})"
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         try:
             allowed = _FUNCTIONS[self.of](q, k, **dict(self.parameters))
         except RuntimeError as error:

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from ..expressions import Allowed, Mask, MaskError, Place, Rule, both, check_extent, contrary, either
+from ..expressions import Allowed, Mask, MaskError, Rule, TokenPosition, both, check_extent, contrary, either
 from ..limits import RULES_LIMIT, brief
 from ..registry import rule
 
@@ -173,7 +173,7 @@ class heads(_Selection):
     name = "heads"
     what = "head"
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         runs = list(self.runs)
         result = (runs.pop()[2] if self.rest is None else self.rest).allows(q, k)
         for first, last, mask in runs:
@@ -187,8 +187,8 @@ class heads(_Selection):
         for mask in self.values():
             mask.check(query, key, heads)
 
-    def resolve(self, layer: int, layers: int, training: bool = True) -> Mask:
-        resolved = [mask.resolve(layer, layers, training) for mask in self.values()]
+    def for_layer(self, layer: int, layers: int, training: bool = True) -> Mask:
+        resolved = [mask.for_layer(layer, layers, training) for mask in self.values()]
         if all(a is b for a, b in zip(resolved, self.values(), strict=True)):
             return self
         # Not by way of a mapping: its masks are read already.
@@ -229,11 +229,11 @@ class layers(_Selection):
     name = "layers"
     what = "layer"
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         raise MaskError(f"{self.brief_text()}: which layer? Choose one: mask.resolve(layer=0, layers=6)")
 
-    def resolve(self, layer: int, layers: int, training: bool = True) -> Mask:
+    def for_layer(self, layer: int, layers: int, training: bool = True) -> Mask:
         self.check_count(layers)
         index = bisect_right(self.runs, layer, key=lambda run: run[0]) - 1
         mask = self.runs[index][2] if index >= 0 and layer <= self.runs[index][1] else self.rest
-        return mask.resolve(layer, layers, training)
+        return mask.for_layer(layer, layers, training)

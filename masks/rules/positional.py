@@ -6,7 +6,7 @@ In the pictures rows are queries (targets), columns are keys (sources), `#` is a
 from dataclasses import dataclass
 from typing import Any
 
-from ..expressions import FAR, Allowed, Place, Rule
+from ..expressions import FAR, Allowed, Rule, TokenPosition
 from ..registry import rule
 
 
@@ -25,9 +25,9 @@ class full(Rule):
     """
 
     name = "full"
-    tight = True
+    reach_is_exact = True
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return q.position == q.position
 
 
@@ -46,12 +46,12 @@ class causal(Rule):
     """
 
     name = "causal"
-    tight = True
+    reach_is_exact = True
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return k.position <= q.position
 
-    def reach(self, q: Place, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
         return [(-FAR, q.position)]
 
 
@@ -78,20 +78,20 @@ class window(Rule):
     left: int
     right: int | None = None
     name = "window"
-    tight = True
+    reach_is_exact = True
 
     def __post_init__(self) -> None:
         if self.right is None:
             object.__setattr__(self, "right", self.left)
-        self.at_least(left=0, right=0)
+        self.require_int(left=0, right=0)
 
     def is_default(self, parameter) -> bool:
         return parameter.name == "right" and self.right == self.left
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return (q.position - self.left <= k.position) & (k.position <= q.position + self.right)
 
-    def reach(self, q: Place, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
         return [(q.position - self.left, q.position + self.right)]
 
 
@@ -116,15 +116,15 @@ class wait_k(Rule):
 
     k: int
     name = "wait_k"
-    tight = True
+    reach_is_exact = True
 
     def __post_init__(self) -> None:
-        self.at_least(k=1)
+        self.require_int(k=1)
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return k.position < q.position + self.k
 
-    def reach(self, q: Place, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
         return [(-FAR, q.position + self.k - 1)]
 
 
@@ -148,15 +148,15 @@ class prefix(Rule):
 
     n: int
     name = "prefix"
-    tight = True
+    reach_is_exact = True
 
     def __post_init__(self) -> None:
-        self.at_least(n=0)
+        self.require_int(n=0)
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return k.position < self.n
 
-    def reach(self, q: Place, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
         return [(-FAR, self.n - 1)]
 
 
@@ -181,15 +181,15 @@ class blocks(Rule):
 
     size: int
     name = "blocks"
-    tight = True
+    reach_is_exact = True
 
     def __post_init__(self) -> None:
-        self.at_least(size=1)
+        self.require_int(size=1)
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return q.position // self.size == k.position // self.size
 
-    def reach(self, q: Place, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
         first = q.position // self.size * self.size
         return [(first, first + self.size - 1)]
 
@@ -220,20 +220,20 @@ class chunked(Rule):
     size: int
     lookback: int | None = None
     name = "chunked"
-    tight = True
+    reach_is_exact = True
 
     def __post_init__(self) -> None:
-        self.at_least(size=1)
+        self.require_int(size=1)
         if self.lookback is not None:
-            self.at_least(lookback=0)
+            self.require_int(lookback=0)
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         chunk, other = q.position // self.size, k.position // self.size
         if self.lookback is None:
             return other <= chunk
         return (chunk - self.lookback <= other) & (other <= chunk)
 
-    def reach(self, q: Place, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
         last = q.position // self.size * self.size + self.size - 1
         return [(-FAR if self.lookback is None else last + 1 - (self.lookback + 1) * self.size, last)]
 
@@ -262,7 +262,7 @@ class dilated(Rule):
     name = "dilated"
 
     def __post_init__(self) -> None:
-        self.at_least(stride=1)
+        self.require_int(stride=1)
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return (q.position - k.position) % self.stride == 0

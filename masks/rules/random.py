@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ..expressions import Allowed, Mask, MaskError, Place, Rule
+from ..expressions import Allowed, Mask, MaskError, Rule, TokenPosition
 from ..registry import rule
 from .positional import full
 
@@ -51,19 +51,19 @@ class random(Rule):
     name = "random"
 
     def __post_init__(self) -> None:
-        self.at_least(seed=0, layer=0)
+        self.require_int(seed=0, layer=0)
         if isinstance(self.p, bool) or not isinstance(self.p, int | float) or not 0 <= self.p < 1:
             raise MaskError(f"{self.name}: p must be a number from 0 up and below 1, got {self.p!r}")
         object.__setattr__(self, "p", float(self.p))
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         state = _mix(0x2545F491 ^ self.seed)
         # Small tensors first: only the last step is as large as the mask.
         for number in (self.layer, q.example, q.head, q.position, k.position):
             state = _mix(state ^ number)
         return state >= int(self.p * 2**32)
 
-    def resolve(self, layer: int, layers: int, training: bool = True) -> Mask:
+    def for_layer(self, layer: int, layers: int, training: bool = True) -> Mask:
         return replace(self, layer=layer) if training else full()
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ..expressions import EVERYWHERE, Allowed, MaskError, Place, Rule
+from ..expressions import EVERYWHERE, Allowed, MaskError, Rule, TokenPosition
 from ..key_ranges import Range, passage_ends
 from ..registry import rule
 
@@ -25,9 +25,9 @@ class segments(Rule):
     """
 
     name = "segments"
-    tight = True  # what is out of reach lies in other segments, which are closed to the contrary too
+    reach_is_exact = True  # what is out of reach lies in other segments, which are closed to the contrary too
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return q.segment == k.segment
 
 
@@ -53,10 +53,10 @@ class passages(Rule):
 
     name = "passages"
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return q.passage == k.passage
 
-    def reach(self, q: Place, keys: Any) -> list[Range]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
         return [EVERYWHERE if keys.passages is None else passage_ends(keys, q.segment, q.passage)]
 
     def check(self, query: Any, key: Any, heads: int) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ..expressions import EVERYWHERE, FAR, Allowed, Mask, MaskError, Place, Rule, contrary, either
+from ..expressions import EVERYWHERE, FAR, Allowed, Mask, MaskError, Rule, TokenPosition, contrary, either
 from ..key_ranges import Range, example_among, gaps, passage_ends
 from ..limits import NUMBERS_LIMIT, brief
 from ..registry import rule
@@ -61,7 +61,7 @@ class _Spans(Rule):
     def table(self) -> tuple[Spans, ...]:
         return (self.spans,) if self.examples is None else self.examples
 
-    def holds(self, k: Place) -> Allowed:
+    def holds(self, k: TokenPosition) -> Allowed:
         """Whether `k` is in a span."""
         inside = k.position < 0
         starts, ends = (_column(self.table, side) for side in (0, 1))
@@ -70,7 +70,7 @@ class _Spans(Rule):
             inside = inside | ((start <= k.position) & (k.position < look_up(ends, k.example, index, fill=0)))
         return inside
 
-    def ranges(self, q: Place, keys: Any) -> list[Range]:
+    def ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
         """The spans of the example that `q` belongs to, first and last position; those it lacks are far away."""
         row = 0 if self.examples is None else example_among(keys, q)
         starts, ends = (_column(self.table, side) for side in (0, 1))
@@ -81,7 +81,7 @@ class _Spans(Rule):
 
     def check(self, query: Any, key: Any, heads: int) -> None:
         for length, row in per_example(_column(self.table, 1), example_lengths(key), self.name):
-            if row and max(row) > length and not key.growing:
+            if row and max(row) > length and not key.may_grow:
                 raise MaskError(
                     f"{self.name}: a span ends at {max(row)}, but there are {length} tokens to attend to; "
                     "spans count the tokens of an example from 0"
@@ -137,7 +137,7 @@ class keep(_Spans):
     def text(self) -> str:
         return super().text() if self.passages is None else f"{self.name}(passages={self.passages!r})"
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         if self.passages is None:
             return self.holds(k)
         inside = k.position < 0
@@ -146,10 +146,10 @@ class keep(_Spans):
         return inside
 
     @property
-    def tight(self) -> bool:
+    def reach_is_exact(self) -> bool:
         return self.passages is None
 
-    def reach(self, q: Place, keys: Any) -> list[Range]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
         if self.passages is None:
             return self.ranges(q, keys)
         if keys.passages is None:
@@ -217,10 +217,10 @@ class blind(_Spans):
     """
 
     name = "blind"
-    tight = True
+    reach_is_exact = True
 
-    def allows(self, q: Place, k: Place) -> Allowed:
+    def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return contrary(self.holds(k))
 
-    def reach(self, q: Place, keys: Any) -> list[Range]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
         return gaps(self.ranges(q, keys))

@@ -11,8 +11,8 @@ from torch import nn
 
 from ...masks.expressions import Mask, MaskError
 from ...masks.layout import Layout, lay_out
-from ...masks.materialize import allowed_pairs
-from ...masks.tensor_mask import MaskLike, TensorMask, read
+from ...masks.materialize import materialize_unchecked
+from ...masks.tensor_mask import MaskLike, TensorMask, as_mask
 
 _PORTION = 32  # queries asked about at a time
 
@@ -50,7 +50,7 @@ class Frontier:
         numbers = torch.arange(1, self.keys + 1)
         needed = torch.zeros(self.batch, _PORTION, dtype=torch.long)
         for mask in self.masks:
-            allowed = allowed_pairs(mask, query, key, heads=self.heads)
+            allowed = materialize_unchecked(mask, query, key, heads=self.heads)
             if allowed is None:
                 needed[:] = self.keys
             else:
@@ -170,7 +170,7 @@ def _lay_out(lengths: Sequence[int]) -> Layout:
 
 
 def _rule(given: MaskLike, name: str) -> MaskLike:
-    mask = read(given, name)
+    mask = as_mask(given, name)
     if isinstance(mask, TensorMask):
         raise ValueError(
             f"{name}: a stream's source has no length yet that a tensor could be laid out for; give a rule"

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import GenerationConfig, LogitsProcessorList
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from ...masks.materialize import while_arriving
+from ...masks.materialize import skip_shape_checks
 from ...masks.tensor_mask import MaskLike, describe
 from ..encoder import CrossMaskEncoderOutput
 from .lookahead import StreamMasks
@@ -116,7 +116,7 @@ class TranslationStream:
         if self.source.squeeze(self.encoder_cache, self.cache.cross_attention_cache):
             self.states = self.source.squeezed(self.states[:, None])[:, 0]
         self.source.append(filled)
-        with while_arriving():
+        with skip_shape_checks():
             new = self.encoder(
                 input_ids=ids,
                 attention_mask=self.source.filled,
@@ -164,7 +164,7 @@ class TranslationStream:
         self.target.squeeze(self.cache.self_attention_cache)
         device = self.model.device
         self.target.append(torch.tensor([[int(row in ready)] for row in streams], device=device))
-        with while_arriving():
+        with skip_shape_checks():
             output = self.model(
                 encoder_outputs=self._encoder_outputs(),
                 attention_mask=self.source.filled,

@@ -20,7 +20,7 @@ from crossmask.attention.flash import compile_varlen
 from crossmask.attention.flex import compile_flex
 from crossmask.attention.packed import ExamplesMask, compile_by_example
 from crossmask.masks.key_ranges import blocks_in_reach
-from crossmask.masks.materialize import places
+from crossmask.masks.materialize import positions_of
 
 CPU = torch.device("cpu")
 HEADS, WIDTH, SCALE = 2, 4, 0.5
@@ -72,7 +72,7 @@ def check_same(output: torch.Tensor, inputs: list[torch.Tensor], allowed: torch.
 @few
 @given(expressions, layouts(batch=2), layouts(batch=2), st.integers(1, 3), st.integers(1, 3))
 def test_nothing_allowed_is_out_of_reach(mask, query, key, rows, columns):
-    reached = blocks_in_reach(mask, key, places(query, -1, HEADS), rows, columns)
+    reached = blocks_in_reach(mask, key, positions_of(query, -1, HEADS), rows, columns)
     spread = reached.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
     spread = spread[..., : query.length, : key.length].expand(2, HEADS, -1, -1)
     assert not (dense(mask, query, key) & ~spread).any()

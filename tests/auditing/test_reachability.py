@@ -118,8 +118,8 @@ def test_tensor_masks():
     report = audit(model, {**batch, "cross_mask": allowed}, cross_mask=closed)
     assert {(leak.row, leak.target) for leak in report.leaks} == {(1, 2)}
     assert "the model ran under cross_mask a tensor" in report.cause
-    growing = masks.tensor(torch.ones(1, 2, 2, dtype=torch.bool), repeat_last=True)
-    assert audit(model, {**batch, "decoder_mask": growing}).ok
+    may_grow = masks.tensor(torch.ones(1, 2, 2, dtype=torch.bool), repeat_last=True)
+    assert audit(model, {**batch, "decoder_mask": may_grow}).ok
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

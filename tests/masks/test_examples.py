@@ -33,8 +33,8 @@ def test_a_packed_row_means_what_its_examples_mean_in_a_batch():
     together = masks.compile_mask(mask, packed, packed, heads=2)
     parts = [together[0, :, :3, :3], together[0, :, 3:, 3:], together[1, :, :3, :3]]
     assert torch.stack(parts).equal(alone.expand(3, 2, 3, 3))
-    picked = packed.pick(torch.tensor([3, 4]))
-    assert picked.examples.tolist() == [[1, 1], [2, 2]]
+    slice_of = packed.pick(torch.tensor([3, 4]))
+    assert slice_of.examples.tolist() == [[1, 1], [2, 2]]
 
 
 def test_hypotheses_share_their_example():
@@ -55,23 +55,23 @@ def test_random_leaves_out_as_many_as_it_says_and_not_always_the_same():
         allowed[0, 1],
         allowed[0, 0].T,
         masks.compile_mask(masks.random(0.3, 2), side, side)[0, 0],
-        masks.compile_mask(masks.random(0.3, 1).resolve(1, 2), side, side)[0, 0],
+        masks.compile_mask(masks.random(0.3, 1).for_layer(1, 2), side, side)[0, 0],
     )
     for other in others:  # independent pairs agree with probability 0.7 ** 2 + 0.3 ** 2
         assert abs((allowed[0, 0] == other).float().mean() - 0.58) < 0.05
-    assert masks.random(0.3, 1).resolve(0, 1, training=False) == masks.full()
+    assert masks.random(0.3, 1).for_layer(0, 1, training=False) == masks.full()
 
 
 def test_layers_are_chosen_before_compiling():
     mask = masks.layers({0: "window(1)", "1-2": masks.random(0.5, 0), "rest": "full()"}) & masks.causal()
-    assert mask.resolve(0, 6) == masks.window(1) & masks.causal()
-    assert mask.resolve(2, 6) == masks.random(0.5, 0, layer=2) & masks.causal()
-    assert mask.resolve(2, 6, training=False) == mask.resolve(5, 6) == masks.causal()
+    assert mask.for_layer(0, 6) == masks.window(1) & masks.causal()
+    assert mask.for_layer(2, 6) == masks.random(0.5, 0, layer=2) & masks.causal()
+    assert mask.for_layer(2, 6, training=False) == mask.for_layer(5, 6) == masks.causal()
     side = masks.lay_out(3, CPU)
     with pytest.raises(masks.MaskError, match="which layer"):
         masks.compile_mask(mask, side, side)
     with pytest.raises(masks.MaskError, match="layer 2 does not exist; there are 2 layers"):
-        mask.resolve(0, 2)
+        mask.for_layer(0, 2)
 
 
 @pytest.mark.parametrize(

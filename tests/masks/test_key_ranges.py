@@ -8,7 +8,7 @@ from mask_cases import Unchecked, layouts, of_examples, passage_numbers, randomi
 from crossmask import masks
 from crossmask.attention.blockwise import compile_blockwise
 from crossmask.masks.key_ranges import blocks_in_reach
-from crossmask.masks.materialize import places
+from crossmask.masks.materialize import positions_of
 
 CPU = torch.device("cpu")
 HEADS = 3
@@ -20,7 +20,7 @@ few = settings(randomised, max_examples=30)
 def test_nothing_allowed_is_out_of_reach(mask, query, key, numbers):
     key = with_passages(key, numbers)
     for size in (1, 2):
-        reached = blocks_in_reach(Unchecked(mask), key, places(query, -1, HEADS), size, size)
+        reached = blocks_in_reach(Unchecked(mask), key, positions_of(query, -1, HEADS), size, size)
         spread = reached.repeat_interleave(size, -2).repeat_interleave(size, -1)
         spread = spread[..., : query.length, : key.length].expand(2, HEADS, -1, -1)
         assert not (masks.naive_mask(mask, query, key, heads=HEADS) & ~spread).any()
@@ -88,7 +88,7 @@ def sides(kind: str) -> masks.Layout:
 def test_reach_is_what_is_allowed(name, kind):
     mask = masks.parse(EXACT[name]) if isinstance(EXACT[name], str) else EXACT[name]
     side = sides(kind)
-    reached = blocks_in_reach(mask, side, places(side, -1, HEADS), 1, 1).expand(2, -1, -1, -1)
+    reached = blocks_in_reach(mask, side, positions_of(side, -1, HEADS), 1, 1).expand(2, -1, -1, -1)
     allowed = masks.naive_mask(mask, side, side, heads=HEADS).any(1, keepdim=True)
     assert reached.any(1, keepdim=True).equal(allowed)
 
@@ -100,15 +100,15 @@ def test_nothing_leaves_the_device(name):
     device = torch.device("meta")
     ids = torch.ones(2, 24, dtype=torch.long, device=device)
     side = masks.lay_out(24, device, segment_ids=ids, passage_ids=ids, rows=2)
-    assert blocks_in_reach(mask, side, places(side, -1, HEADS), 4, 4).shape[-2:] == (6, 6)
+    assert blocks_in_reach(mask, side, positions_of(side, -1, HEADS), 4, 4).shape[-2:] == (6, 6)
 
 
 @pytest.mark.parametrize("text", UNKNOWN.values())
 def test_reach_is_everything_where_nothing_is_known(text):
     side = masks.lay_out(24, CPU)
-    assert blocks_in_reach(masks.parse(text), side, places(side, -1, HEADS), 1, 1).all()
+    assert blocks_in_reach(masks.parse(text), side, positions_of(side, -1, HEADS), 1, 1).all()
     both = masks.parse(text) & masks.window(2)
-    assert blocks_in_reach(both, side, places(side, -1, HEADS), 1, 1).sum() == 24 * 5 - 6
+    assert blocks_in_reach(both, side, positions_of(side, -1, HEADS), 1, 1).sum() == 24 * 5 - 6
 
 
 def test_passages_and_spans_of_packed_rows():
@@ -122,7 +122,7 @@ def test_passages_and_spans_of_packed_rows():
         masks.keep(examples=[[(0, 2)], [(3, 4), (5, 6)], [(7, 8)]]),
         masks.drop(examples=[[(0, 2)], [], [(7, 9)]]),
     ):
-        reached = blocks_in_reach(mask, side, places(side, -1), 1, 1).expand(2, 1, -1, -1)
+        reached = blocks_in_reach(mask, side, positions_of(side, -1), 1, 1).expand(2, 1, -1, -1)
         assert reached.equal(masks.naive_mask(mask, side, side))
 
 

@@ -200,5 +200,5 @@ def test_ranges_are_kept_as_ranges():
     with pytest.raises(masks.MaskError, match=r"no mask for layers \[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11\]"):
         masks.layers({10**8: "full()"}).check_count(10**9)
     chosen = masks.layers({"0-9": "causal()", "20-999999999": "full()", "rest": "prefix(1)"})
-    resolved = [str(chosen.resolve(layer, 10**9)) for layer in (0, 9, 10, 19, 20, 10**9 - 1)]
+    resolved = [str(chosen.for_layer(layer, 10**9)) for layer in (0, 9, 10, 19, 20, 10**9 - 1)]
     assert resolved == ["causal()", "causal()", "prefix(1)", "prefix(1)", "full()", "full()"]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from mask_cases import expressions, layouts, picture, randomised
 
 from crossmask import masks
-from crossmask.masks.tensor_mask import check_fit, cut
+from crossmask.masks.tensor_mask import check_fit, rows_for
 
 CPU = torch.device("cpu")
 
@@ -34,7 +34,7 @@ def test_compiled_with_a_tensor_is_what_the_specification_says(mask, query, key,
     heads = random.choice([1, 3])
     shape = {2: (2, key.length), 3: (2, query.length, key.length), 4: (2, heads, query.length, key.length)}[ndim]
     allowed = torch.rand(shape, generator=torch.Generator().manual_seed(random.randrange(99))) > 0.4
-    part = cut(masks.tensor(allowed), rows=torch.arange(query.length), columns=key.length)
+    part = rows_for(masks.tensor(allowed), rows=torch.arange(query.length), columns=key.length)
     expected = masks.naive_mask(mask, query, key, allowed, heads=3).expand(2, -1, -1, -1)
     assert compiled(mask, query, key, 2, 3, part).equal(expected)
 
@@ -104,7 +104,7 @@ def test_heads():
 
 def fit(allowed, **options):
     mask = allowed if isinstance(allowed, masks.TensorMask) else masks.tensor(allowed)
-    check_fit(mask, "cross_mask", **{"batch": 2, "heads": 4, "queries": 3, "keys": 5, "growing": False, **options})
+    check_fit(mask, "cross_mask", **{"batch": 2, "heads": 4, "queries": 3, "keys": 5, "may_grow": False, **options})
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (1, 5), (2, 3, 5), (1, 3, 5), (2, 4, 3, 5), (2, 1, 3, 5), (2, 9, 5)])
@@ -138,12 +138,12 @@ def test_tensor_for_fewer_examples_is_not_repeated_silently():
 def test_last_row_repeats_only_if_told():
     allowed = torch.tensor([[[True, False], [False, True]]])
     fit(masks.tensor(allowed, repeat_last=True), batch=1, queries=4, keys=2)
-    part = cut(masks.tensor(allowed, repeat_last=True), rows=torch.arange(4), columns=2)
+    part = rows_for(masks.tensor(allowed, repeat_last=True), rows=torch.arange(4), columns=2)
     assert part.shape == (1, 1, 4, 2)
     assert picture(part[0, 0]) == "#.\n.#\n.#\n.#"
 
 
 def test_rows_are_counted_from_the_start_token():
     allowed = torch.rand(2, 6, 3) > 0.5
-    part = cut(masks.tensor(allowed), rows=torch.tensor([4, 5]), columns=3)
+    part = rows_for(masks.tensor(allowed), rows=torch.tensor([4, 5]), columns=3)
     assert part[:, 0].equal(allowed[:, 4:])

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from crossmask import masks
-from crossmask.masks.tensor_mask import read
+from crossmask.masks.tensor_mask import as_mask
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.int32, torch.uint8])
@@ -46,11 +46,11 @@ def test_only_tensors_are_tensors(given):
 
 def test_reading_what_a_caller_passed():
     rule, given = masks.wait_k(3), masks.tensor(torch.ones(1, 1, dtype=torch.bool), repeat_last=True)
-    assert read(None) is None
-    assert read(rule) is rule
-    assert read("wait_k(3)") == rule
-    assert read(given) is given
-    assert read(torch.tensor([[1, 0]])).allowed.tolist() == [[True, False]]
+    assert as_mask(None) is None
+    assert as_mask(rule) is rule
+    assert as_mask("wait_k(3)") == rule
+    assert as_mask(given) is given
+    assert as_mask(torch.tensor([[1, 0]])).allowed.tolist() == [[True, False]]
 
 
 @pytest.mark.parametrize(
@@ -65,5 +65,5 @@ def test_reading_what_a_caller_passed():
 )
 def test_errors_name_the_argument(given, message):
     with pytest.raises(masks.MaskError) as error:
-        read(given, "cross_mask")
+        as_mask(given, "cross_mask")
     assert str(error.value).startswith(message)

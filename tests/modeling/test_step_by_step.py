@@ -35,7 +35,7 @@ OF_THE_SOURCE = {"blind", "alignment"}  # what they name is not in a target
 
 
 @masks.register
-def every_other(q: masks.Place, k: masks.Place):
+def every_other(q: masks.TokenPosition, k: masks.TokenPosition):
     return (q.position + k.position) % 2 == 0
 
 

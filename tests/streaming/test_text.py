@@ -4,7 +4,7 @@ import pytest
 import torch
 from streaming_cases import TEXTS, tiny
 
-from crossmask.streaming.text import TextStream, Translation, translate
+from crossmask.streaming.text import SimultaneousTranslation, TextStream, translate
 from crossmask.utils.errors import InputError
 
 
@@ -73,7 +73,7 @@ def test_nothing_is_made_of_blank_texts_and_texts_come_from_anything():
     options = {"cross_mask": "wait_k(2)", "batch_size": 2}
     full = list(translate(model, tokenizer, TEXTS, **options))
     texts = ["", " ", TEXTS[0], "\t", *TEXTS[1:]]
-    nothing = Translation("", [], 0)
+    nothing = SimultaneousTranslation("", [], 0)
     assert list(translate(model, tokenizer, iter(texts), **options)) == [nothing, nothing, full[0], nothing, *full[1:]]
 
 

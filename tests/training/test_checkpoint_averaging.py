@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from small_models import TIES, small_model
 
-from crossmask.training.checkpoint_averaging import average_weights, keep_the_better, load_average
+from crossmask.training.checkpoint_averaging import average_weights, load_average, load_average_if_better
 from crossmask.training.factory import keep_checkpoints
 from crossmask.utils.errors import InputError
 
@@ -76,7 +76,7 @@ def trainer_of(folder, greater_is_better=True, load_best_model_at_end=False, **s
 def test_the_better_of_mean_and_single_is_kept(tmp_path, greater_is_better):
     trainer = trainer_of(tmp_path, greater_is_better)
     # The single one is 3, the mean of the last two 2.5.
-    assert keep_the_better(trainer, tmp_path, 2) is not greater_is_better
+    assert load_average_if_better(trainer, tmp_path, 2) is not greater_is_better
     assert level(trainer.model) == (3.0 if greater_is_better else 2.5)
     assert trainer.model.lm_head.weight is trainer.model.get_input_embeddings().weight
 
@@ -88,7 +88,7 @@ def test_the_best_metric_counts_where_it_was_measured_of_what_is_loaded(tmp_path
     state = {"best_metric": 2.7, "best_global_step": measured, "best_model_checkpoint": best}
     trainer = trainer_of(tmp_path, load_best_model_at_end=True, **state)
     torch.nn.init.constant_(trainer.model.model.encoder.layers[0].mlp.down_proj.weight, 1.0)
-    assert keep_the_better(trainer, tmp_path, 2) is kept
+    assert load_average_if_better(trainer, tmp_path, 2) is kept
 
 
 @pytest.mark.parametrize("tie", TIES)

@@ -8,14 +8,14 @@ from safetensors.torch import load_file
 from training_jobs import job_of, recipe_file, trained
 
 from crossmask.training.divergence import SKIPPED_IN_A_ROW, DivergedError, check_step
-from crossmask.training.run import Job, execute
+from crossmask.training.run import PreparedRun, execute
 from crossmask.utils.errors import InputError
 
 EVERY_TWO = {"eval_strategy": "steps", "eval_steps": 2, "max_steps": 8, "load_best_model_at_end": True}
 NAN = float("nan")
 
 
-def spoil(job: Job, step: int, value: float, monkeypatch) -> None:
+def spoil(job: PreparedRun, step: int, value: float, monkeypatch) -> None:
     """Makes the loss of a step `value`, as a model that has diverged does."""
     compute = job.trainer.compute_loss
 

@@ -9,15 +9,15 @@ from training_jobs import SIZES, SOMEWHERE, corpus, tiny_tokenizer
 from transformers import AutoModelForSeq2SeqLM
 
 from crossmask.tasks import get_task
-from crossmask.training.arguments import RecipeArguments, Run, RunArguments
+from crossmask.training.arguments import RecipeArguments, RunArguments, RunSpec
 from crossmask.training.factory import build_model
-from crossmask.training.report import Outcome, card_facts, results, sample_page, write_report
+from crossmask.training.report import RunResult, card_facts, results, sample_page, write_report
 from crossmask.training.run import check_reload
 
 LOGGED = [{"loss": 2.0, "step": 1}, {"train_runtime": 1.0, "step": 1}]
 
 
-def run_and_outcome(log_history: list[dict] = LOGGED, **fields) -> tuple[Run, Outcome]:
+def run_and_outcome(log_history: list[dict] = LOGGED, **fields) -> tuple[RunSpec, RunResult]:
     """Of a model that was not trained, and predictions that nothing made."""
     recipe = RecipeArguments(
         **{
@@ -27,7 +27,7 @@ def run_and_outcome(log_history: list[dict] = LOGGED, **fields) -> tuple[Run, Ou
     )  # fmt: skip
     arguments = RunArguments(output_dir="unused", report_to=[], use_cpu=True)
     tokenizer = tiny_tokenizer()
-    outcome = Outcome(
+    outcome = RunResult(
         model=build_model(recipe, tokenizer).eval(),
         tokenizer=tokenizer,
         task=get_task("translation"),
@@ -38,10 +38,10 @@ def run_and_outcome(log_history: list[dict] = LOGGED, **fields) -> tuple[Run, Ou
         seconds=1.0,
         log_history=log_history,
     )
-    return Run("tiny", "model: tiny", "python train.py", recipe, arguments), outcome
+    return RunSpec("tiny", "model: tiny", "python train.py", recipe, arguments), outcome
 
 
-def written(folder: Path, run: Run, outcome: Outcome) -> tuple[set[str], str]:
+def written(folder: Path, run: RunSpec, outcome: RunResult) -> tuple[set[str], str]:
     """The names of the pictures, and the card, which may show no others."""
     write_report(folder, run, outcome, name="tiny")
     card = (folder / "README.md").read_text()
