@@ -12,7 +12,7 @@ from .expected_masks import SCOPES, Declaration, ScopeMask, not_padded
 from .reachability import allowed_influence, cross_mask_is_ineffective
 from .report import AuditReport, Relation
 
-_MOST_PAIRS = 500_000  # so many questions to the reference are worth an explanation
+_MOST_PAIRS = 500_000  # the most questions to the reference that an explanation is worth
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class _Guess:
 
 
 def explain(report: AuditReport, declared: Declaration, run: Declaration) -> str | None:
-    """One line: the difference that explains all leaks most closely, and the mend; None where none does."""
+    """One line: the difference that explains all leaks most closely, and how to fix it; None where none does."""
     real = {side: _counted(getattr(report, side)) for side in ("source", "target")}
     found: list[tuple[int, _Guess]] = []
     if _questions(declared) <= _MOST_PAIRS:

@@ -97,7 +97,7 @@ def by_gradient(probe: Probe, counted: torch.Tensor, seed: int) -> Influence:
         counted: (B, T) bool, the outputs that count.
 
     Raises:
-        ValueError: a gradient that is no number.
+        ValueError: a gradient that is not a number.
     """
     probe.open_leaves = True
     with torch.enable_grad():
@@ -113,7 +113,7 @@ def by_gradient(probe: Probe, counted: torch.Tensor, seed: int) -> Influence:
         found = torch.autograd.grad(outputs.sum(), leaves, retain_graph=True, allow_unused=True)
         found = [torch.zeros_like(leaf) if one is None else one for one, leaf in zip(found, leaves, strict=True)]
         if not all(one.isfinite().all() for one in found):
-            raise InputError('audit: a gradient of the model is no finite number; audit by method="perturbation"')
+            raise InputError('audit: a gradient of the model is not finite; audit by method="perturbation"')
         # The largest component, not the length, whose squares could vanish.
         return [one.abs().amax(-1).double().cpu() for one in found]
 
@@ -133,12 +133,12 @@ def by_perturbation(probe: Probe, counted: torch.Tensor, seed: int) -> Influence
         counted: (B, T) bool, the outputs that count.
 
     Raises:
-        ValueError: outputs that are no numbers, or that differ from run to run.
+        ValueError: outputs that are not numbers, or that differ from run to run.
     """
     before = probe.run()
     ids = dict(probe.ids)
     if not before[counted.to(before.device)].isfinite().all():
-        raise InputError("audit: an output of the model is no finite number, so no change of it could be seen")
+        raise InputError("audit: an output of the model is not finite, so no change of it could be seen")
     if not torch.equal(before.nan_to_num(), probe.run().nan_to_num()):
         raise InputError("audit: the model's outputs differ from run to run, so a change would say nothing")
     generator = torch.Generator().manual_seed(seed)
@@ -149,7 +149,7 @@ def by_perturbation(probe: Probe, counted: torch.Tensor, seed: int) -> Influence
         after = probe.run()
         probe.swapped = {}
         changed = torch.where(after == before, 0.0, (after - before).abs()).amax(-1).double().cpu()
-        # What is no number any more has changed beyond all measure.
+        # What is no longer a number has changed beyond all measure.
         return changed.nan_to_num(torch.inf) * counted
 
     found = {}

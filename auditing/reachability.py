@@ -95,7 +95,7 @@ def _through(seen: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
 
 
 def _memory(source: Layout, length: int) -> Layout:
-    """The places of the memory's vectors: so many in each segment."""
+    """The places of the memory's vectors: the same number in each segment."""
     segments = range(1, max(int(source.segments.max()), 1) + 1) if source.packed else [1]
     numbers = torch.tensor([[number for number in segments for _ in range(length)]]).expand(len(source.segments), -1)
     positions = torch.tensor([[index for _ in segments for index in range(length)]])

@@ -107,8 +107,8 @@ class AuditReport:
         source, target: of the source's and of the target's tokens.
         across: (B, B) bool: row i's outputs depend on row j's tokens, which nothing ever allows.
         method: how it was measured.
-        cause: what would explain the leaks, and the mend, where it can be told.
-        notes: what looks wrong although it is no leak.
+        cause: what would explain the leaks, and how to fix it, where it can be told.
+        notes: what looks wrong although it is not a leak.
     """
 
     source: Relation

@@ -1,4 +1,4 @@
-"""The same shuffled examples in batches of about as many real tokens: random, length-grouped, and in packed rows."""
+"""The same shuffled examples in batches of about the same number of real tokens: random, by length, packed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -43,8 +43,8 @@ def sizes(features: Sequence[Feature]) -> list[tuple[int, int]]:
 def groups(corpus: Corpus, batching: str, tokens: int, row: int = ROW, seed: int = 0) -> Iterator[list]:
     """What each step's batch is made of: examples or, in packed rows, lists of examples.
 
-    A batch has about so many real tokens. Random batches are as many examples each, in the order of the corpus;
-    length-grouped ones have a budget of tokens instead, which leaves less padding than as many examples each.
+    A batch has about this many real tokens. Random batches have the same number of examples, in corpus order;
+    length-grouped ones have a budget of tokens instead, which leaves less padding.
     """
     features, lengths = corpus.features, sizes(corpus.features)
     total = sum(map(sum, lengths))

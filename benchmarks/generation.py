@@ -3,7 +3,7 @@
     python -m benchmarks.generation --threads 2 --compiled
 
 Sources and targets have the lengths of real sentences (Multi30k's test set where `$CROSSMASK_DATA` has it, else the
-embedded corpus). Weights are random: all sides take the same batches, and as many steps as the longest reference of a
+embedded corpus). Weights are random: all sides take the same batches, and the steps of the longest reference of a
 batch has tokens, whatever they say. The sides take turns, batch by batch, in one process; medians are over repeats, of
 CPU seconds with one thread, which other processes disturb less, else of wall-clock seconds.
 CTranslate2 is measured where it is installed, on the BART of this run.
@@ -101,7 +101,7 @@ def crossmask(vocab_size: int, **fields) -> PreTrainedModel:
 
 
 def of_transformers(model: PreTrainedModel, multiple: int = 1, **options) -> Side:
-    """`generate()`, on sources padded to a multiple of so many tokens."""
+    """`generate()`, on sources padded to a multiple of this many tokens."""
     model.eval()
     # Outside of the vocabulary: no side stops before the last step, and none pays for being kept from it.
     model.generation_config.eos_token_id = model.config.vocab_size

@@ -126,7 +126,7 @@ def in_own_processes(function: Callable[..., Result], calls: Sequence[tuple], mo
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], words: int = 1) -> str:
-    """A Markdown table; all columns but the first so many are aligned to the right."""
+    """A Markdown table; all columns after the first `words` are aligned to the right."""
     lines = [header, [*["---"] * words, *["---:"] * (len(header) - words)], *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 

@@ -3,7 +3,7 @@
     python -m benchmarks.masks --length 4096 --repeats 5
 
 Prints a Markdown table, and writes it. The mask is compiled anew each time, as it is once a forward pass, and
-attention runs forward and backward: one row, 4 heads of width 32, float32, as many queries as keys, without
+attention runs forward and backward: one row, 4 heads of width 32, float32, equal numbers of queries and keys, without
 projections and feed-forward. Medians of process CPU time over interleaved repeats, after one that is not counted.
 """
 

@@ -31,7 +31,7 @@ class Size:
     """
 
     width: int
-    layers: int  # in the encoder, and as many in the decoder
+    layers: int  # in the encoder, and the same number in the decoder
     heads: int
     gated: int  # feed-forward width of crossmask
     t5gemma: int  # feed-forward width of T5Gemma
@@ -92,11 +92,11 @@ def _peer(family: str, size: Size, fields: dict) -> tuple[type[PreTrainedModel],
 
 
 def check_sizes(counts: Mapping[str, int]) -> None:
-    """Raise a ValueError unless all models have as many parameters as the first, within 2%."""
+    """Raise a ValueError unless all models have the parameters of the first, within 2%."""
     (first, wanted), *rest = counts.items()
     for family, count in rest:
         if abs(count / wanted - 1) > TOLERANCE:
             raise ValueError(
-                f"{family} has {count:,} parameters and {first} {wanted:,}: expected as many within {TOLERANCE:.0%}, "
+                f"{family} has {count:,} parameters and {first} {wanted:,}: expected these within {TOLERANCE:.0%}, "
                 "change its feed-forward width in benchmarks/peers.py"
             )

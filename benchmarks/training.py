@@ -2,7 +2,7 @@
 
     python -m benchmarks.training --data ../shared/data/multi30k --sizes 8M 50M --steps 12
 
-All sides train on the same shuffled examples, with the same vocabulary, about as many real tokens a step, the same
+All sides train on the same shuffled examples, with the same vocabulary, about the same real tokens a step, the same
 precision, optimizer, clipping and dropout. They take turns, step by step, in one process, so that whatever else the
 machine does falls on all of them alike, and so does the matrix product that utilisation is measured against. Medians
 are over steps of fresh batches, which are made before the clock starts. Peak memory is measured in a process per side.
@@ -65,7 +65,7 @@ def plan_batches(corpus: Corpus, plan: Plan, count: int) -> dict[Side, list[list
     """What the first batches of every side are made of.
 
     Raises:
-        ValueError: the corpus is too small for so many.
+        ValueError: the corpus is too small for them.
     """
     found = {}
     for batching in dict.fromkeys(side.batching for side in SIDES):

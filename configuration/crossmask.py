@@ -73,7 +73,7 @@ class CrossMaskConfig(PreTrainedConfig):
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id: the special tokens.
 
     Raises:
-        StrictDataclassError: sizes, masks or special tokens that do not fit together, with the mend.
+        StrictDataclassError: sizes, masks or special tokens that do not fit together, and how to fix it.
 
     ```python
     >>> from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration
@@ -172,7 +172,7 @@ class CrossMaskConfig(PreTrainedConfig):
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of num_key_value_heads "
-                f"({self.num_key_value_heads}), since each key/value head serves as many query heads as the others"
+                f"({self.num_key_value_heads}), since every key/value head serves the same number of query heads"
             )
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:

@@ -31,7 +31,7 @@ class BPEDropout:
         seed: another seed cuts otherwise; every call draws on.
 
     Raises:
-        ValueError: a tokenizer of another kind, or a dropout that is no probability.
+        ValueError: a tokenizer of another kind, or a dropout that is not a probability.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, dropout: float, seed: int | str = 0) -> None:

@@ -35,7 +35,7 @@ def bucket_batches(
     target_lengths = [0] * len(source_lengths) if target_lengths is None else target_lengths
     if len(source_lengths) != len(target_lengths) or not len(source_lengths):
         raise InputError(
-            f"{len(source_lengths)} source and {len(target_lengths)} target lengths: expected as many, at least one"
+            f"{len(source_lengths)} source and {len(target_lengths)} target lengths: expected the same number, not 0"
         )
     if max_tokens < 1:
         raise InputError(f"max_tokens is {max_tokens}: expected at least 1")
@@ -57,7 +57,8 @@ def bucket_batches(
 class BucketSampler(Sampler[list[int]]):
     """Training batches from `bucket_batches`, other ones in every epoch; a `batch_sampler` for a `DataLoader`.
 
-    Batches are a function of the seed and the epoch, and as many in every epoch, so a run resumes bit for bit.
+    Batches are a function of the seed and the epoch. Their number is the same in every epoch, so a run resumes bit for
+    bit.
 
     Args:
         features: tokenised examples with `input_ids` and `labels`.

@@ -43,16 +43,16 @@ class PackedStream(IterableDataset):
 
     Takes `buffer` examples at a time, shuffles and packs them, and deals the batches out to the processes in turn.
     Rows that do not fill a whole optimizer step are opened again, and their examples packed with those that follow. So
-    memory is bounded, every example is given out exactly once to one process, all processes have as many batches, and
+    memory is bounded, every example is given out exactly once to one process, all have the same number of batches, and
     the rows of every step are the same however many processes share them, unless each has several workers. All
     processes read the whole stream.
 
-    In workers of a `DataLoader`, a `datasets.IterableDataset` divides its shards among them (have at least as many
-    shards as workers); of anything else they take one portion each in turn. The loader takes a batch of each worker in
+    In workers of a `DataLoader`, a `datasets.IterableDataset` divides its shards among them (have a shard or
+    more for each); of anything else they take one portion each in turn. The loader takes a batch of each worker in
     turn, so that the rows of a step then depend on the number of workers and on that of processes: resume with both.
 
     `state_dict` and `load_state_dict` resume in the middle of the stream, bit for bit, without workers also with
-    another number of processes where as many batches make a step. They take in the source's own state where it has
+    another number of processes where a step has the same batches. They take in the source's own state where it has
     those methods, as `datasets.IterableDataset` does; other sources are read up to that place again. (A source's own
     `shuffle(buffer)` forgets its buffer there: let this class shuffle.)
 
@@ -163,8 +163,8 @@ class PackedStream(IterableDataset):
             idle = 0 if found else idle + whole
             if place.epochs_left is None and idle >= workers:
                 raise StreamFault(
-                    "the stream gave no example in a whole epoch: give one that is not empty and has at least as many "
-                    "shards as there are workers, or raise the limits over which examples are dropped"
+                    "the stream gave no example in a whole epoch: give one that is not empty and has a shard "
+                    "for each worker, or raise the limits over which examples are dropped"
                 )
             left = None if place.epochs_left is None else place.epochs_left - 1
             place = StreamState(place.epoch + 1, left, carried=place.carried)
@@ -188,7 +188,7 @@ class PackedStream(IterableDataset):
         shuffled = [compact(features[at]) for at in rng.permutation(len(features))]
         lengths = [sides(feature) for feature in shuffled]
         rows = pack(lengths, self.budget)
-        # First-fit decreasing: the last rows are those with most room left.
+        # First-fit decreasing: the last rows are those with most space left.
         whole = len(rows) if over else len(rows) // self.step * self.step
         kept = [at for row in rows[:whole] for at in row]
         tokens = np.asarray(lengths, np.int64)[kept].sum(axis=0) if kept else (0, 0)
@@ -222,7 +222,7 @@ class _Reader:
             self.take(place.source)
 
     def take(self, count: int) -> tuple[list[Any], bool]:
-        """The next examples, as many if there are, and whether these are the last."""
+        """The next examples, up to `count`, and whether these are the last."""
         examples = list(islice(self.examples, count))
         self.taken += len(examples)
         return examples, len(examples) < count

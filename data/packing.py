@@ -17,7 +17,7 @@ from .collator import Feature, check_target, with_prefix
 
 Lengths = Sequence[tuple[int, int]]
 
-# Examples are packed in portions of so many, each in the order of length. A larger one hardly packs tighter.
+# Examples are packed in portions of this size, each in the order of length. A larger one hardly packs tighter.
 _PORTION = 4096
 _COLUMNS = ("input_ids", "labels", "decoder_prefix_ids")
 
@@ -150,7 +150,7 @@ class PackedDataset(torch.utils.data.Dataset):
         return packing_statistics(self.lengths, self.budget, self.rows)
 
     def _pack(self, epoch: int) -> list[list[int]]:
-        """As many rows in every epoch, because the number of steps is fixed before the first."""
+        """The same number of rows in every epoch, because the number of steps is fixed before the first."""
         rows = pack(self.lengths, self.budget, (self.seed, epoch))
         if len(rows) > self._count:
             # Rare; the sampler shuffles rows, so that even then no two epochs are alike.

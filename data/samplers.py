@@ -45,7 +45,7 @@ class EpochBatches(BatchSampler):
 class SharedBatches(Sampler[list[int]]):
     """One process's part of the batches: one of every `processes` successive ones.
 
-    Every batch goes to exactly one process, and all processes have as many. Where the batches cannot be dealt out
+    Every batch goes to exactly one process, and all have the same number. Where the batches cannot be dealt out
     evenly the last ones are empty; the collators make a row of padding of those, which adds nothing to a loss that is
     summed over target tokens. So the gradient of every step is that of one process which accumulates over the same
     batches, and a run goes on with another number of processes as long as processes times accumulation steps stays

@@ -45,8 +45,8 @@ class SourceSpec:
     held_out: float | None = None  # the fraction of test, and again of validation; needs part
     split_by: str | None = None  # records that are alike in this column stay together
     split_seed: int = 0  # another seed holds out other records
-    limit: int | None = None  # keep no more than the first so many
-    repeat: int = 1  # give the records so many times, for a small source beside a large one
+    limit: int | None = None  # keep only this many records, the first
+    repeat: int = 1  # give the records this many times, for a small source beside a large one
     tag: str = ""  # goes before every source text, which whoever makes text of the records sees to
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from ..utils.errors import InputError
 from ..utils.text import check_unicode
 
 _GZIP_MAGIC = b"\x1f\x8b"
-LONGEST_LINE = 2**26  # bytes; a line beyond that is no text, and would fill the memory
+LONGEST_LINE = 2**26  # bytes; a line beyond that is not text, and would fill the memory
 LARGEST_DOCUMENT = 2**30  # bytes
 _MOST_NODES = 10**6  # of a YAML value, whose aliases can make a few lines any size
 

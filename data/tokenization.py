@@ -94,7 +94,7 @@ class Encoder:
         targets: Sequence[str],
         prefixes: Sequence[str] | None = None,
     ) -> dict[str, list[list[int]]]:
-        """The columns of `tokenize`, of as many examples as are kept.
+        """The columns of `tokenize`, of the examples that are kept.
 
         Raises:
             ValueError: an example over a limit; the message starts with its name.

@@ -80,7 +80,7 @@ def train_tokenizer(
     if room < 1:
         raise InputError(
             f"vocab_size is {vocab_size}: {len(specials)} special tokens"
-            f"{' and 256 bytes' if byte_fallback else ''} leave no room, give at least {len(reserved) + 1}"
+            f"{' and 256 bytes' if byte_fallback else ''} leave no tokens to learn, give at least {len(reserved) + 1}"
         )
     pieces = _count_pieces(texts, specials, split_digits, lowercase)
     if not pieces:
@@ -127,7 +127,7 @@ def _count_pieces(texts: Iterable[str], specials: list[str], split_digits: bool,
 
 
 def _alphabet(pieces: Counter[str], room: int) -> list[str]:
-    """The characters that get a token of their own: all, or the most frequent that fill half of the room."""
+    """The characters that get a token of their own: all, or the most frequent that fill half of the vocabulary."""
     characters: Counter[str] = Counter()
     for piece, count in pieces.items():
         for character in piece:
@@ -163,7 +163,7 @@ def _learn_unigram(pieces: Counter[str], room: int, reserved: list[str], byte_fa
     kept = Counter({piece: count for piece, count in pieces.items() if known.issuperset(piece)})
     learned = _train(models.Unigram(), trainer, kept)["vocab"][:room]
     # The trainer sums in the order of its threads, and ranks characters that it did not learn by chance. Rounding
-    # takes out the one; the other is mended by giving characters their scores in the order of their frequency.
+    # takes out the one; the other is put right by giving characters their scores in the order of their frequency.
     rounded = {token: round(score, 6) for token, score in learned}
     characters = [character for character in alphabet if character in rounded]
     ranked = sorted((rounded[character] for character in characters), reverse=True)

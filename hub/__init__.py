@@ -1,1 +1,1 @@
-"""What leaves the house: code files, model cards, uploads."""
+"""What goes to the Hub: code files, model cards, uploads."""

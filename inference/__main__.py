@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--length-penalty", type=finite_number(), metavar="X", help="of beam search (the model's)")
     made.add_argument("--sample", action="store_true", help="draw tokens, from all of them (Edunov et al. 2018)")
     made.add_argument("--temperature", type=above_0, metavar="X", help="of sampling (1)")
-    made.add_argument("--top-k", type=whole_number(0), metavar="N", help="sample from the likeliest so many (all)")
+    made.add_argument("--top-k", type=whole_number(0), metavar="N", help="sample from the N likeliest tokens (all)")
     made.add_argument("--top-p", type=above_0, metavar="X", help="sample from the likeliest of this mass (1)")
     made.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of sampling (0)")
     for name in MASKS:

@@ -32,7 +32,7 @@ _BLANKS = str.maketrans("\t\n\r", "   ")
 
 
 def portions(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
-    """The lines, so many at a time."""
+    """The lines, a portion at a time."""
     remaining = iter(lines)
     while portion := tuple(islice(remaining, PORTION)):
         yield portion
@@ -202,15 +202,15 @@ def _check_settings(parts: Path, output: Path, settings: dict[str, Any]) -> None
     begun = read_json(path)
     if not isinstance(begun, dict) or not isinstance(begun.get("digests"), dict):
         raise InputError(f"{path} must hold the settings of the run, {{...}}: delete {parts}")
-    mend = f"give the same to go on, choose another output, or delete {parts}"
+    fix = f"give the same to go on, choose another output, or delete {parts}"
     digests, begun_digests = settings.pop("digests"), begun.pop("digests")
     for name in sorted({*begun, *settings}):
         if begun.get(name) != settings.get(name):
             raise InputError(
-                f"{output} was begun with {name}={begun.get(name)!r}, now it is {settings.get(name)!r}: {mend}"
+                f"{output} was begun with {name}={begun.get(name)!r}, now it is {settings.get(name)!r}: {fix}"
             )
     if other := [name for name, digest in digests.items() if begun_digests.get(name) != digest]:
-        raise InputError(f"{output} was begun with a model of another {' and '.join(other)}: {mend}")
+        raise InputError(f"{output} was begun with a model of another {' and '.join(other)}: {fix}")
 
 
 def _digest(value: Any) -> str:

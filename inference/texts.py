@@ -104,7 +104,7 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], limit: i
     """The texts' token ids, checked; none of a blank text.
 
     Raises:
-        TypeError: texts that are no list of text. ValueError: one has more tokens than `limit`, or is not Unicode.
+        TypeError: texts that are not a list of text. ValueError: one has more tokens than `limit`, or is not Unicode.
     """
     if isinstance(texts, str):
         raise InputTypeError(f"texts is one text, {texts[:40]!r}: expected a list of texts; write [text]")

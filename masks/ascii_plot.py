@@ -73,8 +73,8 @@ def lay_view(
 
     Args:
         mask: a mask, its text, or a boolean tensor (T, S), dimensions of size 1 before them allowed.
-        source: S, the number of columns (keys); by default as many as there are tokens or segments, else 12.
-        target: T, the number of rows (queries); by default likewise, else as many as columns.
+        source: S, the number of columns (keys); by default that of the tokens or segments, else 12.
+        target: T, the number of rows (queries); by default likewise, else that of the columns.
         source_tokens, target_tokens: what to write on the axes; positions are written otherwise.
         source_segments, target_segments: S and T integers, 0 for padding, one number from 1 up for each packed
             example; positions restart in each.

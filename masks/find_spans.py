@@ -72,7 +72,7 @@ def find_spans(
             ends = tuple(stretch) if isinstance(stretch, Sequence) else ()
             if len(ends) != 2 or not all(type(end) is int for end in ends) or not 0 <= ends[0] < ends[1] <= len(text):
                 raise MaskError(
-                    f"find_spans: {brief(stretch)} is no stretch of text {index}, of {len(text)} characters"
+                    f"find_spans: {brief(stretch)} is not a stretch of text {index}, of {len(text)} characters"
                 )
             stretches.append(ends)
         found.append(_tokens_of(stretches, tokenizer(text, **options)["offset_mapping"]))

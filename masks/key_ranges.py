@@ -45,7 +45,7 @@ def gaps(found: list[Range]) -> list[Range]:
 
 
 def _few(found: list[Range]) -> list[Range]:
-    """At most so many ranges: neighbours are joined, with what lies between them."""
+    """At most `_MOST_RANGES` ranges: neighbours are joined, with what lies between them."""
     if any(one is EVERYWHERE for one in found):
         return [EVERYWHERE]
     size = -(-len(found) // _MOST_RANGES)

@@ -38,7 +38,7 @@ class Layout:
     def examples(self) -> torch.Tensor:
         """The number of the example in the batch, counted from 0: (B, L) for packed rows, else (B, 1) int64.
 
-        A packed row has as many examples as its highest segment number says; padding has the row's first one's.
+        The highest segment number of a packed row is its number of examples; padding has the row's first one's.
         """
         if self.slice_of is not None:
             whole, indices = self.slice_of

@@ -30,7 +30,7 @@ def compile_mask(
         query: T places.
         key: S places.
         given: (B, 1 or H, T or 1, S) bool, and-ed with the rule.
-        heads: H. The result has as many only if the rule asks which head it is.
+        heads: H. The result has H heads only if the rule asks which head it is, else 1.
 
     Returns:
         (1 or B, 1 or H, T, S) bool, True = allowed, or None.

@@ -33,7 +33,7 @@ def tensor(allowed: torch.Tensor, *, repeat_last: bool = False) -> TensorMask:
         repeat_last: let the last row repeat instead of raising an error.
 
     Raises:
-        MaskError: no tensor, a wrong number of dimensions, a dtype that is no yes or no, or integers other than 0
+        MaskError: not a tensor, a wrong number of dimensions, a dtype that is not yes or no, or integers other than 0
             and 1.
     """
     if not isinstance(allowed, torch.Tensor):
@@ -75,10 +75,10 @@ def as_mask(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | N
             return parse(given)
     except MaskError as error:
         raise MaskError(f"{name}: {error}") from error
-    mends = {"ndarray": "; write torch.as_tensor(mask)", "list": "; write torch.as_tensor(mask)"}
-    mends["dict"] = "; write layers({...}) for masks of layers, heads({...}) for masks of heads"
-    mend = mends.get(type(given).__name__, "")
-    raise MaskError(f"{name}: expected a mask, its text or a boolean tensor, got {type(given).__name__}{mend}")
+    fixes = {"ndarray": "; write torch.as_tensor(mask)", "list": "; write torch.as_tensor(mask)"}
+    fixes["dict"] = "; write layers({...}) for masks of layers, heads({...}) for masks of heads"
+    fix = fixes.get(type(given).__name__, "")
+    raise MaskError(f"{name}: expected a mask, its text or a boolean tensor, got {type(given).__name__}{fix}")
 
 
 def describe(given: Mask | TensorMask | None) -> str | None:
@@ -123,7 +123,7 @@ def check_fit(
         whole: whether rows are source tokens, which are all there at once.
 
     Raises:
-        MaskError: a size that does not fit, with the mend.
+        MaskError: a size that does not fit, and how to fix it.
     """
     shape = tuple(mask.allowed.shape)
     if shape[0] not in (1, batch):
@@ -140,8 +140,8 @@ def check_fit(
     if keys is None or (may_grow and (shape[-1] >= keys or mask.repeat_last)):
         return
     if shape[-1] != keys:
-        mend = "; write masks.tensor(mask, repeat_last=True) to let the last column repeat" if may_grow else ""
-        raise MaskError(f"{name}: {shape} has {shape[-1]} columns, but there are {keys} tokens to attend to{mend}")
+        fix = "; write masks.tensor(mask, repeat_last=True) to let the last column repeat" if may_grow else ""
+        raise MaskError(f"{name}: {shape} has {shape[-1]} columns, but there are {keys} tokens to attend to{fix}")
 
 
 def rows_for(mask: TensorMask, *, rows: torch.Tensor, columns: int) -> torch.Tensor:

@@ -244,7 +244,7 @@ class CrossMaskForConditionalGeneration(
         Args:
             labels: (B, T) int64, aligned with the decoder's inputs (never shifted again); -100 is ignored. The inputs
                 are made from them by `shift_right` where they are not given.
-            logits_to_keep: compute the last so many logits only, or those at these indices; 0 for all.
+            logits_to_keep: compute only this many logits, the last ones, or those at these indices; 0 for all.
             num_items_in_batch: divide the summed loss by this, as Trainer asks for, instead of taking the mean.
             smoothing: the weight of the uniform distribution in the loss's target. (Trainer takes an argument with
                 `label` in its name for a second kind of labels.)

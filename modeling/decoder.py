@@ -190,7 +190,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             sources = cache.cross_attention_cache.layers[0].keys.shape[0]
         if targets % sources:
             raise ValueError(
-                f"the target has {targets} rows and the source {sources}: give as many, or a multiple of the source's"
+                f"the target has {targets} rows and the source {sources}: give the same, or a multiple of the source's"
             )
         return targets // sources
 

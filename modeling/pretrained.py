@@ -128,7 +128,7 @@ class CrossMaskPreTrainedModel(PreTrainedModel):
         Not under `torch.export`, where a limit would become a condition on the exported program's inputs.
 
         Raises:
-            ValueError: with the length, the limit and the mend.
+            ValueError: with the length, the limit and how to fix it.
         """
         limit = self.config.max_position_embeddings
         if not packed and not torch.compiler.is_exporting() and length > limit:

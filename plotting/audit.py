@@ -96,7 +96,7 @@ def _sides(relation: Relation, row: int) -> tuple[Side, Side]:
 
 
 def _label_inches(relation: Relation, row: int, index: int) -> float:
-    """The room that the labels of the columns (0) or the rows (1) take."""
+    """The space that the labels of the columns (0) or the rows (1) take."""
     tokens = _sides(relation, row)[index].tokens
     return 0.4 if tokens is None else 0.3 + 0.075 * max(len(printable(token)) for token in tokens)
 

@@ -63,7 +63,7 @@ def plot(
 
 
 def draw(view: View, ax: Axes, *, title_width: int = 26) -> None:
-    """Draw a view into an Axes, its title wrapped to so many characters."""
+    """Draw a view into an Axes, its title wrapped to `width` characters."""
     # Padding is never allowed, so three colours do for all cells.
     colours = ListedColormap([FORBIDDEN, ALLOWED, PADDING])
     cells = torch.where(view.padding, 2, view.allowed.long())

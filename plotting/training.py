@@ -126,7 +126,7 @@ def _views(config: CrossMaskConfig, scope: str) -> list[View]:
 
 
 def _telling_length(text: str) -> int:
-    """A number of tokens over which a mask's numbers show: a window of 16 is no band over 12 tokens."""
+    """A number of tokens over which a mask's numbers show: a window of 16 shows no band over 12 tokens."""
     largest = max(map(int, re.findall(r"\d+", text)), default=0)
     return min(max(12, 2 * largest), _LARGEST_VIEW)
 

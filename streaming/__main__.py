@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--no-offline", action="store_true", help="leave out the offline translation")
     parser.add_argument("--output", type=Path, help="where to write; MODEL/streaming by default")
-    parser.add_argument("--limit", type=count, help="evaluate on the first so many examples")
+    parser.add_argument("--limit", type=count, help="evaluate on this many examples, the first")
     parser.add_argument("--batch-size", type=count, default=32, help="texts translated side by side (32)")
     options = parser.parse_args(arguments)
     return run_command(parser.prog, lambda: _measure_all(options), arguments)

@@ -3,8 +3,9 @@
     simuleval --agent streaming/simuleval_agent.py --model runs/multi30k-en-de-waitk --cross-mask "wait_k(3)" \\
         --source test.en --target test.de --quality-metrics BLEU --latency-metrics AL LAAL DAL --output results
 
-Instead of `--agent`, `--agent-class crossmask.streaming.simuleval_agent.CrossMaskAgent` needs no path. SimulEval is no
-dependency of crossmask, whose tests know version 1.1.4: install it with `--no-deps` or in an environment of its own.
+Instead of `--agent`, `--agent-class crossmask.streaming.simuleval_agent.CrossMaskAgent` needs no path. SimulEval is
+not a dependency of crossmask, whose tests know version 1.1.4: install it with `--no-deps` or in an environment of its
+own.
 """
 
 from argparse import ArgumentParser, Namespace

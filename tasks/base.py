@@ -9,7 +9,7 @@ A new task is one file: a subclass of `Task` under `@register_task`, then a line
         primary_metric = PrimaryMetric("exact_match", greater_is_better=True)
 
         def example(self, record):
-            text = text_column(record, "text", mend="rename the column that holds the text")
+            text = text_column(record, "text", fix="rename the column that holds the text")
             return Example(source=text, target=text[::-1], references=(text[::-1],), group=None)
 
         def metrics(self, predictions, examples):
@@ -132,17 +132,17 @@ def check_predictions(predictions: Sequence[str], examples: Sequence[Example]) -
             raise TypeError(f"prediction {index} is of type {kind}, not str; decode token ids before scoring")
 
 
-def column(record: Mapping[str, Any], name: str, mend: str) -> Any:
-    """`record[name]`; ValueError that names the column, the record's columns and the mend if it is not there."""
+def column(record: Mapping[str, Any], name: str, fix: str) -> Any:
+    """`record[name]`; ValueError that names the column, the record's columns and how to fix it if it is not there."""
     if name not in record:
         columns = ", ".join(repr(key) for key in record) or "none"
-        raise InputError(f"the record has no column {name!r} (its columns: {columns}); {mend}")
+        raise InputError(f"the record has no column {name!r} (its columns: {columns}); {fix}")
     return record[name]
 
 
-def text_column(record: Mapping[str, Any], name: str, mend: str) -> str:
+def text_column(record: Mapping[str, Any], name: str, fix: str) -> str:
     """`record[name]`, which must be text with more in it than whitespace; ValueError if not."""
-    return check_text(column(record, name, mend), name, record)
+    return check_text(column(record, name, fix), name, record)
 
 
 def check_text(value: Any, name: str, record: Mapping[str, Any]) -> str:

@@ -74,7 +74,7 @@ class QuestionAnswering(Task):
             )
         for name in names:
             if not name.isidentifier():
-                raise InputError(f"source_template={self.source_template!r} has {{{name}}}, which is no column name")
+                raise InputError(f"source_template={self.source_template!r} has {{{name}}}: not a column name")
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
@@ -85,8 +85,8 @@ class QuestionAnswering(Task):
         return tuple(name for _, name, _, _ in Formatter().parse(self.source_template) if name is not None)
 
     def example(self, record: Mapping[str, Any]) -> Example:
-        mend = "rename the column, or set the task option source_template"
-        texts = {name: text_column(record, name, mend) for name in self._template_columns}
+        fix = "rename the column, or set the task option source_template"
+        texts = {name: text_column(record, name, fix) for name in self._template_columns}
         answers = self._answers(record)
         source = self.source_template.format_map(texts)
         return Example(source, self._target(record, answers[0]), answers, group_of(record, self.group_column))
@@ -111,8 +111,8 @@ class QuestionAnswering(Task):
     def _answers(record: Mapping[str, Any]) -> tuple[str, ...]:
         name = "answers" if "answers" in record else "answer"
         if name == "answer":
-            mend = "add 'answer' (a text) or 'answers' (a list of texts, or SQuAD's {'text': [...]})"
-            return (text_column(record, name, mend),)
+            fix = "add 'answer' (a text) or 'answers' (a list of texts, or SQuAD's {'text': [...]})"
+            return (text_column(record, name, fix),)
         answers = record[name]
         given = type(answers).__name__
         if isinstance(answers, Mapping):

@@ -73,9 +73,9 @@ class Translation(Task):
             raise InputError(f"tokenize={self.tokenize!r} cannot be used here: {reason}") from error
 
     def example(self, record: Mapping[str, Any]) -> Example:
-        mend = "set the task option {}_column to one of them, or rename the column"
-        source = text_column(record, self.source_column, mend.format("source"))
-        targets = column(record, self.target_column, mend.format("target"))
+        fix = "set the task option {}_column to one of them, or rename the column"
+        source = text_column(record, self.source_column, fix.format("source"))
+        targets = column(record, self.target_column, fix.format("target"))
         targets = (targets,) if isinstance(targets, str) or not isinstance(targets, Sequence) else tuple(targets)
         if not targets:
             raise InputError(

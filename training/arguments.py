@@ -69,8 +69,8 @@ class RecipeArguments:
     batching: str = field(
         default="examples",
         metadata={
-            "help": "examples: `per_device_train_batch_size` examples a batch, padded; packed: as many rows of whole "
-            "examples; buckets: examples of like length, `batch_tokens` a batch; stream: as packed, of data that is "
+            "help": "examples: `per_device_train_batch_size` examples a batch, padded; packed: that many rows of "
+            "whole examples; buckets: examples of like length, `batch_tokens` a batch; stream: as packed, of data that is "
             "read as it is needed, for what is larger than memory (needs `max_steps`).",
             "choices": ["examples", "packed", "buckets", "stream"],
         },
@@ -107,13 +107,13 @@ class RecipeArguments:
     average_checkpoints: int | None = field(
         default=None,
         metadata={
-            "help": "Average the weights of the last so many checkpoints; the mean is tested and saved if it is no "
+            "help": "Average the weights of this many checkpoints, the last; the mean is tested and saved if it is no "
             "worse on validation than the best of them."
         },
     )
     early_stopping_patience: int | None = field(
         default=None,
-        metadata={"help": "Stop after so many evaluations without a better metric; a resumed run keeps its number."},
+        metadata={"help": "Stop after this many evaluations without a better metric; a resumed run keeps its number."},
     )
     language: list[str] | None = field(default=None, metadata={"help": "Language codes for the model card."})
     summary: str | None = field(default=None, metadata={"help": "What the model does, for the model card."})

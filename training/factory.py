@@ -239,7 +239,7 @@ def load_model(name: str, **options) -> PreTrainedModel:
     """A model to fine-tune.
 
     Raises:
-        ValueError: its weights do not fit the config, or it is no crossmask model. OSError: it cannot be loaded.
+        ValueError: its weights do not fit the config, or it is not a crossmask model. OSError: it cannot be loaded.
     """
     kind = AutoConfig.from_pretrained(name).model_type
     if kind != CrossMaskConfig.model_type:
@@ -309,7 +309,7 @@ def build_trainer(
 def training_features(
     recipe: RecipeArguments, arguments: RunArguments, tokenizer: PreTrainedTokenizerBase, examples: list[Example]
 ) -> Dataset:
-    """Token ids of the training examples; under BPE-dropout of so many copies of them, one after another.
+    """Token ids of the training examples; under BPE-dropout of several copies of them, one after another.
 
     Raises:
         ValueError: an example over a limit, a tokenizer without BPE.
@@ -329,7 +329,7 @@ def training_features(
 
 
 def keep_checkpoints(arguments: RunArguments, number: int) -> None:
-    """Have the run keep as many checkpoints as will be averaged.
+    """Have the run keep the checkpoints that will be averaged.
 
     Raises:
         ValueError: a run that keeps none to average.

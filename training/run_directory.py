@@ -53,7 +53,7 @@ def prepare_folder(folder: Path, resume: str | None, overwrite: bool = False) ->
     checkpoint, checkpoints = checkpoint_to_resume(folder, resume), whole_checkpoints(folder)
     if resume and checkpoint is None:
         if not _is_last(resume):
-            raise InputError(f"{resume} is no whole checkpoint: it lacks a readable trainer_state.json")
+            raise InputError(f"{resume} is not a whole checkpoint: it lacks a readable trainer_state.json")
         raise InputError(f"{folder} holds no whole checkpoint to resume from; leave --resume_from_checkpoint out")
     goes_on_here = checkpoint is not None and checkpoint.resolve().parent == folder.resolve()
     if overwrite and goes_on_here:
@@ -144,7 +144,7 @@ def staged(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def full_disk_as_oserror(folder: Path) -> Iterator[None]:
-    """Name the folder and the mend where safetensors or torch cannot write; neither says so by an OSError.
+    """Name the folder and how to fix it where safetensors or torch cannot write; neither says so by an OSError.
 
     Raises:
         OSError: instead.

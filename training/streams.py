@@ -64,7 +64,7 @@ class ExampleStream:
             open_sources = still_open
 
     def first(self, count: int) -> Iterator[Example]:
-        """The first so many examples, without their names."""
+        """The first `count` examples, without their names."""
         return (example for _, example in islice(self, count))
 
 
@@ -112,7 +112,7 @@ def check_stream(recipe: RecipeArguments, arguments: RunArguments, checkpoint: P
     """Refuse what a stream, which has no end, cannot do; and to go on from a checkpoint to other steps.
 
     Raises:
-        ValueError: with the field and the mend.
+        ValueError: with the field and how to fix it.
     """
     workers, processes = arguments.dataloader_num_workers, arguments.world_size
     if checkpoint is not None and workers > 1:

@@ -49,7 +49,7 @@ def refuse_uneven_ties(model: PreTrainedModel) -> None:
     of a tied weight, and the optimizer then trains one of these copies, which is not the one that the model reads.
 
     Raises:
-        ValueError: with the weight and the mend.
+        ValueError: with the weight and how to fix it.
     """
     for name in model.all_tied_weights_keys:
         weight = model.get_parameter(name)

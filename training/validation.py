@@ -23,7 +23,7 @@ LOWEST = {
         1,
     ),
     "average_checkpoints": 2,
-    "max_steps": -1,  # as many as the epochs have
+    "max_steps": -1,  # those of the epochs
     "local_rank": -1,
 }  # fmt: skip
 ABOVE_ZERO = ("logging_steps", "eval_steps", "save_steps", "adam_epsilon")
@@ -146,5 +146,5 @@ def check_names(field: str, given: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for name in given:
         if name not in known:
-            mend = did_you_mean(name, known) or f"it takes {', '.join(known)}"
-            raise InputError(f"{field} has no setting {name!r}: {mend}")
+            fix = did_you_mean(name, known) or f"it takes {', '.join(known)}"
+            raise InputError(f"{field} has no setting {name!r}: {fix}")

@@ -23,7 +23,7 @@ def naming_full_disks(folder: Path | str, fix: str = "free space, or choose anot
     try:
         yield
     except OSError as error:
-        # Arrow sets no errno in some releases, but writes it.
+        # Some releases of Arrow set no errno, but writes it.
         number = error.errno or next((code for code in _FULL if f"errno {code}]" in str(error).lower()), None)
         if number not in _FULL or error.filename is not None:
             raise

@@ -24,7 +24,7 @@ _WORDS = {
 def check_type(name: str, value: Any, declared: Any) -> None:
     """Refuse a value that is not of its declared type.
 
-    A whole number is a number too, true and false are none; text is no list of letters, and a path is not empty.
+    A whole number is a number too, true and false are none; text is not a list of letters, and a path is not empty.
 
     Raises:
         ValueError: with the name, the value and what was expected.
@@ -43,8 +43,8 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """
     choices = list(choices)
     if value not in choices:
-        mend = f"; {near}" if (near := did_you_mean(value, choices)) else ""
-        raise InputError(f"{name} is {value!r}: expected one of {', '.join(choices)}{mend}")
+        fix = f"; {near}" if (near := did_you_mean(value, choices)) else ""
+        raise InputError(f"{name} is {value!r}: expected one of {', '.join(choices)}{fix}")
 
 
 def did_you_mean(value: Any, known: Sequence[str]) -> str:

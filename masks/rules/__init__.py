@@ -1,4 +1,4 @@
-"""All rules, under one roof; who reads text imports it from here, so that every rule is known."""
+"""The library of rules; who reads text imports it from here, so that every rule is known."""
 
 from ..registry import RULES, rule
 from .alignment import alignment, monotonic

@@ -88,7 +88,7 @@ class alignment(Rule):
         width: source tokens on either side.
 
     Raises:
-        MaskError: points that are no positions; in a call, an alignment that is shorter than the target, points
+        MaskError: points that are not positions; in a call, an alignment that is shorter than the target, points
             outside of the source, or another number of examples than the batch has.
     """
 

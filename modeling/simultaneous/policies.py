@@ -24,7 +24,7 @@ class Policy:
             whole: the cross mask, if it lets the first target token see the whole source, however long.
 
         Raises:
-            ValueError: it cannot, with the mend.
+            ValueError: it cannot, and how to fix it.
         """
         attention = config._attn_implementation
         if self.needs_attention and attention not in (None, "eager"):

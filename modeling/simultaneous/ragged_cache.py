@@ -1,7 +1,7 @@
 """The columns of a cache that several streams fill at paces of their own.
 
 A column may hold a token of one stream and nothing of another. To the masks such holes are padding, past which
-positions are counted; they are squeezed out when they take up more room than the tokens do.
+positions are counted; they are squeezed out when they take up more columns than the tokens do.
 """
 
 import torch

@@ -14,7 +14,7 @@ figures = pytest.importorskip("crossmask.plotting.audit", reason="needs matplotl
 
 
 class Words:
-    """A tokenizer that knows how to write a token, and a dollar sign, which is no formula."""
+    """A tokenizer that knows how to write a token, and a dollar sign, which is not a formula."""
 
     def decode(self, ids: list[int]) -> str:
         return "$" if ids[0] == 7 else f"w{ids[0]}"

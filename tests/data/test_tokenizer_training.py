@@ -179,8 +179,8 @@ def test_check_refuses_a_tokenizer_that_does_not_end_a_text_until_it_is_mended_a
     bare = train_tokenizer(TEXTS, 400)
     start = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     bare.backend_tokenizer.post_processor = start
-    mend = "processors.TemplateProcessing(single='$A </s>', special_tokens=[('</s>', 2)])"
-    with pytest.raises(ValueError, match=f"does not append its eos_token '</s>'.*{re.escape(mend)}") as caught:
+    fix = "processors.TemplateProcessing(single='$A </s>', special_tokens=[('</s>', 2)])"
+    with pytest.raises(ValueError, match=f"does not append its eos_token '</s>'.*{re.escape(fix)}") as caught:
         check_special_tokens(bare, config())
     assert "\n" not in str(caught.value)
     end = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])

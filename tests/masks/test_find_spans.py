@@ -56,7 +56,7 @@ def test_mistakes_are_named(tokenizer):
         masks.find_spans(TEXTS, tokenizer, patterns="(")
     with pytest.raises(masks.MaskError, match="characters of 1 texts, but there are 3"):
         masks.find_spans(TEXTS, tokenizer, characters=[[]])
-    with pytest.raises(masks.MaskError, match=r"\(3, 99\) is no stretch of text 1, of 12 characters"):
+    with pytest.raises(masks.MaskError, match=r"\(3, 99\) is not a stretch of text 1, of 12 characters"):
         masks.find_spans(TEXTS, tokenizer, characters=[[], [(3, 99)], []])
 
 

@@ -96,7 +96,7 @@ def test_it_stops_at_the_end_of_sequence():
 @every_model
 @torch.no_grad()
 def test_beams_find_the_best_of_all(fields):
-    """Over two steps, as many beams as words leave nothing out, so brute force is the judge."""
+    """Over two steps, a beam for every word leaves nothing out, so brute force is the judge."""
     words, source = 12, tokens(2, 5, vocab_size=12)
     model = small_model(vocab_size=words, **fields)
     firsts, best = [word for word in range(words) if word != 2], []

@@ -21,7 +21,7 @@ AGENT = Path(crossmask.__file__).parent / "streaming" / "simuleval_agent.py"
     "how", [["--agent", str(AGENT)], ["--agent-class", "crossmask.streaming.simuleval_agent.CrossMaskAgent"]]
 )
 def test_the_agent(how, tmp_path):
-    pytest.importorskip("simuleval.cli", reason="SimulEval is not installed")
+    pytest.importorskip("simuleval.cli", reason="SimulEval is not at installed")
     model, tokenizer = tiny()
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)

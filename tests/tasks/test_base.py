@@ -12,7 +12,7 @@ class Reversal(Task):
     primary_metric = PrimaryMetric("exact_match", greater_is_better=True)
 
     def example(self, record):
-        text = text_column(record, "text", mend="rename the column that holds the text")
+        text = text_column(record, "text", fix="rename the column that holds the text")
         return Example(source=text, target=text[::-1], references=(text[::-1],), group=record.get("kind"))
 
     def metrics(self, predictions, examples):

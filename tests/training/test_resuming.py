@@ -13,7 +13,7 @@ from crossmask.training.timing import seconds_of
 
 
 def assert_goes_on(recipe: str, checkpoint: int, *options: str) -> int:
-    """A run that goes on from that checkpoint of the whole run takes as many steps, to the same weights."""
+    """A run that goes on from that checkpoint of the whole run takes the same steps, to the same weights."""
     job = job_of(recipe, *options)
     steps, weights = trained(job)
     again = job_of(recipe, *options, "--resume_from_checkpoint", str(job.folder / f"checkpoint-{checkpoint}"))

@@ -137,7 +137,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
 def test_nothing_to_resume_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="no whole checkpoint to resume from"):
         prepare_folder(tmp_path, resume="last")
-    with pytest.raises(ValueError, match="is no whole checkpoint"):
+    with pytest.raises(ValueError, match="is not a whole checkpoint"):
         prepare_folder(tmp_path, resume=str(tmp_path / "checkpoint-3"))
 
 
