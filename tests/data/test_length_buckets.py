@@ -36,7 +36,11 @@ def test_seeds_shuffle():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(([1], [1, 2], 9), "1 source and 2 target"), (([], [], 9), "the same number, not 0"), (([1], [1], 0), "max_tokens is 0")],
+    [
+        (([1], [1, 2], 9), "1 source and 2 target"),
+        (([], [], 9), "the same number, not 0"),
+        (([1], [1], 0), "max_tokens is 0"),
+    ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
