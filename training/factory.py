@@ -1,18 +1,15 @@
 """From a recipe to a tokenizer, a model and a trainer."""
 
-import dataclasses
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
-    AutoConfig,
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     EarlyStoppingCallback,
     GenerationConfig,
     PreTrainedModel,
@@ -30,7 +27,9 @@ from ..data.packed_stream import PackedStream
 from ..data.packing import PackedCollator, PackedDataset, PackedSampler
 from ..data.samplers import Batches, EpochBatches, ShuffledSampler
 from ..data.sources import name_sources
-from ..data.tokenizer_training import check_special_tokens, train_tokenizer
+from ..data.tokenizer_training import check_settings, check_special_tokens, train_tokenizer
+from ..inference import loading
+from ..inference.loading import load_config, load_model
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..tasks.base import Example, Task
 from ..tasks.examples import EvaluationSplit, to_features
@@ -38,6 +37,7 @@ from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
 from .arguments import RecipeArguments, RunArguments
 from .checkpoint_averaging import check_averaging
+from .continuation import SettingsRecord
 from .multi_path import Multipath
 from .precision import PrecisionRecord
 from .requirements import check_optimizer
@@ -69,7 +69,6 @@ def build_tokenizer(
     if isinstance(recipe.tokenizer, str):
         return load_tokenizer("tokenizer", recipe.tokenizer)
     settings = {"vocab_size": 8000, **(recipe.tokenizer or {})}
-    check_names("tokenizer", settings, inspect.signature(train_tokenizer).parameters)
     tags = [spec.tag.strip() for spec in name_sources("train", recipe.train).values() if spec.tag.strip()]
     special = [*settings.pop("special_tokens", ()), *task.special_tokens, *tags]
     texts = (text for example in examples for text in (example.source, example.target))
@@ -88,8 +87,8 @@ def load_tokenizer(field: str, name: str) -> PreTrainedTokenizerBase:
         what = "is a file" if path.is_file() else "does not exist"
         raise FileNotFoundError(f"{field}: {name} {what}; give a folder that holds a tokenizer, or a Hub id")
     try:
-        return AutoTokenizer.from_pretrained(path if path.is_dir() else name)
-    except (OSError, ValueError) as error:
+        return loading.load_tokenizer(str(path) if path.is_dir() else name)
+    except (OSError, InputError) as error:
         reason = str(error).split("\n")[0]
         raise OSError(
             f"{field}: no tokenizer in {name!r}: {reason} Give a folder that holds one, or a Hub id; with "
@@ -106,8 +105,8 @@ def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> 
     """
     check_recipe_model(recipe)
     if recipe.model_name_or_path:
-        given = recipe.model or {}
-        model = load_model(recipe.model_name_or_path, attn_implementation=recipe.attn_implementation, **given)
+        options = {"attn_implementation": recipe.attn_implementation}
+        model = load_model_to_tune(recipe.model_name_or_path, recipe.model or {}, **options)
     else:
         special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
         config = new_config(
@@ -128,6 +127,7 @@ def check_model(recipe: RecipeArguments, arguments: RunArguments) -> None:
         ValueError: with the field, what was given and what was expected.
     """
     check_recipe_model(recipe)
+    check_recipe_tokenizer(recipe)
     if recipe.multipath_k is not None:
         Multipath.of(recipe.multipath_k, arguments.seed, recipe.max_source_length)
     if recipe.model_name_or_path:
@@ -150,8 +150,16 @@ def check_model(recipe: RecipeArguments, arguments: RunArguments) -> None:
 
 def check_recipe_model(recipe: RecipeArguments) -> None:
     """Refuse names and values in `model` and `generation` that no model takes."""
-    check_names("model", recipe.model or {}, [item.name for item in dataclasses.fields(CrossMaskConfig)])
+    check_names("model", recipe.model or {}, CrossMaskConfig.__annotations__)
     check_generation(recipe.generation or {})
+
+
+def check_recipe_tokenizer(recipe: RecipeArguments) -> None:
+    """Refuse names and values in `tokenizer` that no tokenizer is trained with."""
+    if isinstance(recipe.tokenizer, dict):
+        known = inspect.signature(train_tokenizer).parameters.keys() - {"texts", "model_max_length"}
+        check_names("tokenizer", recipe.tokenizer, sorted(known))
+        check_settings(recipe.tokenizer)
 
 
 def new_config(recipe: RecipeArguments, **of_tokenizer: int | None) -> CrossMaskConfig:
@@ -235,24 +243,23 @@ def memory_size() -> int | None:
         return None
 
 
-def load_model(name: str, **options) -> PreTrainedModel:
-    """A model to fine-tune.
+def load_model_to_tune(name: str, changes: Mapping[str, Any], **options) -> PreTrainedModel:
+    """A model to fine-tune, with other values for some fields of its config.
 
     Raises:
-        ValueError: its weights do not fit the config, or it is not a crossmask model. OSError: it cannot be loaded.
+        InputError: its weights do not fit the config, or it is not a crossmask model. OSError: it cannot be loaded.
     """
-    kind = AutoConfig.from_pretrained(name).model_type
-    if kind != CrossMaskConfig.model_type:
-        raise InputError(f"{name} is a {kind} model: fine-tune it with Transformers, or give a crossmask model")
     try:
-        return AutoModelForSeq2SeqLM.from_pretrained(name, **options)
-    except RuntimeError as error:  # how Transformers says that shapes differ
-        changed = {key: value for key, value in options.items() if value is not None}
-        raise InputError(
-            f"the weights of {name} do not fit the config with {changed}: leave its sizes alone"
-        ) from error
-    except (StrictDataclassError, ValueError, TypeError, ImportError) as error:
-        raise InputError(f"model_name_or_path: {name} cannot be loaded: {one_line(error)}") from error
+        config = load_config(name, **changes)
+        if config.model_type != CrossMaskConfig.model_type:
+            raise InputError(
+                f"it is a {config.model_type} model: fine-tune it with Transformers, or give a crossmask model"
+            )
+        return load_model(name, config, may_lack_weights=bool(changes), **options)
+    except (InputError, ImportError) as error:
+        raise InputError(f"model_name_or_path: {name}: {one_line(error)}") from error
+    except OSError as error:
+        raise OSError(f"model_name_or_path: {one_line(error)}") from error
 
 
 def build_trainer(
@@ -277,7 +284,7 @@ def build_trainer(
         features: Dataset | PackedStream = packed_stream(recipe, arguments, train, tokenizer)
     else:
         features = training_features(recipe, arguments, tokenizer, train)
-    callbacks: list[TrainerCallback] = [Stopwatch(), PrecisionRecord()]
+    callbacks: list[TrainerCallback] = [Stopwatch(), PrecisionRecord(), SettingsRecord()]
     if recipe.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
     dataset, batches, collator = make_batching(recipe, arguments, features, special)

@@ -90,6 +90,12 @@ REFUSED = {
     "do_predict": _ALWAYS,
     "local_rank": "leave it out and start several processes with torchrun, which tells each its rank",
 }
+# Fields of a recipe that some batchings do not read.
+OF_BATCHING = {
+    **dict.fromkeys(("source_row_length", "target_row_length"), ("packed", "stream")),
+    "batch_tokens": ("buckets",),
+    **dict.fromkeys(("stream_buffer", "tokenizer_examples"), ("stream",)),
+}
 # Values beside the default that come to the same as what is done.
 ALLOWED: dict[str, tuple[Any, ...]] = {"accelerator_config": ({},), "hub_strategy": ("end",)}
 
@@ -143,6 +149,11 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             batching == "packed",
             "leave it out, with batching: packed every epoch has other rows, which lasting workers would not see",
         ),
+        "activation_checkpointing_kwargs": (
+            not arguments.activation_checkpointing,
+            "set activation_checkpointing (gradient_checkpointing), or leave it (gradient_checkpointing_kwargs) out",
+        ),
+        "fsdp_config": (not arguments.fsdp, "set fsdp, or leave it out"),
         "torch_empty_cache_steps": (
             arguments.device.type == "cpu",
             "leave it out, a processor has no cache to empty",
@@ -169,9 +180,14 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             "leave it out, or set load_best_model_at_end or early_stopping_patience: no checkpoints are compared",
         ),
     }
-    for item in fields(arguments):
+    for name, kinds in OF_BATCHING.items():
+        unfit[name] = (
+            batching not in kinds,
+            f"leave it out, with batching: {batching} nothing reads it; it belongs to {' and '.join(kinds)}",
+        )
+    for item in (*fields(recipe), *fields(arguments)):
         idle, reason = unfit.get(item.name, (False, ""))
-        value = getattr(arguments, item.name)
+        value = getattr(recipe if hasattr(recipe, item.name) else arguments, item.name)
         if idle and value != _default(item):
             raise InputError(f"{item.name} is {shown(value)}, which does nothing: {reason}")
     workers = arguments.dataloader_num_workers

@@ -14,6 +14,7 @@ from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 from ..hub.card import CardFacts, Result, Sample, write_card
 from ..plotting.training import alignment, learning_curve, masks_in_force
 from ..tasks.base import Example, Scores, Task
+from ..tasks.bleu import AGGREGATE
 from .arguments import RunSpec
 
 METRIC_NAMES = {
@@ -186,7 +187,10 @@ def card_facts(run: RunSpec, outcome: RunResult, images: dict[str, str], name: s
 
 
 def results(scores: Scores, dataset: str) -> list[Result]:
-    """The scores as the card's rows, each with its group's name behind it and its signature beside it."""
+    """The scores as the card's rows, each with its group's name behind it and its signature beside it.
+
+    A score that is the mean of the groups' scores says so, because it is not comparable to one of all texts.
+    """
     rows = []
     for key, value in scores.items():
         if isinstance(value, str):
@@ -194,7 +198,9 @@ def results(scores: Scores, dataset: str) -> list[Result]:
         metric = next((known for known in METRIC_NAMES if key == known or key.startswith(f"{known}_")), key)
         group = key[len(metric) + 1 :]
         label = METRIC_NAMES.get(metric, metric) + (f" ({group})" if group else "")
-        signature = scores.get(f"{metric}_signature" + (f"_{group}" if group else ""), "")
+        signature = str(scores.get(f"{metric}_signature" + (f"_{group}" if group else ""), ""))
+        if AGGREGATE in signature:
+            label += ", mean over groups"
         rows.append(
             Result(
                 dataset=dataset,
@@ -202,7 +208,7 @@ def results(scores: Scores, dataset: str) -> list[Result]:
                 metric=metric.removesuffix("_lowercase"),
                 name=label,
                 value=float(value),
-                signature=str(signature),
+                signature=signature,
             )
         )
     return rows

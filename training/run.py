@@ -14,6 +14,7 @@ from ..tasks.examples import EvaluationSplit, read_examples
 from ..utils.errors import InputError
 from .arguments import RunSpec
 from .checkpoint_averaging import load_average_if_better
+from .continuation import check_settings_kept, check_weights_fit, settings_of
 from .factory import build_model, build_tokenizer, build_trainer, check_model, evaluation_split
 from .fields import check_metric
 from .report import RunResult, encode, write_report
@@ -62,6 +63,9 @@ def _prepare(run: RunSpec) -> PreparedRun:
     folder = Path(arguments.output_dir)
     lock = lock_folder(folder) if arguments.process_index == 0 else None
     checkpoint = prepare_folder(folder, arguments.resume_from_checkpoint, recipe.overwrite)
+    arguments.settings = settings_of(recipe, arguments)
+    if checkpoint is not None:
+        check_settings_kept(checkpoint, arguments.settings)
     task = get_task(recipe.task, **(recipe.task_options or {}))
     if recipe.batching == "stream":
         check_stream(recipe, arguments, checkpoint)
@@ -71,6 +75,8 @@ def _prepare(run: RunSpec) -> PreparedRun:
     learnt_from = train.first(recipe.tokenizer_examples) if isinstance(train, ExampleStream) else train
     tokenizer = build_tokenizer(recipe, task, learnt_from, checkpoint)
     model = build_model(recipe, tokenizer)
+    if checkpoint is not None:
+        check_weights_fit(model, checkpoint)
     trainer = build_trainer(recipe, arguments, task, tokenizer, model, train, validation)
     if trainer.is_world_process_zero():
         print(f"training in {arguments.precision}")

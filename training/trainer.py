@@ -194,10 +194,18 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         return norm
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Go on at the learning rate that is asked for now: the checkpoint has its own."""
+        """Go on with the optimizer's settings that are asked for now: the checkpoint has its own."""
+        groups = getattr(self.optimizer, "param_groups", ())
+        _, asked = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        names = {"weight_decay", *asked} - {"lr"}
+        settings = [{name: group[name] for name in names & group.keys()} for group in groups]
         super()._load_optimizer_and_scheduler(checkpoint)
         groups = getattr(self.optimizer, "param_groups", ())
-        if checkpoint is None or not isinstance(self.lr_scheduler, torch.optim.lr_scheduler.LambdaLR):
+        if checkpoint is None:
+            return
+        for group, given in zip(groups, settings, strict=True):
+            group.update(given)
+        if not isinstance(self.lr_scheduler, torch.optim.lr_scheduler.LambdaLR):
             return
         for at, group in enumerate(groups):
             before = group["initial_lr"]

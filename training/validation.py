@@ -3,16 +3,25 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import GenerationConfig
+from transformers.debug_utils import DebugOption
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..attention import backends  # noqa: F401 - registers crossmask's own attention
+from ..inference.options import LARGEST, NUMBERS, TYPES, check_value
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice, check_type, did_you_mean
 
+# What Transformers' arguments take beside what they are annotated with.
+WIDER: dict[str, Any] = {
+    "debug": str | list[DebugOption] | list[str] | None,
+    "fsdp": bool | str | list[str] | None,
+    "generation_config": Any,  # refused whatever it is
+    "accelerator_config": Any,
+}
 # Any other number is at least 0.
 LOWEST = {
     **dict.fromkeys(
@@ -29,15 +38,15 @@ LOWEST = {
 ABOVE_ZERO = ("logging_steps", "eval_steps", "save_steps", "adam_epsilon")
 HIGHEST = {"bpe_dropout": 1, "seed": 2**32 - 1}
 BELOW = {"adam_beta1": 1, "adam_beta2": 1, "label_smoothing_factor": 1}
-LARGEST = 2**63 - 1  # of whole numbers in torch
-# GenerationConfig declares no types, and `validate` lets most values through to fail at the first evaluation.
-GENERATION = {
-    **dict.fromkeys(("num_beams", "num_return_sequences", "max_new_tokens", "max_length"), (int, 1)),
-    **dict.fromkeys(("min_new_tokens", "min_length", "no_repeat_ngram_size", "top_k"), (int, 0)),
-    **dict.fromkeys(("repetition_penalty", "temperature", "top_p"), (float, 0)),
-    **dict.fromkeys(("do_sample", "use_cache"), (bool, False)),
-    "length_penalty": (float, float("-inf")),
+_NO_BEAMS = "leave it out, Transformers has it only as code on the Hub"
+_OF_TOKENIZER = "leave it out, it is the tokenizer's"
+# Of the other fields of GenerationConfig, why a recipe cannot set them.
+_IDLE = {
+    "num_beam_groups": _NO_BEAMS,
+    "num_return_sequences": "expected 1, an example is scored by one text",
+    **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), _OF_TOKENIZER),
 }
+_BY_MODE = ("dola_layers", "penalty_alpha", "constraints", "force_words_ids", "prompt_lookup_num_tokens", "use_mtp")
 
 
 def one_line(error: BaseException) -> str:
@@ -46,25 +55,23 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(reason).split())
 
 
-def check_fields(given: Any, only_numbers: bool = False) -> None:
+def check_fields(given: Any) -> None:
     """Refuse a dataclass's fields that are not of their types, choices and bounds.
-
-    Args:
-        only_numbers: hold no other types against their annotations than numbers, true and false: Transformers' own
-            arguments take more kinds of text and lists than they are annotated with.
 
     Raises:
         ValueError: with the field, what was given and what was expected.
     """
-    declared = get_type_hints(type(given))
+    declared = get_type_hints(type(given)) | WIDER
     for item in fields(given):
         if not item.init:
             continue
-        name, value, kind = item.name, getattr(given, item.name), declared[item.name]
-        if not only_numbers or ({kind, *get_args(kind)} & {int, float, bool} and str not in get_args(kind)):
-            check_type(name, value, kind)
+        name, value = item.name, getattr(given, item.name)
+        if value is not None or item.default is not None:
+            check_type(name, value, declared[name])
         if value is None:
             continue
+        if value == "" and item.default != "" and name != "summary":
+            raise InputError(f"{name} is empty: give it a value, or leave it out")
         if item.metadata.get("choices"):
             check_choice(name, value, item.metadata["choices"])
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -110,20 +117,16 @@ def check_generation(given: Mapping[str, Any]) -> None:
         ValueError: with the field, what was given and what was expected.
     """
     check_names("generation", given, [name for name in vars(GenerationConfig()) if not name.startswith("_")])
-    for name in filter(GENERATION.__contains__, given):
-        (kind, lowest), value = GENERATION[name], given[name]
-        check_type(f"generation.{name}", value, kind | None)
-        if value is not None and value < lowest:
-            raise InputError(f"generation.{name} is {value}: expected at least {lowest}")
-    if given.get("num_beam_groups") not in (None, 1):
-        count = given["num_beam_groups"]
-        raise InputError(
-            f"generation.num_beam_groups is {count}: leave it out, Transformers has group beam search only as code on "
-            "the Hub"
-        )
-    if given.get("num_return_sequences") not in (None, 1):
-        count = given["num_return_sequences"]
-        raise InputError(f"generation.num_return_sequences is {count}: expected 1, an example is scored by one text")
+    for name, value in given.items():
+        if value is None or (name in ("num_beam_groups", "num_return_sequences") and value == 1):
+            continue
+        if name in _IDLE:
+            raise InputError(f"generation.{name} is {value!r}: {_IDLE[name]}")
+        if name not in NUMBERS and name not in TYPES and name not in _BY_MODE:
+            raise InputError(
+                f"generation.{name} is {value!r}, which does nothing for the texts of train.py: leave it out"
+            )
+        check_value(name, value, field=f"generation.{name}")
 
 
 def check_attention(name: str) -> None:

@@ -44,7 +44,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     choices = list(choices)
     if value not in choices:
         fix = f"; {near}" if (near := did_you_mean(value, choices)) else ""
-        raise InputError(f"{name} is {value!r}: expected one of {', '.join(choices)}{fix}")
+        raise InputError(f"{name} is {value!r}: expected one of {', '.join(map(str, choices))}{fix}")
 
 
 def did_you_mean(value: Any, known: Sequence[str]) -> str:

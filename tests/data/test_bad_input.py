@@ -359,3 +359,14 @@ def test_mutated_recipes(tmp_path):
         file.write_bytes(mutated(RECIPE.read_bytes(), rng))
         outcomes.append(fault_of(lambda: read_yaml(file), str(file)) is None)
     assert 0 < sum(outcomes) < len(outcomes)
+
+
+@pytest.mark.parametrize("text", ["seed: 1\nseed: 2\n", "a: {b: 1, c: 2, b: 3}", "- a: 1\n  a: 1\n"])
+def test_a_key_that_stands_twice_is_refused(text):
+    with pytest.raises(InputError, match=r"r.yaml, line \d, column \d+: not valid YAML: the key '\w+' stands twice"):
+        parse_yaml(text, "r.yaml")
+
+
+def test_merged_keys_may_be_given_anew():
+    text = "base: &base {a: 1, b: 2}\nmore: &more {<<: *base, a: 3}\nlast: {<<: *more, b: 4}\n"
+    assert parse_yaml(text, "r.yaml")["last"] == {"a": 3, "b": 4}

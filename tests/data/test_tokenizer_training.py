@@ -132,7 +132,7 @@ def test_model_max_length_is_kept(tmp_path):
         ({"texts": TEXTS, "vocab_size": 260}, "give at least 261"),
         ({"texts": [], "vocab_size": 400}, "no text"),
         ({"texts": ["", "<s>"][:1], "vocab_size": 400}, "no text"),
-        ({"texts": TEXTS, "vocab_size": 400, "algorithm": "wordpiece"}, "'wordpiece': expected bpe or unigram"),
+        ({"texts": TEXTS, "vocab_size": 400, "algorithm": "wordpiece"}, "'wordpiece': expected one of bpe, unigram"),
         ({"texts": TEXTS, "vocab_size": "400"}, "tokenizer vocab_size is '400': expected a whole number"),
         ({"texts": TEXTS, "vocab_size": 400, "special_tokens": 3}, "tokenizer special_tokens is 3: expected a list"),
         ({"texts": TEXTS, "vocab_size": 400, "special_tokens": [""]}, "must be texts that are not empty"),

@@ -1,6 +1,7 @@
 """Every argument of Transformers' trainer is obeyed or refused, and none is ignored."""
 
 from dataclasses import MISSING, fields
+from pathlib import Path
 
 import pytest
 import yaml
@@ -80,6 +81,16 @@ IDLE = [
         {"metric_for_best_model": "loss", "load_best_model_at_end": False},
         "set load_best_model_at_end or early_stopping_patience",
     ),
+    ({"source_row_length": 64}, "source_row_length is 64, which does nothing: .*it belongs to packed and stream"),
+    ({"target_row_length": 64, "batching": "buckets"}, "target_row_length is 64, which does nothing"),
+    ({"batch_tokens": 64, "batching": "packed"}, "batch_tokens is 64, which does nothing: .*it belongs to buckets"),
+    ({"stream_buffer": 64}, "stream_buffer is 64, which does nothing: .*it belongs to stream"),
+    ({"tokenizer_examples": 64}, "tokenizer_examples is 64, which does nothing"),
+    (
+        {"gradient_checkpointing_kwargs": {"use_reentrant": True}},
+        r"set activation_checkpointing \(gradient_checkpointing\), or leave",
+    ),
+    ({"fsdp_config": {"version": 2}}, "set fsdp, or leave it out"),
     ({"debug": "tpu_metrics_debug"}, "does nothing without a TPU"),
     ({"fsdp": True}, "needs several processes: start train.py with torchrun"),
     ({"fsdp": "true"}, "needs several processes: start train.py with torchrun"),
@@ -112,3 +123,50 @@ def test_no_number_is_negative_infinite_or_beyond_reason(tmp_path, name):
         value = float(value) if isinstance(value, str) else value
         with pytest.raises(InputError, match=rf"{name} is .*: expected"):
             RunArguments(str(tmp_path), report_to="none", **{name: value})
+
+
+WRONG = [-1, 1.5, "abc", "", True, [], {}, [1], {"a": 1}, None]
+
+
+@pytest.mark.parametrize("name", sorted(table.OBEYED - {"output_dir", "deepspeed"}))
+def test_a_value_of_any_type_is_taken_or_refused_on_one_line(tmp_path, name):
+    """No value of a recipe ends in another exception, nor as an attribute that Transformers cannot read."""
+    for value in WRONG:
+        path = tmp_path / "wrong.yaml"
+        path.write_text(yaml.safe_dump({**NO_DATA, "output_dir": str(tmp_path), name: value}))
+        message = _refusal(path)
+        assert message is None or (name in message and "\n" not in message)
+
+
+def _refusal(path: Path) -> str | None:
+    """What a recipe is refused with."""
+    try:
+        assert parse_run([str(path)], command="c").arguments.get_process_log_level() >= 0
+    except InputError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"metric_for_best_model": 3}, "metric_for_best_model is 3: expected text; put it in quotes"),
+        ({"hub_model_id": True}, "hub_model_id is True: expected text"),
+        ({"model_name_or_path": ""}, "model_name_or_path is empty: give it a value, or leave it out"),
+        ({"gradient_checkpointing": True, "gradient_checkpointing_kwargs": [1]}, "expected a mapping"),
+        ({"activation_checkpointing": True, "activation_checkpointing_kwargs": "abc"}, "expected a mapping"),
+        ({"log_level": "loud"}, "log_level is 'loud': expected one of"),
+        ({"debug": [1]}, r"debug is \[1\]: expected text"),
+        ({"debug": ["overflow"]}, "debug is 'overflow': expected one of underflow_overflow"),
+    ],
+    ids=str,
+)
+def test_text_lists_and_mappings_are_held_against_their_types(tmp_path, values, message):
+    path = tmp_path / "types.yaml"
+    path.write_text(yaml.safe_dump({**NO_DATA, **values}))
+    with pytest.raises(InputError, match=message):
+        parse_run([str(path)], command="c")
+
+
+def test_a_whole_number_serves_where_a_number_is_asked_for(tmp_path):
+    assert RunArguments(str(tmp_path), report_to="none", adam_beta1=0).adam_beta1.hex() == (0.0).hex()

@@ -9,6 +9,7 @@ from training_jobs import SIZES, SOMEWHERE, corpus, tiny_tokenizer
 from transformers import AutoModelForSeq2SeqLM
 
 from crossmask.tasks import get_task
+from crossmask.tasks.base import Example
 from crossmask.training.arguments import RecipeArguments, RunArguments, RunSpec
 from crossmask.training.factory import build_model
 from crossmask.training.report import RunResult, card_facts, results, sample_page, write_report
@@ -110,3 +111,19 @@ def test_a_row_has_its_name_group_and_signature():
     lower, german = results(scores | {"sacrebleu_signature_de": "case:mixed"}, "corpus")
     assert (lower.metric, lower.name, lower.signature) == ("sacrebleu", "sacreBLEU, lowercase", "case:lc")
     assert (german.metric, german.name, german.signature) == ("sacrebleu", "sacreBLEU (de)", "case:mixed")
+
+
+def test_a_mean_over_groups_is_called_one():
+    task = get_task("translation")
+    texts = {
+        "de": "Ein Hund bellt laut heute.",
+        "zh": "一只狗今天在大声地叫。",
+        "ja": "犬が今日大きな声で吠えている。",
+    }
+    examples = [Example("s", text, (text,), group) for group, text in texts.items()]
+    rows = {row.name: row for row in results(task.metrics([*texts.values()], examples), "corpus")}
+    assert rows["sacreBLEU, mean over groups"].value == pytest.approx(100)
+    assert "aggregate:mean-of-3-groups" in rows["sacreBLEU, mean over groups"].signature
+    assert "sacreBLEU (zh)" in rows
+    one = results(task.metrics([texts["de"]], examples[:1]), "corpus")
+    assert not any("mean over groups" in row.name for row in one)

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_jobs import job_of, recipe_file, tiny_tokenizer, trained
+from training_jobs import SIZES, job_of, recipe_file, tiny_tokenizer, trained
 
 from crossmask.training.arguments import parse_run
+from crossmask.training.continuation import settings_of
 from crossmask.training.factory import build_model, build_tokenizer
+from crossmask.training.run import PreparedRun
 from crossmask.training.timing import seconds_of
+from crossmask.utils.errors import InputError
 
 
 def assert_goes_on(recipe: str, checkpoint: int, *options: str) -> int:
@@ -113,3 +116,65 @@ def test_a_checkpoint_need_not_know_what_is_counted_now(tmp_path):
     options = ["--early_stopping_patience", "1", "--metric_for_best_model", "loss", "--greater_is_better", "true"]
     steps, _ = trained(job_of(recipe, "--resume_from_checkpoint", str(path.parent), *options))
     assert steps == 4
+
+
+KEPT = [
+    ({"model": {**SIZES, "hidden_size": 32}}, "hidden_size is 32 and was 16"),
+    ({"model": {**SIZES, "decoder_layers": 2}}, "decoder_layers is 2 and was 1"),
+    ({"model": {**SIZES, "tie_word_embeddings": False}}, "tie_word_embeddings is False and was"),
+    ({"optim": "adamw_torch"}, "optim, which was sgd, is another than"),
+    ({"tokenizer": {"vocab_size": 270}}, "tokenizer is another than"),
+]
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory) -> Path:
+    """The folder of a run that got to a checkpoint."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    trained(job_of(recipe_file(folder, max_steps=2)))
+    return folder
+
+
+def resumed(folder: Path, **changes) -> PreparedRun:
+    job = job_of(recipe_file(folder, **changes), "--resume_from_checkpoint", "last")
+    job.lock.release(force=True)
+    return job
+
+
+@pytest.mark.parametrize(("changes", "message"), KEPT, ids=str)
+def test_what_a_checkpoint_does_not_fit_is_refused(interrupted, changes, message):
+    with pytest.raises(InputError, match=rf"{message}.*put (it|that) back, or train anew") as error:
+        resumed(interrupted, **changes)
+    assert "\n" not in str(error.value)
+
+
+def test_another_order_of_the_data_is_warned_of(interrupted, caplog):
+    resumed(interrupted)
+    assert "was trained with another" not in caplog.text
+    resumed(interrupted, seed=7, per_device_train_batch_size=2)
+    assert "was trained with another seed, per_device_train_batch_size: the run does not see" in caplog.text
+
+
+def test_a_checkpoint_holds_no_secrets(tmp_path):
+    recipe = recipe_file(tmp_path, task_options={"group_column": "hf_abcDEF123456789"})
+    run = parse_run([recipe], command="c")
+    other = parse_run([recipe, "--task_options.group_column", "hf_zyxWVU987654321"], command="c")
+    recorded = settings_of(run.recipe, run.arguments)
+    assert "hf_abc" not in str(recorded)
+    assert recorded == settings_of(other.recipe, other.arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "value"),
+    [
+        ({"weight_decay": 0.25}, "weight_decay", 0.25),
+        ({"optim_args": "momentum=0.5"}, "momentum", 0.5),
+        ({"learning_rate": 0.5}, "lr", 0.5),
+    ],
+    ids=str,
+)
+def test_an_optimizer_goes_on_with_the_settings_that_are_asked_for(tmp_path, changes, name, value):
+    trained(job_of(recipe_file(tmp_path, max_steps=2)))
+    job = resumed(tmp_path, max_steps=3, **changes)
+    trained(job)
+    assert job.trainer.optimizer.param_groups[0][name] == value

@@ -1,0 +1,129 @@
+"""What a run that goes on from a checkpoint must have in common with the run that left it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainerCallback, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from ..configuration.crossmask import CrossMaskConfig
+from ..modeling.crossmask import CrossMaskForConditionalGeneration
+from ..utils.errors import InputError
+from ..utils.secrets import Secrets
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from .arguments import RecipeArguments, RunArguments
+
+logger = logging.getLogger(__name__)
+
+# The checkpoint's state belongs to these, and is of no use to others.
+KEPT = ("optim", "tokenizer")
+# The data's order follows from these, and with it which examples a run that goes on has seen.
+ORDER = (
+    "task", "task_options", "train", "overlong", "max_source_length", "max_target_length", "batching",
+    "source_row_length", "target_row_length", "batch_tokens", "stream_buffer", "bpe_dropout", "bpe_dropout_copies",
+    "multipath_k", "seed", "per_device_train_batch_size", "gradient_accumulation_steps",
+)  # fmt: skip
+# Sizes of weights follow from these fields of a config.
+SIZES = (
+    "vocab_size", "hidden_size", "intermediate_size", "encoder_layers", "decoder_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "embedding_size", "memory_length", "cross_attention_score",
+    "tie_word_embeddings",
+)  # fmt: skip
+
+
+class SettingsRecord(TrainerCallback, ExportableState):
+    """Keeps in every checkpoint digests of the settings that it was trained with."""
+
+    def __init__(self, settings: dict[str, str] | None = None):
+        self.settings = settings or {}
+
+    def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+        # Trainer restores the callback of the checkpoint, which may have been trained with other settings.
+        self.settings = getattr(args, "settings", self.settings)
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {"settings": self.settings}, "attributes": {}}
+
+
+def settings_of(recipe: RecipeArguments, arguments: RunArguments) -> dict[str, str]:
+    """Each setting that a run has to go on with, or a digest of it where it is not one word."""
+    values = {}
+    for name in (*KEPT, *ORDER):
+        value = getattr(recipe if hasattr(recipe, name) else arguments, name)
+        values[name] = _digest(getattr(value, "value", value))
+    return values
+
+
+def check_settings_kept(checkpoint: Path, settings: dict[str, str]) -> None:
+    """Refuse settings that a checkpoint's state does not fit, and warn of those that change the order of the data.
+
+    Args:
+        settings: of the run that goes on, as `settings_of` gives them.
+
+    Raises:
+        InputError: with the setting and what to do.
+    """
+    before = recorded_settings(checkpoint)
+    changed = [name for name, value in settings.items() if name in before and before[name] != value]
+    for name in changed:
+        if name in KEPT:
+            was = "" if before[name].startswith("#") else f", which was {before[name]},"
+            raise InputError(
+                f"{name}{was} is another than {checkpoint} was trained with: put it back, or train anew with "
+                "--overwrite or in another --output_dir"
+            )
+    if changed:
+        logger.warning(
+            "%s was trained with another %s: the run does not see every example as often as one without a break",
+            checkpoint, ", ".join(changed),
+        )  # fmt: skip
+
+
+def recorded_settings(checkpoint: Path) -> dict[str, str]:
+    """The settings that a checkpoint was trained with; none of one that does not say."""
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        found = state["stateful_callbacks"][SettingsRecord.__name__]["args"]["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check_weights_fit(model: PreTrainedModel, checkpoint: Path) -> None:
+    """Refuse a model that the weights of a checkpoint do not fit.
+
+    Raises:
+        InputError: with the fields of its config that differ.
+    """
+    before = CrossMaskConfig.from_pretrained(checkpoint)
+    with torch.device("meta"):
+        other = CrossMaskForConditionalGeneration(before)
+    if _shapes(model) == _shapes(other):
+        return
+    pairs = ((name, getattr(model.config, name), getattr(before, name)) for name in SIZES)
+    differing = [f"{name} is {now!r} and was {was!r}" for name, now, was in pairs if now != was]
+    raise InputError(
+        f"the weights of {checkpoint} do not fit the model ({', '.join(differing) or 'its parts differ'}): put that "
+        "back, or train anew with --overwrite or in another --output_dir"
+    )
+
+
+def _shapes(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def _digest(value: Any) -> str:
+    """A word as it is; of anything else a digest, which starts with #, and in which secrets do not count."""
+    if isinstance(value, str | int | float | None):
+        return str(Secrets.of(value).hide(value))
+    text = json.dumps(Secrets.of(value).hide(value), sort_keys=True, default=str)
+    return f"#{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
