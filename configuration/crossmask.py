@@ -33,8 +33,11 @@ ROPE_TYPES = {
     "llama3": (("factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"), ()),
 }
 """The rotary positions whose angles depend on a token's position alone: the keys that each needs, and also takes."""
+_OFF = {"mscale": 0, "mscale_all_dim": 0}
 MOST = 2**31
 """Sizes stay below it."""
+LABELS_LIMIT = 1000
+"""The most labels that a config may name."""
 
 
 @strict
@@ -133,6 +136,10 @@ class CrossMaskConfig(PreTrainedConfig):
             self.num_key_value_heads = self.num_attention_heads
         if self.head_dim is None:
             self.head_dim = self.hidden_size // max(self.num_attention_heads, 1)
+        # Transformers writes a table of that many names.
+        if isinstance(labels := kwargs.get("num_labels"), int) and labels > LABELS_LIMIT:
+            most = ValueError(f"must be at most {LABELS_LIMIT}, got {brief(labels)}; no model here has labels")
+            raise StrictDataclassFieldValidationError(field="num_labels", cause=most)
         super().__post_init__(**kwargs)
 
     def __setattr__(self, key: str, value: Any) -> None:
@@ -205,6 +212,7 @@ class CrossMaskConfig(PreTrainedConfig):
         if not given:
             return
         kind, known = given.get("rope_type", given.get("type", "default")), ", ".join(ROPE_TYPES)
+        kind = kind if isinstance(kind, str) else brief(kind)
         if kind in ("dynamic", "longrope"):
             raise ValueError(
                 f"rope_parameters: rope_type {kind!r} turns positions by the length of the longest row, so padding "
@@ -217,10 +225,27 @@ class CrossMaskConfig(PreTrainedConfig):
             raise ValueError(f"rope_parameters: rope_type {kind!r} needs {missing[0]}; it is not given")
         if unknown := sorted(set(given) - _EVERY_ROPE - set(needed) - set(others)):
             raise ValueError(f"rope_parameters: rope_type {kind!r} takes no {unknown[0]}; leave it out")
-        for name in ("rope_theta", *needed):
-            value = given.get(name, 1)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-                raise ValueError(f"rope_parameters: {name} must be a number of more than 0, got {value!r}")
+        for name in ("rope_theta", *needed, *others):
+            value = given.get(name)
+            if name == "truncate":
+                if not isinstance(value, bool | None):
+                    raise ValueError(f"rope_parameters: {name} must be true or false, got {brief(value)}")
+            elif value not in (None, _OFF.get(name)) and not (type(value) in (int, float) and 0 < value < MOST):
+                raise ValueError(
+                    f"rope_parameters: {name} must be a number of more than 0 and less than 2**31, got {brief(value)}"
+                )
+        theta, factor = (given.get(name) for name in ("rope_theta", "factor"))
+        if theta is not None and theta <= 1:
+            raise ValueError(f"rope_parameters: rope_theta must be more than 1, got {theta}; 10000.0 is usual")
+        if factor is not None and factor < 1:
+            raise ValueError(f"rope_parameters: factor must be at least 1, got {factor}; 1 changes nothing")
+        for less, more, defaults in (
+            ("low_freq_factor", "high_freq_factor", (1, 4)),
+            ("beta_slow", "beta_fast", (1, 32)),
+        ):
+            low, high = (given.get(name) or default for name, default in zip((less, more), defaults, strict=True))
+            if low >= high:
+                raise ValueError(f"rope_parameters: {less} must be less than {more}, got {low} and {high}")
         if (part := given.get("partial_rotary_factor", 1)) not in (1, None):
             raise ValueError(f"rope_parameters: partial_rotary_factor must be 1, got {part}; all of a head is turned")
 

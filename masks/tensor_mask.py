@@ -8,6 +8,7 @@ import torch
 from .expressions import Mask, MaskError
 from .fast_paths import fast_path_allowed
 from .foreign import is_foreign
+from .limits import TEXT_LIMIT
 from .parse import parse
 
 
@@ -81,11 +82,15 @@ def as_mask(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | N
     raise MaskError(f"{name}: expected a mask, its text or a boolean tensor, got {type(given).__name__}{fix}")
 
 
-def describe(given: Mask | TensorMask | None) -> str | None:
-    """A call's mask in words: the text of a rule, the shape of a tensor."""
+def describe(given: Mask | TensorMask | None) -> Mask | str | None:
+    """A call's mask in words: a rule's text, or the rule itself where no text may be so long; a tensor's shape."""
     if isinstance(given, TensorMask):
         return f"a tensor of shape {tuple(given.allowed.shape)}"
-    return None if given is None else str(given)
+    # The extent is known at once; writing a long table takes time.
+    if given is None or given.extent.characters > TEXT_LIMIT:
+        return given
+    text = given.text()
+    return text if len(text) <= TEXT_LIMIT else given
 
 
 def read_foreign(mask: Any) -> Mask:

@@ -9,7 +9,7 @@ Letters: B rows of the source, G rows of the target for each, H heads, T target 
 from copy import copy
 
 import torch
-from transformers.cache_utils import EncoderDecoderCache
+from transformers.cache_utils import Cache, EncoderDecoderCache
 
 
 def fold_rows(query: torch.Tensor, beams_per_source: int) -> torch.Tensor:
@@ -32,6 +32,39 @@ def fold_mask(mask: torch.Tensor, beams_per_source: int) -> torch.Tensor:
     return by_source.reshape(sources, heads, beams_per_source * length, keys)
 
 
+def repeat_target(cache: Cache, rows: int) -> None:
+    """Give each of a batch's `rows` hypotheses the target's keys and values of its example, which has one row now."""
+    cache = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+    for layer in cache.layers:
+        if layer.is_initialized and 0 < len(layer.keys) < rows:
+            layer.batch_repeat_interleave(rows // len(layer.keys))
+
+
+def keep_returned(cache: EncoderDecoderCache, beam_indices: torch.Tensor, examples: int) -> None:
+    """Put the rows of a beam search's returned sequences first among each example's rows; the best ones fill the rest.
+
+    A sequence that ended before the last step has lost its rows; there is nothing to go on with. The cache's
+    `returned`, (N,) int64, says where the returned sequences' rows are.
+
+    Args:
+        cache: with `last_rows`, each layer's keys and values as the last step left them, which are dropped.
+        beam_indices: (N, T) int64, the row that each token of a returned sequence came from; below 0 after its end.
+        examples: B, how many examples there are.
+    """
+    last_rows = cache.last_rows
+    del cache.last_rows
+    if not last_rows:
+        return
+    ends = (beam_indices >= 0).sum(-1, keepdim=True) - 1
+    order = beam_indices.gather(1, ends.clamp(min=0)).clamp(min=0).view(examples, -1)
+    rows = len(last_rows[0][0])
+    cache.returned = torch.arange(rows).view(examples, -1)[:, : order.shape[1]].flatten()
+    rest = rows // examples - order.shape[1]
+    order = torch.cat([order, order[:, :1].expand(-1, rest)], dim=1).flatten()
+    for layer, (keys, values) in zip(cache.self_attention_cache.layers, last_rows, strict=True):
+        layer.keys, layer.values = (part.index_select(0, order.to(part.device)) for part in (keys, values))
+
+
 def repeat_source(cache: EncoderDecoderCache) -> EncoderDecoderCache:
     """A cache in which each of the G target rows of an example has the source's keys and values to itself.
 
@@ -45,4 +78,28 @@ def repeat_source(cache: EncoderDecoderCache) -> EncoderDecoderCache:
         if beams_per_source > 1:
             layer.keys = layer.keys.repeat_interleave(beams_per_source, 0)
             layer.values = layer.values.repeat_interleave(beams_per_source, 0)
-    return EncoderDecoderCache(cache.self_attention_cache, source)
+    repeated = EncoderDecoderCache(cache.self_attention_cache, source)
+    if hasattr(cache, "returned"):
+        repeated.returned = cache.returned
+    return repeated
+
+
+def select_returned(cache: Cache, rows: int) -> None:
+    """Leave in a beam search's cache the rows of the sequences that it returned, if that is how many go on.
+
+    Raises:
+        ValueError: the cache has another number of rows than go on.
+    """
+    own = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+    there, returned = len(own.layers[0].keys), getattr(cache, "returned", None)
+    if there == rows:
+        return
+    if returned is None or len(returned) != rows:
+        raise ValueError(
+            f"past_key_values hold {there} sequences, but decoder_input_ids {rows}; give all sequences that the call "
+            "returned, each with its source"
+        )
+    for part in (cache.self_attention_cache, cache.cross_attention_cache):
+        for layer in part.layers:
+            layer.keys, layer.values = (t.index_select(0, returned.to(t.device)) for t in (layer.keys, layer.values))
+    del cache.returned

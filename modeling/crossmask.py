@@ -25,7 +25,7 @@ from ..configuration.crossmask import CrossMaskConfig
 from ..masks.expressions import Mask
 from ..masks.fast_paths import is_observed
 from ..masks.parse import parse
-from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, describe
+from ..masks.tensor_mask import MaskLike, as_mask, describe
 from .call_checks import checked_call
 from .decoder import CrossMaskDecoder
 from .decoder_inputs import attention_mask_from_labels, shift_right
@@ -86,8 +86,9 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
                 f"encoder_mask {given} has no effect on encoder_outputs that were made under {made_under or 'none'}; "
                 "give it to the encoder, or give input_ids instead of encoder_outputs"
             )
-        tensor = isinstance(encoder_mask, TensorMask | torch.Tensor)
-        return None if made_under is None or tensor or made_under.startswith("a tensor") else parse(made_under)
+        if isinstance(made_under, str):
+            return None if made_under.startswith("a tensor") else parse(made_under)
+        return made_under
 
     @checked_call
     @can_return_tuple
@@ -256,6 +257,8 @@ class CrossMaskForConditionalGeneration(
             `loss`: the mean over labels that count, or their sum over `num_items_in_batch` where that is given, which
             makes it exact under gradient accumulation. `logits`: (B, T, vocabulary).
         """
+        if labels is not None and labels.ndim != 2:
+            raise ValueError(f"labels must be (batch, target), got {tuple(labels.shape)}; write labels[None] for one")
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
             if decoder_attention_mask is None and decoder_segment_ids is None:

@@ -12,9 +12,10 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.crossmask import CrossMaskConfig
+from ..masks.fast_paths import fast_path_allowed
 from ..masks.layout import Layout, lay_out
 from ..masks.tensor_mask import MaskLike
-from .call_checks import checked_call
+from .call_checks import check_cache, checked_call
 from .interactive_attention import InteractiveAttention, SelfAttention
 from .layers import DecoderLayer, EmbeddingProjection, rms_norm
 from .mask_compiler import LayerMasks
@@ -106,10 +107,17 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         capacity = past_key_values.get_mask_sizes(length, 0)[0] if past_key_values is not None else length
         # A static cache counts on the device; asking it would make the host wait, and break a compiled graph.
         seen = past + length if isinstance(past, int) else None
+        if seen is None and fast_path_allowed(past) and int(past) + length > capacity:
+            raise ValueError(
+                f"past_key_values have places for {capacity} target tokens, but {int(past) + length} are needed; give "
+                "a cache with a larger max_cache_len"
+            )
         self.check_length(seen or length, "target", packed=segment_ids is not None or position_ids is not None)
 
         rows = past + torch.arange(length, device=device)
         given = {"attention_mask": attention_mask, "segment_ids": segment_ids, "position_ids": position_ids}
+        if example_ids is not None and tuple(example_ids.shape) != (batch,):
+            raise ValueError(f"example_ids must be ({batch},), one for each row, got {tuple(example_ids.shape)}")
         examples = batch if example_ids is None else example_ids
         target = replace(self.lay_out_target(capacity, seen, rows, batch, **given), rows=examples, may_grow=True)
         query = target if capacity == length else target.pick(rows)
@@ -147,16 +155,12 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         Raises:
             ValueError: it is not a cache.
         """
+        check_cache(given)
         if isinstance(given, EncoderDecoderCache):
             return given
         if given is None:
             return EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache()) if wanted else None
-        if isinstance(given, Cache):
-            return EncoderDecoderCache(given, DynamicCache())
-        raise ValueError(
-            f"past_key_values must be an EncoderDecoderCache or a DynamicCache, got {type(given).__name__}; give what "
-            "the last call returned as past_key_values"
-        )
+        return EncoderDecoderCache(given, DynamicCache())
 
     @staticmethod
     def lay_out_target(

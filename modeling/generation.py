@@ -12,9 +12,11 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.generation.utils import GenerateEncoderDecoderOutput
 from transformers.utils import ModelOutput, logging
 
+from ..masks.expressions import Mask
+from ..masks.rules import causal, keep, prefix
 from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, check_fit
-from .beam_sharing import repeat_source
-from .call_checks import check_keywords, keywords_of
+from .beam_sharing import keep_returned, repeat_source, repeat_target, select_returned
+from .call_checks import check_cache, check_keywords, keywords_of
 from .encoder import CrossMaskEncoderOutput
 
 logger = logging.get_logger(__name__)
@@ -36,6 +38,21 @@ class MaskedGenerationMixin(GenerationMixin):
         known = keywords_of(type(self).forward) | set(signature(GenerationMixin.generate).parameters)
         check_keywords({name: value for name, value in model_kwargs.items() if value is not None}, known, ValueError)
         super()._validate_model_kwargs(model_kwargs)
+
+    def _prepare_generation_config(
+        self, generation_config: GenerationConfig | None, **kwargs
+    ) -> tuple[GenerationConfig, dict]:
+        """As Transformers merges the settings.
+
+        Raises:
+            ValueError: a number of sequences that is not one.
+        """
+        settings, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
+        for name in ("num_beams", "num_return_sequences"):
+            value = getattr(settings, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+        return settings, model_kwargs
 
     def _prepare_generated_length(self, generation_config: GenerationConfig, *args, **kwargs) -> GenerationConfig:
         """As Transformers computes it, but within the positions: a step beyond them would fail at its turn.
@@ -116,6 +133,7 @@ class MaskedGenerationMixin(GenerationMixin):
         **kwargs,
     ) -> GenerateEncoderDecoderOutput | torch.LongTensor:
         """As Transformers does; only what is accepted of a draft has to keep within a tensor mask."""
+        kwargs["decoder_mask"] = closed_ahead(input_ids, **kwargs)
         given = {name: kwargs.get(name) for name in ("decoder_mask", "cross_mask")}
         tensors = {name: mask for name, mask in given.items() if isinstance(mask, TensorMask)}
         kwargs |= {name: replace(mask, repeat_last=True) for name, mask in tensors.items()}
@@ -137,6 +155,7 @@ class MaskedGenerationMixin(GenerationMixin):
             ValueError: a cache to go on from, without the tokens that are in it.
         """
         prefix, cache = model_kwargs.get("decoder_input_ids"), model_kwargs.get("past_key_values")
+        check_cache(cache)
         cached = 0 if cache is None else int(cache.get_seq_length())
         if cached and (prefix is None or prefix.shape[1] <= cached):
             raise ValueError(
@@ -144,6 +163,8 @@ class MaskedGenerationMixin(GenerationMixin):
                 f"least one more, got {0 if prefix is None else prefix.shape[1]}; give the sequences as generate() "
                 "returned them"
             )
+        if cached:
+            select_returned(cache, len(prefix))
         decoder_input_ids, model_kwargs = super()._prepare_decoder_input_ids_for_generation(
             batch_size, model_input_name, model_kwargs, *args, **kwargs
         )
@@ -176,6 +197,8 @@ class MaskedGenerationMixin(GenerationMixin):
         self.model.check_blind(**{**given, "encoder_mask": self.model.mask_of(encoded, given.get("encoder_mask"))})
         if expand_size > 1:
             model_kwargs.setdefault("example_ids", self.rows_of(input_ids, model_kwargs))
+            if (cache := model_kwargs.get("past_key_values")) is not None:
+                repeat_target(cache, expand_size * len(model_kwargs["example_ids"]))
         source = {name: model_kwargs.pop(name) for name in SOURCE if name in model_kwargs}
         for name, mask in given.items():
             if name != "encoder_mask" and isinstance(mask, TensorMask) and len(mask.allowed) > 1:
@@ -183,15 +206,31 @@ class MaskedGenerationMixin(GenerationMixin):
         input_ids, expanded = super()._expand_inputs_for_generation(expand_size, False, input_ids, **model_kwargs)
         return input_ids, {**expanded, **source, **given}
 
-    def _sample(self, *args, generation_config: GenerationConfig, **kwargs):
-        return _finished(super()._sample(*args, generation_config=generation_config, **kwargs), generation_config)
+    def _sample(self, input_ids: torch.LongTensor, *args, generation_config: GenerationConfig, **kwargs):
+        if kwargs.get("use_cache") is False and kwargs.get("past_key_values") is None:
+            kwargs["decoder_mask"] = closed_ahead(input_ids, **kwargs)
+        outputs = super()._sample(input_ids, *args, generation_config=generation_config, **kwargs)
+        return _finished(outputs, generation_config)
 
-    def _beam_search(self, *args, generation_config: GenerationConfig, **kwargs):
-        return _finished(super()._beam_search(*args, generation_config=generation_config, **kwargs), generation_config)
+    def _beam_search(self, input_ids: torch.LongTensor, *args, generation_config: GenerationConfig, **kwargs):
+        """As Transformers does. Of the cache, each example's first rows are those of its returned sequences."""
+        if kwargs.get("use_cache") is False and kwargs.get("past_key_values") is None:
+            kwargs["decoder_mask"] = closed_ahead(input_ids, **kwargs)
+        elif generation_config.return_dict_in_generate and kwargs.get("past_key_values") is not None:
+            kwargs["past_key_values"] = cache = self.model.decoder.read_cache(kwargs["past_key_values"], False)
+            cache.last_rows = []
+        outputs = super()._beam_search(input_ids, *args, generation_config=generation_config, **kwargs)
+        if isinstance(outputs, ModelOutput) and hasattr(outputs.past_key_values, "last_rows"):
+            keep_returned(outputs.past_key_values, outputs.beam_indices, len(kwargs["encoder_outputs"][0]))
+        return _finished(outputs, generation_config)
 
     @staticmethod
     def _reorder_cache(past_key_values: EncoderDecoderCache, beam_idx: torch.LongTensor) -> EncoderDecoderCache:
         """Put the hypotheses' own keys and values in the order of the beams; the source's are not theirs."""
+        if hasattr(past_key_values, "last_rows"):
+            past_key_values.last_rows = [
+                (layer.keys, layer.values) for layer in past_key_values.self_attention_cache.layers
+            ]
         past_key_values.self_attention_cache.reorder_cache(beam_idx)
         return past_key_values
 
@@ -210,6 +249,42 @@ class MaskedGenerationMixin(GenerationMixin):
             return None
         capacity = past_key_values.get_max_length()
         return nn.functional.pad(attention_mask, (0, capacity - attention_mask.shape[1]), value=1)
+
+
+def closed_ahead(
+    input_ids: torch.LongTensor,
+    decoder_mask: MaskLike | None = None,
+    decoder_attention_mask: torch.Tensor | None = None,
+    example_ids: torch.Tensor | None = None,
+    **kwargs,
+) -> Mask | TensorMask:
+    """The call's decoder mask for passes that read several new tokens: none sees a later one, as with a cache.
+
+    What the decoder starts from is read in one pass, and stays open both ways.
+
+    Args:
+        input_ids: (B, P) int64, what the decoder starts from. The others: as in the call.
+    """
+    given, length = as_mask(decoder_mask, "decoder_mask"), input_ids.shape[1]
+    if isinstance(given, TensorMask):
+        rows, columns = (torch.arange(given.allowed.shape[-1], device=given.allowed.device) for _ in range(2))
+        if given.allowed.ndim > 2:
+            rows = torch.arange(given.allowed.shape[-2], device=rows.device)
+        seen = (columns <= rows[:, None]) | (columns < length)
+        allowed = given.allowed[:, None] if given.allowed.ndim == 2 else given.allowed
+        return replace(given, allowed=allowed & seen)
+    lengths = [length]
+    if decoder_attention_mask is not None:
+        of_rows = decoder_attention_mask[:, :length].sum(-1).tolist()
+        examples = range(len(of_rows)) if example_ids is None else example_ids.tolist()
+        lengths = list(dict(zip(examples, of_rows, strict=True)).values())
+    if max(lengths) == 1:
+        closed = causal()
+    elif len(set(lengths)) == 1:
+        closed = causal() | prefix(lengths[0])
+    else:
+        closed = causal() | keep(examples=tuple(((0, int(count)),) for count in lengths))
+    return closed if given is None else given & closed
 
 
 def _finished(outputs: torch.Tensor | ModelOutput, settings: GenerationConfig) -> torch.Tensor | ModelOutput:

@@ -50,7 +50,13 @@ def _segments_of(source: Layout) -> int:
         return 1
     if not fast_path_allowed(source.segments, devices=None):
         return source.length
-    return max(int(source.segments.max()), 1)
+    groups = max(int(source.segments.max()), 1)
+    if groups > source.length:
+        raise ValueError(
+            f"segment_ids must number the examples of a row from 1 without gaps, got {groups} in a row of "
+            f"{source.length} tokens; with memory_length each number up to the highest gets vectors"
+        )
+    return groups
 
 
 def memory_layout(groups: int, memory_length: int, device: torch.device, packed: bool) -> Layout:

@@ -169,16 +169,36 @@ def embed(side: nn.Module, input_ids: torch.Tensor | None, inputs_embeds: torch.
     """The embeddings (B, L, E) of one side, from its ids (B, L) or as given.
 
     Raises:
-        ValueError: both or neither are given, or they hold no tokens.
+        ValueError: both or neither are given, or they hold no tokens, or none of this vocabulary.
     """
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError(
             "give either ids or embeddings of the source, and likewise of the target: exactly one of the two"
         )
-    shape = tuple((input_ids if inputs_embeds is None else inputs_embeds).shape)
+    name, given = ("ids", input_ids) if inputs_embeds is None else ("inputs_embeds", inputs_embeds)
+    name = f"the {type(side).__name__}'s {name}"
+    if not isinstance(given, torch.Tensor):
+        raise ValueError(f"{name} must be a torch tensor, got {type(given).__name__}; write torch.as_tensor(...)")
+    shape = tuple(given.shape)
     if 0 in shape[:2]:
         raise ValueError(
             f"{type(side).__name__}: an input of shape {shape} has no tokens; leave empty batches out, and let an "
             "empty text have its end token"
         )
-    return side.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+    if inputs_embeds is not None:
+        width = side.config.embedding_size or side.config.hidden_size
+        if len(shape) != 3 or shape[2] != width:
+            raise ValueError(f"{name} must be (batch, length, {width}), got {shape}")
+        return inputs_embeds
+    if len(shape) != 2:
+        raise ValueError(f"{name} must be (batch, length), got {shape}; give a single text as ids[None]")
+    if input_ids.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"{name} must be int64, got {input_ids.dtype}; write ids.long()")
+    if torch.compiler.is_compiling():  # which reads no handlers of errors
+        return side.embed_tokens(input_ids)
+    try:
+        return side.embed_tokens(input_ids)
+    except IndexError as error:  # on CPU; an accelerator stops by itself
+        found = f"{int(input_ids.min())} to {int(input_ids.max())}"
+        most = side.embed_tokens.weight.shape[0] - 1
+        raise ValueError(f"{name} must be from 0 to {most}, got {found}; use the model's own tokenizer") from error

@@ -8,6 +8,17 @@ from huggingface_hub.errors import StrictDataclassError
 from crossmask import CrossMaskConfig, masks
 from crossmask.configuration.layer_masks import masks_of_layers
 
+POSITIONS = {
+    "linear": {"rope_type": "linear", "factor": 2.0},
+    "yarn": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 512},
+    "llama3": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "original_max_position_embeddings": 512,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+    },
+}
 BAD = {
     "heads that do not divide": (
         {"num_attention_heads": 6, "num_key_value_heads": 4, "hidden_size": 96},
@@ -50,6 +61,27 @@ BAD = {
     "positions without a number": ({"rope_parameters": {"rope_type": "linear"}}, ["'linear' needs factor"]),
     "positions of layers": ({"rope_parameters": {"full_attention": {}}}, ["takes no full_attention; leave it out"]),
     "negative positions": ({"rope_parameters": {"rope_theta": -1.0}}, ["rope_theta must be a number of more than 0"]),
+    "positions of a list": ({"rope_parameters": {"rope_type": ["default"]}}, ["rope_type must be one of default"]),
+    **{
+        f"positions with {name} {value}"[:40]: (
+            {"rope_parameters": {**POSITIONS[kind], name: value}},
+            [f"rope_parameters: {name} must be"],
+        )
+        for kind, name, value in [
+            ("yarn", "attention_factor", -1.0),
+            ("yarn", "beta_fast", "x"),
+            ("yarn", "mscale", "x"),
+            ("yarn", "truncate", 3),
+            ("yarn", "factor", 0.5),
+            ("yarn", "rope_theta", 1),
+            ("yarn", "beta_slow", 40),
+            ("linear", "factor", 10**400),
+            ("linear", "factor", True),
+            ("llama3", "low_freq_factor", 4.0),
+            ("llama3", "original_max_position_embeddings", "8192"),
+        ]
+    },
+    "a table of labels": ({"num_labels": 10**7}, ["num_labels", "must be at most 1000"]),
     "parts of a head": ({"rope_parameters": {"partial_rotary_factor": 0.5}}, ["partial_rotary_factor must be 1"]),
     "chance": (
         {"cross_mask": "random(p=0.1, seed=0)"},

@@ -195,6 +195,16 @@ def test_encoder_outputs_say_what_they_are_blind_to(way):
     if way == "config":
         return
     readable = model.get_encoder()(source)
+    everything = {"output_hidden_states": True, "return_dict": False}
+    for tensors in (
+        model.get_encoder()(source, encoder_mask=SPAN, **everything),
+        list(encoded.values()),
+        dict(encoded),
+    ):
+        assert torch.equal(model(encoder_outputs=tensors, decoder_input_ids=target, **given).logits, expected)
+        if way == "call":
+            with pytest.raises(masks.MaskError, match=r"cross_mask: blind\(\(2, 4\)\) does not hold"):
+                model(encoder_outputs=tensors, decoder_input_ids=target)
     for outputs in (readable, (readable[0],), type(readable).__mro__[1](readable[0])):
         with pytest.raises(masks.MaskError, match=r"encoder_mask: blind\(\(2, 4\)\) does not hold in every layer"):
             model(encoder_outputs=outputs, decoder_input_ids=target, cross_mask=SPAN)
@@ -204,3 +214,27 @@ def test_encoder_outputs_say_what_they_are_blind_to(way):
     if way == "call":  # hidden from the encoder, and read by the decoder at the span itself
         with pytest.raises(masks.MaskError, match=r"cross_mask: blind\(\(2, 4\)\) does not hold"):
             model(encoder_outputs=encoded, decoder_input_ids=target)
+
+
+@torch.no_grad()
+def test_a_mask_that_is_too_long_for_a_text_is_remembered_as_it_is():
+    """Spans of a large batch have no text, but blindness over the encoder's output is checked all the same."""
+    hidden = masks.blind(examples=[((2, 4),)] * 3000)
+    with pytest.raises(masks.MaskError, match="32,768"):
+        str(hidden)
+    model = model_of(hidden_size=8, intermediate_size=8)
+    source, target = tokens(3000, 5), tokens(3000, 2, seed=1)
+    encoded = model.get_encoder()(source, encoder_mask=hidden)
+    expected = model(input_ids=source, decoder_input_ids=target, encoder_mask=hidden, cross_mask=hidden).logits
+    assert torch.equal(model(encoder_outputs=encoded, decoder_input_ids=target, cross_mask=hidden).logits, expected)
+    with pytest.raises(masks.MaskError, match="does not hold"):
+        model(encoder_outputs=encoded, decoder_input_ids=target)
+
+
+@pytest.mark.parametrize(
+    "outputs", [torch.ones(1, 5, 32), (), "states", (None,), {"hidden": 1}, (torch.ones(5, 32),)], ids=str
+)
+def test_what_is_no_encoder_output_is_refused(outputs):
+    model = model_of()
+    with pytest.raises(ValueError, match="encoder_outputs must be the encoder's output or a tuple"):
+        model(encoder_outputs=outputs, decoder_input_ids=tokens(1, 3))

@@ -75,6 +75,57 @@ def test_the_cache_has_a_row_for_every_hypothesis(fields, options):
         torch.testing.assert_close(step, expected, atol=1e-4, rtol=1e-4)
 
 
+@each_model
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+@pytest.mark.parametrize("returned", [1, 2, 4])
+@torch.no_grad()
+def test_sequences_of_a_beam_search_go_on_from_its_cache(fields, kind, returned):
+    """The search returns them by score, and its cache has them as the last step left them."""
+    model, source = model_of(fields), tokens(3, 6)
+    given = {"attention_mask": torch.tensor([[1] * 6, [1] * 4 + [0] * 2, [1] * 5 + [0]]), "disable_compile": True}
+    beams = {"num_beams": 4, "num_return_sequences": returned, "past_key_values": cache_of(model, kind)}
+    first = model.generate(source, max_new_tokens=5, **given, **beams, **RETURNED)
+    given["attention_mask"] = given["attention_mask"].repeat_interleave(returned, 0)
+    given |= {"decoder_input_ids": first.sequences, "max_new_tokens": 4}
+    sources = source.repeat_interleave(returned, 0)
+    expected = model.generate(sources, **given, **RETURNED).sequences
+    assert model.generate(sources, past_key_values=first.past_key_values, **given, **RETURNED).sequences.equal(
+        expected
+    )
+
+
+@each_model
+@pytest.mark.parametrize("options", [{"num_beams": 3}, {"num_return_sequences": 3, "do_sample": True}], ids=str)
+@torch.no_grad()
+def test_several_hypotheses_go_on_from_a_cache_of_one(fields, options):
+    model, source = model_of(fields), tokens(2, 6)
+    first = model.generate(source, max_new_tokens=4, **RETURNED)
+    given = {"decoder_input_ids": first.sequences, "max_new_tokens": 4, **RETURNED, **options}
+    torch.manual_seed(0)
+    expected = model.generate(source, **given).sequences
+    torch.manual_seed(0)
+    assert model.generate(source, past_key_values=first.past_key_values, **given).sequences.equal(expected)
+
+
+@torch.no_grad()
+def test_a_cache_of_other_sequences_or_without_room_is_refused():
+    model, source = model_of({}), tokens(4, 6)
+    first = model.generate(source, max_new_tokens=4, **RETURNED)
+    given = {"decoder_input_ids": first.sequences[:2], "past_key_values": first.past_key_values}
+    with pytest.raises(ValueError, match="past_key_values hold 4 sequences, but decoder_input_ids 2"):
+        model.generate(source[:2], **given, max_new_tokens=2)
+    cache = model.generate(source, max_new_tokens=11, past_key_values=cache_of(model, "static"), **RETURNED)
+    step = {"decoder_input_ids": tokens(4, 2), "past_key_values": cache.past_key_values}
+    with pytest.raises(ValueError, match="places for 12 target tokens, but 13 are needed"):
+        model(input_ids=source, **step)
+
+
+@pytest.mark.parametrize("cache", [((torch.zeros(2, 2, 3, 8),) * 4,) * 2, "cache"], ids=["tuple", "text"])
+def test_what_is_no_cache_is_refused_before_the_first_step(cache):
+    with pytest.raises(ValueError, match="past_key_values must be an EncoderDecoderCache or a DynamicCache, got"):
+        model_of({}).generate(tokens(2, 6), past_key_values=cache, max_new_tokens=2)
+
+
 @torch.no_grad()
 def test_sources_that_are_shared_go_on_over_a_cache_that_is_not():
     """The encoder's output may have a row an example, and the cache a row a hypothesis."""

@@ -159,6 +159,35 @@ def test_assisted_decoding_is_greedy_decoding(fields):
         assert torch.equal(assisted, expected)
 
 
+AHEAD = ["full()", "window(3)", "causal() | prefix(4)", "blocks(3)", "heads({0: causal(), 'rest': full()})"]
+
+
+@pytest.mark.parametrize("rule", [*AHEAD, "tensor"])
+@pytest.mark.parametrize("prompt", [1, 3])
+@torch.no_grad()
+def test_no_way_of_decoding_lets_a_token_see_a_later_one(rule, prompt):
+    """Under a mask that looks ahead, what is read at once, drafts or all tokens again, sees what a cache has."""
+    model, helper = small_model(), small_model(seed=3, encoder_layers=1, decoder_layers=1)
+    mask = torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(0)) > 0.2 if rule == "tensor" else rule
+    given = {"decoder_input_ids": torch.cat([torch.ones(1, 1).long(), tokens(1, prompt - 1)], 1), "decoder_mask": mask}
+    given |= {"max_new_tokens": 12, "min_new_tokens": 12}
+    source = tokens(1, 5)
+    expected = model.generate(source, **given)
+    for way in ({"use_cache": False}, {"assistant_model": helper}, {"prompt_lookup_num_tokens": 2}):
+        assert torch.equal(model.generate(source, **given, **way), expected), way
+    beams = model.generate(source, **given, num_beams=3)
+    assert torch.equal(model.generate(source, **given, num_beams=3, use_cache=False), beams)
+
+
+@torch.no_grad()
+def test_prompts_of_several_lengths_are_closed_one_by_one():
+    model, source = small_model(), tokens(2, 5)
+    given = {"decoder_input_ids": torch.tensor([[0, 0, 1], [1, 7, 9]]), "decoder_mask": "full()", "max_new_tokens": 6}
+    for beams in (1, 3):
+        expected = model.generate(source, num_beams=beams, **given)
+        assert torch.equal(model.generate(source, num_beams=beams, use_cache=False, **given), expected)
+
+
 @pytest.mark.parametrize("name", ["cross_mask", "decoder_mask"])
 @torch.no_grad()
 def test_a_draft_may_run_past_a_mask_that_what_is_accepted_keeps_within(name):

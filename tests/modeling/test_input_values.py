@@ -139,3 +139,42 @@ def test_a_tracer_has_no_values_to_look_at(name):
     traced = torch.jit.trace(lay_out, (ones,), check_trace=False)
     other = with_value(length, 0, torch.long)
     assert traced(other).equal(lay_out(other).expand_as(traced(other)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "match"),
+    [
+        ({"input_ids": tokens(B, S).tolist()}, "Encoder's ids must be a torch tensor, got list"),
+        ({"input_ids": tokens(B, S)[0]}, r"Encoder's ids must be \(batch, length\), got \(5,\)"),
+        ({"input_ids": tokens(B, S).float()}, "Encoder's ids must be int64, got torch.float32"),
+        ({"input_ids": tokens(B, S) + 1000}, "Encoder's ids must be from 0 to"),
+        ({"decoder_input_ids": -tokens(B, T)}, "Decoder's ids must be from 0 to"),
+        (
+            {"input_ids": None, "inputs_embeds": torch.ones(S, 32)},
+            r"Encoder's inputs_embeds must be \(batch, length, ",
+        ),
+        ({"input_ids": None, "inputs_embeds": torch.ones(B, S, 3)}, r"inputs_embeds must be \(batch, length, "),
+        ({"labels": tokens(T)}, r"labels must be \(batch, target\), got \(4,\)"),
+        ({"example_ids": torch.arange(3)}, r"example_ids must be \(2,\), one for each row, got \(3,\)"),
+    ],
+    ids=str,
+)
+def test_tokens_of_another_kind_are_refused(inputs, match):
+    given = {"input_ids": tokens(B, S), "decoder_input_ids": tokens(B, T, seed=1), **inputs}
+    with pytest.raises(ValueError, match=match) as caught:
+        small_model()(**given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_memory_has_no_more_groups_than_tokens():
+    model = small_model(memory_length=2)
+    segments = {"segment_ids": torch.full((B, S), 2**31), "decoder_segment_ids": torch.ones(B, T, dtype=torch.long)}
+    with pytest.raises(ValueError, match="segment_ids must number the examples of a row from 1 without gaps"):
+        model(input_ids=tokens(B, S), decoder_input_ids=tokens(B, T), **segments)
+
+
+@pytest.mark.parametrize("name", ["num_beams", "num_return_sequences"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_numbers_of_sequences_are_whole_and_positive(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1, got {value}"):
+        small_model().generate(tokens(B, S), max_new_tokens=2, do_sample=True, **{name: value})
