@@ -53,3 +53,8 @@ def check_blind_spans(
                     f"span could be read; join it by & to {' and to '.join(needed)}, or write drop(...) to hide it "
                     "in one only"
                 )
+
+
+def speaks_of_blind(mask: object) -> bool:
+    """Whether a call's mask has a blind rule in it."""
+    return "blind(" in mask if isinstance(mask, str) else isinstance(mask, Mask) and bool(mentioned([mask]))

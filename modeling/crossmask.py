@@ -22,6 +22,7 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from ..configuration.crossmask import CrossMaskConfig
+from ..masks.blind_check import speaks_of_blind
 from ..masks.expressions import Mask
 from ..masks.fast_paths import is_observed
 from ..masks.parse import parse
@@ -135,7 +136,8 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         if encoder_outputs is not None:
             encoder_outputs = CrossMaskEncoderOutput.of(encoder_outputs)
             encoder_mask = self.mask_of(encoder_outputs, encoder_mask)
-        if not torch.compiler.is_compiling():
+        # The masks of the config were checked when the model was made; a compiler need not follow that.
+        if not torch.compiler.is_compiling() or any(map(speaks_of_blind, (encoder_mask, decoder_mask, cross_mask))):
             self.check_blind(encoder_mask=encoder_mask, decoder_mask=decoder_mask, cross_mask=cross_mask)
         if encoder_outputs is None:
             encoder_outputs = self.encoder(

@@ -238,3 +238,14 @@ def test_what_is_no_encoder_output_is_refused(outputs):
     model = model_of()
     with pytest.raises(ValueError, match="encoder_outputs must be the encoder's output or a tuple"):
         model(encoder_outputs=outputs, decoder_input_ids=tokens(1, 3))
+
+
+@pytest.mark.parametrize(
+    "given", [{"encoder_mask": SPAN}, {"cross_mask": SPAN}, {"cross_mask": SPAN & masks.wait_k(2)}]
+)
+def test_half_blind_is_refused_under_a_compiler_too(given):
+    torch._dynamo.reset()
+    torch.compiler.set_stance("default")  # the fixture runs compiled functions as they are
+    compiled = torch.compile(model_of(), backend="eager")
+    with pytest.raises(masks.MaskError, match=r"blind\(\(2, 4\)\) does not hold in every layer"):
+        compiled(input_ids=tokens(2, 7), decoder_input_ids=tokens(2, 4), use_cache=False, **given)
