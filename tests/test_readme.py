@@ -2,6 +2,7 @@
 
 import doctest
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -86,6 +87,16 @@ def test_the_links_of_a_page_lead_to_files_and_headings(page):
         if anchor:
             headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.M)
             assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, link
+
+
+def test_the_site_has_every_page_and_every_module_that_a_page_names():
+    listed = re.findall(r"(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.M)
+    pages = {path.relative_to(ROOT / "docs").as_posix(): path for path in (ROOT / "docs").rglob("*.md")}
+    assert sorted(listed) == sorted(pages)
+    named = [name for path in pages.values() for name in re.findall(r"^::: (\S+)$", path.read_text(), flags=re.M)]
+    assert len(named) > 20
+    for name in named:
+        assert pkgutil.resolve_name(name).__doc__, name
 
 
 @pytest.mark.slow
