@@ -30,7 +30,8 @@ $(VENV)/.docs: $(READY)
 	touch $@
 
 docs: $(VENV)/.docs  ## the documentation site, in site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	mkdir -p $(VENV)/docs && ln -sfn ../.. $(VENV)/docs/crossmask  # where the root has the package's name
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(VENV)/docs $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY)  ## every benchmark in one run; its pages are in runs/benchmarks
 	$(BIN)/python -m benchmarks
