@@ -99,6 +99,12 @@ def test_the_site_has_every_page_and_every_module_that_a_page_names():
         assert pkgutil.resolve_name(name).__doc__, name
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_is_plain_english(page):
+    words = r"house|rooms?|floors?|arrows?|doors?|mend(?:s|ed|ing)?|so many|as many"
+    assert re.findall(rf"\b(?:{words})\b", page.read_text(encoding="utf-8"), flags=re.IGNORECASE) == []
+
+
 @pytest.mark.slow
 def test_the_demo_in_a_clean_clone(tmp_path):
     clone = tmp_path / "clone"
