@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint bench multi30k clean
+.PHONY: demo test test-slow lint docs bench multi30k clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,13 +25,21 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
+docs: $(VENV)/.docs  ## the documentation site, in site/
+	mkdir -p $(VENV)/docs && ln -sfn ../.. $(VENV)/docs/crossmask  # where the root has the package's name
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(VENV)/docs $(BIN)/mkdocs build --strict --quiet
+
 bench: $(READY)  ## every benchmark in one run; its pages are in runs/benchmarks
 	$(BIN)/python -m benchmarks
 
 multi30k: runs/multi30k-en-de-diversified/metrics.json  ## the best Multi30k model, in five steps (docs/training.md)
 
-MULTI30K := ../shared/data/multi30k
 TRANSLATED := runs/multi30k-translated
+LINES := runs/multi30k-lines
 
 runs/multi30k-en-de/metrics.json: | $(READY)
 	$(BIN)/python train.py recipes/multi30k-en-de.yaml
@@ -41,16 +49,19 @@ runs/multi30k-de-en/metrics.json: | $(READY)
 		--summary "Translates German image captions into English." --language de en \
 		--task_options '{"source_column": "target", "target_column": "source"}'
 
-$(TRANSLATED)/de.gz: runs/multi30k-en-de/metrics.json
-	$(BIN)/python -m crossmask.inference runs/multi30k-en-de --input $(MULTI30K)/train.en.gz --output $@ \
-		--num-beams 2
+$(LINES)/source.gz $(LINES)/target.gz: $(LINES)/%.gz: | $(READY)
+	$(BIN)/python -m crossmask.data recipes/multi30k-en-de.yaml --column $* --output $@
 
-$(TRANSLATED)/en-de.tsv.gz: runs/multi30k-de-en/metrics.json
-	$(BIN)/python -m crossmask.inference runs/multi30k-de-en --input $(MULTI30K)/train.de.gz --output $@ \
+$(TRANSLATED)/de-en.tsv.gz: runs/multi30k-en-de/metrics.json $(LINES)/source.gz
+	$(BIN)/python -m crossmask.inference runs/multi30k-en-de --input $(LINES)/source.gz --output $@ \
 		--num-beams 2 --pairs
 
-runs/multi30k-en-de-diversified/metrics.json: $(TRANSLATED)/de.gz $(TRANSLATED)/en-de.tsv.gz
+$(TRANSLATED)/en-de.tsv.gz: runs/multi30k-de-en/metrics.json $(LINES)/target.gz
+	$(BIN)/python -m crossmask.inference runs/multi30k-de-en --input $(LINES)/target.gz --output $@ \
+		--num-beams 2 --pairs
+
+runs/multi30k-en-de-diversified/metrics.json: $(TRANSLATED)/de-en.tsv.gz $(TRANSLATED)/en-de.tsv.gz
 	$(BIN)/python train.py recipes/multi30k-en-de-diversified.yaml
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

@@ -1,5 +1,6 @@
 """Examples to train on: Multi30k, English to German, or random token ids of its lengths where it is not there."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from crossmask.data.sources import load_split
 from crossmask.data.tokenization import tokenize
 from crossmask.data.tokenizer_training import train_tokenizer
 
-MULTI30K = Path("../shared/data/multi30k")
+MULTI30K = Path(os.environ.get("CROSSMASK_DATA", "../shared/data"), "multi30k")
 VOCABULARY = 8000
 LONGEST = 128
 

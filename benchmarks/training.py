@@ -1,6 +1,6 @@
 """Training speed against BART, Marian and T5Gemma of the same size, and against what the machine can multiply.
 
-    python -m benchmarks.training --data ../shared/data/multi30k --sizes 8M 50M --steps 12
+    python -m benchmarks.training --data multi30k --sizes 8M 50M --steps 12
 
 All sides train on the same shuffled examples, with the same vocabulary, about the same real tokens a step, the same
 precision, optimizer, clipping and dropout. They take turns, step by step, in one process, so that whatever else the

@@ -13,12 +13,22 @@ train:
   - {format: tsv, path: tatoeba.tsv, repeat: 2}
   - {format: tsv, path: back-translated.tsv, tag: <BT>}
 ```
+
+A dataset of the Hub may have a copy in the data directory, the folder that a run's `data_dir` or else `CROSSMASK_DATA`
+names. The copy is read where it is there, and the Hub where it is not. Paths in `local` start at the data directory.
+
+```yaml
+train:
+  {format: hub, name: user/pairs, local: {format: tsv, path: pairs/train.tsv.gz}}
+```
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from datasets import Dataset
@@ -27,6 +37,7 @@ from ..utils.errors import InputError
 from ..utils.type_checks import check_type
 from .cache import naming_cache
 from .formats import check_options, get_format, get_reader
+from .local_copies import DATA_VARIABLE, files_of, options_of_copy
 
 Part = Literal["train", "validation", "test"]
 
@@ -48,6 +59,7 @@ class SourceSpec:
     limit: int | None = None  # keep only this many records, the first
     repeat: int = 1  # give the records this many times, for a small source beside a large one
     tag: str = ""  # goes before every source text, which whoever makes text of the records sees to
+    local: Mapping[str, Any] | None = None  # the copy in the data directory, which was not there
 
     def __post_init__(self) -> None:
         for name, declared in get_type_hints(type(self)).items():
@@ -68,18 +80,52 @@ class SourceSpec:
                 raise InputError(f"{name} is {number}: expected at least 1")
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> "SourceSpec":
-        """The flat form of a recipe: this class's own fields beside the format's options."""
+    def from_mapping(cls, mapping: Mapping[str, Any], data_dir: str | Path | None = None) -> "SourceSpec":
+        """The flat form of a recipe: this class's own fields beside the format's options.
+
+        `local` is another such mapping. Where the data directory has all of its files, it is what is returned, with
+        the fields of the class that it leaves out as they are beside it.
+
+        Args:
+            data_dir: the data directory; without it the one that `CROSSMASK_DATA` names, if it is set.
+
+        Raises:
+            ValueError: a declaration that does not fit its format, a data directory that does not exist, or one that
+                has some of the files of a copy and lacks others.
+        """
         if "format" not in mapping:
             raise InputError(f"a data source needs a format: it has {', '.join(map(str, mapping)) or 'nothing'}")
         own = {item.name for item in fields(cls)} - {"options"}
-        return cls(
+        spec = cls(
             **{key: value for key, value in mapping.items() if key in own},
             options={key: value for key, value in mapping.items() if key not in own},
         )
+        if spec.local is None:
+            return spec
+        shared = {key: value for key, value in mapping.items() if key in own - {"format", "local"}}
+        copy = cls.from_mapping({**shared, **spec.local})
+        if copy.local is not None:
+            raise InputError("local must be one mapping, got another local in it; give the files that are the copy")
+        options = options_of_copy(copy.format, copy.options, data_dir)
+        return spec if options is None else replace(copy, options=options)
 
 
-def name_sources(name: str, given: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[str, SourceSpec]:
+@contextmanager
+def _naming_the_copy(spec: SourceSpec) -> Iterator[None]:
+    """Say that there may be a copy, where a dataset cannot be fetched."""
+    try:
+        yield
+    except OSError as error:
+        if spec.local is None or error.errno is not None:
+            raise
+        copy = SourceSpec.from_mapping(spec.local)
+        first = files_of(copy.format, copy.options)[0]
+        raise OSError(f"{error}; or set {DATA_VARIABLE} (or data_dir) to a folder that holds {first}") from None
+
+
+def name_sources(
+    name: str, given: Mapping[str, Any] | Sequence[Mapping[str, Any]], data_dir: str | Path | None = None
+) -> dict[str, SourceSpec]:
     """What a recipe gives as `train`, `validation` or `test`, one mapping or a list, each by its name in errors.
 
     ```python
@@ -98,7 +144,7 @@ def name_sources(name: str, given: Mapping[str, Any] | Sequence[Mapping[str, Any
         if not isinstance(one, Mapping):
             raise InputError(f"{place} is {one!r}: expected a mapping such as {{format: tsv, path: pairs.tsv}}")
         try:
-            specs[place] = SourceSpec.from_mapping(one)
+            specs[place] = SourceSpec.from_mapping(one, data_dir)
         except InputError as error:
             raise InputError(f"{place}: {error}") from error
     return specs
@@ -118,7 +164,8 @@ def load_split(spec: SourceSpec | Mapping[str, Any]) -> Dataset:
     """
     if not isinstance(spec, SourceSpec):
         spec = SourceSpec.from_mapping(spec)
-    dataset = get_format(spec.format)(**spec.options)
+    with _naming_the_copy(spec):
+        dataset = get_format(spec.format)(**spec.options)
     if spec.part is not None and spec.held_out is not None:
         dataset = split_held_out(dataset, spec.held_out, seed=spec.split_seed, by=spec.split_by)[spec.part]
         if len(dataset) == 0:
@@ -143,8 +190,9 @@ def stream_split(spec: SourceSpec | Mapping[str, Any]) -> Iterator[dict[str, Any
             f"part is {spec.part!r}: a stream is not divided, hold records out in a file of their own before"
         )
     read = get_reader(spec.format)
-    for _ in range(spec.repeat):
-        yield from islice(read(**spec.options), spec.limit)
+    with _naming_the_copy(spec):
+        for _ in range(spec.repeat):
+            yield from islice(read(**spec.options), spec.limit)
 
 
 def split_held_out(

@@ -45,8 +45,8 @@ def _measure_all(options: argparse.Namespace) -> None:
     chosen = settings(options.k, options.align_att, not options.no_offline)
     if not chosen:
         raise InputError("nothing to measure: give --k, --align-att, or leave --no-offline out")
-    task, test = _task_and_test(Path(options.recipe))
-    examples = read_examples(test, task, "test")[: options.limit]
+    task, test, data_dir = _task_and_test(Path(options.recipe))
+    examples = read_examples(test, task, "test", data_dir)[: options.limit]
     eager = "eager" if options.align_att else None
     model, tokenizer = load_model_and_tokenizer(options.model, attn_implementation=eager)
     folder, metric, points = options.output or Path(options.model, "streaming"), task.primary_metric.name, []
@@ -60,8 +60,8 @@ def _measure_all(options: argparse.Namespace) -> None:
     print(f"\n{table(points, metric)}\nwritten to {folder}")
 
 
-def _task_and_test(path: Path) -> tuple[Task, dict | list]:
-    """A recipe's task, and what it says of its test records.
+def _task_and_test(path: Path) -> tuple[Task, dict | list, str | None]:
+    """A recipe's task, what it says of its test records, and its data directory.
 
     Raises:
         InputError: it is not a recipe, or lacks them.
@@ -72,7 +72,8 @@ def _task_and_test(path: Path) -> tuple[Task, dict | list]:
     name, task_options = recipe.get("task", "translation"), recipe.get("task_options") or {}
     check_type(f"{path}: task", name, str)
     check_type(f"{path}: task_options", task_options, dict[str, Any])
-    return get_task(name, **task_options), recipe["test"]
+    check_type(f"{path}: data_dir", recipe.get("data_dir"), str | None)
+    return get_task(name, **task_options), recipe["test"], recipe.get("data_dir")
 
 
 if __name__ == "__main__":

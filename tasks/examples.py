@@ -51,16 +51,19 @@ class EvaluationSplit(torch.utils.data.Dataset):
         return {**self.features[index], "index": index}
 
 
-def read_examples(given: Mapping[str, Any] | Sequence[Mapping[str, Any]], task: Task, name: str) -> list[Example]:
+def read_examples(
+    given: Mapping[str, Any] | Sequence[Mapping[str, Any]], task: Task, name: str, data_dir: str | None = None
+) -> list[Example]:
     """The examples that a recipe's `train`, `validation` or `test` declares: of one source, or of a list in its order.
 
     A source's `tag` stands before the source text of its examples, as Caswell et al. (2019) mark back-translations.
+    `data_dir` has local copies of datasets (`data/sources.py`).
 
     Raises:
         ValueError: records that cannot be read; the message starts with `name`, or `name[i]` in a list.
         OSError: the same, of files.
     """
-    named = name_sources(name, given).items()
+    named = name_sources(name, given, data_dir).items()
     return [example for place, spec in named for example in make_examples(place, spec, task, load_split)]
 
 
@@ -72,7 +75,7 @@ def make_examples(
         try:
             example = task.example(record)
         except (ValueError, TypeError) as error:
-            file = spec.options.get("path") or spec.options.get("source") or spec.format
+            file = spec.options.get("path") or spec.options.get("source") or spec.options.get("name") or spec.format
             raise InputError(f"{place}: {file}, record {number}: {error}") from error
         yield replace(example, source=spec.tag + example.source) if spec.tag else example
 

@@ -1,12 +1,14 @@
 """The package installs: editable, from the root itself, and as a wheel."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import crossmask
 
@@ -26,6 +28,15 @@ print(json.dumps({"root": str(root), "files": sorted(str(p.relative_to(root)) fo
 
 def test_the_editable_install_is_this_folder():
     assert Path(crossmask.__file__).parent == ROOT
+
+
+def test_the_version_is_written_once_and_other_files_agree(wheel):
+    assert "version = " not in (ROOT / "pyproject.toml").read_text().split("[tool.")[0]
+    assert wheel.name.split("-")[1] == crossmask.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == crossmask.__version__
+    released = re.search(r"^## (\d\S*) - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)
+    assert released.groups() == (citation["version"], str(citation["date-released"]))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-"""Every example in README runs as printed."""
+"""Every example in README and in docs/usage.md runs as printed, and every link between pages leads to a file."""
 
 import doctest
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -20,8 +21,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, flags=re.S) for line in block.splitlines()]
 
 
-def blocks(language: str) -> str:
-    return "\n".join(re.findall(rf"```{language}\n(.*?)```", README, flags=re.S))
+def blocks(language: str, page: str = README) -> str:
+    return "\n".join(re.findall(rf"```{language}\n(.*?)```", page, flags=re.S))
 
 
 @pytest.fixture
@@ -37,12 +38,19 @@ def workplace(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_the_python_examples(workplace):
-    examples = doctest.DocTestParser().get_doctest(blocks("python"), {}, "README", "README.md", 0)
-    assert len(examples.examples) > 20
+@pytest.mark.parametrize(("page", "fewest"), [("README.md", 15), ("docs/usage.md", 20)])
+def test_the_python_examples(workplace, page, fewest):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    examples = doctest.DocTestParser().get_doctest(blocks("python", text), {}, page, page, 0)
+    assert len(examples.examples) > fewest
     report: list[str] = []
     doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(examples, out=report.append)
     assert not report, "".join(report)
+
+
+def test_the_quickstart_is_short():
+    quickstart = README.split("## Quickstart")[1].split("```python\n")[1].split("```")[0]
+    assert len(quickstart.strip().splitlines()) <= 15
 
 
 def test_the_commands_that_print():
@@ -65,10 +73,36 @@ def test_the_training_commands_name_recipes_and_fields_that_exist():
         assert parse_run([str(ROOT / recipe), *options], command=command).recipe.task
 
 
-def test_the_files_that_it_links_to_exist():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert links
-    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "LOG.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_to_files_and_headings(page):
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith(("http", "mailto"))]
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.M)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, link
+
+
+def test_the_site_has_every_page_and_every_module_that_a_page_names():
+    listed = re.findall(r"(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.M)
+    pages = {path.relative_to(ROOT / "docs").as_posix(): path for path in (ROOT / "docs").rglob("*.md")}
+    assert sorted(listed) == sorted(pages)
+    named = [name for path in pages.values() for name in re.findall(r"^::: (\S+)$", path.read_text(), flags=re.M)]
+    assert len(named) > 20
+    for name in named:
+        assert pkgutil.resolve_name(name).__doc__, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_is_plain_english(page):
+    words = r"house|rooms?|floors?|arrows?|doors?|mend(?:s|ed|ing)?|so many|as many"
+    assert re.findall(rf"\b(?:{words})\b", page.read_text(encoding="utf-8"), flags=re.IGNORECASE) == []
 
 
 @pytest.mark.slow

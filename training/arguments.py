@@ -61,6 +61,13 @@ class RecipeArguments:
         default=None, metadata={"help": "Where validation records come from."}
     )
     test: dict | str | list | None = field(default=None, metadata={"help": "Where test records come from."})
+    data_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "A folder with local copies of datasets (crossmask.data.sources), instead of the one that the "
+            "environment variable CROSSMASK_DATA names. What it does not have is read from the Hub."
+        },
+    )
     tokenizer: dict | str | None = field(
         default=None,
         metadata={

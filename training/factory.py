@@ -69,7 +69,8 @@ def build_tokenizer(
     if isinstance(recipe.tokenizer, str):
         return load_tokenizer("tokenizer", recipe.tokenizer)
     settings = {"vocab_size": 8000, **(recipe.tokenizer or {})}
-    tags = [spec.tag.strip() for spec in name_sources("train", recipe.train).values() if spec.tag.strip()]
+    sources = name_sources("train", recipe.train, recipe.data_dir).values()
+    tags = [spec.tag.strip() for spec in sources if spec.tag.strip()]
     special = [*settings.pop("special_tokens", ()), *task.special_tokens, *tags]
     texts = (text for example in examples for text in (example.source, example.target))
     return train_tokenizer(texts, special_tokens=special, model_max_length=recipe.max_source_length, **settings)

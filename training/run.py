@@ -69,9 +69,10 @@ def _prepare(run: RunSpec) -> PreparedRun:
     task = get_task(recipe.task, **(recipe.task_options or {}))
     if recipe.batching == "stream":
         check_stream(recipe, arguments, checkpoint)
-    validation, test = (read_examples(getattr(recipe, name), task, name) for name in ("validation", "test"))
+    data = recipe.data_dir
+    validation, test = (read_examples(getattr(recipe, name), task, name, data) for name in ("validation", "test"))
     check_metric(arguments, task, validation)
-    train = (ExampleStream.of if recipe.batching == "stream" else read_examples)(recipe.train, task, "train")
+    train = (ExampleStream.of if recipe.batching == "stream" else read_examples)(recipe.train, task, "train", data)
     learnt_from = train.first(recipe.tokenizer_examples) if isinstance(train, ExampleStream) else train
     tokenizer = build_tokenizer(recipe, task, learnt_from, checkpoint)
     model = build_model(recipe, tokenizer)

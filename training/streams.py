@@ -33,13 +33,19 @@ class ExampleStream:
     task: Task
 
     @classmethod
-    def of(cls, given: Mapping[str, Any] | Sequence[Mapping[str, Any]], task: Task, name: str) -> "ExampleStream":
+    def of(
+        cls,
+        given: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        task: Task,
+        name: str,
+        data_dir: str | None = None,
+    ) -> "ExampleStream":
         """What a recipe's field `name` declares; its first records are read, to see that they can be.
 
         Raises:
             ValueError, OSError: a source that cannot be read as a stream; the message starts with its name.
         """
-        stream = cls(name_sources(name, given), task)
+        stream = cls(name_sources(name, given, data_dir), task)
         for place, spec in stream.sources.items():
             next(make_examples(place, spec, task, stream_split), None)
         return stream

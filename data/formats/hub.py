@@ -40,11 +40,12 @@ def read_hub(
     name: str,
     split: str = "train",
     subset: str | None = None,
+    data_files: str | None = None,
     revision: str | None = None,
     columns: Columns | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The records of `hub`, one by one, fetched as they are read."""
-    yield from _mapped(_load(name, subset, split, revision, streaming=True), name, split, columns)
+    yield from _mapped(_load(name, subset, data_files, split, revision, streaming=True), name, split, columns)
 
 
 @register_format("hub", read_hub)
@@ -53,25 +54,28 @@ def load_hub(
     name: str,
     split: str = "train",
     subset: str | None = None,
+    data_files: str | None = None,
     revision: str | None = None,
     columns: Columns | None = None,
 ) -> Dataset:
     """A dataset of the Hugging Face Hub (or a local folder of the same make), through `datasets.load_dataset`.
 
-    `columns` is as in `jsonl`; without it the dataset's own columns are kept.
+    `columns` is as in `jsonl`; without it the dataset's own columns are kept. `data_files`, a pattern of paths in the
+    dataset, reads those files alone as the split, so that no others are fetched.
     """
-    loaded = _load(name, subset, split, revision, streaming=False)
+    loaded = _load(name, subset, data_files, split, revision, streaming=False)
     if columns is None:
         return loaded
     return to_dataset(list(_mapped(loaded, name, split, columns)), columns, f"dataset {name}, split {split}")
 
 
 def _load(
-    name: str, subset: str | None, split: str, revision: str | None, streaming: bool
+    name: str, subset: str | None, data_files: str | None, split: str, revision: str | None, streaming: bool
 ) -> Dataset | IterableDataset:
     check_not_a_missing_path(name, "a folder of data files")
     with _naming(f"the dataset {name!r}", name):
-        return load_dataset(name, subset, split=split, revision=revision, streaming=streaming)
+        files = None if data_files is None else {split: data_files}
+        return load_dataset(name, subset, data_files=files, split=split, revision=revision, streaming=streaming)
 
 
 def _mapped(

@@ -1,6 +1,6 @@
 """Pairs of text: line-aligned files, tab-separated values, JSON lines."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -11,29 +11,43 @@ from ..text_files import parse_json, read_lines
 from .records import Columns, Text, as_text, look_up, to_dataset
 from .registry import register_format
 
+Files = str | Path | Sequence[str | Path]
 
-def read_aligned(*, source: str | Path, target: str | Path, group: str | None = None) -> Iterator[dict[str, Text]]:
+
+def read_aligned(*, source: Files, target: Files, group: str | None = None) -> Iterator[dict[str, Text]]:
     """The records of `lines`, one by one."""
     extra = {} if group is None else {"group": group}
-    counts = [0, 0]
-    for pair in zip_longest(read_lines(source), read_lines(target)):
-        counts = [count + (line is not None) for count, line in zip(counts, pair, strict=True)]
-        if counts[0] == counts[1]:
-            yield {"source": pair[0], "target": pair[1], **extra}
-    if counts[0] != counts[1]:
-        raise InputError(
-            f"{source} has {counts[0]} lines and {target} has {counts[1]}: expected the same number, line i for line i"
-        )
+    for source_file, target_file in _pairs_of_files(source, target):
+        counts = [0, 0]
+        for pair in zip_longest(read_lines(source_file), read_lines(target_file)):
+            counts = [count + (line is not None) for count, line in zip(counts, pair, strict=True)]
+            if counts[0] == counts[1]:
+                yield {"source": pair[0], "target": pair[1], **extra}
+        if counts[0] != counts[1]:
+            raise InputError(
+                f"{source_file} has {counts[0]} lines and {target_file} has {counts[1]}: expected the same number, "
+                "line i for line i"
+            )
 
 
 @register_format("lines", read_aligned)
-def load_lines(*, source: str | Path, target: str | Path, group: str | None = None) -> Dataset:
+def load_lines(*, source: Files, target: Files, group: str | None = None) -> Dataset:
     """Line-aligned text: line i of `source` belongs to line i of `target`. Empty lines are kept.
 
-    `group` is what the column of that name holds in every row.
+    Each side is a file or a list of files; those of a list follow one another. `group` is what the column of that name
+    holds in every row.
     """
     rows = list(read_aligned(source=source, target=target, group=group))
     return to_dataset(rows, rows[0], source)
+
+
+def _pairs_of_files(source: Files, target: Files) -> list[tuple[str | Path, str | Path]]:
+    sides = [[side] if isinstance(side, str | Path) else list(side) for side in (source, target)]
+    if len(sides[0]) != len(sides[1]) or not sides[0]:
+        raise InputError(
+            f"source has {len(sides[0])} files and target has {len(sides[1])}: expected the same number, at least one"
+        )
+    return list(zip(*sides, strict=True))
 
 
 def read_tsv(*, path: str | Path, columns: Columns | None = None) -> Iterator[dict[str, Text]]:

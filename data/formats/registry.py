@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 from datasets import Dataset
 
@@ -58,3 +59,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     declared = get_type_hints(loader)
     for key, value in options.items():
         check_type(key, value, declared.get(key, Any))
+
+
+def path_options(name: str) -> list[str]:
+    """The options of a format that name files: those whose declared type has `Path` in it."""
+    return [key for key, declared in get_type_hints(get_format(name)).items() if Path in get_args(declared)]

@@ -1,0 +1,65 @@
+"""Local copies of datasets, in one folder: the data directory."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..utils.errors import InputError
+from .formats import path_options
+
+DATA_VARIABLE = "CROSSMASK_DATA"
+
+
+def data_directory(data_dir: str | Path | None = None) -> Path | None:
+    """The folder with local copies of datasets: the given one, else that of `CROSSMASK_DATA`, else None.
+
+    Raises:
+        ValueError: it does not exist.
+    """
+    name, given = ("data_dir", data_dir) if data_dir else (DATA_VARIABLE, os.environ.get(DATA_VARIABLE))
+    if not given:
+        return None
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise InputError(
+            f"{name} must be a folder that holds copies of datasets, got {str(given)!r}, which does not exist; "
+            "correct it, or leave it out to read from the Hub"
+        )
+    return folder
+
+
+def options_of_copy(
+    format_name: str, options: Mapping[str, Any], data_dir: str | Path | None = None
+) -> dict[str, Any] | None:
+    """The options of a source with the data directory before its paths; None where none of its files is there.
+
+    Raises:
+        ValueError: the format reads no files, the data directory does not exist, or it has a part of the files.
+    """
+    files = files_of(format_name, options)
+    if not files:
+        raise InputError(f"local must have a format that reads files, such as lines or tsv, got {format_name}")
+    folder = data_directory(data_dir)
+    if folder is None:
+        return None
+    missing = [file for file in files if not (folder / file).exists()]
+    if len(missing) == len(files):
+        return None
+    if missing:
+        raise InputError(
+            f"the data directory {folder} has a part of a dataset, and {missing[0]} is missing; complete the copy, or "
+            "remove it to read from the Hub"
+        )
+    inside = {
+        name: str(folder / value) if isinstance(value, str | Path) else [str(folder / file) for file in value]
+        for name, value in options.items()
+        if name in path_options(format_name)
+    }
+    return {**options, **inside}
+
+
+def files_of(format_name: str, options: Mapping[str, Any]) -> list[str]:
+    """The paths among the options of a source."""
+    given = [options[name] for name in path_options(format_name) if options.get(name) is not None]
+    return [str(file) for value in given for file in ([value] if isinstance(value, str | Path) else value)]
