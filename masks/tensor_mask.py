@@ -24,6 +24,16 @@ class TensorMask:
     allowed: torch.Tensor
     repeat_last: bool = False
 
+    @property
+    def as_4d(self) -> torch.Tensor:
+        """(1 or B, 1 or H, 1 or T, S) bool: a size of 1 holds for all heads, or for all queries."""
+        match self.allowed.ndim:
+            case 2:
+                return self.allowed[:, None, None]
+            case 3:
+                return self.allowed[:, None]
+        return self.allowed
+
 
 def tensor(allowed: torch.Tensor, *, repeat_last: bool = False) -> TensorMask:
     """Check a tensor mask, and say what happens where generation runs past its last row.
@@ -56,36 +66,36 @@ def tensor(allowed: torch.Tensor, *, repeat_last: bool = False) -> TensorMask:
 MaskLike = Mask | str | torch.Tensor | TensorMask
 
 
-def as_mask(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None:
+def as_mask(mask: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None:
     """What a caller passed, checked: a rule, a tensor mask or None.
 
     Raises:
         MaskError: it is none of them, or cannot be read; the message starts with `name`.
     """
     try:
-        if given is None or isinstance(given, Mask | TensorMask):
-            return given
-        if is_foreign(given, TensorMask):
-            return TensorMask(given.allowed, given.repeat_last)
-        if is_foreign(given, Mask):
-            return read_foreign(given)
-        if isinstance(given, torch.Tensor):
-            return tensor(given)
-        if isinstance(given, str):
-            return parse(given)
+        if mask is None or isinstance(mask, Mask | TensorMask):
+            return mask
+        if is_foreign(mask, TensorMask):
+            return TensorMask(mask.allowed, mask.repeat_last)
+        if is_foreign(mask, Mask):
+            return read_foreign(mask)
+        if isinstance(mask, torch.Tensor):
+            return tensor(mask)
+        if isinstance(mask, str):
+            return parse(mask)
     except MaskError as error:
         raise MaskError(f"{name}: {error}") from error
-    mends = {"ndarray": "; write torch.as_tensor(mask)", "list": "; write torch.as_tensor(mask)"}
-    mends["dict"] = "; write layers({...}) for masks of layers, heads({...}) for masks of heads"
-    mend = mends.get(type(given).__name__, "")
-    raise MaskError(f"{name}: expected a mask, its text or a boolean tensor, got {type(given).__name__}{mend}")
+    remedies = {"ndarray": "; write torch.as_tensor(mask)", "list": "; write torch.as_tensor(mask)"}
+    remedies["dict"] = "; write layers({...}) for masks of layers, heads({...}) for masks of heads"
+    remedy = remedies.get(type(mask).__name__, "")
+    raise MaskError(f"{name}: expected a mask, its text or a boolean tensor, got {type(mask).__name__}{remedy}")
 
 
-def describe(given: Mask | TensorMask | None) -> str | None:
+def describe(mask: Mask | TensorMask | None) -> str | None:
     """A call's mask in words: the text of a rule, the shape of a tensor."""
-    if isinstance(given, TensorMask):
-        return f"a tensor of shape {tuple(given.allowed.shape)}"
-    return None if given is None else str(given)
+    if isinstance(mask, TensorMask):
+        return f"a tensor of shape {tuple(mask.allowed.shape)}"
+    return None if mask is None else str(mask)
 
 
 def read_foreign(mask: Any) -> Mask:
@@ -119,11 +129,11 @@ def check_fit(
     Args:
         queries: how many rows are needed, cached tokens included; None if only the device knows.
         keys: how many columns are needed, likewise.
-        growing: whether columns are decoder tokens, which grow in number as rows do.
+        may_grow: whether columns are decoder tokens, which grow in number as rows do.
         whole: whether rows are source tokens, which are all there at once.
 
     Raises:
-        MaskError: a size that does not fit, with the mend.
+        MaskError: a size that does not fit, with how to fix it.
     """
     shape = tuple(mask.allowed.shape)
     if shape[0] not in (1, batch):
@@ -140,8 +150,8 @@ def check_fit(
     if keys is None or (may_grow and (shape[-1] >= keys or mask.repeat_last)):
         return
     if shape[-1] != keys:
-        mend = "; write masks.tensor(mask, repeat_last=True) to let the last column repeat" if may_grow else ""
-        raise MaskError(f"{name}: {shape} has {shape[-1]} columns, but there are {keys} tokens to attend to{mend}")
+        remedy = "; write masks.tensor(mask, repeat_last=True) to let the last column repeat" if may_grow else ""
+        raise MaskError(f"{name}: {shape} has {shape[-1]} columns, but there are {keys} tokens to attend to{remedy}")
 
 
 def rows_for(mask: TensorMask, *, rows: torch.Tensor, columns: int) -> torch.Tensor:
@@ -151,11 +161,8 @@ def rows_for(mask: TensorMask, *, rows: torch.Tensor, columns: int) -> torch.Ten
         rows: (T,) int64, the decoder indices of the queries, counted from the start token.
         columns: S, the number of keys.
     """
-    allowed = mask.allowed.to(rows.device)
-    if allowed.ndim == 2:
-        allowed = allowed[:, None, None, :]
-    else:
-        allowed = allowed[:, None] if allowed.ndim == 3 else allowed
+    allowed = mask.as_4d.to(rows.device)
+    if mask.allowed.ndim > 2:
         allowed = allowed.index_select(-2, rows.clamp(max=allowed.shape[-2] - 1))
     if allowed.shape[-1] != columns:
         index = torch.arange(columns, device=rows.device).clamp(max=allowed.shape[-1] - 1)

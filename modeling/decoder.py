@@ -13,7 +13,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.layout import Layout, lay_out
-from ..masks.tensor_mask import MaskLike
+from ..masks.tensor_mask import MaskLike, as_mask
 from .call_checks import checked_call
 from .interactive_attention import InteractiveAttention, SelfAttention
 from .layers import DecoderLayer, EmbeddingProjection, rms_norm
@@ -97,6 +97,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             )
         if (segment_ids is None) != (encoder_segment_ids is None):
             raise ValueError("packed rows need both segment_ids and decoder_segment_ids; only one of them was given")
+        decoder_mask, cross_mask = as_mask(decoder_mask, "decoder_mask"), as_mask(cross_mask, "cross_mask")
         inputs_embeds = embed(self, input_ids, inputs_embeds)
         batch, length = inputs_embeds.shape[:2]
         device = inputs_embeds.device
