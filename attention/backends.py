@@ -34,7 +34,7 @@ def register_backend(backend: AttentionBackend) -> AttentionBackend:
         TypeError: it is not an instance of `AttentionBackend` with a name.
         ValueError: another backend has that name.
     """
-    name = getattr(backend, "name", None)
+    name: str | None = getattr(backend, "name", None)
     if not isinstance(backend, AttentionBackend) or not isinstance(name, str) or not name:
         raise TypeError(
             f"a backend must be an instance of AttentionBackend with a name, got {type(backend).__name__} with "
@@ -93,7 +93,7 @@ def _supporting(backend: AttentionBackend, requests: Sequence[MaskRequest]) -> A
             return backend
         refusals.append((backend, refused))
         fallback = backend.fallback_for(refused)
-        if fallback is None or len(refusals) > len(_BACKENDS):
+        if fallback is None or fallback in [one.name for one, _ in refusals]:
             reasons = [f"{one.name} cannot run {request.rule}: {one.supports(request)}" for one, request in refusals]
             raise MaskError(f"{'; '.join(reasons)}; choose another attn_implementation")
         backend = find_backend(fallback)
