@@ -129,15 +129,16 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             passage_ids=encoder_passage_ids,
         )
         common = {"batch": batch, "rows": rows, "seen": seen, "training": self.training}
-        self_masks = self.self_masks.compile(decoder_mask, query, target, is_last=is_last, **common)
-        cross_masks = self.cross_masks.compile(cross_mask, query, source, beams_per_source=beams_per_source, **common)
+        compiled_masks = zip(
+            self.self_masks.compile(decoder_mask, query, target, is_last=is_last, **common),
+            self.cross_masks.compile(cross_mask, query, source, beams_per_source=beams_per_source, **common),
+            strict=True,
+        )
 
         hidden_states = self.embed_proj(inputs_embeds)
         position_embeddings = self.rotary_emb(hidden_states, query.positions)
-        for layer, self_mask, cross in zip(self.layers, self_masks, cross_masks, strict=True):
-            hidden_states = layer(
-                hidden_states, encoder_hidden_states, position_embeddings, self_mask, cross, past_key_values
-            )
+        for layer, masks in zip(self.layers, compiled_masks, strict=True):
+            hidden_states = layer(hidden_states, encoder_hidden_states, position_embeddings, *masks, past_key_values)
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values
         )

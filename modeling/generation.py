@@ -12,6 +12,7 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.generation.utils import GenerateEncoderDecoderOutput
 from transformers.utils import ModelOutput, logging
 
+from ..masks.scope import SCOPES
 from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, check_fit
 from .beam_sharing import repeat_source
 from .call_checks import check_keywords, keywords_of
@@ -19,7 +20,7 @@ from .encoder import CrossMaskEncoderOutput
 
 logger = logging.get_logger(__name__)
 
-MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
+MASKS = tuple(f"{scope}_mask" for scope in SCOPES)
 SOURCE = ("encoder_outputs", "attention_mask", "position_ids", "passage_ids")
 
 

@@ -10,13 +10,14 @@ from ..masks.equivalence import check_possible
 from ..masks.expressions import And, Mask, MaskError
 from ..masks.layout import Layout
 from ..masks.rules import blind, causal, full
+from ..masks.scope import Scope
 from ..masks.tensor_mask import TensorMask, check_fit, rows_for
 
 
 class LayerMasks:
-    """Compiles the masks of one scope (`"encoder"`, `"decoder"`, `"cross"`): each distinct one once a pass."""
+    """Compiles the masks of one scope: each distinct one once a pass."""
 
-    def __init__(self, config: CrossMaskConfig, scope: str):
+    def __init__(self, config: CrossMaskConfig, scope: Scope):
         self.config = config
         self.scope = scope
         self.text: str | dict | None = None
