@@ -1,1 +1,6 @@
-"""Attention backends: for each one the form that it wants a mask in, and the function that computes with it."""
+"""Attention backends, each in a file: the form that it wants a mask in, and the function that computes with it."""
+
+from .backends import register_backend
+from .base import AttentionBackend, AttentionResult, MaskRequest
+
+__all__ = ["AttentionBackend", "AttentionResult", "MaskRequest", "register_backend"]

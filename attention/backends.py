@@ -1,118 +1,151 @@
-"""Which form of a mask an attention implementation takes, how it is compiled, and which function computes attention.
+"""The attention backends by name, and which of them runs a mask.
 
-`config._attn_implementation` names the implementation, as everywhere in Transformers. One that cannot do what is asked
-leaves it to another, with the same numbers: `docs/backends.md` has the table.
+`config._attn_implementation` names one, as everywhere in Transformers. A mask that it does not support goes to its
+fallback, with the same numbers: `docs/backends.md` has the table. What a backend supports is said in its own file.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 
 import torch
-from torch.nn.attention.flex_attention import BlockMask
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
-from transformers.utils.generic import is_flash_attention_requested
 
-from ..masks.expressions import Mask
-from ..masks.fast_paths import is_observed
-from ..masks.layout import Layout
-from ..masks.materialize import compile_mask
-from ..masks.rules.positional import full
-from .blockwise import BlockwiseMask, blockwise_attention, compile_blockwise, pairs_in_blocks
-from .dense import AttentionResult, eager_attention
-from .flash import Varlen, compile_varlen, varlen_attention
-from .flex import compile_flex
-from .packed import ExamplesMask, compile_by_example
+from ..masks.expressions import MaskError
+from .base import AttentionBackend, AttentionResult, MaskRequest
+from .blockwise import BlockwiseBackend
+from .dense import DenseBackend, EagerBackend
+from .flash import FlashBackend
+from .flex import FlexBackend
 
-# Other models can name it too: for them Transformers makes tensors.
-AttentionInterface.register("blockwise", blockwise_attention)
-AttentionMaskInterface.register("blockwise", sdpa_mask)
+CompiledMask = object
+"""What a backend compiles a mask to: a boolean tensor, or a type of its own; None where everything is allowed."""
 
-CompiledMask = torch.Tensor | BlockwiseMask | ExamplesMask | BlockMask | Varlen | None
-"""What attention takes: a boolean tensor, or what else a backend wants; None where all is allowed."""
+_BACKENDS: dict[str, AttentionBackend] = {}
 
 
-def compile_as(
-    form: str,
-    mask: Mask,
-    query: Layout,
-    key: Layout,
-    given: torch.Tensor | None = None,
-    heads: int = 1,
-    batch: int = 1,
-) -> CompiledMask:
-    """Compile to a form, or to None where nothing is forbidden.
+def register_backend(backend: AttentionBackend) -> AttentionBackend:
+    """Make a backend known by its name, to configs, `attn_implementation` and `set_attn_implementation`.
 
-    Args:
-        form: `"dense"` (a boolean tensor), `"blockwise"` (blocks, or packed rows by examples, whichever looks at fewer
-            pairs), `"flex"` (a `BlockMask`) or `"varlen"`.
-        mask, query, key, given, heads: as in `compile_mask`.
-        batch: B.
+    Models of Transformers can name it too, unless Transformers has an implementation of that name: their masks are
+    tensors, which go to the first backend that takes tensors, from this one on through the fallbacks.
 
     Raises:
-        MaskError: as in `compile_mask`; or the mask has no such form.
+        TypeError: it is not an instance of `AttentionBackend` with a name.
+        ValueError: another backend has that name.
     """
-    if mask == full() and given is None and query.segments is None and key.segments is None:
-        return None
-    match form:
-        case "dense":
-            return compile_mask(mask, query, key, given, heads)
-        case "blockwise":
-            found = None
-            if query.packed and query.segments is not None and key.segments is not None:
-                limit = pairs_in_blocks(mask, query, key, heads) * batch - 1
-                found = compile_by_example(mask, query, key, given, heads, batch, limit)
-            return compile_blockwise(mask, query, key, given, heads) if found is None else found
-        case "flex":
-            return compile_flex(mask, query, key, given, heads)
-        case "varlen":
-            return compile_varlen(mask, query, key, given, heads, batch)
-    raise ValueError(f"a mask has no form named {form!r}; there are dense, blockwise, flex and varlen")
+    name: str | None = getattr(backend, "name", None)
+    if not isinstance(backend, AttentionBackend) or not isinstance(name, str) or not name:
+        raise TypeError(
+            f"a backend must be an instance of AttentionBackend with a name, got {type(backend).__name__} with "
+            f"name={name!r}; write register_backend(MyBackend())"
+        )
+    if not _defined_again(backend, _BACKENDS.get(name)):
+        raise ValueError(f"an attention backend named {name!r} exists already; choose another name")
+    _BACKENDS[name] = backend
+    if name != "eager" and name not in ALL_ATTENTION_FUNCTIONS:
+        AttentionInterface.register(name, partial(attend, name))
+        AttentionMaskInterface.register(name, sdpa_mask)
+    return backend
 
 
-def mask_form(name: str, queries: int, device: torch.device, additive: bool = False) -> str:
-    """The form that masks are compiled to: `"dense"`, `"blockwise"`, `"flex"` or `"varlen"`.
+def _defined_again(new: AttentionBackend, old: AttentionBackend | None) -> bool:
+    """Whether `new` is the same definition, run once more, as in a notebook's cell."""
+    kinds = [(type(backend).__module__, type(backend).__qualname__) for backend in (new, old)]
+    return old is None or kinds[0] == kinds[1]
+
+
+def find_backend(name: str | None) -> AttentionBackend:
+    """The backend of this name; one that only Transformers knows runs under boolean tensors.
+
+    Args:
+        name: the attention implementation; None is `"eager"`.
+    """
+    name = name or "eager"
+    if name in _BACKENDS:
+        return _BACKENDS[name]
+    for backend in _BACKENDS.values():
+        if (variant := backend.variant(name)) is not None:
+            return variant
+    return DenseBackend(name)
+
+
+def compile_masks(name: str | None, requests: Sequence[MaskRequest]) -> list[CompiledMask]:
+    """Compile the masks of one scope, all of them with one backend; None for those that forbid nothing.
+
+    Args:
+        name: the attention implementation. What it does not support goes to its fallback.
+
+    Raises:
+        MaskError: a mask that does not fit, or that no backend from this one on can run; it names both.
+        TypeError: a backend that compiles to something that it does not name in `mask_types`.
+    """
+    backend = _supporting(find_backend(name), requests)
+    return [None if request.allows_all else _compile(backend, request) for request in requests]
+
+
+def _supporting(backend: AttentionBackend, requests: Sequence[MaskRequest]) -> AttentionBackend:
+    """The first backend, from this one on, that supports all the masks."""
+    refusals: list[tuple[AttentionBackend, MaskRequest]] = []
+    while True:
+        refused = next((request for request in requests if backend.supports(request) is not None), None)
+        if refused is None:
+            return backend
+        refusals.append((backend, refused))
+        fallback = backend.fallback_for(refused)
+        if fallback is None or fallback in [one.name for one, _ in refusals]:
+            reasons = [f"{one.name} cannot run {request.rule}: {one.supports(request)}" for one, request in refusals]
+            raise MaskError(f"{'; '.join(reasons)}; choose another attn_implementation")
+        backend = find_backend(fallback)
+
+
+def _compile(backend: AttentionBackend, request: MaskRequest) -> CompiledMask:
+    compiled_mask = backend.compile(request)
+    if compiled_mask is not None and not isinstance(compiled_mask, backend.mask_types):
+        types = ", ".join(kind.__name__ for kind in backend.mask_types)
+        raise TypeError(
+            f"the attention backend {backend.name!r} must compile to its mask_types ({types}), got "
+            f"{type(compiled_mask).__name__} for {request.rule}"
+        )
+    return compiled_mask
+
+
+def attend(
+    name: str | None,
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    compiled_mask: CompiledMask,
+    *,
+    additive: bool = False,
+    **kwargs,
+) -> AttentionResult:
+    """Attention by the backend of this name, or by the first of its fallbacks that takes such a mask.
 
     Args:
         name: the attention implementation.
-        queries: T. FlexAttention's blocks are of no use to a single query.
-        additive: whether scores are additive, which no kernel computes.
+        module, query, key, value, compiled_mask, additive, kwargs: as in `AttentionBackend.attend`.
+
+    Raises:
+        TypeError: no backend from this one on takes such a mask.
     """
-    if is_observed() and not (name == "flex_attention" and torch.compiler.is_compiling()):
-        return "dense"  # the other forms are decided on the host by values, which a tracer cannot ask
-    if name == "blockwise" or (name == "flex_attention" and _is_without_flex_gradient(device)):
-        return "dense" if is_observed() else "blockwise"
-    if additive:
-        return "dense"
-    if name == "flex_attention":
-        return "flex" if queries > 1 else "dense"
-    return "varlen" if _is_flash(name) else "dense"
+    backend = find_backend(name)
+    for _ in range(len(_BACKENDS) + 1):
+        if backend.takes(query, compiled_mask, additive):
+            return backend.attend(module, query, key, value, compiled_mask, additive=additive, **kwargs)
+        if backend.fallback is None:
+            break
+        backend = find_backend(backend.fallback)
+    scores = "additive scores" if additive else "dot products"
+    raise TypeError(
+        f"the attention backend {name!r} and its fallbacks cannot compute {scores} under a mask compiled to "
+        f"{type(compiled_mask).__name__}; add that type to the mask_types of the backend that compiles to it"
+    )
 
 
-def attention_function(name: str, query: torch.Tensor, mask: CompiledMask) -> Callable[..., AttentionResult]:
-    """The function that computes attention with such a mask.
-
-    Args:
-        name: the attention implementation.
-        query: (B, H, T, D).
-    """
-    if isinstance(mask, BlockwiseMask | ExamplesMask):
-        return blockwise_attention
-    if isinstance(mask, Varlen):
-        return varlen_attention
-    if isinstance(mask, torch.Tensor):
-        falls_back = name == "flex_attention" or _is_flash(name)
-    else:
-        # Hypotheses of a beam search stand side by side as queries, and are fewer than FlexAttention has in a block.
-        short_query = query.shape[2] < 128 or _is_without_flex_gradient(query.device)
-        short_query = short_query or (is_observed() and not torch.compiler.is_compiling())
-        falls_back = name == "flex_attention" and mask is None and short_query
-    return ALL_ATTENTION_FUNCTIONS.get_interface("sdpa" if falls_back else name, eager_attention)
-
-
-def _is_without_flex_gradient(device: torch.device) -> bool:
-    """Whether gradients are wanted where FlexAttention has none."""
-    return device.type == "cpu" and torch.is_grad_enabled()
-
-
-def _is_flash(name: str) -> bool:
-    return is_flash_attention_requested(requested_attention_implementation=name)
+register_backend(EagerBackend())
+register_backend(DenseBackend("sdpa"))
+register_backend(BlockwiseBackend())
+register_backend(FlexBackend())
+register_backend(FlashBackend("flash_attention_2"))  # and 3, 4, and kernels of the Hub, as its variants

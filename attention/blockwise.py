@@ -16,8 +16,9 @@ from ..masks.expressions import Mask
 from ..masks.key_ranges import blocks_in_reach
 from ..masks.layout import Layout
 from ..masks.materialize import check, materialize_unchecked, positions_of
-from .dense import AttentionResult, eager_attention
-from .packed import ExamplesMask, attention_by_example
+from .base import AttentionBackend, AttentionResult, MaskRequest
+from .dense import additive_attention, eager_attention
+from .packed import ExamplesMask, attention_by_example, compile_by_example
 
 ROWS, COLUMNS = 128, 64
 """Queries in a block, and keys: wide enough for the matrix products, narrow enough for windows of 64."""
@@ -40,55 +41,86 @@ class Block:
 
 @dataclass(frozen=True)
 class BlockwiseMask:
-    """The blocks of a mask, which cover all T queries in order, and the number of queries and keys in a block."""
+    """The blocks of a mask, which cover all T queries in order."""
 
     blocks: tuple[Block, ...]
-    rows: int = ROWS
-    columns: int = COLUMNS
+
+
+class BlockwiseBackend(AttentionBackend):
+    """Blocks, or packed rows by examples, whichever looks at fewer pairs.
+
+    Additive scores are computed inside a block as well as dot products are. None and tensors have no blocks.
+    """
+
+    name = "blockwise"
+    mask_types = (BlockwiseMask, ExamplesMask)
+    additive_scores = True
+
+    def compile(self, request: MaskRequest) -> BlockwiseMask | ExamplesMask:
+        sides = (request.rule, request.query, request.key, request.tensor_mask, request.heads)
+        if request.query.packed and request.query.segments is not None and request.key.segments is not None:
+            limit = pairs_in_blocks(request.rule, request.query, request.key, request.heads) * request.batch - 1
+            by_example = compile_by_example(*sides, request.batch, limit)
+            if by_example is not None:
+                return by_example
+        return compile_blockwise(*sides)
+
+    def takes(self, query: torch.Tensor, compiled_mask: object, additive: bool) -> bool:
+        return isinstance(compiled_mask, self.mask_types)
+
+    def attend(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        compiled_mask: BlockwiseMask | ExamplesMask,
+        *,
+        additive: bool = False,
+        **kwargs,
+    ) -> AttentionResult:
+        inner = additive_attention if additive else None
+        return blockwise_attention(module, query, key, value, compiled_mask, inner, **kwargs)
 
 
 def compile_blockwise(
     mask: Mask,
     query: Layout,
     key: Layout,
-    given: torch.Tensor | None = None,
+    tensor_mask: torch.Tensor | None = None,
     heads: int = 1,
-    *,
-    rows: int = ROWS,
-    columns: int = COLUMNS,
 ) -> BlockwiseMask:
     """Compile to blocks. Where they lie is decided on the host, so a GPU is waited for once.
 
     Args:
-        mask, query, key, given, heads: as in `compile_mask`.
-        rows, columns: numbers of queries and of keys in a block.
+        mask, query, key, tensor_mask, heads: as in `compile_mask`.
 
     Raises:
         MaskError: as in `compile_mask`.
     """
     check(mask, query, key, heads)
-    touched = _touched(mask, query, key, heads, rows, columns).tolist()
+    touched = _touched(mask, query, key, heads).tolist()
     device = query.positions.device
     blocks = []
     for index, numbers in enumerate(touched):
-        queries = (index * rows, min((index + 1) * rows, query.length))
-        keys = _runs(numbers, columns, key.length)
+        queries = (index * ROWS, min((index + 1) * ROWS, query.length))
+        keys = _runs(numbers, COLUMNS, key.length)
         i, j = torch.arange(*queries, device=device), torch.cat([torch.arange(*run, device=device) for run in keys])
-        part = None if given is None else given.index_select(-1, j)
+        part = None if tensor_mask is None else tensor_mask.index_select(-1, j)
         if part is not None and part.shape[-2] > 1:
             part = part.index_select(-2, i)
         blocks.append(Block(queries, keys, materialize_unchecked(mask, query.pick(i), key.pick(j), part, heads)))
-    return BlockwiseMask(tuple(blocks), rows, columns)
+    return BlockwiseMask(tuple(blocks))
 
 
 def pairs_in_blocks(mask: Mask, query: Layout, key: Layout, heads: int = 1) -> int:
-    """How many pairs of a query and a key are looked at in each row of the batch, with blocks of the usual size."""
-    return int(_touched(mask, query, key, heads, ROWS, COLUMNS).sum()) * ROWS * COLUMNS
+    """How many pairs of a query and a key are looked at in each row of the batch."""
+    return int(_touched(mask, query, key, heads).sum()) * ROWS * COLUMNS
 
 
-def _touched(mask: Mask, query: Layout, key: Layout, heads: int, rows: int, columns: int) -> torch.Tensor:
+def _touched(mask: Mask, query: Layout, key: Layout, heads: int) -> torch.Tensor:
     """(blocks of queries, blocks of keys) bool, whether any row of the batch has something to see there."""
-    return blocks_in_reach(mask, key, positions_of(query, -1, heads), rows, columns).flatten(0, 1).any(0)
+    return blocks_in_reach(mask, key, positions_of(query, -1, heads), ROWS, COLUMNS).flatten(0, 1).any(0)
 
 
 def _runs(numbers: list[bool], size: int, length: int) -> tuple[tuple[int, int], ...]:
@@ -107,7 +139,7 @@ def blockwise_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: BlockwiseMask | ExamplesMask | torch.Tensor | None,
+    attention_mask: BlockwiseMask | ExamplesMask,
     inner: Callable[..., AttentionResult] | None = None,
     **kwargs,
 ) -> AttentionResult:
@@ -115,8 +147,7 @@ def blockwise_attention(
 
     Args:
         query: (B, H, T, D). key, value: (B, H / groups, S, D).
-        attention_mask: what `compile_blockwise` or `compile_by_example` returns; with a tensor or None the whole is
-            one block.
+        attention_mask: what `compile_blockwise` or `compile_by_example` returns.
         inner: attention inside a block, or among examples; the fastest by default.
 
     Returns:
@@ -125,16 +156,13 @@ def blockwise_attention(
     if inner is None:
         # Measured: in half precision SDPA's kernel for CPU takes twice as long, forward and backward.
         half = query.device.type == "cpu" and query.dtype != torch.float32
-        parted = isinstance(attention_mask, BlockwiseMask | ExamplesMask)
-        inner = eager_attention if half and parted else sdpa_attention_forward
+        inner = eager_attention if half else sdpa_attention_forward
     if isinstance(attention_mask, ExamplesMask):
         return attention_by_example(module, query, key, value, attention_mask, inner, **kwargs)
-    if not isinstance(attention_mask, BlockwiseMask):
-        return inner(module, query, key, value, attention_mask, **kwargs)[0], None
-    keys, values = (_Pieces(states, attention_mask.columns) for states in (key, value))
+    keys, values = (_Pieces(states, COLUMNS) for states in (key, value))
     outputs = [
         inner(module, queries, keys.of(block.keys), values.of(block.keys), block.allowed, **kwargs)[0]
-        for queries, block in zip(query.split(attention_mask.rows, dim=2), attention_mask.blocks, strict=True)
+        for queries, block in zip(query.split(ROWS, dim=2), attention_mask.blocks, strict=True)
     ]
     return torch.cat(outputs, dim=1), None
 

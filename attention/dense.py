@@ -1,4 +1,4 @@
-"""Attention with all its weights at hand: scaled dot product and additive.
+"""Attention under a boolean tensor: eager, with all its weights at hand, SDPA, and what else Transformers knows.
 
 Letters: B batch, S source length, T target length, H query heads, D head width.
 Masks are boolean, True = allowed, and a query with nothing to see gets zero, forward and backward.
@@ -7,8 +7,77 @@ Masks are boolean, True = allowed, and a query with nothing to see gets zero, fo
 import torch
 from torch import nn
 from transformers.integrations.sdpa_attention import repeat_kv
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-AttentionResult = tuple[torch.Tensor, torch.Tensor | None]
+from ..masks.materialize import compile_mask
+from .base import AttentionBackend, AttentionResult, MaskRequest
+
+
+class DenseBackend(AttentionBackend):
+    """An attention function of Transformers, under a tensor (1 or B, 1 or H, T, S)."""
+
+    fallback = "eager"
+    shared_beams = True
+    traceable = True
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def compile(self, request: MaskRequest) -> torch.Tensor | None:
+        mask = compile_mask(request.rule, request.query, request.key, request.tensor_mask, request.heads)
+        if mask is None or request.beams_per_source == 1:
+            return mask
+        return fold_mask(mask, request.beams_per_source)
+
+    def attend(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        compiled_mask: torch.Tensor | None,
+        *,
+        additive: bool = False,
+        **kwargs,
+    ) -> AttentionResult:
+        # Asked each time: someone may register a function of their own under a name that is there.
+        function = ALL_ATTENTION_FUNCTIONS.get_interface(self.name, eager_attention)
+        return function(module, query, key, value, compiled_mask, **kwargs)
+
+
+class EagerBackend(DenseBackend):
+    """Plain matrix products, and additive scores, which no kernel computes."""
+
+    fallback = None
+    additive_scores = True
+
+    def __init__(self):
+        super().__init__("eager")
+
+    def attend(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        compiled_mask: torch.Tensor | None,
+        *,
+        additive: bool = False,
+        **kwargs,
+    ) -> AttentionResult:
+        if additive:
+            return additive_attention(module, query, key, value, compiled_mask, **kwargs)
+        return super().attend(module, query, key, value, compiled_mask, **kwargs)
+
+
+def fold_mask(mask: torch.Tensor, beams_per_source: int) -> torch.Tensor:
+    """A boolean mask (1 or B * G, 1 or H, T, S) to (1 or B, 1 or H, G * T, S), for G hypotheses in a row."""
+    rows, heads, length, keys = mask.shape
+    if rows == 1:
+        return mask.repeat(1, 1, beams_per_source, 1)
+    sources = rows // beams_per_source
+    by_source = mask.unflatten(0, (sources, beams_per_source)).transpose(1, 2)
+    return by_source.reshape(sources, heads, beams_per_source * length, keys)
 
 
 def masked_softmax(scores: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:

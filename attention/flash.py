@@ -9,6 +9,8 @@ from inspect import signature
 import torch
 from torch import nn
 from transformers.modeling_flash_attention_utils import lazy_import_flash_attention
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.generic import is_flash_attention_requested
 
 from ..masks.expressions import FAR, And, Mask, MaskError
 from ..masks.layout import Layout
@@ -16,7 +18,8 @@ from ..masks.materialize import check, positions_of
 from ..masks.rules.positional import causal, full, prefix, wait_k, window
 from ..masks.rules.segments import passages, segments
 from ..masks.rules.spans import blind, keep
-from .dense import AttentionResult
+from .base import AttentionBackend, AttentionResult, MaskRequest
+from .dense import eager_attention
 
 Band = tuple[int | None, int | None]
 """How far a query sees to the left and to the right of its own position; None is without end."""
@@ -42,6 +45,42 @@ class Varlen:
     longest_query: int
     longest_key: int
     window: tuple[int, int]
+
+
+class FlashBackend(AttentionBackend):
+    """FlashAttention, whichever version `attn_implementation` names.
+
+    A mask that has no form for it is an error, and not left to another backend: whoever asks for FlashAttention on
+    long rows cannot afford a mask of all pairs.
+    """
+
+    mask_types = (Varlen,)
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def variant(self, name: str) -> "FlashBackend | None":
+        return FlashBackend(name) if is_flash_attention_requested(requested_attention_implementation=name) else None
+
+    def compile(self, request: MaskRequest) -> Varlen:
+        sides = (request.rule, request.query, request.key, request.tensor_mask)
+        return compile_varlen(*sides, request.heads, request.batch)
+
+    def attend(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        compiled_mask: Varlen | None,
+        *,
+        additive: bool = False,
+        **kwargs,
+    ) -> AttentionResult:
+        if compiled_mask is not None:
+            return varlen_attention(module, query, key, value, compiled_mask, implementation=self.name, **kwargs)
+        function = ALL_ATTENTION_FUNCTIONS.get_interface(self.name, eager_attention)
+        return function(module, query, key, value, None, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -86,7 +125,7 @@ def compile_varlen(
     mask: Mask,
     query: Layout,
     key: Layout,
-    given: torch.Tensor | None = None,
+    tensor_mask: torch.Tensor | None = None,
     heads: int = 1,
     batch: int = 1,
 ) -> Varlen:
@@ -95,7 +134,7 @@ def compile_varlen(
     The lengths are needed on the host, so a GPU is waited for.
 
     Args:
-        mask, query, key, given, heads: as in `compile_mask`.
+        mask, query, key, tensor_mask, heads: as in `compile_mask`.
         batch: B, which layouts that are the same in every row do not tell.
 
     Raises:
@@ -104,7 +143,7 @@ def compile_varlen(
     """
     check(mask, query, key, heads)
     form = _form_of(mask)
-    if given is not None:
+    if tensor_mask is not None:
         raise _no_form("a tensor mask", "a tensor can be any shape")
     if form is None:
         raise _no_form(str(mask), "it is not a band around the query's position, nor a choice of keys")
@@ -195,17 +234,19 @@ def varlen_attention(
     attention_mask: Varlen,
     scaling: float,
     dropout: float = 0.0,
+    implementation: str = "flash_attention_2",
     **kwargs,
 ) -> AttentionResult:
     """Scaled dot-product attention inside each sequence of `attention_mask`; padding gets zero.
 
     Args:
         query: (B, H, T, D). key, value: (B, H / groups, S, D). All in half precision.
+        implementation: which version computes it, by the name that Transformers has for it.
 
     Returns:
         (B, T, H, D), and None instead of the weights.
     """
-    (_, run, *_), _ = lazy_import_flash_attention(module.config._attn_implementation)
+    (_, run, *_), _ = lazy_import_flash_attention(implementation)
     options = {
         "cu_seqlens_q": attention_mask.cu_queries,
         "cu_seqlens_k": attention_mask.cu_keys,

@@ -3,24 +3,98 @@
 from collections.abc import Callable
 
 import torch
+from torch import nn
 from torch.nn.attention.flex_attention import BlockMask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..masks.expressions import Mask, TokenPosition
+from ..masks.fast_paths import is_observed
 from ..masks.key_ranges import blocks_in_reach
 from ..masks.layout import Layout
 from ..masks.materialize import check, positions_of
+from .base import AttentionBackend, AttentionResult, MaskRequest
+from .dense import eager_attention
 
 SIZE = 128
 """Queries, and keys, in a block: FlexAttention's default."""
 
 
+class FlexBackend(AttentionBackend):
+    """FlexAttention: one kernel over the blocks that a mask touches.
+
+    What it cannot do in blocks goes to `blockwise`; what blocks are of no use to goes to `sdpa`.
+    """
+
+    name = "flex_attention"
+    fallback = "blockwise"
+    mask_types = (BlockMask,)
+    traceable = True
+
+    def supports(self, request: MaskRequest) -> str | None:
+        if _is_recorded():
+            return "its kernel runs under torch.compile, but under no other tracer"
+        if _has_no_gradient(request.device):
+            return "FlexAttention has no gradient on CPU"
+        reason = super().supports(request)
+        if reason is None and request.query.length == 1:
+            reason = "blocks are of no use to a single query"
+        if reason is None and _uses_lookup_table(request.rule):
+            reason = "it has a lookup table, which FlexAttention's kernels cannot read"
+        return reason
+
+    def fallback_for(self, request: MaskRequest) -> str:
+        in_blocks = _has_no_gradient(request.device) or (
+            super().supports(request) is None and request.query.length > 1
+        )
+        return "blockwise" if in_blocks else "sdpa"
+
+    def compile(self, request: MaskRequest) -> BlockMask:
+        return compile_flex(request.rule, request.query, request.key, request.tensor_mask, request.heads)
+
+    def takes(self, query: torch.Tensor, compiled_mask: object, additive: bool) -> bool:
+        if compiled_mask is None:
+            # Hypotheses of a beam search stand side by side as queries, and are fewer than there are in a block.
+            short_query = query.shape[2] < SIZE
+            if short_query or _has_no_gradient(query.device) or _is_recorded():
+                return False
+        return super().takes(query, compiled_mask, additive)
+
+    def attend(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        compiled_mask: BlockMask | None,
+        *,
+        additive: bool = False,
+        **kwargs,
+    ) -> AttentionResult:
+        function = ALL_ATTENTION_FUNCTIONS.get_interface(self.name, eager_attention)
+        return function(module, query, key, value, compiled_mask, **kwargs)
+
+
+def _is_recorded() -> bool:
+    """Whether a tracer other than torch.compile follows what is computed."""
+    return is_observed() and not torch.compiler.is_compiling()
+
+
+def _has_no_gradient(device: torch.device) -> bool:
+    """Whether gradients are wanted where FlexAttention has none."""
+    return device.type == "cpu" and torch.is_grad_enabled()
+
+
+def _uses_lookup_table(rule: Mask) -> bool:
+    return any(part.uses_lookup_table for part in rule.rules())
+
+
 def compile_flex(
-    mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None = None, heads: int = 1
+    mask: Mask, query: Layout, key: Layout, tensor_mask: torch.Tensor | None = None, heads: int = 1
 ) -> BlockMask:
     """Compile to a `BlockMask`, not asking about every pair as `create_block_mask` does. Nothing leaves the device.
 
     Args:
-        mask, query, key, given, heads: as in `compile_mask`.
+        mask, query, key, tensor_mask, heads: as in `compile_mask`.
 
     Raises:
         MaskError: as in `compile_mask`.
@@ -31,12 +105,12 @@ def compile_flex(
         touched.sum(-1, dtype=torch.int32),
         touched.int().argsort(dim=-1, descending=True, stable=True).int(),
         BLOCK_SIZE=SIZE,
-        mask_mod=mask_mod(mask, query, key, given),
+        mask_mod=mask_mod(mask, query, key, tensor_mask),
         seq_lengths=(query.length, key.length),
     )
 
 
-def mask_mod(mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None) -> Callable[..., torch.Tensor]:
+def mask_mod(mask: Mask, query: Layout, key: Layout, tensor_mask: torch.Tensor | None) -> Callable[..., torch.Tensor]:
     """The mask as FlexAttention asks it: by row of the batch, head, query and key."""
     examples = query.examples, key.examples
     in_segments = query.segments is not None or key.segments is not None
@@ -46,7 +120,7 @@ def mask_mod(mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None)
         result = (j >= 0) & mask.allows(q, k)
         if in_segments:
             result = result & (q.segment == k.segment) & (k.segment > 0)
-        return result if given is None else result & _at(given, b, h, i, j)
+        return result if tensor_mask is None else result & _at(tensor_mask, b, h, i, j)
 
     return allowed
 

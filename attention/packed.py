@@ -16,7 +16,7 @@ from torch import nn
 from ..masks.expressions import Mask
 from ..masks.layout import Layout
 from ..masks.materialize import check, materialize_unchecked
-from .dense import AttentionResult
+from .base import AttentionResult
 
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Examples up to such a length, on their longer side, are a group. Closer steps pad less, but a group costs time."""
@@ -57,7 +57,7 @@ def compile_by_example(
     mask: Mask,
     query: Layout,
     key: Layout,
-    given: torch.Tensor | None = None,
+    tensor_mask: torch.Tensor | None = None,
     heads: int = 1,
     batch: int = 1,
     limit: int | None = None,
@@ -65,7 +65,7 @@ def compile_by_example(
     """Compile for a layout by examples. Lengths are needed on the host, so a GPU is waited for.
 
     Args:
-        mask, query, key, given, heads: as in `compile_mask`; both sides have segments.
+        mask, query, key, tensor_mask, heads: as in `compile_mask`; both sides have segments.
         batch: B.
         limit: return None where more pairs of a query and a key would be looked at.
 
@@ -92,7 +92,7 @@ def compile_by_example(
             side.place(examples, slots)
     allowed = []
     for q, k in zip(*(side.groups for side in sides), strict=True):
-        part = None if given is None else _pick(given.expand(batch, -1, -1, -1), q, k)
+        part = None if tensor_mask is None else _pick(tensor_mask.expand(batch, -1, -1, -1), q, k)
         allowed.append(materialize_unchecked(mask, q, k, part, heads))
     return ExamplesMask(*(side.places() for side in sides), tuple(allowed))
 
@@ -158,11 +158,11 @@ class _Side:
         return PackedIndex(tuple(group.tokens for group in self.groups), first, self.slot, self.width, self.total)
 
 
-def _pick(given: torch.Tensor, query: _Group, key: _Group) -> torch.Tensor:
+def _pick(tensor_mask: torch.Tensor, query: _Group, key: _Group) -> torch.Tensor:
     """Of (B, 1 or H, T or 1, S) what belongs to the pairs of a group: (N, 1 or H, T, S)."""
     rows, columns = query.tokens // query.whole.length, key.tokens % key.whole.length
-    lines = query.tokens % query.whole.length if given.shape[-2] > 1 else torch.zeros_like(query.tokens)
-    return given[rows[:, :1, None], :, lines[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    lines = query.tokens % query.whole.length if tensor_mask.shape[-2] > 1 else torch.zeros_like(query.tokens)
+    return tensor_mask[rows[:, :1, None], :, lines[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def attention_by_example(

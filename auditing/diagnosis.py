@@ -8,7 +8,8 @@ import torch
 
 from ..masks import MaskError
 from ..masks.rules import full
-from .expected_masks import SCOPES, Declaration, ScopeMask, not_padded
+from ..masks.scope import SCOPES
+from .expected_masks import Declaration, ScopeMask, not_padded
 from .reachability import allowed_influence, cross_mask_is_ineffective
 from .report import AuditReport, Relation
 

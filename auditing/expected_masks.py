@@ -11,10 +11,10 @@ from ..configuration.layer_masks import masks_of_layers
 from ..masks import Layout, Mask, MaskError, MaskLike, TensorMask
 from ..masks.blind_check import check_blind_spans
 from ..masks.rules import blind, full, layers
+from ..masks.scope import SCOPES, Scope
 from ..masks.tensor_mask import as_mask, check_fit
 from ..modeling.decoder_inputs import attention_mask_from_labels
 
-SCOPES = ("encoder", "decoder", "cross")
 # What holds in a model whose config speaks of no masks.
 _USUAL = {"encoder": "full()", "decoder": "causal()", "cross": "full()"}
 _IDS = ("segment_ids", "decoder_segment_ids", "position_ids", "decoder_position_ids", "passage_ids")
@@ -163,7 +163,7 @@ def expected_masks(
     return declared
 
 
-def _read(given: MaskLike | dict, scope: str, count: int, ids: Mapping[str, torch.Tensor], heads: int) -> ScopeMask:
+def _read(given: MaskLike | dict, scope: Scope, count: int, ids: Mapping[str, torch.Tensor], heads: int) -> ScopeMask:
     """A scope's mask in `count` layers, from what a caller passed."""
     name = f"{scope}_mask"
     if isinstance(given, dict):

@@ -15,16 +15,16 @@ from types import SimpleNamespace
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from benchmarks.harness import RESULTS, interleave, machine, medians, publish, table
 from crossmask import masks
-from crossmask.attention.backends import compile_as
-from crossmask.attention.blockwise import BlockwiseMask, blockwise_attention
+from crossmask.attention.backends import attend, compile_masks
+from crossmask.attention.base import MaskRequest
+from crossmask.attention.blockwise import BlockwiseMask
 
 HEADS, WIDTH = 4, 32
 MODULE = SimpleNamespace(num_key_value_groups=1, training=True, is_causal=False)
-FORMS = {"blockwise": blockwise_attention, "dense": sdpa_attention_forward}
+BACKENDS = ("blockwise", "sdpa")
 
 
 def subjects(length: int) -> dict[str, tuple[masks.Mask, masks.Layout]]:
@@ -45,22 +45,25 @@ def subjects(length: int) -> dict[str, tuple[masks.Mask, masks.Layout]]:
     return found
 
 
-def step(form: str, mask: masks.Mask, side: masks.Layout, states: list[torch.Tensor]) -> None:
+def compiled(name: str, mask: masks.Mask, side: masks.Layout) -> object:
+    return compile_masks(name, [MaskRequest(mask, side, side, heads=HEADS)])[0]
+
+
+def step(name: str, mask: masks.Mask, side: masks.Layout, states: list[torch.Tensor]) -> None:
     """Compile, forward, backward."""
-    compiled = compile_as(form, mask, side, side, heads=HEADS)
-    output, _ = FORMS[form](MODULE, *states, compiled, scaling=WIDTH**-0.5, dropout=0.0)
+    output, _ = attend(name, MODULE, *states, compiled(name, mask, side), scaling=WIDTH**-0.5, dropout=0.0)
     output.square().mean().backward()
 
 
 def shares(mask: masks.Mask, side: masks.Layout) -> tuple[float, float]:
     """Of all pairs, how many are allowed in some head, and how many blockwise attention looks at."""
-    dense = compile_as("dense", mask, side, side, heads=HEADS)
+    dense = compiled("sdpa", mask, side)
     allowed = 1.0 if dense is None else float(dense.any(1).float().mean())
-    compiled = compile_as("blockwise", mask, side, side, heads=HEADS)
-    if not isinstance(compiled, BlockwiseMask):
+    blockwise = compiled("blockwise", mask, side)
+    if not isinstance(blockwise, BlockwiseMask):
         return allowed, 1.0
-    rows = (last - first for first, last in (block.queries for block in compiled.blocks))
-    keys = (sum(last - first for first, last in block.keys) for block in compiled.blocks)
+    rows = (last - first for first, last in (block.queries for block in blockwise.blocks))
+    keys = (sum(last - first for first, last in block.keys) for block in blockwise.blocks)
     return allowed, sum(a * b for a, b in zip(rows, keys, strict=True)) / side.length**2
 
 
@@ -75,14 +78,14 @@ def main() -> None:
     states = [torch.randn(1, HEADS, options.length, WIDTH).requires_grad_() for _ in range(3)]
     measured = subjects(options.length)
     runs = {
-        (name, form): lambda turn, form=form, subject=subject: step(form, *subject, states)
+        (name, backend): lambda turn, backend=backend, subject=subject: step(backend, *subject, states)
         for name, subject in measured.items()
-        for form in FORMS
+        for backend in BACKENDS
     }
     middle = medians(interleave(runs, options.repeats))
     rows = []
     for name, subject in measured.items():
-        blocks, dense = (middle[name, form] for form in FORMS)
+        blocks, dense = (middle[name, backend] for backend in BACKENDS)
         allowed, looked_at = shares(*subject)
         timed = f"{blocks * 1e3:.0f} ms", f"{dense * 1e3:.0f} ms", f"{dense / blocks:.1f}"
         rows.append([name, f"{allowed:.1%}", f"{looked_at:.1%}", *timed])

@@ -13,6 +13,7 @@ from transformers.activations import ACT2FN
 from ..masks.expressions import Mask, MaskError
 from ..masks.limits import brief
 from ..masks.rules import full
+from ..masks.scope import SCOPES, Scope
 from .layer_masks import as_text, check_heads, check_lasting, masks_of_layers
 
 AUTO_MAP = {
@@ -150,8 +151,8 @@ class CrossMaskConfig(PreTrainedConfig):
                 raise StrictDataclassFieldValidationError(field=key, cause=error) from error
         super().__setattr__(key, value)
 
-    def layer_masks(self, scope: str) -> tuple[Mask, ...]:
-        """The mask of each layer in a scope: `"encoder"`, `"decoder"` or `"cross"`.
+    def layer_masks(self, scope: Scope) -> tuple[Mask, ...]:
+        """The mask of each layer in a scope.
 
         Raises:
             MaskError: the scope's mask cannot be read, or names a layer that does not exist.
@@ -263,7 +264,7 @@ class CrossMaskConfig(PreTrainedConfig):
                     )
 
     def validate_masks(self):
-        for scope in ("encoder", "decoder", "cross"):
+        for scope in SCOPES:
             rules = self.layer_masks(scope)
             check_heads(rules, self.num_attention_heads, f"{scope}_mask")
             check_lasting(rules, f"{scope}_mask")

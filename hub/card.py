@@ -56,7 +56,6 @@ class CardFacts:
         seconds: of training; hardware: on what; versions: of the libraries.
         results, samples: measured, and shown.
         images: captions of pictures in the folder, by file name relative to it.
-        limits: sentences on what the model cannot do or was not tested for.
 
     Raises:
         ValueError: a result that is not a finite number.
@@ -81,7 +80,6 @@ class CardFacts:
     results: Sequence[Result]
     samples: Sequence[Sample] = ()
     images: Mapping[str, str] | None = None
-    limits: Sequence[str] = ()
     languages: Sequence[str] = ()
     datasets: Sequence[str] = ()
     tags: Sequence[str] = ()

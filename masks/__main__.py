@@ -13,6 +13,7 @@ from .expressions import Allowed, MaskError, TokenPosition
 from .limits import brief
 from .parse import parse
 from .rules import full, register
+from .scope import SCOPES
 
 SHOWN = (
     "full()",
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("mask", nargs="?", help="for example 'wait_k(3) & window(8)'")
     parser.add_argument("--source", help="number of source tokens (12), or the tokens themselves, parted by spaces")
     parser.add_argument("--target", help="number of target tokens (that of the source), or the tokens")
-    parser.add_argument("--scope", choices=("cross", "encoder", "decoder"), default="cross", help="names the axes")
+    parser.add_argument("--scope", choices=SCOPES, default="cross", help="names the axes")
     parser.add_argument("--head", type=int, default=0, help="which one, of a mask that tells heads apart (0)")
     parser.add_argument("--layer", type=int, default=0, help="which one, of a mask that tells layers apart (0)")
     parser.add_argument("--png", metavar="FILE", help="also draw it into FILE (needs matplotlib)")

@@ -14,10 +14,15 @@ from .layout import Layout, lay_out
 from .limits import CELLS_LIMIT, brief
 from .materialize import compile_mask
 from .rules import full, heads, layers, random
+from .scope import Scope
 from .tensor_mask import MaskLike, TensorMask, as_mask
 
 DEFAULT_LENGTH = 12
-_AXES = {"cross": ("target", "source"), "encoder": ("source", "source"), "decoder": ("target", "target")}
+_AXES: dict[Scope, tuple[str, str]] = {
+    "cross": ("target", "source"),
+    "encoder": ("source", "source"),
+    "decoder": ("target", "target"),
+}
 _LONGEST_LABEL = 16
 
 
@@ -65,7 +70,7 @@ def lay_view(
     source_segments: Sequence[int] | None = None,
     target_segments: Sequence[int] | None = None,
     source_passages: Sequence[int] | None = None,
-    scope: str = "cross",
+    scope: Scope = "cross",
     head: int = 0,
     layer: int = 0,
 ) -> View:

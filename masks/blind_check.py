@@ -57,4 +57,4 @@ def check_blind_spans(
 
 def speaks_of_blind(mask: object) -> bool:
     """Whether a call's mask has a blind rule in it."""
-    return "blind(" in mask if isinstance(mask, str) else isinstance(mask, Mask) and bool(mentioned([mask]))
+    return isinstance(mask, Mask) and bool(mentioned([mask]))

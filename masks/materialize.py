@@ -19,7 +19,7 @@ _arriving = ContextVar("arriving", default=False)
 
 
 def compile_mask(
-    mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None = None, heads: int = 1
+    mask: Mask, query: Layout, key: Layout, tensor_mask: torch.Tensor | None = None, heads: int = 1
 ) -> torch.Tensor | None:
     """Compile to a boolean tensor, or to None if nothing is forbidden.
 
@@ -29,7 +29,7 @@ def compile_mask(
         mask: the rule, asked about positions inside segments.
         query: T places.
         key: S places.
-        given: (B, 1 or H, T or 1, S) bool, and-ed with the rule.
+        tensor_mask: (B, 1 or H, T or 1, S) bool, and-ed with the rule.
         heads: H. The result has H heads only if the rule asks which head it is, else 1.
 
     Returns:
@@ -39,7 +39,7 @@ def compile_mask(
         MaskError: the rule speaks of heads, examples, passages or tokens that are not there.
     """
     check(mask, query, key, heads)
-    return materialize_unchecked(mask, query, key, given, heads)
+    return materialize_unchecked(mask, query, key, tensor_mask, heads)
 
 
 def check(mask: Mask, query: Layout, key: Layout, heads: int) -> None:
@@ -64,7 +64,7 @@ def skip_shape_checks() -> Iterator[None]:
 
 
 def materialize_unchecked(
-    mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None = None, heads: int = 1
+    mask: Mask, query: Layout, key: Layout, tensor_mask: torch.Tensor | None = None, heads: int = 1
 ) -> torch.Tensor | None:
     """`compile_mask` for parts of a batch, whose mask has been checked against the whole."""
     parts = []
@@ -73,8 +73,8 @@ def materialize_unchecked(
     if query.segments is not None or key.segments is not None:
         q, k = positions_of(query, -1).segment, positions_of(key, -2).segment
         parts.append((q == k) & (k > 0))
-    if given is not None:
-        parts.append(given)
+    if tensor_mask is not None:
+        parts.append(tensor_mask)
     # A rule that does not depend on the places that it is asked about answers with a plain bool.
     parts = [part for part in parts if part is not True]
     if not parts:

@@ -9,14 +9,14 @@ from .layout import Layout
 
 
 def naive_mask(
-    mask: Mask, query: Layout, key: Layout, given: torch.Tensor | None = None, heads: int = 1
+    mask: Mask, query: Layout, key: Layout, tensor_mask: torch.Tensor | None = None, heads: int = 1
 ) -> torch.Tensor:
     """Ask the mask about every pair: (B, heads, queries, keys) bool.
 
     Args:
-        given: (B, S), (B, T, S) or (B, H, T, S) bool, and-ed with the rule.
+        tensor_mask: (B, S), (B, T, S) or (B, H, T, S) bool, and-ed with the rule.
     """
-    sides = (query.positions, key.positions, query.segments, key.segments, given)
+    sides = (query.positions, key.positions, query.segments, key.segments, tensor_mask)
     rows = [len(rows) if isinstance(rows, torch.Tensor) else rows or 1 for rows in (query.rows, key.rows)]
     batch = max(*rows, *(side.shape[0] for side in sides if side is not None))
     result = torch.zeros(batch, heads, query.length, key.length, dtype=torch.bool)
@@ -26,7 +26,7 @@ def naive_mask(
                 for j in range(key.length):
                     q, k = _place(query, b, i, h), _place(key, b, j)
                     allowed = q.segment == k.segment and q.segment > 0 and bool(mask.allows(q, k))
-                    result[b, h, i, j] = allowed and (given is None or _look_up(given, b, h, i, j))
+                    result[b, h, i, j] = allowed and (tensor_mask is None or _look_up(tensor_mask, b, h, i, j))
     return result
 
 
@@ -49,10 +49,10 @@ def _example(side: Layout, row: int, segment: int) -> int:
     return sum(earlier.values()) + max(segment - 1, 0)
 
 
-def _look_up(given: torch.Tensor, b: int, h: int, i: int, j: int) -> bool:
-    b = b if given.shape[0] > 1 else 0
-    h = h if given.ndim == 4 and given.shape[1] > 1 else 0
-    return bool(given[{2: (b, j), 3: (b, i, j), 4: (b, h, i, j)}[given.ndim]])
+def _look_up(tensor_mask: torch.Tensor, b: int, h: int, i: int, j: int) -> bool:
+    b = b if tensor_mask.shape[0] > 1 else 0
+    h = h if tensor_mask.ndim == 4 and tensor_mask.shape[1] > 1 else 0
+    return bool(tensor_mask[{2: (b, j), 3: (b, i, j), 4: (b, h, i, j)}[tensor_mask.ndim]])
 
 
 def naive_attention(

@@ -25,6 +25,16 @@ class TensorMask:
     allowed: torch.Tensor
     repeat_last: bool = False
 
+    @property
+    def as_4d(self) -> torch.Tensor:
+        """(1 or B, 1 or H, 1 or T, S) bool: a size of 1 holds for all heads, or for all queries."""
+        match self.allowed.ndim:
+            case 2:
+                return self.allowed[:, None, None]
+            case 3:
+                return self.allowed[:, None]
+        return self.allowed
+
 
 def tensor(allowed: torch.Tensor, *, repeat_last: bool = False) -> TensorMask:
     """Check a tensor mask, and say what happens where generation runs past its last row.
@@ -57,40 +67,40 @@ def tensor(allowed: torch.Tensor, *, repeat_last: bool = False) -> TensorMask:
 MaskLike = Mask | str | torch.Tensor | TensorMask
 
 
-def as_mask(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None:
+def as_mask(mask: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None:
     """What a caller passed, checked: a rule, a tensor mask or None.
 
     Raises:
         MaskError: it is none of them, or cannot be read; the message starts with `name`.
     """
     try:
-        if given is None or isinstance(given, Mask | TensorMask):
-            return given
-        if is_foreign(given, TensorMask):
-            return TensorMask(given.allowed, given.repeat_last)
-        if is_foreign(given, Mask):
-            return read_foreign(given)
-        if isinstance(given, torch.Tensor):
-            return tensor(given)
-        if isinstance(given, str):
-            return parse(given)
+        if mask is None or isinstance(mask, Mask | TensorMask):
+            return mask
+        if is_foreign(mask, TensorMask):
+            return TensorMask(mask.allowed, mask.repeat_last)
+        if is_foreign(mask, Mask):
+            return read_foreign(mask)
+        if isinstance(mask, torch.Tensor):
+            return tensor(mask)
+        if isinstance(mask, str):
+            return parse(mask)
     except MaskError as error:
         raise MaskError(f"{name}: {error}") from error
     fixes = {"ndarray": "; write torch.as_tensor(mask)", "list": "; write torch.as_tensor(mask)"}
     fixes["dict"] = "; write layers({...}) for masks of layers, heads({...}) for masks of heads"
-    fix = fixes.get(type(given).__name__, "")
-    raise MaskError(f"{name}: expected a mask, its text or a boolean tensor, got {type(given).__name__}{fix}")
+    fix = fixes.get(type(mask).__name__, "")
+    raise MaskError(f"{name}: expected a mask, its text or a boolean tensor, got {type(mask).__name__}{fix}")
 
 
-def describe(given: Mask | TensorMask | None) -> Mask | str | None:
+def describe(mask: Mask | TensorMask | None) -> Mask | str | None:
     """A call's mask in words: a rule's text, or the rule itself where no text may be so long; a tensor's shape."""
-    if isinstance(given, TensorMask):
-        return f"a tensor of shape {tuple(given.allowed.shape)}"
+    if isinstance(mask, TensorMask):
+        return f"a tensor of shape {tuple(mask.allowed.shape)}"
     # The extent is known at once; writing a long table takes time.
-    if given is None or given.extent.characters > TEXT_LIMIT:
-        return given
-    text = given.text()
-    return text if len(text) <= TEXT_LIMIT else given
+    if mask is None or mask.extent.characters > TEXT_LIMIT:
+        return mask
+    text = mask.text()
+    return text if len(text) <= TEXT_LIMIT else mask
 
 
 def read_foreign(mask: Any) -> Mask:
@@ -124,7 +134,7 @@ def check_fit(
     Args:
         queries: how many rows are needed, cached tokens included; None if only the device knows.
         keys: how many columns are needed, likewise.
-        growing: whether columns are decoder tokens, which grow in number as rows do.
+        may_grow: whether columns are decoder tokens, which grow in number as rows do.
         whole: whether rows are source tokens, which are all there at once.
 
     Raises:
@@ -156,11 +166,8 @@ def rows_for(mask: TensorMask, *, rows: torch.Tensor, columns: int) -> torch.Ten
         rows: (T,) int64, the decoder indices of the queries, counted from the start token.
         columns: S, the number of keys.
     """
-    allowed = mask.allowed.to(rows.device)
-    if allowed.ndim == 2:
-        allowed = allowed[:, None, None, :]
-    else:
-        allowed = allowed[:, None] if allowed.ndim == 3 else allowed
+    allowed = mask.as_4d.to(rows.device)
+    if mask.allowed.ndim > 2:
         allowed = allowed.index_select(-2, rows.clamp(max=allowed.shape[-2] - 1))
     if allowed.shape[-1] != columns:
         index = torch.arange(columns, device=rows.device).clamp(max=allowed.shape[-1] - 1)

@@ -1,7 +1,8 @@
 """Several rows of the target over one row of the source, as beam search has them.
 
 Keys and values of the source are the same for all hypotheses of an example. Instead of a copy for each, the queries of
-the hypotheses stand in one row, one hypothesis after the other, as if they were more positions.
+the hypotheses stand in one row, one hypothesis after the other, as if they were more positions. The mask of such a row
+is made where masks are compiled (`fold_mask` in `../attention/dense.py`).
 
 Letters: B rows of the source, G rows of the target for each, H heads, T target length, S source length, D head width.
 """
@@ -20,16 +21,6 @@ def fold_rows(query: torch.Tensor, beams_per_source: int) -> torch.Tensor:
 def unfold_rows(weights: torch.Tensor, beams_per_source: int) -> torch.Tensor:
     """Attention weights (B, H, G * T, S) to (B * G, H, T, S)."""
     return weights.unflatten(2, (beams_per_source, -1)).transpose(1, 2).flatten(0, 1)
-
-
-def fold_mask(mask: torch.Tensor, beams_per_source: int) -> torch.Tensor:
-    """A boolean mask (1 or B * G, 1 or H, T, S) to (1 or B, 1 or H, G * T, S)."""
-    rows, heads, length, keys = mask.shape
-    if rows == 1:
-        return mask.repeat(1, 1, beams_per_source, 1)
-    sources = rows // beams_per_source
-    by_source = mask.unflatten(0, (sources, beams_per_source)).transpose(1, 2)
-    return by_source.reshape(sources, heads, beams_per_source * length, keys)
 
 
 def repeat_target(cache: Cache, rows: int) -> None:

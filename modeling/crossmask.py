@@ -26,7 +26,7 @@ from ..masks.blind_check import speaks_of_blind
 from ..masks.expressions import Mask
 from ..masks.fast_paths import is_observed
 from ..masks.parse import parse
-from ..masks.tensor_mask import MaskLike, as_mask, describe
+from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, describe
 from .call_checks import checked_call
 from .decoder import CrossMaskDecoder
 from .decoder_inputs import attention_mask_from_labels, shift_right
@@ -63,29 +63,32 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         if self.config.tie_word_embeddings in (True, "embedding"):
             self.decoder.embed_tokens = value
 
-    def check_blind(self, **given: MaskLike | None) -> None:
+    def check_blind(self, **call_masks: Mask | TensorMask | None) -> None:
         """Check that spans which are blind in one of the call's masks, or the config's, are so wherever it counts.
+
+        Args:
+            call_masks: by name, as `as_mask` reads them.
 
         Raises:
             MaskError: something could read one.
         """
-        check_blind(self.encoder.layer_masks, self.decoder.self_masks, self.decoder.cross_masks, **given)
+        check_blind(self.encoder.layer_masks, self.decoder.self_masks, self.decoder.cross_masks, **call_masks)
 
     @staticmethod
-    def mask_of(encoder_outputs: CrossMaskEncoderOutput, encoder_mask: MaskLike | None = None) -> Mask | None:
+    def mask_of(encoder_outputs: CrossMaskEncoderOutput, encoder_mask: Mask | TensorMask | None = None) -> Mask | None:
         """The call's rule under which the encoder's output was made, None where there was none.
 
         Args:
-            encoder_mask: what is given beside the output, which has to be the same.
+            encoder_mask: what is given beside the output, as `as_mask` reads it, which has to be the same.
 
         Raises:
             ValueError: it is another mask, and would have no effect.
         """
-        made_under, given = encoder_outputs.encoder_mask, describe(as_mask(encoder_mask, "encoder_mask"))
-        if given is not None and given != made_under:
+        made_under, described = encoder_outputs.encoder_mask, describe(encoder_mask)
+        if described is not None and described != made_under:
             raise ValueError(
-                f"encoder_mask {given} has no effect on encoder_outputs that were made under {made_under or 'none'}; "
-                "give it to the encoder, or give input_ids instead of encoder_outputs"
+                f"encoder_mask {described} has no effect on encoder_outputs that were made under "
+                f"{made_under or 'none'}; give it to the encoder, or give input_ids instead of encoder_outputs"
             )
         if isinstance(made_under, str):
             return None if made_under.startswith("a tensor") else parse(made_under)
@@ -133,6 +136,8 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
                 that `encoder_outputs` were made under.
             TypeError: an argument of another name.
         """
+        encoder_mask = as_mask(encoder_mask, "encoder_mask")
+        decoder_mask, cross_mask = as_mask(decoder_mask, "decoder_mask"), as_mask(cross_mask, "cross_mask")
         if encoder_outputs is not None:
             encoder_outputs = CrossMaskEncoderOutput.of(encoder_outputs)
             encoder_mask = self.mask_of(encoder_outputs, encoder_mask)

@@ -14,7 +14,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.fast_paths import fast_path_allowed
 from ..masks.layout import Layout, lay_out
-from ..masks.tensor_mask import MaskLike
+from ..masks.tensor_mask import MaskLike, as_mask
 from .call_checks import check_cache, checked_call
 from .interactive_attention import InteractiveAttention, SelfAttention
 from .layers import DecoderLayer, EmbeddingProjection, rms_norm
@@ -98,6 +98,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             )
         if (segment_ids is None) != (encoder_segment_ids is None):
             raise ValueError("packed rows need both segment_ids and decoder_segment_ids; only one of them was given")
+        decoder_mask, cross_mask = as_mask(decoder_mask, "decoder_mask"), as_mask(cross_mask, "cross_mask")
         inputs_embeds = embed(self, input_ids, inputs_embeds)
         batch, length = inputs_embeds.shape[:2]
         device = inputs_embeds.device
@@ -136,15 +137,16 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             passage_ids=encoder_passage_ids,
         )
         common = {"batch": batch, "rows": rows, "seen": seen, "training": self.training}
-        self_masks = self.self_masks.compile(decoder_mask, query, target, is_last=is_last, **common)
-        cross_masks = self.cross_masks.compile(cross_mask, query, source, beams_per_source=beams_per_source, **common)
+        compiled_masks = zip(
+            self.self_masks.compile(decoder_mask, query, target, is_last=is_last, **common),
+            self.cross_masks.compile(cross_mask, query, source, beams_per_source=beams_per_source, **common),
+            strict=True,
+        )
 
         hidden_states = self.embed_proj(inputs_embeds)
         position_embeddings = self.rotary_emb(hidden_states, query.positions)
-        for layer, self_mask, cross in zip(self.layers, self_masks, cross_masks, strict=True):
-            hidden_states = layer(
-                hidden_states, encoder_hidden_states, position_embeddings, self_mask, cross, past_key_values
-            )
+        for layer, masks in zip(self.layers, compiled_masks, strict=True):
+            hidden_states = layer(hidden_states, encoder_hidden_states, position_embeddings, *masks, past_key_values)
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values
         )

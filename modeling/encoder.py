@@ -121,6 +121,7 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
                 not fit.
             TypeError: an argument of another name.
         """
+        encoder_mask = as_mask(encoder_mask, "encoder_mask")
         inputs_embeds = embed(self, input_ids, inputs_embeds)
         if input_ids is not None and segment_ids is None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
@@ -140,15 +141,14 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
         self.check_length(past + length, "source", packed=parted)
         rows = past + torch.arange(length, device=device)
         query = source.pick(rows) if past else source
-        encoder_mask = as_mask(encoder_mask, "encoder_mask")
-        masks = self.layer_masks.compile(
+        compiled_masks = self.layer_masks.compile(
             encoder_mask, query, source, batch=batch, rows=rows, seen=past + length, training=self.training
         )
 
         hidden_states = self.embed_proj(inputs_embeds)
         position_embeddings = self.rotary_emb(hidden_states, query.positions)
-        for layer, mask in zip(self.layers, masks, strict=True):
-            hidden_states = layer(hidden_states, position_embeddings, mask, past_key_values)
+        for layer, compiled_mask in zip(self.layers, compiled_masks, strict=True):
+            hidden_states = layer(hidden_states, position_embeddings, compiled_mask, past_key_values)
         hidden_states = self.norm(hidden_states)
         if self.memory is not None:
             hidden_states = self.memory(hidden_states, source, self.layer_masks.blind(encoder_mask))

@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput, logging
 
 from ..masks.expressions import Mask
 from ..masks.rules import causal, keep, prefix
+from ..masks.scope import SCOPES
 from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, check_fit
 from .beam_sharing import keep_returned, repeat_source, repeat_target, select_returned
 from .call_checks import check_cache, check_keywords, keywords_of
@@ -21,7 +22,7 @@ from .encoder import CrossMaskEncoderOutput
 
 logger = logging.get_logger(__name__)
 
-MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
+MASKS = tuple(f"{scope}_mask" for scope in SCOPES)
 SOURCE = ("encoder_outputs", "attention_mask", "position_ids", "passage_ids")
 
 

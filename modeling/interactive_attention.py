@@ -4,18 +4,13 @@ Letters: B batch, S source length, T target length, H query heads, D head width.
 Masks are boolean, True = allowed, and a query with nothing to see gets zero, forward and backward.
 """
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
 from torch import nn
 from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from ..attention.backends import CompiledMask, attention_function
-from ..attention.blockwise import BlockwiseMask, blockwise_attention
-from ..attention.dense import AttentionResult, additive_attention
-from ..attention.packed import ExamplesMask
+from ..attention.backends import CompiledMask, attend
+from ..attention.base import AttentionResult
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.expressions import Mask, MaskError
 from ..masks.foreign import is_foreign
@@ -29,6 +24,7 @@ class _Attention(nn.Module):
     """Projections and backend, shared by both kinds of attention."""
 
     is_causal = False  # the mask says so, never the backend
+    additive = False
 
     def __init__(self, config: CrossMaskConfig, layer_idx: int = 0):
         super().__init__()
@@ -49,21 +45,20 @@ class _Attention(nn.Module):
         return projected.view(*projected.shape[:2], -1, self.head_dim).transpose(1, 2)
 
     def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: CompiledMask
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, compiled_mask: CompiledMask
     ) -> AttentionResult:
-        output, weights = self.backend(query, allowed)(
+        output, weights = attend(
+            self.config._attn_implementation,
             self,
             query,
             key,
             value,
-            allowed,
+            compiled_mask,
             dropout=self.attention_dropout if self.training else 0.0,
             scaling=self.scaling,
+            additive=self.additive,
         )
         return self.o_proj(output.flatten(2)), weights
-
-    def backend(self, query: torch.Tensor, allowed: CompiledMask) -> Callable[..., AttentionResult]:
-        return attention_function(self.config._attn_implementation or "eager", query, allowed)
 
 
 class SelfAttention(_Attention):
@@ -110,7 +105,8 @@ class InteractiveAttention(_Attention):
 
     def __init__(self, config: CrossMaskConfig, layer_idx: int = 0):
         super().__init__(config, layer_idx)
-        if config.cross_attention_score == "additive":
+        self.additive = config.cross_attention_score == "additive"
+        if self.additive:
             self.score_vector = nn.Parameter(torch.empty(config.num_attention_heads, self.head_dim))
             nn.init.normal_(self.score_vector, std=self.head_dim**-0.5)
 
@@ -136,10 +132,10 @@ class InteractiveAttention(_Attention):
         Raises:
             MaskError: a mask that cannot be read, or does not fit.
         """
-        given = isinstance(attention_mask, Mask | str | TensorMask | torch.Tensor) or any(
+        by_hand = isinstance(attention_mask, Mask | str | TensorMask | torch.Tensor) or any(
             is_foreign(attention_mask, kind) for kind in (Mask, TensorMask)
         )
-        if given and (getattr(attention_mask, "dtype", None), getattr(attention_mask, "ndim", 0)) != (torch.bool, 4):
+        if by_hand and (getattr(attention_mask, "dtype", None), getattr(attention_mask, "ndim", 0)) != (torch.bool, 4):
             attention_mask = self.read_mask(attention_mask, hidden_states, encoder_hidden_states.shape[1])
         query = self.split(self.q_proj(hidden_states))
         key, value = self.source_states(encoder_hidden_states, past_key_values)
@@ -150,22 +146,19 @@ class InteractiveAttention(_Attention):
         output = output.view(*hidden_states.shape)
         return output, weights if weights is None else unfold_rows(weights, beams_per_source)
 
-    def read_mask(self, given: MaskLike, hidden_states: torch.Tensor, keys: int) -> torch.Tensor | None:
+    def read_mask(self, mask: MaskLike, hidden_states: torch.Tensor, keys: int) -> torch.Tensor | None:
         """The boolean tensor, broadcast to (B, H, T, S), that a mask given by hand stands for, or None."""
         device, heads = hidden_states.device, self.config.num_attention_heads
         batch, queries = hidden_states.shape[:2]
-        mask = as_mask(given, "attention_mask")
+        mask = as_mask(mask, "attention_mask")
         if isinstance(mask, Mask):
             return compile_mask(mask, lay_out(queries, device), lay_out(keys, device), heads=heads)
-        allowed = mask.allowed
-        shape = {2: (allowed.shape[0], 1, 1, allowed.shape[-1]), 3: (allowed.shape[0], 1, *allowed.shape[1:])}
-        allowed = allowed.reshape(shape.get(allowed.ndim, allowed.shape))
-        wanted = (batch, heads, queries, keys)
-        if any(size not in (1, limit) for size, limit in zip(allowed.shape[:3], wanted, strict=False)) or (
-            allowed.shape[3] != keys
+        tensor_mask, wanted = mask.as_4d, (batch, heads, queries, keys)
+        if any(size not in (1, limit) for size, limit in zip(tensor_mask.shape[:3], wanted, strict=False)) or (
+            tensor_mask.shape[3] != keys
         ):
             raise MaskError(f"attention_mask: {tuple(mask.allowed.shape)} does not fit (B, H, T, S) = {wanted}")
-        return allowed
+        return tensor_mask
 
     def source_states(
         self, encoder_hidden_states: torch.Tensor, past_key_values: EncoderDecoderCache | None
@@ -178,10 +171,3 @@ class InteractiveAttention(_Attention):
             key, value = past_key_values.cross_attention_cache.update(key, value, self.layer_idx)
             past_key_values.is_updated[self.layer_idx] = True
         return key, value
-
-    def backend(self, query: torch.Tensor, allowed: CompiledMask) -> Callable[..., AttentionResult]:
-        if self.config.cross_attention_score != "additive":
-            return super().backend(query, allowed)
-        if isinstance(allowed, BlockwiseMask | ExamplesMask):
-            return partial(blockwise_attention, inner=additive_attention)
-        return additive_attention

@@ -2,32 +2,32 @@
 
 import torch
 
-from ..attention.backends import CompiledMask, compile_as, mask_form
+from ..attention.backends import CompiledMask, compile_masks
+from ..attention.base import MaskRequest
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.blind_check import check_blind_spans, kept_everywhere
 from ..masks.equivalence import check_possible
 from ..masks.expressions import And, Mask, MaskError
-from ..masks.fast_paths import is_observed
 from ..masks.layout import Layout
 from ..masks.rules import blind, causal, full
-from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, check_fit, rows_for
-from .beam_sharing import fold_mask
+from ..masks.scope import Scope
+from ..masks.tensor_mask import TensorMask, check_fit, rows_for
 
 
 class LayerMasks:
-    """Compiles the masks of one scope (`"encoder"`, `"decoder"`, `"cross"`): each distinct one once a pass."""
+    """Compiles the masks of one scope: each distinct one once a pass."""
 
-    def __init__(self, config: CrossMaskConfig, scope: str):
+    def __init__(self, config: CrossMaskConfig, scope: Scope):
         self.config = config
         self.scope = scope
         self.text: str | dict | None = None
         self.rules()  # now: a compiled forward pass cannot parse
 
-    def rules(self, given: Mask | None = None, training: bool = False) -> tuple[tuple[Mask, ...], tuple[int, ...]]:
+    def rules(self, rule: Mask | None = None, training: bool = False) -> tuple[tuple[Mask, ...], tuple[int, ...]]:
         """The distinct rules of the layers, and which of them each layer has; text is parsed when it changes.
 
         Args:
-            given: the call's rule, and-ed with the config's.
+            rule: the call's, and-ed with the config's.
             training: whether rules that hold in training only do.
 
         Raises:
@@ -40,23 +40,23 @@ class LayerMasks:
             self.of_config = {mode: _distinct(self.of_layers, mode) for mode in (False, True)}
             self.blind_of_config = _blind(self.of_layers)
             self.text = dict(text) if isinstance(text, dict) else text  # a mapping may change in place
-        if given is None:
+        if rule is None:
             return self.of_config[training]
-        joined = tuple(rule & given for rule in self.of_layers)
+        joined = tuple(own & rule for own in self.of_layers)
         if not torch.compiler.is_compiling():
             check_possible(joined, f"{self.scope}_mask")
         return _distinct(joined, training)
 
-    def blind(self, given: MaskLike | None) -> Mask:
-        """The blind spans that hold in every layer, as one rule."""
-        if isinstance(given, Mask):
-            return _blind(self.rules(given)[0])
+    def blind(self, mask: Mask | TensorMask | None) -> Mask:
+        """The blind spans that hold in every layer, as one rule; `mask` is the call's."""
+        if isinstance(mask, Mask):
+            return _blind(self.rules(mask)[0])
         self.rules()
         return self.blind_of_config
 
     def compile(
         self,
-        given: MaskLike | None,
+        mask: Mask | TensorMask | None,
         query: Layout,
         key: Layout,
         *,
@@ -70,67 +70,84 @@ class LayerMasks:
         """What the attention implementation takes, for each layer: a tensor, blocks, lengths, or None.
 
         Args:
-            given: the call's mask, and-ed with the config's.
+            mask: the call's, as `as_mask` reads it, and-ed with the config's.
+            batch: B, of the queries.
             rows: (T,) int64, the queries' indices in the batch as it is laid out.
             seen: how many tokens the queries' side has had so far, or None where only the device knows.
             training: whether rules that hold in training only do.
-            shared: G, how many rows of queries share each row of keys.
+            beams_per_source: G, how many rows of queries share each row of keys.
             is_last: whether the only query is the last of the keys themselves, so that `causal()` forbids nothing.
 
         Raises:
-            MaskError: a mask that cannot be read, does not fit, or that the attention implementation cannot run.
+            MaskError: a mask that does not fit, or that the attention implementation cannot run.
         """
         name = f"{self.scope}_mask"
-        given = as_mask(given, name)
-        heads = self.config.num_attention_heads
-        allowed = None
-        over_memory = self.scope == "cross" and self.config.memory_length is not None
-        if isinstance(given, TensorMask):
-            if over_memory:
-                raise MaskError(
-                    "cross_mask: a tensor cannot be combined with memory_length: the memory has no source positions; "
-                    "give an encoder_mask"
-                )
-            may_grow = self.scope == "decoder"
-            keys = seen if may_grow else key.length
-            whole = self.scope == "encoder"
-            check_fit(given, name, batch=batch, heads=heads, queries=seen, keys=keys, may_grow=may_grow, whole=whole)
-            allowed = rows_for(given, rows=rows, columns=key.length)
-        rule = given if isinstance(given, Mask) else None
-        if rule is not None and over_memory:
+        tensor_mask = self.cut(mask, batch, rows, seen, key.length) if isinstance(mask, TensorMask) else None
+        rule = mask if isinstance(mask, Mask) else None
+        if rule is not None and self.reads_memory:
             rule = _over_memory(rule)
         distinct, of_layer = self.rules(rule, training)
         if is_last:
             distinct = tuple(full() if rule == causal() else rule for rule in distinct)
+        heads = self.config.num_attention_heads
         additive = self.scope == "cross" and self.config.cross_attention_score == "additive"
-        backend = self.config._attn_implementation or "eager"
-        form = mask_form(backend, query.length, rows.device, additive) if beams_per_source == 1 else "dense"
-        if form == "flex" and any(part.uses_lookup_table for rule in distinct for part in rule.rules()):
-            form = "dense" if is_observed() else "blockwise"
+        common = (query, key, tensor_mask, heads, batch, beams_per_source, additive)
         try:
-            compiled = [compile_as(form, rule, query, key, allowed, heads, batch) for rule in distinct]
+            requests = [MaskRequest(rule, *common) for rule in distinct]
+            compiled_masks = compile_masks(self.config._attn_implementation, requests)
         except MaskError as error:
             raise MaskError(f"{name}: {error}") from error
-        if beams_per_source > 1:
-            compiled = [mask if mask is None else fold_mask(mask, beams_per_source) for mask in compiled]
-        return [compiled[index] for index in of_layer]
+        return [compiled_masks[index] for index in of_layer]
+
+    @property
+    def reads_memory(self) -> bool:
+        """Whether the keys are a memory's vectors, which have no source positions."""
+        return self.scope == "cross" and self.config.memory_length is not None
+
+    def cut(self, mask: TensorMask, batch: int, rows: torch.Tensor, seen: int | None, keys: int) -> torch.Tensor:
+        """The part of a tensor mask that belongs to this pass: (1 or B, 1 or H, T or 1, S) bool.
+
+        Args:
+            batch, rows, seen: as in `compile`. keys: S.
+
+        Raises:
+            MaskError: it does not fit.
+        """
+        if self.reads_memory:
+            raise MaskError(
+                "cross_mask: a tensor cannot be combined with memory_length: the memory has no source positions; "
+                "give an encoder_mask"
+            )
+        may_grow = self.scope == "decoder"
+        check_fit(
+            mask,
+            f"{self.scope}_mask",
+            batch=batch,
+            heads=self.config.num_attention_heads,
+            queries=seen,
+            keys=seen if may_grow else keys,
+            may_grow=may_grow,
+            whole=self.scope == "encoder",
+        )
+        return rows_for(mask, rows=rows, columns=keys)
 
 
-def check_blind(encoder: LayerMasks, decoder: LayerMasks, cross: LayerMasks, **given: MaskLike | None) -> None:
+def check_blind(
+    encoder: LayerMasks, decoder: LayerMasks, cross: LayerMasks, **call_masks: Mask | TensorMask | None
+) -> None:
     """Check that spans which are blind in one mask are blind wherever the source is read.
 
     Args:
-        given: the call's masks, by name.
+        call_masks: the call's masks, as `as_mask` reads them, by name.
 
     Raises:
-        MaskError: a mask that cannot be read, or a span that something could read.
+        MaskError: a span that something could read.
     """
     rules = {}
     for masks in (encoder, decoder, cross):
-        name = f"{masks.scope}_mask"
-        rule = as_mask(given.get(name), name)
-        rules[masks.scope] = masks.rules(rule if isinstance(rule, Mask) else None)[0]
-    check_blind_spans(**rules, memory=cross.config.memory_length is not None)
+        mask = call_masks.get(f"{masks.scope}_mask")
+        rules[masks.scope] = masks.rules(mask if isinstance(mask, Mask) else None)[0]
+    check_blind_spans(**rules, memory=cross.reads_memory)
 
 
 def _distinct(layers: tuple[Mask, ...], training: bool) -> tuple[tuple[Mask, ...], tuple[int, ...]]:

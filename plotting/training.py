@@ -12,6 +12,7 @@ import torch
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.ascii_plot import Side, View, lay_view
 from ..masks.glyphs import fit_fonts
+from ..masks.scope import SCOPES, Scope
 from ..utils.errors import InputError
 from .masks import BORDER, INK, Axes, Figure, figure_size, gallery, rule_cells, save_png, write_side
 
@@ -106,11 +107,11 @@ def masks_in_force(config: CrossMaskConfig, path: str | os.PathLike[str]) -> Pat
     Raises:
         OSError: the file cannot be written.
     """
-    views = [view for scope in ("encoder", "decoder", "cross") for view in _views(config, scope)]
+    views = [view for scope in SCOPES for view in _views(config, scope)]
     return save_png(gallery(views, columns=min(len(views), 4)), path)
 
 
-def _views(config: CrossMaskConfig, scope: str) -> list[View]:
+def _views(config: CrossMaskConfig, scope: Scope) -> list[View]:
     """One view for each distinct mask of a scope, titled with its layers."""
     masks = config.layer_masks(scope)
     views = []

@@ -12,6 +12,7 @@ import torch
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..hub.card import CardFacts, Result, Sample, write_card
+from ..masks.scope import SCOPES
 from ..plotting.training import alignment, learning_curve, masks_in_force
 from ..tasks.base import Example, Scores, Task
 from ..tasks.bleu import AGGREGATE
@@ -157,7 +158,7 @@ def card_facts(run: RunSpec, outcome: RunResult, images: dict[str, str], name: s
         example_output=outcome.predictions[0],
         max_new_tokens=generation.max_new_tokens or (generation.max_length or 21) - 1,  # 20 is Transformers' own
         training_data=f"{size}, declared in the recipe as `{data}`.",
-        masks={scope: getattr(config, f"{scope}_mask") for scope in ("encoder", "decoder", "cross")},
+        masks={scope: getattr(config, f"{scope}_mask") for scope in SCOPES},
         architecture={
             "layers": f"{config.encoder_layers} encoder, {config.decoder_layers} decoder",
             "hidden size": config.hidden_size,

@@ -1,20 +1,72 @@
 """The network gives the same numbers on every attention implementation, and says what one of them cannot run."""
 
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from small_models import START, small_config, small_model, tokens
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
 from crossmask import CrossMaskForConditionalGeneration, masks
+from crossmask.attention import AttentionBackend, MaskRequest, backends, register_backend
+from crossmask.attention.backends import attend, compile_masks
 from crossmask.modeling import mask_compiler
 
 pytestmark = pytest.mark.usefixtures("without_kernels")
-IMPLEMENTATIONS = ("sdpa", "blockwise", "flex_attention", "flash_attention_2")
+IMPLEMENTATIONS = ("sdpa", "blockwise", "flex_attention", "flash_attention_2", "toy")
 MASKS = {"encoder_mask": "window(3)", "decoder_mask": "causal() & window(4)"}
 DOCS = Path(__file__).parents[2] / "docs" / "backends.md"
+
+
+@dataclass(frozen=True)
+class Bias:
+    """What is added to the scores: 0 where allowed."""
+
+    numbers: torch.Tensor
+
+
+class Toy(AttentionBackend):
+    """A backend from outside: all that it takes is this class."""
+
+    name = "toy"
+    mask_types = (Bias,)
+
+    def __init__(self):
+        self.compiled: list[str] = []
+
+    def supports(self, request: MaskRequest) -> str | None:
+        if request.query.length > 100:
+            return "it is for short rows"
+        return super().supports(request)
+
+    def compile(self, request: MaskRequest) -> Bias:
+        self.compiled.append(str(request.rule))
+        allowed = masks.compile_mask(request.rule, request.query, request.key, request.tensor_mask, request.heads)
+        numbers = torch.zeros(()) if allowed is None else torch.zeros(allowed.shape).masked_fill(~allowed, -1e9)
+        return Bias(numbers)
+
+    def attend(self, module, query, key, value, compiled_mask, *, scaling, dropout=0.0, additive=False, **kwargs):
+        assert not additive
+        key, value = (part.repeat_interleave(module.num_key_value_groups, 1) for part in (key, value))
+        bias = torch.zeros(()) if compiled_mask is None else compiled_mask.numbers
+        weights = (query @ key.transpose(2, 3) * scaling + bias).softmax(-1) * (bias == 0)
+        return (nn.functional.dropout(weights, dropout, module.training) @ value).transpose(1, 2), weights
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch) -> Toy:
+    """Registered for one test, here and at Transformers."""
+    monkeypatch.setattr(backends, "_BACKENDS", dict(backends._BACKENDS))
+    for interface in (AttentionInterface, AttentionMaskInterface):
+        monkeypatch.setattr(interface, "_global_mapping", dict(interface._global_mapping))
+    return register_backend(Toy())
 
 
 def on(name: str, **fields) -> CrossMaskForConditionalGeneration:
@@ -53,7 +105,7 @@ def test_same_numbers(fields, kind):
             assert (got - wanted).abs().max() <= tolerance, name
 
 
-@pytest.mark.parametrize("name", ["sdpa", "blockwise", "flex_attention"])
+@pytest.mark.parametrize("name", ["sdpa", "blockwise", "flex_attention", "toy"])
 def test_same_numbers_with_additive_scores(name):
     fields = {"cross_attention_score": "additive", "cross_mask": "wait_k(3)", **MASKS}
     expected = numbers(on("eager", **fields), inputs("padded"))
@@ -70,7 +122,7 @@ def test_generation(name, use_cache):
     assert on(name, **MASKS).generate(batch["input_ids"], **options).equal(expected)
 
 
-@pytest.mark.parametrize("name", ["eager", "sdpa", "blockwise", "flex_attention"])
+@pytest.mark.parametrize("name", ["eager", "sdpa", "blockwise", "flex_attention", "toy"])
 def test_implementation_is_set_by_name(name):
     model = small_model()
     model.set_attn_implementation(name)
@@ -92,26 +144,138 @@ def test_one_compilation_a_pass(name, monkeypatch):
     """Each distinct mask once, however many layers have it."""
     compiled = []
 
-    def count(form, rule, *rest):
-        compiled.append(str(rule))
-        return compile_as(form, rule, *rest)
+    def count(name, requests):
+        compiled.extend(str(request.rule) for request in requests)
+        return compile_masks(name, requests)
 
-    compile_as = mask_compiler.compile_as
-    monkeypatch.setattr(mask_compiler, "compile_as", count)
+    compile_masks = mask_compiler.compile_masks
+    monkeypatch.setattr(mask_compiler, "compile_masks", count)
     on(name, **MASKS)(**inputs("padded"))
     assert compiled == ["window(left=3)", "causal() & window(left=4)", "full()"]
 
 
-def test_other_models_can_name_blockwise():
+@pytest.mark.parametrize("name", ["blockwise", "toy"])
+def test_other_models_can_name_a_backend(name):
     """Their masks come as tensors, or not at all."""
     query = torch.randn(1, 2, 3, 4)
     allowed = torch.ones(1, 1, 3, 3, dtype=torch.bool).tril()
     module = torch.nn.Module()
     module.num_key_value_groups = 1
-    run, plain = (ALL_ATTENTION_FUNCTIONS[name] for name in ("blockwise", "sdpa"))
+    run, plain = (ALL_ATTENTION_FUNCTIONS[name] for name in (name, "sdpa"))
     assert run(module, query, query, query, allowed, scaling=0.5, dropout=0.0)[0].equal(
         plain(module, query, query, query, allowed, scaling=0.5, dropout=0.0)[0]
     )
+
+
+def test_a_backend_from_outside_runs_what_it_supports(toy):
+    """Long rows go to its fallback, and so do hypotheses that share a source; the rest is compiled here."""
+    model, batch = on("toy", **MASKS, cross_mask="wait_k(3)"), inputs("padded")
+    model(**batch)
+    assert toy.compiled == ["causal() & window(left=4)", "wait_k(3)"]
+    toy.compiled.clear()
+    model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=3, num_beams=2)
+    assert set(toy.compiled) == {"causal() & window(left=4)"}
+
+
+def test_a_backend_from_outside_is_left_out_under_tracers(toy):
+    batch = {name: ids for name, ids in inputs("padded").items() if name != "labels"}
+    expected = on("eager", **MASKS)(**batch).logits
+    toy.compiled.clear()
+    with FlopCounterMode(display=False):
+        torch.testing.assert_close(on("toy", **MASKS)(**batch).logits, expected, rtol=1e-5, atol=1e-4)
+    assert toy.compiled == []
+
+
+def test_a_backend_from_outside_trains(toy):
+    model, batch = on("toy", **MASKS), inputs("packed")
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    for _ in range(4):
+        loss = model(**batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < losses[0]
+
+
+def test_a_function_that_transformers_alone_knows_gets_tensors():
+    seen = []
+
+    def recording(module, query, key, value, attention_mask, **kwargs):
+        seen.append(attention_mask)
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+    AttentionInterface.register("recording", recording)
+    model, batch = on("recording", cross_mask="wait_k(3)"), inputs("padded")
+    torch.testing.assert_close(model(**batch).logits, on("sdpa", cross_mask="wait_k(3)")(**batch).logits)
+    assert all(mask.dtype == torch.bool and mask.ndim == 4 for mask in seen)
+    options = {"attention_mask": batch["attention_mask"], "max_new_tokens": 4, "num_beams": 2}
+    expected = on("sdpa", cross_mask="wait_k(3)").generate(batch["input_ids"], **options)
+    assert model.generate(batch["input_ids"], **options).equal(expected)
+
+
+class Lonely(Toy):
+    name = "lonely"
+    fallback = None
+
+
+class Circling(Toy):
+    name = "circling"
+    fallback = "circling"
+
+
+@pytest.mark.parametrize("kind", [Lonely, Circling])
+def test_a_mask_that_no_backend_runs_is_named_with_the_backend(kind):
+    register_backend(kind())
+    says = rf"encoder_mask: {kind.name} cannot run window\(left=3\): it is for short rows"
+    with pytest.raises(masks.MaskError, match=says):
+        on(kind.name, **MASKS)(**inputs("padded"))
+    additive = {"cross_attention_score": "additive", "cross_mask": "wait_k(3)"}
+    batch = {"input_ids": tokens(2, 9), "decoder_input_ids": tokens(2, 9, seed=1)}
+    says = rf"cross_mask: {kind.name} cannot run wait_k\(3\): it computes scaled [^;]*; choose"
+    with pytest.raises(masks.MaskError, match=says):
+        on(kind.name, **additive)(**batch)
+
+
+def test_a_backend_that_compiles_to_something_else_is_an_error():
+    class Wrong(Toy):
+        name = "wrong"
+
+        def compile(self, request):
+            return [1]
+
+    register_backend(Wrong())
+    side = masks.lay_out(4, torch.device("cpu"))
+    with pytest.raises(
+        TypeError, match=r"backend 'wrong' must compile to its mask_types \(Bias\), got list for causal"
+    ):
+        compile_masks("wrong", [MaskRequest(masks.causal(), side, side)])
+    query = torch.zeros(1, 1, 4, 2)
+    with pytest.raises(TypeError, match=r"'wrong' and its fallbacks cannot compute dot products .* compiled to list"):
+        attend("wrong", nn.Module(), query, query, query, [1], scaling=1.0)
+
+
+def test_what_cannot_be_registered():
+    class Other(AttentionBackend):
+        name = "sdpa"
+
+    with pytest.raises(ValueError, match="an attention backend named 'sdpa' exists already; choose another name"):
+        register_backend(Other())
+    for wrong in (Toy, AttentionBackend(), "toy"):
+        with pytest.raises(
+            TypeError, match=r"must be an instance of AttentionBackend with a name, .*register_backend"
+        ):
+            register_backend(wrong)
+    assert register_backend(Toy()) is backends.find_backend("toy")  # a notebook's cell, run once more
+
+
+def test_the_example_in_the_docs():
+    examples = re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.S)
+    assert examples
+    for example in examples:
+        exec(compile(example, str(DOCS), "exec"), {"__name__": "example"})
 
 
 ROWS = {

@@ -65,17 +65,17 @@ def test_leaks_from_the_target_and_their_kinds():
 )
 def test_a_fault_of_the_model_itself_is_found_without_any_declaration(monkeypatch, scope, cause):
     """The compiled mask is wrong, and config and batch are right: the reference must not share the fault."""
-    compile_as = mask_compiler.compile_as
+    compile_masks = mask_compiler.compile_masks
 
-    def faulty(form, mask, query, key, *rest):
-        compiled = compile_as(form, mask, query, key, *rest)
-        if scope == "cross" and mask == masks.wait_k(1):
-            return torch.cat([torch.ones_like(compiled[..., :1]), compiled[..., :-1]], dim=-1)
-        return None if scope == "encoder" and mask == masks.window(0) else compiled
+    def faulty(name, requests):
+        compiled_masks = compile_masks(name, requests)
+        if scope == "cross" and requests[0].rule == masks.wait_k(1):
+            return [torch.cat([torch.ones_like(mask[..., :1]), mask[..., :-1]], dim=-1) for mask in compiled_masks]
+        return [None] if scope == "encoder" and requests[0].rule == masks.window(0) else compiled_masks
 
     model = small_model(encoder_mask="window(0)", cross_mask="wait_k(1)")
     assert audit(model, BATCH).ok
-    monkeypatch.setattr(mask_compiler, "compile_as", faulty)
+    monkeypatch.setattr(mask_compiler, "compile_masks", faulty)
     report = audit(model, BATCH)
     assert report.cause.startswith(cause)
     if scope == "cross":

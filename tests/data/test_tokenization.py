@@ -29,11 +29,6 @@ def test_features_end_with_eos_in_order(tokenizer, dataset):
     assert [tokenizer.decode(ids) for ids in features["labels"]] == [text + "</s>" for text in TEXTS[::-1]]
 
 
-def test_prefix_has_no_eos(tokenizer, dataset):
-    features = tokenize(dataset, tokenizer, **LIMITS, prefix_column="context")
-    assert [tokenizer.decode(ids) for ids in features["decoder_prefix_ids"]] == ["five"] * 3
-
-
 def test_other_columns_can_be_named(tokenizer, dataset):
     features = tokenize(dataset, tokenizer, **LIMITS, source_column="group", target_column="context")
     assert tokenizer.decode(features["input_ids"][2]) == "c</s>"
@@ -70,15 +65,6 @@ def test_truncation_on_the_left_keeps_the_end_of_a_source(tokenizer, dataset):
         train_tokenizer(TEXTS, vocab_size=300, truncation_side="middle")
 
 
-def test_truncation_leaves_room_for_the_prefix(tokenizer, dataset):
-    prefix = len(tokenizer("five", add_special_tokens=False).input_ids)
-    limits = {"max_source_length": 20, "max_target_length": prefix + 2, "prefix_column": "context"}
-    features = tokenize(dataset, tokenizer, **limits, overlong="truncate")
-    assert max(map(len, features["labels"])) == 2
-    with pytest.raises(ValueError, match="leaves nothing to predict"):
-        tokenize(dataset, tokenizer, **limits | {"max_target_length": prefix}, overlong="truncate")
-
-
 def test_drop(tokenizer, dataset):
     size = len(tokenizer(TEXTS[0]).input_ids)
     features = tokenize(dataset, tokenizer, max_source_length=size - 1, max_target_length=20, overlong="drop")
@@ -91,7 +77,7 @@ def test_bad_arguments(tokenizer, dataset):
     with pytest.raises(ValueError, match="overlong is 'cut': expected one of error, truncate, drop"):
         tokenize(dataset, tokenizer, **LIMITS, overlong="cut")
     with pytest.raises(ValueError, match=r"no column 'story'.*source, target"):
-        tokenize(dataset, tokenizer, **LIMITS, prefix_column="story")
+        tokenize(dataset, tokenizer, **LIMITS, target_column="story")
 
 
 def test_what_is_not_text_is_refused(tokenizer):

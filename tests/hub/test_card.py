@@ -50,7 +50,6 @@ def facts(**changes) -> CardFacts:
         ],
         "samples": [Sample(source="a | b\n<c>", reference="*x*", output="[y](z)")],
         "images": {"curve.png": "Learning curve"},
-        "limits": ["Reads English only."],
         "languages": ["en", "de"],
         "datasets": ["tester/tiny"],
         "tags": ["wait-k"],
@@ -79,7 +78,8 @@ PATTERN = [
     r"\| Tiny en-de \| test \| sacreBLEU \| 35\.13 \| <code>nrefs:1&#124;case:mixed</code> \|\n",
     r"\| Tiny en-de \| test \| chrF \| 60\.00 \|  \|\n\n",
     r"## Samples\n.*\| a &#124; b<br>&#60;c&#62; \| &#42;x&#42; \| &#91;y&#93;\(z\) \|\n\n",
-    r"## Limits\n\n- Reads English only\.\n- Its output is not checked by anything; read it before you rely on it\.$",
+    r"## Limits\n\n- Trained for translation on the data named above; nothing else was tested\.\n"
+    r"- Its output is not checked by anything; read it before you rely on it\.$",
 ]
 
 
@@ -114,11 +114,7 @@ def test_the_metadata_is_what_the_hub_reads(tmp_path):
 
 
 def test_what_was_not_measured_or_drawn_is_left_out():
-    text = str(
-        render_card(
-            facts(results=[], samples=[], images=None, limits=[], example_output=None, languages=[], datasets=[])
-        )
-    )
+    text = str(render_card(facts(results=[], samples=[], images=None, example_output=None, languages=[], datasets=[])))
     assert "## Results\n\nNot measured.\n\n## Limits" in text
     assert "## Samples" not in text
     assert "![" not in text

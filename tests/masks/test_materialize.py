@@ -10,9 +10,9 @@ from crossmask.masks.tensor_mask import check_fit, rows_for
 CPU = torch.device("cpu")
 
 
-def compiled(mask, query, key, batch, heads, given=None) -> torch.Tensor:
+def compiled(mask, query, key, batch, heads, tensor_mask=None) -> torch.Tensor:
     """Compiled and spread over (B, H, T, S)."""
-    result = masks.compile_mask(mask, query, key, given, heads)
+    result = masks.compile_mask(mask, query, key, tensor_mask, heads)
     shape = (batch, heads, query.length, key.length)
     if result is None:
         return torch.ones(shape, dtype=torch.bool)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_models import pad, small_model, tokens
 
-from crossmask.modeling.beam_sharing import fold_mask
+from crossmask.attention.dense import fold_mask
 
 FIELDS = {
     "plain": {},
