@@ -75,11 +75,11 @@ def _names(modules: Iterable[Module]) -> set[str]:
             # `import torch` and `import torch.nn` bind the same.
             add(bound, f"{source}:{name}" if source or alias else bound, module, line)
         for node in module.tree.body:
-            if node in module.removed or _is_all(node) or ast.unparse(node) == _LOGGER:
+            if node in module.removed or _is_all(node) or _is_logger(node):
                 continue
             for name in _bound(node):
                 add(name, f"{module.path}", module, node.lineno)
-        if any(ast.unparse(node) == _LOGGER for node in module.tree.body):
+        if any(_is_logger(node) for node in module.tree.body):
             add("logger", _LOGGER, module, 1)
     return set(found)
 
@@ -101,6 +101,10 @@ def _is_all(node: ast.stmt) -> bool:
     return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
 
 
+def _is_logger(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and ast.unparse(node) == _LOGGER
+
+
 def _text_of(bundle: Bundle, modules: list[Module], package: str, version: str) -> str:
     folders = " and ".join(f"{folder}/" for folder in bundle.folders)
     header = (
@@ -112,7 +116,7 @@ def _text_of(bundle: Bundle, modules: list[Module], package: str, version: str) 
     has_logger = False
     for module in modules:
         drop = [node for node in module.tree.body if _is_all(node)]
-        loggers = [node for node in module.tree.body if ast.unparse(node) == _LOGGER]
+        loggers = [node for node in module.tree.body if _is_logger(node)]
         drop += loggers if has_logger else []
         has_logger = has_logger or bool(loggers)
         if code := _code(module, [*module.removed, *drop]):

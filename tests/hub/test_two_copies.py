@@ -8,6 +8,9 @@ import textwrap
 
 import pytest
 
+from crossmask.masks import Mask, wait_k
+from crossmask.masks.foreign import is_foreign
+
 SETUP = """
 import json
 import sys
@@ -158,3 +161,23 @@ def failed(model, tmp_path_factory) -> dict[str, str]:
 @pytest.mark.parametrize("case", CASES)
 def test_masks_of_the_package_on_a_model_with_its_own_code(case, failed):
     assert case not in failed, failed[case]
+
+
+@pytest.mark.parametrize(
+    ("module", "is_of_a_copy"),
+    [
+        ("transformers_modules.m.masks_crossmask", True),
+        ("transformers_modules.m.masks_expressions", True),
+        ("transformers_modules.m.masks_base", True),
+        ("other.masks.expressions", True),
+        ("transformers_modules.m.modeling_crossmask", False),
+        ("expressions", False),
+        ("__main__", False),
+    ],
+)
+def test_a_mask_of_a_copy_is_known_by_its_class_and_module(module, is_of_a_copy):
+    kind = type("Mask", (), {"__module__": module})
+    for value in (kind(), type("wait_k", (kind,), {"__module__": "__main__"})()):
+        assert is_foreign(value, Mask) is is_of_a_copy
+    assert not is_foreign(type("Other", (), {"__module__": module})(), Mask)
+    assert not is_foreign(wait_k(1), Mask)
