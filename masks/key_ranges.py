@@ -12,7 +12,7 @@ from .rules.per_head_and_layer import heads
 
 # A segment's positions get a range of codes of their own; positions and widths are below 2**31.
 _SEGMENT = 2**40
-_NEVER = 2**62
+_PADDING_CODE = 2**62
 # And a segment's passages, whose numbers are below 2**31.
 _PASSAGES = 2**31
 
@@ -127,8 +127,8 @@ def _codes(key: Layout) -> tuple[torch.Tensor, torch.Tensor]:
     """The highest code up to each key and the lowest from it on, (B, S): both ascend, so they can be bisected."""
     segments = torch.ones_like(key.positions) if key.segments is None else key.segments
     codes = segments * _SEGMENT + key.positions
-    highest = codes.masked_fill(segments == 0, -_NEVER).cummax(-1).values
-    lowest = codes.masked_fill(segments == 0, _NEVER).flip(-1).cummin(-1).values.flip(-1)
+    highest = codes.masked_fill(segments == 0, -_PADDING_CODE).cummax(-1).values
+    lowest = codes.masked_fill(segments == 0, _PADDING_CODE).flip(-1).cummin(-1).values.flip(-1)
     return highest, lowest
 
 

@@ -164,6 +164,86 @@ def test_a_stranger_loads_saves_and_loads_again(model, expected, tmp_path):
         assert torch.equal(loaded.state_dict()[name], value)
 
 
+def test_a_stranger_masks_streams_copies_and_spawns(model, expected, tmp_path):
+    """Everything that a model does, in the copy of the code that lies beside it."""
+    model.save_pretrained(tmp_path / "m")
+    source = [5, 6, 7, 8, 2]
+    with torch.no_grad():
+        streamed = list(model.stream(source, encoder_mask="causal()", cross_mask="wait_k(1)", max_new_tokens=6))
+    torch.save(streamed, expected / "streamed.pt")
+    stranger(
+        """
+        import copy
+        import multiprocessing
+        import operator
+        import pickle
+
+        model = check(place)
+        remote = sys.modules[type(model).__module__.rpartition(".")[0] + ".masks_crossmask"]
+        options = {"encoder_mask": "causal()", "cross_mask": "wait_k(1)", "max_new_tokens": 6}
+        streamed = torch.load(f"{expected}/streamed.pt")
+        with torch.no_grad():
+            assert list(model.stream([5, 6, 7, 8, 2], **options)) == streamed
+            text = "wait_k(1) & ~drop((2, 3)) | heads({0: 'prefix(1)', 'rest': 'window(1)'})"
+            mask = remote.parse(text)
+            assert pickle.loads(pickle.dumps(mask)) == mask
+            assert type(pickle.loads(pickle.dumps(mask))) is type(mask)
+            by_text = model(**want["inputs"], cross_mask=text).logits
+            assert not torch.equal(by_text, want["logits"])
+            assert torch.equal(model(**want["inputs"], cross_mask=mask).logits, by_text)
+            allowed = torch.tril(torch.ones(2, 7, 9, dtype=torch.bool))
+            by_tensor = model(**want["inputs"], cross_mask=allowed).logits
+            assert torch.equal(model(**want["inputs"], cross_mask=remote.tensor(allowed)).logits, by_tensor)
+            for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+                assert torch.equal(twin(**want["inputs"]).logits, want["logits"])
+            for implementation in ("sdpa", "eager", "blockwise"):
+                model.set_attn_implementation(implementation)
+                logits = model(**want["inputs"], cross_mask=mask).logits
+                torch.testing.assert_close(logits, by_text, rtol=1e-3, atol=1e-3)
+            model.set_attn_implementation("sdpa")
+            try:
+                mask.plot()
+            except ImportError as error:
+                assert "crossmask package: pip install 'crossmask[plots]'" in str(error)
+            else:
+                raise AssertionError("plotted")
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            generate = operator.methodcaller("generate", want["inputs"]["input_ids"], **want["generate"])
+            assert torch.equal(pool.apply(generate, (model,)), want["tokens"])
+            assert pool.apply(eval, ("'crossmask' not in __import__('sys').modules",))
+        """,
+        str(tmp_path / "m"),
+        expected,
+        {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def test_a_stranger_may_ask_for_the_config_after_the_model(model, expected, tmp_path, hub):
+    """Transformers then runs the module of the config again; the masks are in another one, so there is one of each."""
+    model.push_to_hub("tester/again")
+    stranger(
+        """
+        from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+        code = "modeling_crossmask.CrossMaskForConditionalGeneration"
+        home = get_class_from_dynamic_module(code, place).__module__.rpartition(".")[0]
+        masks, before = (sys.modules[f"{home}.{name}_crossmask"] for name in ("masks", "configuration"))
+        wait_k, config = masks.wait_k, before.CrossMaskConfig
+        again = get_class_from_dynamic_module("configuration_crossmask.CrossMaskConfig", place)
+        assert again is not config and again.__module__ == config.__module__
+        assert masks.wait_k is wait_k
+        model = check(place)
+        assert type(model.config) is again
+        with torch.no_grad():
+            wanted = model(**want["inputs"], cross_mask="wait_k(1)").logits
+            assert torch.equal(model(**want["inputs"], cross_mask=wait_k(1)).logits, wanted)
+        """,
+        "tester/again",
+        expected,
+        hub.environment(tmp_path / "home"),
+    )
+
+
 def test_a_pushed_model_is_the_same_for_a_stranger_who_can_push_it_on(model, expected, tmp_path, hub, code):
     model.push_to_hub("tester/pushed")
     files = hub.files("tester/pushed")

@@ -8,6 +8,9 @@ import textwrap
 
 import pytest
 
+from crossmask.masks import Mask, wait_k
+from crossmask.masks.foreign import is_foreign
+
 SETUP = """
 import json
 import sys
@@ -22,8 +25,7 @@ from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration, masks
 
 assert type(model) is not CrossMaskForConditionalGeneration
 own = CrossMaskForConditionalGeneration.from_pretrained(sys.argv[1]).eval()
-copied = sys.modules[remote.__package__ + ".masks_rules"]
-given = sys.modules[remote.__package__ + ".masks_tensor_mask"]
+copied = sys.modules[remote.__package__ + ".masks_crossmask"]
 source, target = torch.arange(4, 12).view(2, 4), torch.arange(5, 15).view(2, 5)
 inputs = {"input_ids": source, "decoder_input_ids": target}
 
@@ -47,7 +49,7 @@ CASES = {
         for text in texts:
             want = logits(own, cross_mask=text)
             assert not torch.equal(want, logits(own))
-            foreign, native = given.parse(text), masks.parse(text)
+            foreign, native = copied.parse(text), masks.parse(text)
             assert type(foreign) is not type(native)
             for mask in (foreign, native):
                 assert torch.equal(logits(model, cross_mask=mask), want)
@@ -62,18 +64,18 @@ CASES = {
         allowed = torch.tril(torch.ones(2, 5, 4, dtype=torch.bool))
         want = logits(own, cross_mask=allowed)
         assert not torch.equal(want, logits(own))
-        for wrap in (masks.tensor, given.tensor):
+        for wrap in (masks.tensor, copied.tensor):
             assert torch.equal(logits(model, cross_mask=wrap(allowed)), want)
             assert torch.equal(logits(own, cross_mask=wrap(allowed)), want)
         """,
     "generation": """
         options = {"max_new_tokens": 6, "min_new_tokens": 6, "num_beams": 2}
         allowed = torch.tril(torch.ones(2, 3, 4, dtype=torch.bool))
-        for make in (lambda m, t: m.wait_k(1), lambda m, t: t.tensor(allowed, repeat_last=True)):
+        for make in (lambda m: m.wait_k(1), lambda m: m.tensor(allowed, repeat_last=True)):
             results = [
-                one.generate(source, **options, cross_mask=make(library, tensors))
+                one.generate(source, **options, cross_mask=make(library))
                 for one in (model, own)
-                for library, tensors in ((masks, masks), (copied, given))
+                for library in (masks, copied)
             ]
             assert all(torch.equal(result, results[0]) for result in results)
         refused(lambda: model.generate(source, cross_mask=masks.tensor(allowed), max_new_tokens=6), "repeat_last")
@@ -85,10 +87,10 @@ CASES = {
             for name in ("wait_k", "causal"):
                 text = f"{name}({1 if name == 'wait_k' else ''})"
                 want, _ = attention(hidden, memory, text)
-                for mask in (masks.parse(text), given.parse(text)):
+                for mask in (masks.parse(text), copied.parse(text)):
                     assert torch.equal(attention(hidden, memory, mask)[0], want)
             allowed = torch.tril(torch.ones(2, 5, 4, dtype=torch.bool))
-            for wrap in (masks.tensor, given.tensor):
+            for wrap in (masks.tensor, copied.tensor):
                 assert torch.equal(attention(hidden, memory, wrap(allowed))[0], attention(hidden, memory, allowed)[0])
         """,
     "configs": """
@@ -159,3 +161,23 @@ def failed(model, tmp_path_factory) -> dict[str, str]:
 @pytest.mark.parametrize("case", CASES)
 def test_masks_of_the_package_on_a_model_with_its_own_code(case, failed):
     assert case not in failed, failed[case]
+
+
+@pytest.mark.parametrize(
+    ("module", "is_of_a_copy"),
+    [
+        ("transformers_modules.m.masks_crossmask", True),
+        ("transformers_modules.m.masks_expressions", True),
+        ("transformers_modules.m.masks_base", True),
+        ("other.masks.expressions", True),
+        ("transformers_modules.m.modeling_crossmask", False),
+        ("expressions", False),
+        ("__main__", False),
+    ],
+)
+def test_a_mask_of_a_copy_is_known_by_its_class_and_module(module, is_of_a_copy):
+    kind = type("Mask", (), {"__module__": module})
+    for value in (kind(), type("wait_k", (kind,), {"__module__": "__main__"})()):
+        assert is_foreign(value, Mask) is is_of_a_copy
+    assert not is_foreign(type("Other", (), {"__module__": module})(), Mask)
+    assert not is_foreign(wait_k(1), Mask)
