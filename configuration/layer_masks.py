@@ -8,8 +8,7 @@ from ..masks.equivalence import check_possible
 from ..masks.expressions import Mask, MaskError, once
 from ..masks.foreign import is_foreign
 from ..masks.limits import LAYERS_LIMIT, RULES_LIMIT, TEXT_LIMIT, brief
-from ..masks.parse import parse
-from ..masks.rules import heads, random
+from ..masks.rules import heads, parse, random
 from ..masks.rules import layers as layers_rule
 from ..masks.rules.per_head_and_layer import REST, Runs, missing_numbers, read_runs
 

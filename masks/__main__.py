@@ -11,8 +11,7 @@ from .ascii_plot import lay_view, render
 from .equivalence import check_possible
 from .expressions import Allowed, MaskError, TokenPosition
 from .limits import brief
-from .parse import parse
-from .rules import full, register
+from .rules import full, parse, register
 
 SHOWN = (
     "full()",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import count
 
-from .expressions import And, Mask, MaskError, Not, Or, Rule, by_text
+from .expressions import And, Mask, MaskError, Not, Or, Rule, by_text, canonical_form
 from .limits import RULES_LIMIT, TEXT_LIMIT
 from .rules.positional import full
 
@@ -28,6 +28,7 @@ class _TooLong(Exception):
     """A normal form has too many cubes, or takes too long to find."""
 
 
+@canonical_form
 def canonical(mask: Mask) -> Mask:
     """The one value that stands for all masks of this meaning; `~full()` for those that never allow.
 

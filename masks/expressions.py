@@ -5,7 +5,7 @@ allowed. It is asked with plain integers by `naive.py`, which is the specificati
 `compile.py`, which is the fast path; one expression serves both, so a new rule is a few lines (see `rules.py`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from importlib import import_module
@@ -344,6 +344,15 @@ class Not(Mask):
         return f"~({by_text(self.part)})" if isinstance(self.part, _Combination) else f"~{by_text(self.part)}"
 
 
+_canonical_form: list[Callable[[Mask], Mask]] = []
+
+
+def canonical_form(function: Callable[[Mask], Mask]) -> Callable[[Mask], Mask]:
+    """Simplify combinations by `function`: the laws are made of masks, so they register here on import."""
+    _canonical_form.append(function)
+    return function
+
+
 def _combine(mask: Mask) -> Mask:
     """The canonical form, unless a tracer watches, for which another form of the same meaning will do.
 
@@ -352,10 +361,7 @@ def _combine(mask: Mask) -> Mask:
     """
     if torch.compiler.is_compiling():
         return mask
-    # Late: the algebra is made of masks.
-    from .equivalence import canonical
-
-    combined = canonical(mask)
+    combined = _canonical_form[-1](mask)
     check_extent(combined)
     return combined
 

@@ -1,14 +1,15 @@
 """Where the keys lie that a block of queries may see, without asking about every pair.
 
-A rule may bound the positions that a query sees (`Mask.reach`). In the order of segments and positions those are
+A rule may bound the positions that a query sees (`Mask.key_ranges`). In the order of segments and positions those are
 ranges of keys, found by bisection, so the work grows with the length of the two sides and not with their product.
 """
+
+from collections.abc import Iterable
 
 import torch
 
 from .expressions import EVERYWHERE, FAR, And, Mask, Not, Or, TokenPosition
 from .layout import Layout
-from .rules.per_head_and_layer import heads
 
 # A segment's positions get a range of codes of their own; positions and widths are below 2**31.
 _SEGMENT = 2**40
@@ -22,9 +23,8 @@ Range = tuple[int | torch.Tensor, int | torch.Tensor]
 
 def ranges(mask: Mask, q: TokenPosition, keys: Layout) -> list[Range]:
     """Ranges of positions, first and last, outside of which `q` sees no key. Not every mask has such a bound."""
-    if isinstance(mask, Or | heads):
-        parts = mask.parts if isinstance(mask, Or) else tuple(dict.fromkeys(mask.values()))
-        return _few([one for part in parts for one in ranges(part, q, keys)])
+    if isinstance(mask, Or):
+        return ranges_of_any(mask.parts, q, keys)
     if isinstance(mask, And):
         result = [EVERYWHERE]
         for part in mask.parts:
@@ -35,6 +35,11 @@ def ranges(mask: Mask, q: TokenPosition, keys: Layout) -> list[Range]:
     if isinstance(mask, Not):
         return _few(gaps(mask.part.key_ranges(q, keys))) if mask.part.reach_is_exact else [EVERYWHERE]
     return _few(mask.key_ranges(q, keys))
+
+
+def ranges_of_any(parts: Iterable[Mask], q: TokenPosition, keys: Layout) -> list[Range]:
+    """Ranges outside of which no part lets `q` see a key."""
+    return _few([one for part in dict.fromkeys(parts) for one in ranges(part, q, keys)])
 
 
 def gaps(found: list[Range]) -> list[Range]:

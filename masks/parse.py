@@ -16,8 +16,7 @@ from typing import Any
 from .expressions import And, Mask, MaskError, Not, Or, _combine
 from .limits import BRACKETS_LIMIT, RULES_LIMIT, TEXT_LIMIT, brief, shorten
 from .parameters import check_text
-from .registry import edition
-from .rules import RULES
+from .registry import RULES, edition
 
 _STRING = re.compile(r"""'(?:[^'\\\n\r\x00]|\\.)*+'|"(?:[^"\\\n\r\x00]|\\.)*+\"""")
 _ESCAPED = re.compile(r"""(?:[^\\]|\\(?:[\\'"abfnrtv]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}))*+""")

@@ -8,7 +8,7 @@ import torch
 from .expressions import Mask, MaskError
 from .fast_paths import fast_path_allowed
 from .foreign import is_foreign
-from .parse import parse
+from .rules import parse
 
 
 @dataclass(frozen=True, eq=False)

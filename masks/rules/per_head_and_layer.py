@@ -9,7 +9,9 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 from ..expressions import Allowed, Mask, MaskError, Rule, TokenPosition, both, check_extent, contrary, either
+from ..key_ranges import Range, ranges_of_any
 from ..limits import RULES_LIMIT, brief
+from ..parse import parse
 from ..registry import rule
 
 REST = "rest"
@@ -90,9 +92,6 @@ class _Selection(Rule):
         check_extent(self)
 
     def read(self, mask: Mask | str, key: int | str) -> Mask:
-        # Late: to read any text is to know this rule too.
-        from ..parse import parse
-
         try:
             read = mask if isinstance(mask, Mask) else parse(mask)
         except MaskError as error:
@@ -181,6 +180,9 @@ class heads(_Selection):
             # Where chosen, the mask's answer instead of the result so far.
             result = either(both(mask.allows(q, k), chosen), both(result, contrary(chosen)))
         return result
+
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
+        return ranges_of_any(self.values(), q, keys)
 
     def check(self, query: Any, key: Any, heads: int) -> None:
         self.check_count(heads)
