@@ -66,7 +66,8 @@ def as_mask(given: MaskLike | None, name: str = "mask") -> Mask | TensorMask | N
         if given is None or isinstance(given, Mask | TensorMask):
             return given
         if is_foreign(given, TensorMask):
-            return TensorMask(given.allowed, given.repeat_last)
+            foreign: Any = given  # no type of this copy's
+            return TensorMask(foreign.allowed, foreign.repeat_last)
         if is_foreign(given, Mask):
             return read_foreign(given)
         if isinstance(given, torch.Tensor):

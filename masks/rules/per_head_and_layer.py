@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -135,7 +135,7 @@ class _Selection(Rule):
     def values(self) -> list[Mask]:
         return [mask for _, _, mask in self.runs] + ([] if self.rest is None else [self.rest])
 
-    def rules(self) -> Iterable[Rule]:
+    def rules(self) -> Iterator[Rule]:
         yield self
         for mask in self.values():
             yield from mask.rules()
@@ -238,4 +238,5 @@ class layers(_Selection):
         self.check_count(layers)
         index = bisect_right(self.runs, layer, key=lambda run: run[0]) - 1
         mask = self.runs[index][2] if index >= 0 and layer <= self.runs[index][1] else self.rest
+        assert isinstance(mask, Mask), "check_count found a mask for every layer"
         return mask.for_layer(layer, layers, training)
