@@ -16,7 +16,7 @@ class MissingLibraryError(ImportError):
     """A library that an optional feature needs is not installed. The message says how to install it."""
 
 
-_errors_of_input: list[type[Exception]] = [InputError, MissingLibraryError]
+_errors_of_input: list[type[Exception]] = [InputError, MissingLibraryError, OSError]
 
 
 def count_as_error_of_input(error: type[Exception]) -> None:
@@ -29,5 +29,5 @@ def count_as_error_of_input(error: type[Exception]) -> None:
 
 
 def errors_of_input() -> tuple[type[Exception], ...]:
-    """The classes whose cause is the input."""
+    """The classes of errors whose cause is the input or the machine: a file, a disk, a network."""
     return tuple(_errors_of_input)
