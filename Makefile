@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint docs bench multi30k clean
+.PHONY: demo test test-slow test-oldest check lint types imports docs bench multi30k clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,9 +21,29 @@ test: $(READY)  ## everything that runs in minutes on two cores
 test-slow: $(READY)  ## slow and GPU tests, and tests on corpora outside the repository
 	$(BIN)/python -m pytest -q -m "slow or gpu"
 
+OLDEST := .venv-oldest
+OLDEST_TORCH ?= torch==2.9.0
+OLDEST_TESTS ?= tests/configuration tests/attention tests/hub tests/modeling tests/masks
+
+test-oldest:  ## tests with the oldest versions that pyproject.toml allows; OLDEST_TORCH names another torch
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	echo "$(OLDEST_TORCH)" > $(OLDEST)/override.txt
+	$(OLDEST)/bin/uv pip install --python $(OLDEST)/bin/python --resolution lowest-direct \
+		--override $(OLDEST)/override.txt --editable ".[dev]"
+	$(OLDEST)/bin/python -m pytest -q $(OLDEST_TESTS)
+
+check: lint types imports  ## all that is checked without running the code
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(READY)  ## mypy: masks/, attention/ and configuration/ strictly, elsewhere no more errors than there are
+	$(BIN)/python .ci/check_types.py
+
+imports: $(READY)  ## which folder may import which
+	$(BIN)/lint-imports --no-logo
 
 $(VENV)/.docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"

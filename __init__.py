@@ -11,8 +11,10 @@ from .modeling import (
     CrossMaskPreTrainedModel,
     InteractiveAttention,
 )
+from .utils.errors import count_as_error_of_input
 
 register()
+count_as_error_of_input(masks.MaskError)
 
 __version__ = "0.1.0"
 __all__ = [

@@ -7,6 +7,7 @@ attention is called once a block.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -141,7 +142,7 @@ def blockwise_attention(
     value: torch.Tensor,
     attention_mask: BlockwiseMask | ExamplesMask,
     inner: Callable[..., AttentionResult] | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> AttentionResult:
     """Scaled dot-product attention, or another, block by block.
 

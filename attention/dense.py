@@ -4,6 +4,8 @@ Letters: B batch, S source length, T target length, H query heads, D head width.
 Masks are boolean, True = allowed, and a query with nothing to see gets zero, forward and backward.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.integrations.sdpa_attention import repeat_kv
@@ -96,6 +98,12 @@ def _weigh(weights: torch.Tensor, value: torch.Tensor, dropout: float, training:
     return output.transpose(1, 2).contiguous(), weights
 
 
+def _groups(module: nn.Module) -> int:
+    """How many query heads share a key/value head."""
+    groups: Any = module.num_key_value_groups
+    return int(groups)
+
+
 def eager_attention(
     module: nn.Module,
     query: torch.Tensor,
@@ -104,7 +112,7 @@ def eager_attention(
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    **kwargs,
+    **kwargs: Any,
 ) -> AttentionResult:
     """Scaled dot-product attention (Vaswani et al. 2017) that also returns its weights.
 
@@ -114,7 +122,7 @@ def eager_attention(
     Returns:
         (B, T, H, D) and (B, H, T, S).
     """
-    key, value = (repeat_kv(states, module.num_key_value_groups) for states in (key, value))
+    key, value = (repeat_kv(states, _groups(module)) for states in (key, value))
     weights = masked_softmax(query * scaling @ key.transpose(2, 3), attention_mask)
     return _weigh(weights, value, dropout, module.training)
 
@@ -126,13 +134,13 @@ def additive_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
-    **kwargs,
+    **kwargs: Any,
 ) -> AttentionResult:
     """Additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473): score `v . tanh(q + k)` per head.
 
     Shapes as in `eager_attention`; takes T x S x D of memory for each head.
     """
-    key, value = (repeat_kv(states, module.num_key_value_groups) for states in (key, value))
+    key, value = (repeat_kv(states, _groups(module)) for states in (key, value))
     summed = torch.tanh(query[:, :, :, None] + key[:, :, None])
     scores = torch.einsum("bhtsd,hd->bhts", summed, module.score_vector.to(summed.dtype))
     weights = masked_softmax(scores, attention_mask)

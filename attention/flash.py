@@ -3,8 +3,10 @@
 A mask becomes sequence lengths, a band, and the keys that count, where it has that form.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from inspect import signature
+from typing import Any
 
 import torch
 from torch import nn
@@ -113,11 +115,11 @@ def _form_of(mask: Mask) -> _Form | None:
                 chosen.append(part)
             case _:
                 return None
-    left, right = zip(*bands, strict=True)
-    return _Form((_narrowest(left), _narrowest(right)), tuple(chosen), apart)
+    narrowest = (_narrowest(left for left, _ in bands), _narrowest(right for _, right in bands))
+    return _Form(narrowest, tuple(chosen), apart)
 
 
-def _narrowest(widths: tuple[int | None, ...]) -> int | None:
+def _narrowest(widths: Iterable[int | None]) -> int | None:
     return min((width for width in widths if width is not None), default=None)
 
 
@@ -152,7 +154,8 @@ def compile_varlen(
         raise _no_form(str(mask), f"the band counts the tokens that {form.chosen[0]} leaves out")
     groups = _groups(query, key, batch, form.apart)
     kept = [key.positions.new_ones(batch, key.length).bool()]
-    kept += [rule.allows(*[positions_of(key, -1)] * 2)[:, 0, :, 0].expand(batch, -1) for rule in form.chosen]
+    place = positions_of(key, -1)
+    kept += [torch.as_tensor(rule.allows(place, place))[:, 0, :, 0].expand(batch, -1) for rule in form.chosen]
     queries, q_counts, q_first = _sequences(query, *groups[0], banded, mask)
     keys, k_counts, k_first = _sequences(key, *groups[1], banded, mask, torch.stack(kept).all(0))
     shifts = (q_first - k_first - k_counts + q_counts)[(q_counts > 0) & (k_counts > 0)].unique().tolist() or [0]
@@ -235,7 +238,7 @@ def varlen_attention(
     scaling: float,
     dropout: float = 0.0,
     implementation: str = "flash_attention_2",
-    **kwargs,
+    **kwargs: Any,
 ) -> AttentionResult:
     """Scaled dot-product attention inside each sequence of `attention_mask`; padding gets zero.
 

@@ -8,7 +8,8 @@ Letters: B batch, T target length, S source length, H query heads, D head width;
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -90,20 +91,23 @@ def compile_by_example(
         examples = torch.tensor(group, device=codes.device)
         for side, slots in zip(sides, size, strict=True):
             side.place(examples, slots)
+    queries, keys = sides
     allowed = []
-    for q, k in zip(*(side.groups for side in sides), strict=True):
+    for q, k in zip(queries.groups, keys.groups, strict=True):
         part = None if tensor_mask is None else _pick(tensor_mask.expand(batch, -1, -1, -1), q, k)
-        allowed.append(materialize_unchecked(mask, q, k, part, heads))
-    return ExamplesMask(*(side.places() for side in sides), tuple(allowed))
+        cells = materialize_unchecked(mask, q, k, part, heads)
+        assert cells is not None, "groups have segments, so something is forbidden"
+        allowed.append(cells)
+    return ExamplesMask(queries.places(), keys.places(), tuple(allowed))
 
 
 @dataclass(frozen=True)
 class _Group(Layout):
     """Tokens of a layout, laid out anew as (N, L)."""
 
-    whole: Layout | None = None
+    whole: Layout = field(kw_only=True)
+    tokens: torch.Tensor = field(kw_only=True)
     batch: int = 1
-    tokens: torch.Tensor | None = None
 
     @property
     def examples(self) -> torch.Tensor:
@@ -114,6 +118,7 @@ class _Side:
     """Finds the places of one side's tokens."""
 
     def __init__(self, side: Layout, batch: int):
+        assert side.segments is not None, "only rows of examples come here"
         self.side = side
         self.batch = batch
         self.segments = self.spread(side.segments)
@@ -144,10 +149,8 @@ class _Side:
         firsts = self.total + torch.arange(len(examples), device=examples.device)[:, None] * width
         self.first[real], self.slot[real], self.width[real] = firsts.expand_as(slots)[filled], slots[filled], width
         self.total += tokens.numel()
-        positions, passages = (
-            None if numbers is None else self.spread(numbers)[tokens]
-            for numbers in (self.side.positions, self.side.passages)
-        )
+        positions = self.spread(self.side.positions)[tokens]
+        passages = None if self.side.passages is None else self.spread(self.side.passages)[tokens]
         segments = self.segments[tokens] * filled
         self.groups.append(
             _Group(positions, segments, passages, packed=True, whole=self.side, batch=self.batch, tokens=tokens)
@@ -172,7 +175,7 @@ def attention_by_example(
     value: torch.Tensor,
     attention_mask: ExamplesMask,
     inner: Callable[..., AttentionResult],
-    **kwargs,
+    **kwargs: Any,
 ) -> AttentionResult:
     """Any attention inside each example; padding gets zero.
 
@@ -184,9 +187,11 @@ def attention_by_example(
         (B, T, H, D), and None instead of the weights.
     """
     sides = [(query, attention_mask.queries), (key, attention_mask.keys), (value, attention_mask.keys)]
-    groups = zip(*(_Part.apply(states, places) for states, places in sides), attention_mask.allowed, strict=True)
+    part: Any = _Part.apply
+    join: Any = _Join.apply
+    groups = zip(*(part(states, places) for states, places in sides), attention_mask.allowed, strict=True)
     outputs = [inner(module, *states, allowed, **kwargs)[0] for *states, allowed in groups]
-    return _Join.apply(attention_mask.queries, query.shape[0], *outputs), None
+    return join(attention_mask.queries, query.shape[0], *outputs), None
 
 
 class _Part(torch.autograd.Function):
@@ -197,7 +202,7 @@ class _Part(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, states: torch.Tensor, places: PackedIndex) -> tuple[torch.Tensor, ...]:
+    def forward(ctx: Any, states: torch.Tensor, places: PackedIndex) -> tuple[torch.Tensor, ...]:
         ctx.places, ctx.shape = places, states.shape
         heads, width = states.shape[1], states.shape[3]
         rows = states.transpose(1, 2).reshape(-1, width)
@@ -208,7 +213,7 @@ class _Part(torch.autograd.Function):
         )
 
     @staticmethod
-    def backward(ctx, *grads: torch.Tensor):
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
         places, (batch, heads, length, width) = ctx.places, ctx.shape
         head = torch.arange(heads, device=grads[0].device)
         rows = (places.first * heads + places.place)[:, None] + places.width[:, None] * head
@@ -220,14 +225,14 @@ class _Join(torch.autograd.Function):
     """(N, slots, H, D) of each group to (B, L, H, D), zero where a token has no slot."""
 
     @staticmethod
-    def forward(ctx, places: PackedIndex, batch: int, *groups: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, places: PackedIndex, batch: int, *groups: torch.Tensor) -> torch.Tensor:
         ctx.places = places
         heads, width = groups[0].shape[2:]
         rows = _with_zeros(groups, heads * width).index_select(0, places.first + places.place)
         return rows.view(batch, -1, heads, width)
 
     @staticmethod
-    def backward(ctx, grad: torch.Tensor):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows = grad.flatten(0, 1).flatten(1)
         grads = [
             rows.index_select(0, tokens.flatten()).view(*tokens.shape, *grad.shape[2:]) for tokens in ctx.places.tokens

@@ -128,13 +128,18 @@ class AuditReport:
     def ok(self) -> bool:
         return not self.leaks and not self.across.any()
 
+    @property
+    def heading(self) -> list[str]:
+        """How many leaks, in what, and what explains them: one line each."""
+        return [headline(self), *reasons(self)]
+
     def raise_if_leaking(self) -> None:
         """
         Raises:
             LeakError: there is a leak; one line, with the cause where it can be told.
         """
         if not self.ok:
-            raise LeakError("; ".join([headline(self), *reasons(self)]))
+            raise LeakError("; ".join(self.heading))
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, rows: Sequence[int] | None = None) -> "Figure":
         """Draw what is allowed, what is measured, and the leaks.

@@ -98,7 +98,7 @@ class CrossMaskConfig(PreTrainedConfig):
     base_model_tp_plan = {}
     base_model_fsdp_plan = {}
 
-    code_writer: ClassVar[Callable[[str | os.PathLike], None] | None] = None
+    code_writer: ClassVar[Callable[[str | os.PathLike[str]], None] | None] = None
     """Writes the code files that `trust_remote_code` needs; set where the whole package is at hand."""
 
     vocab_size: int = 32000
@@ -113,7 +113,7 @@ class CrossMaskConfig(PreTrainedConfig):
     dropout: float | int = 0.1
     attention_dropout: float | int = 0.0
     max_position_embeddings: int = 1024
-    rope_parameters: dict | None = None
+    rope_parameters: dict[str, Any] | None = None
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02
     tie_word_embeddings: bool | str = True
@@ -132,7 +132,7 @@ class CrossMaskConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = 2
     decoder_start_token_id: int | None = 1
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
         if self.head_dim is None:
@@ -141,7 +141,7 @@ class CrossMaskConfig(PreTrainedConfig):
         if isinstance(labels := kwargs.get("num_labels"), int) and labels > LABELS_LIMIT:
             most = ValueError(f"must be at most {LABELS_LIMIT}, got {brief(labels)}; no model here has labels")
             raise StrictDataclassFieldValidationError(field="num_labels", cause=most)
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in ("encoder_mask", "decoder_mask", "cross_mask"):
@@ -149,7 +149,7 @@ class CrossMaskConfig(PreTrainedConfig):
                 value = as_text(value, key)
             except MaskError as error:
                 raise StrictDataclassFieldValidationError(field=key, cause=error) from error
-        super().__setattr__(key, value)
+        super().__setattr__(key, value)  # type: ignore[no-untyped-call]
 
     def layer_masks(self, scope: Scope) -> tuple[Mask, ...]:
         """The mask of each layer in a scope.
@@ -160,13 +160,15 @@ class CrossMaskConfig(PreTrainedConfig):
         layers = self.encoder_layers if scope == "encoder" else self.decoder_layers
         return masks_of_layers(getattr(self, f"{scope}_mask"), layers, f"{scope}_mask")
 
-    def validate_are_finite(self):  # before any other validator compares
+    def validate_are_finite(self) -> None:  # before any other validator compares
         numbers = {name: value for name, value in vars(self).items() if isinstance(value, float)}
         for name, value in (numbers | _numbers_in("rope_parameters", self.rope_parameters)).items():
             if not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value}")
 
-    def validate_dimensions(self):  # validators run in the order of their names: before Transformers' validate_rope
+    def validate_dimensions(
+        self,
+    ) -> None:  # validators run in the order of their names: before Transformers' validate_rope
         sizes = ("vocab_size", "hidden_size", "intermediate_size", "encoder_layers", "decoder_layers", "head_dim")
         for name in (*sizes, "num_attention_heads", "num_key_value_heads", "max_position_embeddings"):
             if getattr(self, name) < 1:
@@ -177,7 +179,7 @@ class CrossMaskConfig(PreTrainedConfig):
         for name in (*sizes, "num_attention_heads", "max_position_embeddings", "embedding_size", "memory_length"):
             if (getattr(self, name) or 0) >= MOST:
                 raise ValueError(f"{name} must be less than 2**31, got {getattr(self, name)}")
-        if self.num_attention_heads % self.num_key_value_heads:
+        if self.num_attention_heads % (self.num_key_value_heads or 1):
             raise ValueError(
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of num_key_value_heads "
                 f"({self.num_key_value_heads}), since every key/value head serves the same number of query heads"
@@ -188,13 +190,13 @@ class CrossMaskConfig(PreTrainedConfig):
         for name in ("rms_norm_eps", "initializer_range"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0, got {getattr(self, name)}")
-        if self.head_dim % 2:
+        if (self.head_dim or 0) % 2:
             raise ValueError(
                 f"head_dim ({self.head_dim}) must be even for rotary positions; set it, or choose hidden_size "
                 f"({self.hidden_size}) and num_attention_heads ({self.num_attention_heads}) with an even quotient"
             )
 
-    def validate_choices(self):
+    def validate_choices(self) -> None:
         choices = {
             "tie_word_embeddings": (True, False, "embedding", "head"),
             "cross_attention_score": ("dot", "additive"),
@@ -208,7 +210,7 @@ class CrossMaskConfig(PreTrainedConfig):
         if self.embedding_act is not None and self.embedding_size is None:
             raise ValueError(f"embedding_act={self.embedding_act!r} needs embedding_size: it follows that projection")
 
-    def validate_positions(self):  # before Transformers' validate_rope, which warns where this refuses
+    def validate_positions(self) -> None:  # before Transformers' validate_rope, which warns where this refuses
         given = self.rope_parameters
         if not given:
             return
@@ -250,7 +252,7 @@ class CrossMaskConfig(PreTrainedConfig):
         if (part := given.get("partial_rotary_factor", 1)) not in (1, None):
             raise ValueError(f"rope_parameters: partial_rotary_factor must be 1, got {part}; all of a head is turned")
 
-    def validate_special_tokens(self):
+    def validate_special_tokens(self) -> None:
         for name in ("pad_token_id", "decoder_start_token_id"):
             if getattr(self, name) is None:
                 raise ValueError(f"{name} must be set: the decoder's inputs are built with it")
@@ -263,7 +265,7 @@ class CrossMaskConfig(PreTrainedConfig):
                         "set the special tokens to the tokenizer's"
                     )
 
-    def validate_masks(self):
+    def validate_masks(self) -> None:
         for scope in SCOPES:
             rules = self.layer_masks(scope)
             check_heads(rules, self.num_attention_heads, f"{scope}_mask")
@@ -274,10 +276,13 @@ class CrossMaskConfig(PreTrainedConfig):
                     'the memory has no source positions; use cross_mask="full()" and put the rule into encoder_mask'
                 )
 
-    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs):
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
         """Save as Transformers does, with the code files that `trust_remote_code=True` needs beside `config.json`."""
-        if self.code_writer is not None:
-            self.code_writer(save_directory)
+        write = type(self).code_writer
+        if write is not None:
+            write(save_directory)
             self.auto_map = dict(AUTO_MAP)
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 

@@ -8,13 +8,15 @@ from ..masks.equivalence import check_possible
 from ..masks.expressions import Mask, MaskError, once
 from ..masks.foreign import is_foreign
 from ..masks.limits import LAYERS_LIMIT, RULES_LIMIT, TEXT_LIMIT, brief
-from ..masks.parse import parse
-from ..masks.rules import heads, random
+from ..masks.rules import heads, parse, random
 from ..masks.rules import layers as layers_rule
 from ..masks.rules.per_head_and_layer import REST, Runs, missing_numbers, read_runs
 
+LayerTexts = str | dict[Any, Any]
+"""A mask's text for all layers, or a mapping from layers to texts, with the keys as JSON or a user has them."""
 
-def masks_of_layers(text: str | dict, layers: int, name: str) -> tuple[Mask, ...]:
+
+def masks_of_layers(text: LayerTexts, layers: int, name: str) -> tuple[Mask, ...]:
     """One mask for each of `layers` layers.
 
     ```python
@@ -68,7 +70,7 @@ def check_lasting(masks: Sequence[Mask], name: str) -> None:
         )
 
 
-def as_text(given: Any, name: str) -> str | dict:
+def as_text(given: Any, name: str) -> LayerTexts:
     """A config's mask as JSON can hold it: values, in a mapping from layers too, become their text.
 
     Raises:
@@ -83,7 +85,7 @@ def as_text(given: Any, name: str) -> str | dict:
     return given
 
 
-def _read(text: str | dict, layers: int, name: str) -> Runs:
+def _read(text: LayerTexts, layers: int, name: str) -> Runs:
     """First and last layer, and their mask, for all layers."""
     if isinstance(text, str):
         return ((0, layers - 1, _parse(text, name)),)

@@ -5,14 +5,14 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..utils.cli import Parser, run_command
 from .ascii_plot import lay_view, render
 from .equivalence import check_possible
 from .expressions import Allowed, MaskError, TokenPosition
 from .limits import brief
-from .parse import parse
-from .rules import full, register
+from .rules import full, parse, register
 from .scope import SCOPES
 
 SHOWN = (
@@ -42,7 +42,7 @@ SHOWN = (
     "~window(2)",
 )
 PARTED = (0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2)
-PARTS = {
+PARTS: dict[str, dict[str, Any]] = {
     "segments()": {"source_segments": [number + 1 for number in PARTED], "scope": "encoder"},
     "passages()": {"source_passages": PARTED, "scope": "encoder"},
 }
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(options: argparse.Namespace) -> None:
-    sides = _side("source", options.source) | _side("target", options.target)
+    sides: dict[str, Any] = _side("source", options.source) | _side("target", options.target)
     sides |= {"scope": options.scope, "head": options.head, "layer": options.layer}
     file = options.gallery or options.png
     if file is not None and not Path(file).absolute().parent.is_dir():
@@ -92,7 +92,7 @@ def _show(options: argparse.Namespace) -> None:
         save_png(gallery(views), file)
 
 
-def _side(name: str, text: str | None) -> dict[str, int | list[str]]:
+def _side(name: str, text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     if not re.fullmatch(r"\s*[-+]?[0-9]+\s*", text):

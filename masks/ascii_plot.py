@@ -6,6 +6,7 @@
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -147,7 +148,7 @@ def _title(mask: Mask) -> str:
     return mask.text() if mask.extent.characters <= 2000 else mask.brief_text()
 
 
-def picture(mask: MaskLike, source: int | None = None, target: int | None = None, **options) -> str:
+def picture(mask: MaskLike, source: int | None = None, target: int | None = None, **options: Any) -> str:
     """The mask as text: rows are queries, columns are keys, `#` is allowed, `.` is not, padding is blank.
 
     ```python

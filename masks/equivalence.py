@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import count
 
-from .expressions import And, Mask, MaskError, Not, Or, Rule, by_text
+from .expressions import And, Mask, MaskError, Not, Or, by_text, canonical_form
 from .limits import RULES_LIMIT, TEXT_LIMIT
 from .rules.positional import full
 
@@ -28,6 +28,7 @@ class _TooLong(Exception):
     """A normal form has too many cubes, or takes too long to find."""
 
 
+@canonical_form
 def canonical(mask: Mask) -> Mask:
     """The one value that stands for all masks of this meaning; `~full()` for those that never allow.
 
@@ -55,14 +56,14 @@ def _canonical(mask: Mask) -> Mask:
 _cached = lru_cache(maxsize=512)(_canonical)
 
 
-def _few_rules(mask: Mask) -> list[Rule] | None:
+def _few_rules(mask: Mask) -> list[Mask] | None:
     """The rules whose answers matter, in the order of their text; None where there are too many for a table."""
     everything = full()
     rules = {rule for rule in _atoms(mask) if rule != everything}
     return sorted(rules, key=by_text) if len(rules) <= MOST_RULES else None
 
 
-def _by_table(mask: Mask, rules: list[Rule]) -> Mask | None:
+def _by_table(mask: Mask, rules: list[Mask]) -> Mask | None:
     """The shorter normal form, None where both are too long. It depends on the mask's meaning alone."""
     rules, columns, table, ones = _tabulate(mask, rules)
     if table == ones:
@@ -70,11 +71,11 @@ def _by_table(mask: Mask, rules: list[Rule]) -> Mask | None:
     if table == 0:
         return Not(full())
     either, both = _cubes(table, columns, ones), _cubes(table ^ ones, columns, ones)
-    if either is None and both is None:
-        return None
-    if either is None or (both is not None and _size(both) < _size(either)):
+    if both is not None and (either is None or _size(both) < _size(either)):
         clauses = [frozenset((rule, not wanted) for rule, wanted in cube) for cube in both]
         found = _write(clauses, rules, And, Or)
+    elif either is None:
+        return None
     else:
         found = _write(either, rules, Or, And)
     # Rules that are large themselves are not repeated many times.
@@ -82,7 +83,7 @@ def _by_table(mask: Mask, rules: list[Rule]) -> Mask | None:
     return None if repeated and len(list(_atoms(found))) > len(rules) else found
 
 
-def _tabulate(mask: Mask, rules: list[Rule]) -> tuple[list[Rule], list[int], int, int]:
+def _tabulate(mask: Mask, rules: list[Mask]) -> tuple[list[Mask], list[int], int, int]:
     """The rules on which the answer depends, their columns, the mask's table, and the table of all ones."""
     columns, ones = _columns(len(rules))
     table = _table(mask, dict(zip(rules, columns, strict=True)), ones)
@@ -138,7 +139,7 @@ def check_possible(layers: Sequence[Mask], name: str) -> None:
         raise MaskError(f"{name}: {what} never allows anything; join the rules by | or leave one of them out")
 
 
-def _atoms(mask: Mask) -> Iterable[Rule]:
+def _atoms(mask: Mask) -> Iterable[Mask]:
     """The rules between the signs; those inside of `heads` and `layers` are a part of those."""
     if isinstance(mask, And | Or):
         for part in mask.parts:
@@ -149,7 +150,7 @@ def _atoms(mask: Mask) -> Iterable[Rule]:
         yield mask
 
 
-def _table(mask: Mask, columns: dict[Rule, int], ones: int) -> int:
+def _table(mask: Mask, columns: dict[Mask, int], ones: int) -> int:
     match mask:
         case And(parts=parts):
             table = ones
@@ -212,13 +213,13 @@ def _size(cubes: list[Cube]) -> tuple[int, int]:
     return sum(map(len, cubes)), len(cubes)
 
 
-def _write(terms: Iterable[Cube], rules: list[Rule], outer: type[Mask], inner: type[Mask]) -> Mask:
+def _write(terms: Iterable[Cube], rules: list[Mask], outer: type[And | Or], inner: type[And | Or]) -> Mask:
     ordered = sorted((sorted(term) for term in terms), key=lambda term: (len(term), term))
     written = [_join(inner, [rules[i] if wanted else Not(rules[i]) for i, wanted in term]) for term in ordered]
     return _join(outer, written)
 
 
-def _join(kind: type[Mask], parts: list[Mask]) -> Mask:
+def _join(kind: type[And | Or], parts: list[Mask]) -> Mask:
     return parts[0] if len(parts) == 1 else kind(tuple(parts))
 
 
@@ -238,9 +239,10 @@ def _by_form(mask: Mask, negated: bool = False) -> Mask:
 class _Level:
     """The parts of one combination: single rules, and combinations of the other kind, whose rules are watched."""
 
-    def __init__(self, kind: type[Mask], other: type[Mask]):
+    def __init__(self, kind: type[And | Or], other: type[And | Or]):
         self.kind, self.other = kind, other
-        self.neutral, self.zero = (full(), Not(full())) if kind is And else (Not(full()), full())
+        self.neutral: Mask = full() if kind is And else Not(full())
+        self.zero: Mask = Not(full()) if kind is And else full()
         self.single: set[Mask] = set()
         self.numbers = count()
         self.joined: dict[int, set[Mask]] = {}
@@ -283,8 +285,9 @@ class _Level:
         self.single.add(part)
         for number in self.holders.get(part, ()):
             self.joined.pop(number, None)
-        contrary, left = _contrary(part), []
-        for number in self.holders.get(contrary, ()):
+        contrary = _contrary(part)
+        left: list[Mask] = []
+        for number in () if contrary is None else self.holders.get(contrary, ()):
             members = self.joined.get(number, set())
             members.discard(contrary)
             if len(members) == 1:

@@ -5,8 +5,8 @@ allowed. It is asked with plain integers by `naive.py`, which is the specificati
 `compile.py`, which is the fast path; one expression serves both, so a new rule is a few lines (see `rules.py`).
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cached_property
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple
@@ -178,7 +178,7 @@ class Mask:
         # In an error or a title a long mask is cut, not refused.
         return format(repr(self), spec)
 
-    def plot(self, source: int | None = None, target: int | None = None, **options) -> Any:
+    def plot(self, source: int | None = None, target: int | None = None, **options: Any) -> Any:
         """Draw the mask with matplotlib; rows are queries, columns are keys, dark is allowed.
 
         Args:
@@ -209,6 +209,7 @@ class Rule(Mask):
     """
 
     name: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def rules(self) -> Iterator["Rule"]:
         yield self
@@ -224,9 +225,9 @@ class Rule(Mask):
         given = [(p.name, getattr(self, p.name)) for p in parameters if not self.is_default(p)]
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in given)})"
 
-    def is_default(self, parameter) -> bool:
+    def is_default(self, parameter: Field[Any]) -> bool:
         """Whether the text form may leave `parameter` out."""
-        return parameter.default is not MISSING and getattr(self, parameter.name) == parameter.default
+        return parameter.default is not MISSING and bool(getattr(self, parameter.name) == parameter.default)
 
     def require_int(self, **lowest: int) -> None:
         """Check that parameters are integers, no smaller than `lowest` and below 2**31, so that no sum overflows.
@@ -344,6 +345,15 @@ class Not(Mask):
         return f"~({by_text(self.part)})" if isinstance(self.part, _Combination) else f"~{by_text(self.part)}"
 
 
+_canonical_form: list[Callable[[Mask], Mask]] = []
+
+
+def canonical_form(function: Callable[[Mask], Mask]) -> Callable[[Mask], Mask]:
+    """Simplify combinations by `function`: the laws are made of masks, so they register here on import."""
+    _canonical_form.append(function)
+    return function
+
+
 def _combine(mask: Mask) -> Mask:
     """The canonical form, unless a tracer watches, for which another form of the same meaning will do.
 
@@ -352,10 +362,7 @@ def _combine(mask: Mask) -> Mask:
     """
     if torch.compiler.is_compiling():
         return mask
-    # Late: the algebra is made of masks.
-    from .equivalence import canonical
-
-    combined = canonical(mask)
+    combined = _canonical_form[-1](mask)
     check_extent(combined)
     return combined
 

@@ -15,7 +15,7 @@ def find_spans(
     texts: str | Sequence[str],
     tokenizer: Any,
     *,
-    patterns: str | re.Pattern | Iterable[str | re.Pattern] = (),
+    patterns: str | re.Pattern[str] | Iterable[str | re.Pattern[str]] = (),
     terms: str | Iterable[str] = (),
     characters: Sequence[Sequence[tuple[int, int]]] | None = None,
     **options: Any,
@@ -79,18 +79,18 @@ def find_spans(
     return tuple(found)
 
 
-def _read(patterns: str | re.Pattern | Iterable[str | re.Pattern]) -> list[re.Pattern]:
+def _read(patterns: str | re.Pattern[str] | Iterable[str | re.Pattern[str]]) -> list[re.Pattern[str]]:
     return [_compile(pattern) for pattern in _listed(patterns, "patterns", str | re.Pattern)]
 
 
-def _compile(pattern: str | re.Pattern) -> re.Pattern:
+def _compile(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise MaskError(f"find_spans: the pattern {brief(pattern)} cannot be read: {error}") from error
 
 
-def _listed(given: Any, name: str, kind: Any) -> list:
+def _listed(given: Any, name: str, kind: Any) -> list[Any]:
     """One of a kind, or several."""
     if isinstance(given, str | re.Pattern):
         given = [given]
@@ -104,7 +104,7 @@ def _listed(given: Any, name: str, kind: Any) -> list:
     return listed
 
 
-def _sequence(given: Any, name: str) -> Sequence:
+def _sequence(given: Any, name: str) -> Sequence[Any]:
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise MaskError(f"find_spans: {name} must be a list, got {brief(given)}")
     return given

@@ -1,14 +1,15 @@
 """Where the keys lie that a block of queries may see, without asking about every pair.
 
-A rule may bound the positions that a query sees (`Mask.reach`). In the order of segments and positions those are
+A rule may bound the positions that a query sees (`Mask.key_ranges`). In the order of segments and positions those are
 ranges of keys, found by bisection, so the work grows with the length of the two sides and not with their product.
 """
+
+from collections.abc import Iterable
 
 import torch
 
 from .expressions import EVERYWHERE, FAR, And, Mask, Not, Or, TokenPosition
 from .layout import Layout
-from .rules.per_head_and_layer import heads
 
 # A segment's positions get a range of codes of their own; positions and widths are below 2**31.
 _SEGMENT = 2**40
@@ -22,11 +23,10 @@ Range = tuple[int | torch.Tensor, int | torch.Tensor]
 
 def ranges(mask: Mask, q: TokenPosition, keys: Layout) -> list[Range]:
     """Ranges of positions, first and last, outside of which `q` sees no key. Not every mask has such a bound."""
-    if isinstance(mask, Or | heads):
-        parts = mask.parts if isinstance(mask, Or) else tuple(dict.fromkeys(mask.values()))
-        return _few([one for part in parts for one in ranges(part, q, keys)])
+    if isinstance(mask, Or):
+        return ranges_of_any(mask.parts, q, keys)
     if isinstance(mask, And):
-        result = [EVERYWHERE]
+        result: list[Range] = [EVERYWHERE]
         for part in mask.parts:
             found = ranges(part, q, keys)
             found = found if len(result) * len(found) <= _MOST_RANGES else [_hull(found)]
@@ -37,10 +37,15 @@ def ranges(mask: Mask, q: TokenPosition, keys: Layout) -> list[Range]:
     return _few(mask.key_ranges(q, keys))
 
 
+def ranges_of_any(parts: Iterable[Mask], q: TokenPosition, keys: Layout) -> list[Range]:
+    """Ranges outside of which no part lets `q` see a key."""
+    return _few([one for part in dict.fromkeys(parts) for one in ranges(part, q, keys)])
+
+
 def gaps(found: list[Range]) -> list[Range]:
     """What lies before, between and after ranges that ascend."""
-    firsts = [-FAR, *(last + 1 for _, last in found)]
-    lasts = [*(first - 1 for first, _ in found), FAR]
+    firsts: list[int | torch.Tensor] = [-FAR, *(last + 1 for _, last in found)]
+    lasts: list[int | torch.Tensor] = [*(first - 1 for first, _ in found), FAR]
     return list(zip(firsts, lasts, strict=True))
 
 
@@ -77,10 +82,10 @@ def example_among(keys: Layout, q: TokenPosition) -> torch.Tensor:
     examples = keys.examples[:, :1]
     if keys.packed and keys.segments is not None:  # the first key need not be of the row's first example
         examples = examples - (keys.segments[:, :1] - 1).clamp(min=0)
-    return examples[:, :, None, None] + (q.segment - 1).clamp(min=0)
+    return examples[:, :, None, None] + (torch.as_tensor(q.segment) - 1).clamp(min=0)
 
 
-def passage_ends(keys: Layout, segment: torch.Tensor, passage: int | torch.Tensor) -> Range:
+def passage_ends(keys: Layout, segment: int | torch.Tensor, passage: int | torch.Tensor) -> Range:
     """First and last position of a passage of an example among the keys, both broadcasting to (B, H, T, 1)."""
     segments = torch.ones_like(keys.positions) if keys.segments is None else keys.segments
     positions, segments, passages = torch.broadcast_tensors(keys.positions, segments, keys.passages)
@@ -88,7 +93,7 @@ def passage_ends(keys: Layout, segment: torch.Tensor, passage: int | torch.Tenso
     order = positions.argsort(dim=-1, stable=True)
     order = order.gather(-1, codes.gather(-1, order).argsort(dim=-1, stable=True))
     codes, positions = codes.gather(-1, order), positions.gather(-1, order)
-    wanted = segment * _PASSAGES + passage
+    wanted = torch.as_tensor(segment * _PASSAGES + passage)
     first, last = _bisect(codes, wanted, right=False), _bisect(codes, wanted, right=True) - 1
     positions = positions.expand(len(first), -1)
     ends = (positions.gather(-1, index.clamp(0, keys.length - 1).flatten(1)).view_as(index) for index in (first, last))
@@ -110,13 +115,14 @@ def blocks_in_reach(mask: Mask, key: Layout, queries: TokenPosition, rows: int, 
     """
     highest, lowest = _codes(key)
     key_blocks = torch.arange(-(-key.length // columns), device=key.positions.device)
-    segment = queries.segment * _SEGMENT
+    own = torch.as_tensor(queries.segment)
+    segment = own * _SEGMENT
     query_blocks = -(-segment.shape[-2] // rows)
     result = torch.zeros(1, 1, query_blocks, len(key_blocks), dtype=torch.bool, device=key_blocks.device)
     for low, high in ranges(mask, queries, key):
-        first = _bisect(highest, segment + _clamp(low, queries), right=False)
-        last = _bisect(lowest, segment + _clamp(high, queries), right=True) - 1
-        seen = (first <= last) & (queries.segment > 0).squeeze(-1)
+        first = _bisect(highest, segment + _clamp(low, own), right=False)
+        last = _bisect(lowest, segment + _clamp(high, own), right=True) - 1
+        seen = (first <= last) & (own > 0).squeeze(-1)
         first = _reduce(torch.where(seen, first, key.length), rows, key.length).amin(-1, keepdim=True)
         last = _reduce(torch.where(seen, last, -1), rows, -1).amax(-1, keepdim=True)
         result = result | (first // columns <= key_blocks) & (key_blocks * columns <= last)
@@ -132,8 +138,8 @@ def _codes(key: Layout) -> tuple[torch.Tensor, torch.Tensor]:
     return highest, lowest
 
 
-def _clamp(bound: int | torch.Tensor, queries: TokenPosition) -> torch.Tensor:
-    return torch.as_tensor(bound, device=queries.segment.device).clamp(*EVERYWHERE)
+def _clamp(bound: int | torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(bound, device=segments.device).clamp(*EVERYWHERE)
 
 
 def _bisect(codes: torch.Tensor, wanted: torch.Tensor, right: bool) -> torch.Tensor:
@@ -148,4 +154,5 @@ def _reduce(indices: torch.Tensor, rows: int, fill: int) -> torch.Tensor:
     """(B, H, T) to (B, H, blocks, rows)."""
     blocks = -(-indices.shape[-1] // rows)
     padded = torch.nn.functional.pad(indices, (0, blocks * rows - indices.shape[-1]), value=fill)
-    return padded.unflatten(-1, (blocks, rows))
+    cut: torch.Tensor = padded.unflatten(-1, (blocks, rows))
+    return cut

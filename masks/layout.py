@@ -48,7 +48,7 @@ class Layout:
             sides = (self.positions, self.segments, self.passages)
             rows = max(side.shape[0] for side in sides if side is not None)
         if not isinstance(rows, torch.Tensor) or rows.ndim == 0:  # a tracer's number is neither int nor (B,)
-            rows = torch.arange(rows, device=self.positions.device)
+            rows = torch.arange(rows, device=self.positions.device)  # type: ignore[arg-type]  # torch takes such a number
         if not self.packed or self.segments is None:
             return rows[:, None]
         counts = self.segments.amax(-1).clamp(min=1).expand(rows.shape[0])

@@ -42,7 +42,7 @@ class _Brief(reprlib.Repr):
 
     def repr1(self, value: object, level: int) -> str:
         if hasattr(value, "brief_text"):
-            return value.brief_text()
+            return str(value.brief_text())
         return super().repr1(value, level)
 
 

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 import torch
 
-from .expressions import Mask, TokenPosition, both
+from .expressions import Allowed, Mask, TokenPosition, both
 from .fast_paths import fast_path_allowed
 from .layout import Layout
 from .rules.positional import full
@@ -67,7 +67,7 @@ def materialize_unchecked(
     mask: Mask, query: Layout, key: Layout, tensor_mask: torch.Tensor | None = None, heads: int = 1
 ) -> torch.Tensor | None:
     """`compile_mask` for parts of a batch, whose mask has been checked against the whole."""
-    parts = []
+    parts: list[Allowed] = []
     if mask != full():
         parts.append(mask.allows(positions_of(query, -1, heads), positions_of(key, -2)))
     if query.segments is not None or key.segments is not None:
@@ -82,13 +82,17 @@ def materialize_unchecked(
     allowed = parts[0]
     for part in parts[1:]:
         allowed = both(allowed, part)
-    if allowed is False:
+    if isinstance(allowed, bool):
         allowed = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=key.positions.device)
     return allowed.expand(-1, -1, query.length, key.length)
 
 
 class BroadcastPositions(TokenPosition):
     """The places of one side as tensors that broadcast to (B, H, T, S), each made when a rule asks for it."""
+
+    side: Layout
+    dim: int
+    heads: int
 
     def __init__(self, side: Layout, dim: int, heads: int = 1):
         # The base is frozen, and its fields are the properties below.

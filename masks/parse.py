@@ -16,8 +16,7 @@ from typing import Any
 from .expressions import And, Mask, MaskError, Not, Or, _combine
 from .limits import BRACKETS_LIMIT, RULES_LIMIT, TEXT_LIMIT, brief, shorten
 from .parameters import check_text
-from .registry import edition
-from .rules import RULES
+from .registry import RULES, edition
 
 _STRING = re.compile(r"""'(?:[^'\\\n\r\x00]|\\.)*+'|"(?:[^"\\\n\r\x00]|\\.)*+\"""")
 _ESCAPED = re.compile(r"""(?:[^\\]|\\(?:[\\'"abfnrtv]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}))*+""")
@@ -175,20 +174,21 @@ class _Reader:
 
     def call(self, node: ast.Call, name: str) -> Mask:
         left = _rules_left.get()
+        assert left is not None, "every text is read inside of _counted()"
         left[0] -= 1
         if left[0] < 0:
             raise MaskError(f"the mask {brief(self.text)} must have at most {RULES_LIMIT:,} rules; join fewer rules")
         if name not in RULES:
             known = shorten(", ".join(sorted(RULES)), 500)
             raise MaskError(f"{self.where(node)}: no rule is named {brief(name)}; there are {known}")
-        names = [keyword.arg for keyword in node.keywords]
-        if None in names or len(set(names)) < len(names):
+        named = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg is not None}
+        if len(named) < len(node.keywords):
             raise MaskError(f"{self.where(node)}: every parameter must be named once")
         positional = [self.value(arg, node) for arg in node.args]
-        named = {keyword.arg: self.value(keyword.value, node) for keyword in node.keywords}
+        options = {name: self.value(value, node) for name, value in named.items()}
         try:
-            _signature(RULES[name]).bind(*positional, **named)
-            return RULES[name](*positional, **named)
+            _signature(RULES[name]).bind(*positional, **options)
+            return RULES[name](*positional, **options)
         except (TypeError, MaskError) as error:
             raise MaskError(f"{self.where(node)}: {shorten(str(error), 1000)}") from error
 
@@ -196,7 +196,9 @@ class _Reader:
         match node:
             case ast.Constant(value=int() | float() | str() | None as value):
                 return value
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value)) if type(value) in (int, float):
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if not isinstance(
+                value, bool
+            ):
                 return -value
             case ast.Tuple(elts=parts) if not any(isinstance(part, ast.Starred) for part in parts):
                 return tuple([self.value(part, call) for part in parts])
@@ -214,11 +216,12 @@ class _Reader:
     def mapping(self, node: ast.Dict, call: ast.Call) -> dict[int | str, Any]:
         result: dict[int | str, Any] = {}
         for key, value in zip(node.keys, node.values, strict=True):
-            if not isinstance(key, ast.Constant) or type(key.value) not in (int, str):
+            written = key.value if isinstance(key, ast.Constant) else None
+            if isinstance(written, bool) or not isinstance(written, int | str):
                 raise MaskError(
-                    f"{self.where(call)}: a key must be a number or a string, got {shorten(self.shown(key))}"
+                    f"{self.where(call)}: a key must be a number or a string, got {shorten(self.shown(key or node))}"
                 )
-            if key.value in result:
-                raise MaskError(f"{self.where(call)}: the key {brief(key.value)} is there twice; write every key once")
-            result[key.value] = self.value(value, call)
+            if written in result:
+                raise MaskError(f"{self.where(call)}: the key {brief(written)} is there twice; write every key once")
+            result[written] = self.value(value, call)
         return result

@@ -41,11 +41,11 @@ def _place(side: Layout, row: int, index: int, head: int = 0) -> TokenPosition:
 
 def _example(side: Layout, row: int, segment: int) -> int:
     """The number of the example in the batch: those of the rows before, and those before it in its row."""
-    rows = side.rows.tolist() if isinstance(side.rows, torch.Tensor) else range(row + 1)
-    if not side.packed:
+    rows: list[int] = side.rows.tolist() if isinstance(side.rows, torch.Tensor) else list(range(row + 1))
+    if not side.packed or side.segments is None:
         return rows[row]
     segments = side.segments.tolist() if len(side.segments) > 1 else side.segments.tolist() * (row + 1)
-    earlier = {rows[r]: max(max(segments[r]), 1) for r in range(row) if rows[r] != rows[row]}
+    earlier: dict[int, int] = {rows[r]: max(max(segments[r]), 1) for r in range(row) if rows[r] != rows[row]}
     return sum(earlier.values()) + max(segment - 1, 0)
 
 

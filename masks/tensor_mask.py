@@ -9,7 +9,7 @@ from .expressions import Mask, MaskError
 from .fast_paths import fast_path_allowed
 from .foreign import is_foreign
 from .limits import TEXT_LIMIT
-from .parse import parse
+from .rules import parse
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,8 @@ def as_mask(mask: MaskLike | None, name: str = "mask") -> Mask | TensorMask | No
         if mask is None or isinstance(mask, Mask | TensorMask):
             return mask
         if is_foreign(mask, TensorMask):
-            return TensorMask(mask.allowed, mask.repeat_last)
+            foreign: Any = mask  # no type of this copy's
+            return TensorMask(foreign.allowed, foreign.repeat_last)
         if is_foreign(mask, Mask):
             return read_foreign(mask)
         if isinstance(mask, torch.Tensor):

@@ -25,7 +25,7 @@ from ..configuration.crossmask import CrossMaskConfig
 from ..masks.blind_check import speaks_of_blind
 from ..masks.expressions import Mask
 from ..masks.fast_paths import is_observed
-from ..masks.parse import parse
+from ..masks.rules import parse
 from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, describe
 from .call_checks import checked_call
 from .decoder import CrossMaskDecoder

@@ -68,7 +68,7 @@ class SelfAttention(_Attention):
         self,
         hidden_states: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: CompiledMask = None,
+        attention_mask: CompiledMask | None = None,
         past_key_values: Cache | None = None,
     ) -> AttentionResult:
         """(B, L, hidden) to (B, L, hidden) and weights (B, H, L, keys), None where the backend keeps them.
@@ -114,7 +114,7 @@ class InteractiveAttention(_Attention):
         self,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
-        attention_mask: CompiledMask | MaskLike = None,
+        attention_mask: CompiledMask | MaskLike | None = None,
         past_key_values: EncoderDecoderCache | None = None,
     ) -> AttentionResult:
         """(B, T, hidden) and (B, S, hidden) to (B, T, hidden) and weights (B, H, T, S).

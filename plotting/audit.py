@@ -3,11 +3,10 @@
 import os
 from collections.abc import Sequence
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 import torch
 
-from ..auditing.report import AuditReport, Relation
-from ..auditing.wording import headline, reasons
 from ..masks.ascii_plot import Side, printable
 from ..utils.errors import InputError
 from .masks import (
@@ -24,6 +23,9 @@ from .masks import (
     write_side,
 )
 
+if TYPE_CHECKING:
+    from ..auditing.report import AuditReport, Relation
+
 _UNUSED = "#a9c6dc"
 _LEAK = "#c8281e"
 _COLOURS = (FORBIDDEN, ALLOWED, _UNUSED, _LEAK, PADDING)
@@ -32,7 +34,7 @@ _MOST_ROWS = 4
 _CELL = 0.24  # inches
 
 
-def plot(report: AuditReport, path: str | os.PathLike[str] | None, rows: Sequence[int] | None) -> Figure:
+def plot(report: "AuditReport", path: str | os.PathLike[str] | None, rows: Sequence[int] | None) -> Figure:
     """`AuditReport.plot`."""
     count = len(report.across)
     if rows is None:
@@ -44,7 +46,7 @@ def plot(report: AuditReport, path: str | os.PathLike[str] | None, rows: Sequenc
     beside, above = (max(_label_inches(relation, row, of) for relation in relations for row in rows) for of in (1, 0))
     width = min(max(sum(columns) * _CELL + beside + 1.0, 5.0), 24.0)
     cell = (width - beside - 1.0) / sum(columns)
-    heading = [line for part in _heading(report) for line in wrap(part, int(12.5 * width))]
+    heading = [line for part in report.heading for line in wrap(part, int(12.5 * width))]
     panel = report.source.allowed.shape[1] * cell + above + 0.55
     height = panel * len(rows) + 0.35 + 0.19 * len(heading)
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -62,7 +64,7 @@ def plot(report: AuditReport, path: str | os.PathLike[str] | None, rows: Sequenc
     return figure
 
 
-def _draw(ax: Axes, relation: Relation, row: int) -> None:
+def _draw(ax: Axes, relation: "Relation", row: int) -> None:
     columns, lines = _sides(relation, row)
     cells = relation.allowed[row].long() * torch.where(relation.measured[row], 1, 2)
     padding = (relation.target_segments[row] == 0)[:, None] | (relation.segments[row] == 0)
@@ -88,24 +90,20 @@ def _draw(ax: Axes, relation: Relation, row: int) -> None:
     ax.annotate(what, (0.5, 0), (0, -5), "axes fraction", "offset points", color=_LEAK if found else INK, **style)
 
 
-def _sides(relation: Relation, row: int) -> tuple[Side, Side]:
+def _sides(relation: "Relation", row: int) -> tuple[Side, Side]:
     """The tokens that are read, and the outputs: columns and rows of the picture."""
     shape = relation.allowed.shape
     tokens, outputs = (one and one[row] for one in (relation.tokens, relation.target_tokens))
     return Side(relation.side, shape[2], tokens), Side("output at target", shape[1], outputs)
 
 
-def _label_inches(relation: Relation, row: int, index: int) -> float:
+def _label_inches(relation: "Relation", row: int, index: int) -> float:
     """The space that the labels of the columns (0) or the rows (1) take."""
     tokens = _sides(relation, row)[index].tokens
     return 0.4 if tokens is None else 0.3 + 0.075 * max(len(printable(token)) for token in tokens)
 
 
-def _heading(report: AuditReport) -> list[str]:
-    return [headline(report), *reasons(report)]
-
-
-def _write_legend(figure: Figure, report: AuditReport) -> None:
+def _write_legend(figure: Figure, report: "AuditReport") -> None:
     shown = [0, 1]
     shown += [2] if report.source.unused.any() or report.target.unused.any() else []
     shown += [3] if report.leaks else []

@@ -59,6 +59,6 @@ def test_the_wheel_works_by_itself(wheel, tmp_path):
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["root"] == str(target / "crossmask")
     assert (found["task"], found["mask"]) == ("translation", "wait_k(3)")
-    assert {"recipes/cldr-demo.yaml", "model_cards/template.md", "train.py"} <= set(found["files"])
+    assert {"py.typed", "recipes/cldr-demo.yaml", "model_cards/template.md", "train.py"} <= set(found["files"])
     assert found["code"] == ["configuration_crossmask.py", "masks_crossmask.py", "modeling_crossmask.py"]
     assert not [name for name in found["files"] if name.startswith(("tests", "benchmarks", "runs"))]

@@ -11,8 +11,7 @@ from typing import NoReturn
 
 from huggingface_hub.errors import StrictDataclassError
 
-from ..masks.expressions import MaskError
-from .errors import InputError, MissingLibraryError
+from .errors import errors_of_input
 from .text import check_unicode
 
 FAULT_OF_INPUT = 2
@@ -31,9 +30,9 @@ class Parser(argparse.ArgumentParser):
 def run_command(prog: str, command: Callable[[], None], arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit status.
 
-    Errors of the input are `InputError`, `MaskError`, `MissingLibraryError`, OSError, and what a strict config raises
-    for a field: one line, `prog: message`, on standard error, and status 2. Ctrl-C ends the command with 130, and a
-    reader that closed the pipe ends it quietly. Any other exception is a bug and passes.
+    Errors of the input are `errors_of_input()`, and what a strict config raises for a field: one line,
+    `prog: message`, on standard error, and status 2. Ctrl-C ends the command with 130, and a reader that closed the
+    pipe ends it quietly. Any other exception is a bug and passes.
 
     Args:
         arguments: what the command was given; the process's own arguments if None.
@@ -47,7 +46,7 @@ def run_command(prog: str, command: Callable[[], None], arguments: Sequence[str]
         return complain(prog, "interrupted", INTERRUPTED)
     except StrictDataclassError as error:
         return complain(prog, error.__cause__ or error)
-    except (InputError, MaskError, MissingLibraryError, OSError) as error:
+    except errors_of_input() as error:
         return PIPE_CLOSED if isinstance(error, BrokenPipeError) and _stdout_is_closed() else complain(prog, error)
     return 0
 

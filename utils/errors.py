@@ -14,3 +14,20 @@ class InputTypeError(InputError, TypeError):
 
 class MissingLibraryError(ImportError):
     """A library that an optional feature needs is not installed. The message says how to install it."""
+
+
+_errors_of_input: list[type[Exception]] = [InputError, MissingLibraryError, OSError]
+
+
+def count_as_error_of_input(error: type[Exception]) -> None:
+    """Let commands print an error of another package as one line, as they print `InputError`.
+
+    `masks/` has an error class of its own, since its files are copied beside saved models without this one.
+    """
+    if error not in _errors_of_input:
+        _errors_of_input.append(error)
+
+
+def errors_of_input() -> tuple[type[Exception], ...]:
+    """The classes of errors whose cause is the input or the machine: a file, a disk, a network."""
+    return tuple(_errors_of_input)

@@ -1,5 +1,6 @@
-"""The library of rules; who reads text imports it from here, so that every rule is known."""
+"""The library of rules. Code that reads a text imports `parse` from here, so that every rule is known."""
 
+from ..parse import parse
 from ..registry import RULES, rule
 from .alignment import alignment, monotonic
 from .custom import lookup, register
@@ -24,6 +25,7 @@ __all__ = [
     "layers",
     "lookup",
     "monotonic",
+    "parse",
     "passages",
     "prefix",
     "random",

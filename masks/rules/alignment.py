@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ..expressions import FAR, Allowed, MaskError, Rule, TokenPosition
+from ..key_ranges import Range
 from ..limits import NUMBERS_LIMIT, brief
 from ..registry import rule
 from .per_example import Table, example_lengths, look_up, per_example
@@ -61,7 +62,7 @@ class monotonic(Rule):
         ahead = k.position * down - q.position * up
         return (-self.width * down <= ahead) & (ahead <= self.width * down)
 
-    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
         up, down = self.ratio
         line = q.position * up
         return [(-(-line // down) - self.width, line // down + self.width)]
@@ -103,7 +104,7 @@ class alignment(Rule):
         self.require_int(width=0)
         if (self.points is None) == (self.examples is None):
             raise MaskError(f"{self.name}: give either points, for all examples, or examples=, points for each")
-        rows = (self.points,) if self.examples is None else self.examples
+        rows: Any = (self.points,) if self.examples is None else self.examples
         if not isinstance(rows, tuple | list) or not all(isinstance(row, tuple | list | range) for row in rows):
             raise MaskError(f"{self.name}: points must be a tuple of source positions, got {brief(rows)}")
         if sum(map(len, rows)) + len(rows) > NUMBERS_LIMIT:
@@ -126,13 +127,13 @@ class alignment(Rule):
 
     @property
     def table(self) -> Table:
-        return (self.points,) if self.examples is None else self.examples
+        return (self.points or (),) if self.examples is None else self.examples
 
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         point = look_up(self.table, q.example, q.position, fill=-FAR)
         return (point - self.width <= k.position) & (k.position <= point + self.width)
 
-    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
         point = look_up(self.table, q.example, q.position, fill=-FAR)
         return [(point - self.width, point + self.width)]
 

@@ -14,14 +14,14 @@ Table = tuple[tuple[int, ...], ...]
 def look_up(table: Table, row: int | torch.Tensor, column: int | torch.Tensor, fill: int) -> int | torch.Tensor:
     """`table[row][column]`, or `fill` beyond the end of the row; tensors broadcast. A row alone is for all."""
     if isinstance(row, int) and isinstance(column, int):
-        numbers = table[row if len(table) > 1 else 0]
-        return numbers[column] if column < len(numbers) else fill
+        own = table[row if len(table) > 1 else 0]
+        return own[column] if column < len(own) else fill
     if isinstance(column, int):
         # No tensor of its own: FlexAttention's kernels take none that is made inside a mask.
         numbers = [line[column] if column < len(line) else fill for line in table]
-        found = numbers[0]
+        found: int | torch.Tensor = numbers[0]
         for index, number in enumerate(numbers[1:], start=1):
-            found = torch.where(row == index, number, found)
+            found = torch.where(row == index, number, found)  # type: ignore[arg-type]  # the row is a tensor here
         return found
     device = row.device if isinstance(row, torch.Tensor) else column.device
     # A tracer makes the tensor a part of its graph, which is no place for a cached one.
@@ -45,7 +45,8 @@ def example_lengths(side: Layout) -> list[int]:
     positions, examples = torch.broadcast_tensors(side.positions, side.examples)
     ends = positions + 1 if side.segments is None else (positions + 1) * (side.segments > 0)
     lengths = ends.new_zeros(int(examples.max()) + 1)
-    return lengths.scatter_reduce(0, examples.flatten(), ends.flatten(), "amax").tolist()
+    longest: list[int] = lengths.scatter_reduce(0, examples.flatten(), ends.flatten(), "amax").tolist()
+    return longest
 
 
 def per_example(table: Table, lengths: list[int], what: str) -> list[tuple[int, tuple[int, ...]]]:

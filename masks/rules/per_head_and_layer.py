@@ -2,14 +2,16 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
 
 from ..expressions import Allowed, Mask, MaskError, Rule, TokenPosition, both, check_extent, contrary, either
+from ..key_ranges import Range, ranges_of_any
 from ..limits import RULES_LIMIT, brief
+from ..parse import parse
 from ..registry import rule
 
 REST = "rest"
@@ -90,9 +92,6 @@ class _Selection(Rule):
         check_extent(self)
 
     def read(self, mask: Mask | str, key: int | str) -> Mask:
-        # Late: to read any text is to know this rule too.
-        from ..parse import parse
-
         try:
             read = mask if isinstance(mask, Mask) else parse(mask)
         except MaskError as error:
@@ -136,7 +135,7 @@ class _Selection(Rule):
     def values(self) -> list[Mask]:
         return [mask for _, _, mask in self.runs] + ([] if self.rest is None else [self.rest])
 
-    def rules(self) -> Iterable[Rule]:
+    def rules(self) -> Iterator[Rule]:
         yield self
         for mask in self.values():
             yield from mask.rules()
@@ -181,6 +180,9 @@ class heads(_Selection):
             # Where chosen, the mask's answer instead of the result so far.
             result = either(both(mask.allows(q, k), chosen), both(result, contrary(chosen)))
         return result
+
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
+        return ranges_of_any(self.values(), q, keys)
 
     def check(self, query: Any, key: Any, heads: int) -> None:
         self.check_count(heads)
@@ -236,4 +238,5 @@ class layers(_Selection):
         self.check_count(layers)
         index = bisect_right(self.runs, layer, key=lambda run: run[0]) - 1
         mask = self.runs[index][2] if index >= 0 and layer <= self.runs[index][1] else self.rest
+        assert isinstance(mask, Mask), "check_count found a mask for every layer"
         return mask.for_layer(layer, layers, training)

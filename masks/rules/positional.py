@@ -3,10 +3,11 @@
 In the pictures rows are queries (targets), columns are keys (sources), `#` is allowed.
 """
 
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from typing import Any
 
 from ..expressions import FAR, Allowed, Rule, TokenPosition
+from ..key_ranges import Range
 from ..registry import rule
 
 
@@ -51,7 +52,7 @@ class causal(Rule):
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return k.position <= q.position
 
-    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
         return [(-FAR, q.position)]
 
 
@@ -85,14 +86,19 @@ class window(Rule):
             object.__setattr__(self, "right", self.left)
         self.require_int(left=0, right=0)
 
-    def is_default(self, parameter) -> bool:
+    @property
+    def last(self) -> int:
+        """`right`, once it is set."""
+        return self.left if self.right is None else self.right
+
+    def is_default(self, parameter: Field[Any]) -> bool:
         return parameter.name == "right" and self.right == self.left
 
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
-        return (q.position - self.left <= k.position) & (k.position <= q.position + self.right)
+        return (q.position - self.left <= k.position) & (k.position <= q.position + self.last)
 
-    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
-        return [(q.position - self.left, q.position + self.right)]
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
+        return [(q.position - self.left, q.position + self.last)]
 
 
 @rule
@@ -124,7 +130,7 @@ class wait_k(Rule):
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return k.position < q.position + self.k
 
-    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
         return [(-FAR, q.position + self.k - 1)]
 
 
@@ -156,7 +162,7 @@ class prefix(Rule):
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return k.position < self.n
 
-    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
         return [(-FAR, self.n - 1)]
 
 
@@ -189,7 +195,7 @@ class blocks(Rule):
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return q.position // self.size == k.position // self.size
 
-    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
         first = q.position // self.size * self.size
         return [(first, first + self.size - 1)]
 
@@ -233,7 +239,7 @@ class chunked(Rule):
             return other <= chunk
         return (chunk - self.lookback <= other) & (other <= chunk)
 
-    def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple]:
+    def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
         last = q.position // self.size * self.size + self.size - 1
         return [(-FAR if self.lookback is None else last + 1 - (self.lookback + 1) * self.size, last)]
 

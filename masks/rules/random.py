@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from ..expressions import Allowed, Mask, MaskError, Rule, TokenPosition
 from ..registry import rule
 from .positional import full
@@ -57,7 +59,7 @@ class random(Rule):
         object.__setattr__(self, "p", float(self.p))
 
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
-        state = _mix(0x2545F491 ^ self.seed)
+        state: int | torch.Tensor = _mix(0x2545F491 ^ self.seed)
         # Small tensors first: only the last step is as large as the mask.
         for number in (self.layer, q.example, q.head, q.position, k.position):
             state = _mix(state ^ number)
@@ -67,7 +69,7 @@ class random(Rule):
         return replace(self, layer=layer) if training else full()
 
 
-def _mix(number):
+def _mix(number: int | torch.Tensor) -> int | torch.Tensor:
     """A number of 32 bits spread over all of them, the same for ints and int64 tensors: no product exceeds 63 bits."""
     number = number ^ (number >> 16)
     number = (number * 0x21F0AAAD) & _32_BITS

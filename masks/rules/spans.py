@@ -146,7 +146,7 @@ class keep(_Spans):
         return inside
 
     @property
-    def reach_is_exact(self) -> bool:
+    def reach_is_exact(self) -> bool:  # type: ignore[override]  # spans lie in order, passages need not
         return self.passages is None
 
     def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:

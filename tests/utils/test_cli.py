@@ -11,6 +11,7 @@ from crossmask.inference.__main__ import main as translate
 from crossmask.masks.__main__ import main as show
 from crossmask.masks.expressions import MaskError
 from crossmask.streaming.__main__ import main as measure
+from crossmask.utils import errors
 from crossmask.utils.cli import run_command
 from crossmask.utils.disk import naming_full_disks
 from crossmask.utils.errors import InputError, MissingLibraryError
@@ -43,6 +44,23 @@ def raising(error: BaseException):
 def test_what_is_not_our_fault_is_one_line(capsys, error, status, line):
     assert run_command("prog", raising(error), []) == status
     assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_any_folder_may_add_its_error_of_input(capsys):
+    class FolderError(ValueError):
+        pass
+
+    with pytest.raises(FolderError):
+        run_command("prog", raising(FolderError("not known yet")), [])
+    before = list(errors._errors_of_input)
+    try:
+        errors.count_as_error_of_input(FolderError)
+        errors.count_as_error_of_input(FolderError)
+        assert len(errors._errors_of_input) == len(before) + 1
+        assert run_command("prog", raising(FolderError("known")), []) == 2
+    finally:
+        errors._errors_of_input[:] = before
+    assert capsys.readouterr().err == "prog: known\n"
 
 
 def test_a_strict_config_says_its_cause(capsys):

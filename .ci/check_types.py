@@ -1,0 +1,75 @@
+"""Check types with mypy; in folders that have errors yet, their number may only fall (`make types`).
+
+`[tool.crossmask.type-errors]` of pyproject.toml has the number for each folder. One error more or fewer fails: more
+must be fixed, fewer must be written down, so that they cannot come back.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / ".mypy_cache"
+_ERROR = re.compile(r"^(?:.*/)?crossmask/(?P<path>[^:]+\.py):\d+: error: ")
+
+
+def find_errors() -> list[tuple[str, str]]:
+    """Folder and line of every error.
+
+    Raises:
+        SystemExit: mypy itself fails.
+    """
+    # The root is the package, and mypy finds packages by their folders' names.
+    source = CACHE / "source"
+    source.mkdir(parents=True, exist_ok=True)
+    link = source / "crossmask"
+    if not link.is_symlink():
+        link.symlink_to(ROOT, target_is_directory=True)
+    command = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--cache-dir", str(CACHE)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "MYPYPATH": str(source)}, capture_output=True, text=True
+    )
+    if done.returncode not in (0, 1):
+        sys.exit(f"mypy failed with status {done.returncode}:\n{done.stdout}{done.stderr}")
+    matches = ((_ERROR.match(line), line) for line in done.stdout.splitlines())
+    return [(folder_of(match["path"]), line) for match, line in matches if match]
+
+
+def folder_of(path: str) -> str:
+    """`"modeling"` for `modeling/simultaneous/session.py`, `"."` for `train.py`."""
+    return path.split("/")[0] if "/" in path else "."
+
+
+def judge(found: dict[str, int], allowed: dict[str, int]) -> list[str]:
+    """What is wrong with the numbers of errors, one line for each folder; nothing where they are as written down."""
+    complaints = []
+    for folder in sorted({*found, *allowed}):
+        count, limit = found.get(folder, 0), allowed.get(folder, 0)
+        if count > limit:
+            complaints.append(f"{folder} must have at most {limit} type errors, got {count}; fix the new ones")
+        elif count < limit:
+            new = f"write {folder} = {count}" if count else f"delete the line of {folder}"
+            complaints.append(f"{folder} has only {count} type errors, not {limit}; {new} in pyproject.toml")
+    return complaints
+
+
+def main() -> int:
+    """Print what is wrong; returns the exit status."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    allowed = settings["tool"]["crossmask"]["type-errors"]
+    errors = find_errors()
+    found = Counter(folder for folder, _ in errors)
+    complaints = judge(found, allowed)
+    for folder, line in errors:
+        if found[folder] > allowed.get(folder, 0):
+            print(line)
+    print("\n".join(complaints) or f"types: {len(errors)} errors, as allowed; none in folders that are not listed")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
