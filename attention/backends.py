@@ -6,6 +6,7 @@ fallback, with the same numbers: `docs/backends.md` has the table. What a backen
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -119,7 +120,7 @@ def attend(
     compiled_mask: CompiledMask,
     *,
     additive: bool = False,
-    **kwargs,
+    **kwargs: Any,
 ) -> AttentionResult:
     """Attention by the backend of this name, or by the first of its fallbacks that takes such a mask.
 

@@ -4,6 +4,7 @@ Letters: B batch, S source length, T target length, H query heads, D head width.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -112,10 +113,10 @@ class AttentionBackend:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        compiled_mask: object,
+        compiled_mask: Any,
         *,
         additive: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> AttentionResult:
         """Attention; a query with nothing to see gets zero.
 

@@ -78,7 +78,7 @@ class BlockwiseBackend(AttentionBackend):
         compiled_mask: BlockwiseMask | ExamplesMask,
         *,
         additive: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> AttentionResult:
         inner = additive_attention if additive else None
         return blockwise_attention(module, query, key, value, compiled_mask, inner, **kwargs)

@@ -18,7 +18,7 @@ from .base import AttentionBackend, AttentionResult, MaskRequest
 class DenseBackend(AttentionBackend):
     """An attention function of Transformers, under a tensor (1 or B, 1 or H, T, S)."""
 
-    fallback = "eager"
+    fallback: str | None = "eager"
     shared_beams = True
     traceable = True
 
@@ -40,11 +40,12 @@ class DenseBackend(AttentionBackend):
         compiled_mask: torch.Tensor | None,
         *,
         additive: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> AttentionResult:
         # Asked each time: someone may register a function of their own under a name that is there.
         function = ALL_ATTENTION_FUNCTIONS.get_interface(self.name, eager_attention)
-        return function(module, query, key, value, compiled_mask, **kwargs)
+        result: AttentionResult = function(module, query, key, value, compiled_mask, **kwargs)
+        return result
 
 
 class EagerBackend(DenseBackend):
@@ -53,7 +54,7 @@ class EagerBackend(DenseBackend):
     fallback = None
     additive_scores = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("eager")
 
     def attend(
@@ -65,7 +66,7 @@ class EagerBackend(DenseBackend):
         compiled_mask: torch.Tensor | None,
         *,
         additive: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> AttentionResult:
         if additive:
             return additive_attention(module, query, key, value, compiled_mask, **kwargs)
@@ -79,7 +80,8 @@ def fold_mask(mask: torch.Tensor, beams_per_source: int) -> torch.Tensor:
         return mask.repeat(1, 1, beams_per_source, 1)
     sources = rows // beams_per_source
     by_source = mask.unflatten(0, (sources, beams_per_source)).transpose(1, 2)
-    return by_source.reshape(sources, heads, beams_per_source * length, keys)
+    folded: torch.Tensor = by_source.reshape(sources, heads, beams_per_source * length, keys)
+    return folded
 
 
 def masked_softmax(scores: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:

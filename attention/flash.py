@@ -77,12 +77,13 @@ class FlashBackend(AttentionBackend):
         compiled_mask: Varlen | None,
         *,
         additive: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> AttentionResult:
         if compiled_mask is not None:
             return varlen_attention(module, query, key, value, compiled_mask, implementation=self.name, **kwargs)
         function = ALL_ATTENTION_FUNCTIONS.get_interface(self.name, eager_attention)
-        return function(module, query, key, value, None, **kwargs)
+        result: AttentionResult = function(module, query, key, value, None, **kwargs)
+        return result
 
 
 @dataclass(frozen=True)

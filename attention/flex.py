@@ -1,6 +1,7 @@
 """A mask for FlexAttention: the blocks that need looking at, and the rule to ask inside them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -68,10 +69,11 @@ class FlexBackend(AttentionBackend):
         compiled_mask: BlockMask | None,
         *,
         additive: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> AttentionResult:
         function = ALL_ATTENTION_FUNCTIONS.get_interface(self.name, eager_attention)
-        return function(module, query, key, value, compiled_mask, **kwargs)
+        result: AttentionResult = function(module, query, key, value, compiled_mask, **kwargs)
+        return result
 
 
 def _is_recorded() -> bool:
