@@ -100,7 +100,7 @@ def _weigh(weights: torch.Tensor, value: torch.Tensor, dropout: float, training:
     return output.transpose(1, 2).contiguous(), weights
 
 
-def _groups(module: nn.Module) -> int:
+def _key_value_groups(module: nn.Module) -> int:
     """How many query heads share a key/value head."""
     groups: Any = module.num_key_value_groups
     return int(groups)
@@ -124,7 +124,7 @@ def eager_attention(
     Returns:
         (B, T, H, D) and (B, H, T, S).
     """
-    key, value = (repeat_kv(states, _groups(module)) for states in (key, value))
+    key, value = (repeat_kv(states, _key_value_groups(module)) for states in (key, value))
     weights = masked_softmax(query * scaling @ key.transpose(2, 3), attention_mask)
     return _weigh(weights, value, dropout, module.training)
 
@@ -142,7 +142,7 @@ def additive_attention(
 
     Shapes as in `eager_attention`; takes T x S x D of memory for each head.
     """
-    key, value = (repeat_kv(states, _groups(module)) for states in (key, value))
+    key, value = (repeat_kv(states, _key_value_groups(module)) for states in (key, value))
     summed = torch.tanh(query[:, :, :, None] + key[:, :, None])
     scores = torch.einsum("bhtsd,hd->bhts", summed, module.score_vector.to(summed.dtype))
     weights = masked_softmax(scores, attention_mask)
