@@ -171,7 +171,7 @@ def blockwise_attention(
 class _Pieces:
     """Keys or values (B, H, S, D), of which runs are taken.
 
-    Slices would do, but the gradient of a slice is as long as the whole, and there are as many as blocks of queries:
+    Slices would do, but the gradient of a slice is as long as the whole, and every block of queries has one:
     the cost would be quadratic. The gradient of a piece is as long as the piece.
     """
 

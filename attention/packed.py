@@ -140,7 +140,7 @@ class _Side:
         self.counts = counts * (codes >= 0)
 
     def place(self, examples: torch.Tensor, width: int) -> None:
-        """Give each of N examples so many slots."""
+        """Give each of N examples `width` slots."""
         slots = torch.arange(width, device=examples.device).expand(len(examples), -1)
         filled = slots < self.counts[examples][:, None]
         index = self.starts[examples][:, None] + slots * filled
