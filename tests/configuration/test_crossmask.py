@@ -102,7 +102,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("fields", "words"), BAD.values(), ids=BAD.keys())
-def test_what_does_not_fit_is_refused_with_the_mend(fields, words):
+def test_what_does_not_fit_is_refused_and_says_how_to_fix_it(fields, words):
     with pytest.raises(StrictDataclassError) as error:
         CrossMaskConfig(**fields)
     for word in words:

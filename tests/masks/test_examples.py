@@ -122,7 +122,7 @@ class TestLookup:
         assert picture(masks.compile_mask(mask, side, side)[0, 0]) == "#.#.\n##.#\n###.\n####"
         assert masks.naive_mask(mask, side, side).equal(masks.compile_mask(mask, side, side))
 
-    def test_python_s_own_logic_is_refused_with_the_mend(self):
+    def test_python_s_own_logic_is_refused_and_says_how_to_fix_it(self):
         @masks.register
         def both(q, k):
             return q.position > k.position and k.position > 2

@@ -17,7 +17,7 @@ def test_booleans_and_zeros_and_ones_are_taken(dtype, shape):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
-def test_floats_are_refused_with_the_mend(dtype):
+def test_floats_are_refused_and_say_how_to_fix_them(dtype):
     with pytest.raises(masks.MaskError) as error:
         masks.tensor(torch.zeros(2, 3, dtype=dtype))
     assert str(dtype) in str(error.value)

@@ -271,7 +271,7 @@ def test_unknown_tokenizer_is_refused_before_training():
         get_task("translation", tokenize="14a")
 
 
-def test_without_sacrebleu_examples_are_made_and_metrics_name_the_mend(monkeypatch):
+def test_without_sacrebleu_examples_are_made_and_metrics_say_how_to_fix_it(monkeypatch):
     real = importlib.util.find_spec
 
     def without(name, package=None):
