@@ -23,7 +23,7 @@ BUNDLES = (
         "masks_crossmask.py", ("masks",), "What may see what: masks as values that are read, written and combined."
     ),
     Bundle("configuration_crossmask.py", ("configuration",), "What a crossmask model is: its config."),
-    Bundle("modeling_crossmask.py", ("attention", "modeling"), "The network of a crossmask model."),
+    Bundle("modeling_crossmask.py", ("attention", "seq2seq", "modeling"), "The network of a crossmask model."),
 )
 
 # Up to version 0.1.0 each module was a file of its own, which begins so.

@@ -2,7 +2,7 @@
 
 Notable choices, each in a file of its own:
 
-- masks are values in the config and in the call, compiled once per forward pass: `layer_masks.py`, `../masks/`
+- masks are values in the config and in the call, compiled once per forward pass: `../seq2seq/mask_compiler.py`, `../masks/`
 - attention that gives zero, not an average, to a query with nothing to see; interactive attention: `attention.py`
 - pre-norm layers with RMSNorm, gated feed-forward, no biases: `layers.py`
 - packed rows through segments, positions counted inside each: `encoder.py`, `decoder.py`
@@ -23,21 +23,20 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.blind_check import speaks_of_blind
-from ..masks.expressions import Mask
 from ..masks.fast_paths import is_observed
-from ..masks.rules import parse
-from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, describe
-from .call_checks import checked_call
+from ..masks.tensor_mask import MaskLike, as_mask
+from ..seq2seq.call_checks import checked_call
+from ..seq2seq.decoder_inputs import attention_mask_from_labels, shift_right
+from ..seq2seq.encoder_output import CrossMaskEncoderOutput
+from ..seq2seq.generation import MaskedGenerationMixin
+from ..seq2seq.loss import check_targets, cross_entropy, linear_cross_entropy
+from ..seq2seq.mask_compiler import LayerMasks, check_blind
+from ..seq2seq.passage_attribution import ProvenanceMixin
+from ..seq2seq.simultaneous.session import StreamingMixin
 from .decoder import CrossMaskDecoder
-from .decoder_inputs import attention_mask_from_labels, shift_right
-from .encoder import CrossMaskEncoder, CrossMaskEncoderOutput
-from .generation import MaskedGenerationMixin
+from .encoder import CrossMaskEncoder
 from .layers import is_plain_linear, output_logits
-from .loss import check_targets, cross_entropy, linear_cross_entropy
-from .mask_compiler import check_blind
-from .passage_attribution import ProvenanceMixin
 from .pretrained import CrossMaskPreTrainedModel
-from .simultaneous.session import StreamingMixin
 
 
 class CrossMaskModel(CrossMaskPreTrainedModel):
@@ -63,36 +62,10 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         if self.config.tie_word_embeddings in (True, "embedding"):
             self.decoder.embed_tokens = value
 
-    def check_blind(self, **call_masks: Mask | TensorMask | None) -> None:
-        """Check that spans which are blind in one of the call's masks, or the config's, are so wherever it counts.
-
-        Args:
-            call_masks: by name, as `as_mask` reads them.
-
-        Raises:
-            MaskError: something could read one.
-        """
-        check_blind(self.encoder.layer_masks, self.decoder.self_masks, self.decoder.cross_masks, **call_masks)
-
-    @staticmethod
-    def mask_of(encoder_outputs: CrossMaskEncoderOutput, encoder_mask: Mask | TensorMask | None = None) -> Mask | None:
-        """The call's rule under which the encoder's output was made, None where there was none.
-
-        Args:
-            encoder_mask: what is given beside the output, as `as_mask` reads it, which has to be the same.
-
-        Raises:
-            ValueError: it is another mask, and would have no effect.
-        """
-        made_under, described = encoder_outputs.encoder_mask, describe(encoder_mask)
-        if described is not None and described != made_under:
-            raise ValueError(
-                f"encoder_mask {described} has no effect on encoder_outputs that were made under "
-                f"{made_under or 'none'}; give it to the encoder, or give input_ids instead of encoder_outputs"
-            )
-        if isinstance(made_under, str):
-            return None if made_under.startswith("a tensor") else parse(made_under)
-        return made_under
+    @property
+    def mask_compilers(self) -> tuple[LayerMasks, LayerMasks, LayerMasks]:
+        """The masks of the encoder, of the decoder and of the interactive attention."""
+        return self.encoder.layer_masks, self.decoder.self_masks, self.decoder.cross_masks
 
     @checked_call
     @can_return_tuple
@@ -140,10 +113,11 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         decoder_mask, cross_mask = as_mask(decoder_mask, "decoder_mask"), as_mask(cross_mask, "cross_mask")
         if encoder_outputs is not None:
             encoder_outputs = CrossMaskEncoderOutput.of(encoder_outputs)
-            encoder_mask = self.mask_of(encoder_outputs, encoder_mask)
+            encoder_mask = encoder_outputs.made_under(encoder_mask)
         # The masks of the config were checked when the model was made; a compiler need not follow that.
         if not torch.compiler.is_compiling() or any(map(speaks_of_blind, (encoder_mask, decoder_mask, cross_mask))):
-            self.check_blind(encoder_mask=encoder_mask, decoder_mask=decoder_mask, cross_mask=cross_mask)
+            call_masks = {"encoder_mask": encoder_mask, "decoder_mask": decoder_mask, "cross_mask": cross_mask}
+            check_blind(*self.mask_compilers, **call_masks)
         if encoder_outputs is None:
             encoder_outputs = self.encoder(
                 input_ids=input_ids,
@@ -207,6 +181,15 @@ class CrossMaskForConditionalGeneration(
         tied = {True: "model.encoder.embed_tokens.weight", "head": "model.decoder.embed_tokens.weight"}
         source = tied.get(self.config.tie_word_embeddings)
         return {} if source is None else {"lm_head.weight": source}
+
+    @property
+    def mask_compilers(self) -> tuple[LayerMasks, LayerMasks, LayerMasks]:
+        """As in [`CrossMaskModel`]."""
+        return self.model.mask_compilers
+
+    @property
+    def max_target_length(self) -> int:
+        return self.config.max_position_embeddings
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.model.get_input_embeddings()

@@ -19,7 +19,7 @@ from ..data.length_buckets import bucket_batches
 from ..data.samplers import Batches, SharedBatches
 from ..inference.texts import generate_texts
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
-from ..modeling.decoder_inputs import IGNORED
+from ..seq2seq.decoder_inputs import IGNORED
 from ..tasks.base import Scores, Task
 from ..tasks.examples import EvaluationSplit
 from ..utils.errors import InputError
