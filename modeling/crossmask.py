@@ -2,14 +2,16 @@
 
 Notable choices, each in a file of its own:
 
-- masks are values in the config and in the call, compiled once per forward pass: `../seq2seq/mask_compiler.py`, `../masks/`
-- attention that gives zero, not an average, to a query with nothing to see; interactive attention: `attention.py`
+- masks are values in the config and in the call, compiled once per forward pass: `mask_compiler.py`, `../masks/`
+- attention that gives zero, not an average, to a query with nothing to see: `../attention/`, `interactive_attention.py`
 - pre-norm layers with RMSNorm, gated feed-forward, no biases: `layers.py`
 - packed rows through segments, positions counted inside each: `encoder.py`, `decoder.py`
 - a fixed-length memory between encoder and decoder, if wanted: `memory.py`
 - `generate()` with masks, whatever the cache and the decoding mode: `generation.py`
-- `stream()`, simultaneous translation that computes nothing twice: `streaming.py`
-- which passage an answer was read from: `provenance.py`
+- `stream()`, simultaneous translation that computes nothing twice: `simultaneous/session.py`
+- which passage an answer was read from: `passage_attribution.py`
+
+What is not in this folder is in `../seq2seq/`.
 """
 
 from typing import Unpack
