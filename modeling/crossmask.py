@@ -3,7 +3,7 @@
 Notable choices, each in a file of its own:
 
 - masks are values in the config and in the call, compiled once per forward pass: `mask_compiler.py`, `../masks/`
-- attention that gives zero, not an average, to a query with nothing to see: `../attention/`, `interactive_attention.py`
+- attention that gives zero, not an average, to a query with nothing to see: `../attention/`
 - pre-norm layers with RMSNorm, gated feed-forward, no biases: `layers.py`
 - packed rows through segments, positions counted inside each: `encoder.py`, `decoder.py`
 - a fixed-length memory between encoder and decoder, if wanted: `memory.py`
@@ -28,10 +28,11 @@ from ..masks.blind_check import speaks_of_blind
 from ..masks.fast_paths import is_observed
 from ..masks.tensor_mask import MaskLike, as_mask
 from ..seq2seq.call_checks import checked_call
-from ..seq2seq.decoder_inputs import attention_mask_from_labels, shift_right
+from ..seq2seq.decoder_inputs import shift_right
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..seq2seq.generation import MaskedGenerationMixin
-from ..seq2seq.loss import check_targets, cross_entropy, linear_cross_entropy
+from ..seq2seq.labels import check_labels, inputs_from_labels
+from ..seq2seq.loss import cross_entropy, linear_cross_entropy
 from ..seq2seq.mask_compiler import LayerMasks, check_blind
 from ..seq2seq.passage_attribution import ProvenanceMixin
 from ..seq2seq.simultaneous.session import StreamingMixin
@@ -249,23 +250,13 @@ class CrossMaskForConditionalGeneration(
             `loss`: the mean over labels that count, or their sum over `num_items_in_batch` where that is given, which
             makes it exact under gradient accumulation. `logits`: (B, T, vocabulary).
         """
-        if labels is not None and labels.ndim != 2:
-            raise ValueError(f"labels must be (batch, target), got {tuple(labels.shape)}; write labels[None] for one")
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
-            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-            if decoder_attention_mask is None and decoder_segment_ids is None:
-                cached = 0 if past_key_values is None else int(past_key_values.get_seq_length())
-                decoder_attention_mask = attention_mask_from_labels(labels, cached)
-        inputs = decoder_input_ids if decoder_input_ids is not None else decoder_inputs_embeds
-        if labels is not None and labels.shape != inputs.shape[:2]:
-            raise ValueError(
-                f"labels are {tuple(labels.shape)}, the decoder's inputs {tuple(inputs.shape[:2])}: give every input "
-                "a label, -100 where the loss should not look"
+            decoder_input_ids, decoder_attention_mask = inputs_from_labels(
+                self, labels, decoder_attention_mask, decoder_segment_ids, past_key_values
             )
-        if labels is not None and (torch.is_tensor(logits_to_keep) or logits_to_keep):
-            raise ValueError("logits_to_keep leaves labels without their logits: leave one of the two out")
         if labels is not None:
-            check_targets(labels, self.config.vocab_size, smoothing)
+            inputs = decoder_input_ids if decoder_input_ids is not None else decoder_inputs_embeds
+            check_labels(labels, inputs, logits_to_keep, self.config.vocab_size, smoothing)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,

@@ -37,8 +37,11 @@ def read_cache(cache: Cache | None, decoder_config: PreTrainedConfig, wanted: bo
 def cached_sizes(cache: Cache | None, length: int) -> tuple[int | torch.Tensor, int]:
     """How many target tokens are cached, and how many keys attention has with T = `length` more.
 
-    A static cache counts on the device, with a tensor, and always has all its places as keys.
+    A static cache counts on the device, with a tensor, and always has all its places as keys. Layers with a sliding
+    window have fewer keys than the others.
     """
     if cache is None:
         return 0, length
-    return cache.get_seq_length(), cache.get_mask_sizes(length, 0)[0]
+    past = cache.get_seq_length()
+    widths = [cache.get_mask_sizes(length, layer)[0] for layer in range(max(len(cache), 1))]
+    return past, max([*widths, past + length] if isinstance(past, int) else widths)

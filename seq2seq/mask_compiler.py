@@ -123,7 +123,13 @@ class LayerMasks:
         return [compiled_masks[index] for index in of_layer]
 
     def compile_target(
-        self, mask: Mask | TensorMask | None, target: TargetLayout, *, batch: int, training: bool = False
+        self,
+        mask: Mask | TensorMask | None,
+        target: TargetLayout,
+        *,
+        batch: int,
+        training: bool = False,
+        backend: str | None = None,
     ) -> list[CompiledMask]:
         """`compile` for the attention of a target to itself."""
         return self.compile(
@@ -135,6 +141,7 @@ class LayerMasks:
             seen=target.seen,
             training=training,
             is_last=target.is_last,
+            backend=backend,
         )
 
     def cut(self, mask: TensorMask, batch: int, rows: torch.Tensor, seen: int | None, keys: int) -> torch.Tensor:

@@ -21,6 +21,7 @@ ROOT = Path(crossmask.__file__).parent
 FOLDERS = (
     "attention",
     "auditing",
+    "bridge",
     "configuration",
     "data",
     "hub",
