@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from datasets import Dataset
+from datasets.fingerprint import generate_random_fingerprint
 from transformers import PreTrainedTokenizerBase
 
 from ..utils.errors import InputError
@@ -48,14 +49,30 @@ def tokenize(
     def tokenize_batch(batch: dict[str, list[str]], indices: list[int]) -> dict[str, list[list[int]]]:
         return encode([name(index) for index in indices], batch[source_column], batch[target_column])
 
+    return map_to_features(dataset, tokenize_batch, max_source_length, max_target_length, batch_size)
+
+
+def map_to_features(
+    dataset: Dataset,
+    make_features: Callable[[dict[str, list[Any]], list[int]], dict[str, list[Any]]],
+    max_source_length: int,
+    max_target_length: int,
+    batch_size: int = 1000,
+) -> Dataset:
+    """Features of all rows of a dataset, as `make_features` gives them of `batch_size` rows and their indices.
+
+    Raises:
+        ValueError: none is left; the limits are named then.
+    """
     with naming_cache(dataset):
         features = dataset.map(
-            tokenize_batch,
+            make_features,
             batched=True,
             batch_size=batch_size,
             with_indices=True,
             remove_columns=dataset.column_names,
             load_from_cache_file=False,
+            new_fingerprint=generate_random_fingerprint(),  # or all that the function refers to would be hashed
             desc="Tokenizing",
         )
     if len(features) == 0:

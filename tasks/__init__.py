@@ -2,6 +2,7 @@
 
 from .base import Example, PrimaryMetric, Scores, Task, get_task, register_task, task_names
 from .question_answering import QuestionAnswering
+from .text_to_text import TextToText
 from .translation import Translation
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "QuestionAnswering",
     "Scores",
     "Task",
+    "TextToText",
     "Translation",
     "get_task",
     "register_task",

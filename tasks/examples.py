@@ -9,9 +9,9 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..data.sources import SourceSpec, load_split, name_sources
-from ..data.tokenization import tokenize
+from ..data.tokenization import map_to_features
 from ..utils.errors import InputError
-from .base import Example, Task
+from .base import Example, LengthLimits, Task
 
 
 @dataclass(frozen=True)
@@ -93,23 +93,19 @@ def _records(
 
 def to_features(
     examples: Sequence[Example],
+    task: Task,
     tokenizer: PreTrainedTokenizerBase,
-    max_source_length: int,
-    max_target_length: int,
-    overlong: str,
+    limits: LengthLimits,
     name: Callable[[int], str] = "example {}".format,
 ) -> Dataset:
-    """Token ids of examples, `input_ids` and `labels`; `name` is what an error calls the example at an index.
+    """The task's features of examples; `name` is what an error calls the example at an index.
 
     Raises:
-        ValueError: an example over a limit, unless `overlong` is `"truncate"` or `"drop"`.
+        ValueError: an example over a limit, unless `overlong` is `"truncate"` or `"drop"`; no example that is left.
     """
-    texts = {"source": [e.source for e in examples], "target": [e.target for e in examples]}
-    return tokenize(
-        Dataset.from_dict(texts),
-        tokenizer,
-        max_source_length=max_source_length,
-        max_target_length=max_target_length,
-        overlong=overlong,
-        name=name,
-    )
+    numbers = Dataset.from_dict({"number": range(len(examples))})
+
+    def make_features(_: dict[str, list[int]], indices: list[int]) -> dict[str, list[Any]]:
+        return task.features([name(at) for at in indices], [examples[at] for at in indices], tokenizer, limits)
+
+    return map_to_features(numbers, make_features, limits.max_source_length, limits.max_target_length)

@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -17,6 +17,7 @@ from transformers.utils import is_torch_xla_available
 
 from ..data.text_files import YAML_FAULTS, parse_yaml, read_text
 from ..data.tokenization import Overlong
+from ..tasks.base import LengthLimits
 from ..utils.errors import InputError
 from ..utils.hardware import accelerator_or_cpu
 from ..utils.secrets import Secrets
@@ -175,6 +176,16 @@ class RecipeArguments:
                 raise InputError(
                     f"the recipe needs `{name}`, a mapping such as {{format: tsv, path: {name}.tsv}} or a list of them"
                 )
+
+    @property
+    def limits(self) -> LengthLimits:
+        """The lengths of training examples."""
+        return LengthLimits(self.max_source_length, self.max_target_length, self.overlong)
+
+    @property
+    def evaluation_limits(self) -> LengthLimits:
+        """The lengths of examples to evaluate on. None is dropped: the overlong ones are truncated instead."""
+        return replace(self.limits, overlong="truncate" if self.overlong == "drop" else self.overlong)
 
 
 @dataclass
