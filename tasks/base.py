@@ -27,7 +27,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, get_type_hints
 
@@ -105,12 +105,20 @@ class Task(ABC):
         name: what a recipe calls it. primary_metric: chooses between checkpoints.
         special_tokens: texts that the tokenizer should keep whole.
         auto_class: the Auto class that loads its models.
+        pipeline_tag: how the Hub calls it, where that is not its name.
+        length_fields: the fields of `LengthLimits` that count; the first limits what a user gives to a model.
+        tokenizer_settings: how `train_tokenizer` makes its tokenizers.
+        unused_fields: fields of a recipe that would do nothing, with what to do instead.
     """
 
     name: ClassVar[str]
     primary_metric: ClassVar[PrimaryMetric]
     special_tokens: tuple[str, ...] = ()
     auto_class: ClassVar[Any]
+    pipeline_tag: ClassVar[str | None] = None
+    length_fields: ClassVar[tuple[str, ...]] = ("max_source_length", "max_target_length")
+    tokenizer_settings: ClassVar[Mapping[str, bool]] = {}
+    unused_fields: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def example(self, record: Mapping[str, Any]) -> Example:
@@ -145,6 +153,34 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def check_config(self, config: PreTrainedConfig) -> None:
+        """Refuse the config of a saved model that is not for tasks of this kind. Raises InputError."""
+
+    def config_of_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
+        """The fields of a new model's config that follow from its tokenizer."""
+        names = ("pad_token_id", "bos_token_id", "eos_token_id")
+        return {"vocab_size": len(tokenizer), **{name: getattr(tokenizer, name) for name in names}}
+
+    @abstractmethod
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+        """Refuse a tokenizer that does not fit the model or the kind. Raises InputError."""
+
+    def check_model(self, model: PreTrainedModel, packed: bool) -> None:  # noqa: B027 - most have nothing to check
+        """Refuse a model that does not compute what the kind needs, in packed rows if it is to. Raises InputError."""
+
+    def default_generation(self, limits: LengthLimits) -> dict[str, int]:
+        """How long a model generates, where a recipe does not say so."""
+        return {"max_new_tokens": limits.max_target_length}
+
+    def tagged(self, example: Example, tag: str) -> Example:
+        """An example of a source of data that has a tag. Raises InputError where there is nowhere to put it."""
+        return replace(example, source=tag + example.source)
+
+    def evaluation_limits(self, limits: LengthLimits) -> LengthLimits:
+        """The limits of examples to evaluate on, none of which may be dropped."""
+        return replace(limits, overlong="truncate") if limits.overlong == "drop" else limits
+
+    @abstractmethod
     def texts(self, example: Example) -> tuple[str, ...]:
         """What a tokenizer learns from an example."""
 
@@ -157,6 +193,9 @@ class Task(ABC):
         limits: LengthLimits,
     ) -> dict[str, list[Any]]:
         """Columns of features, `input_ids` and `labels` among them, of the examples that are kept.
+
+        Where some examples have several items, such as windows of a long text, the column `example` has the index of
+        each item's example in `examples`.
 
         Args:
             names: what errors call the examples.
@@ -191,6 +230,11 @@ class Task(ABC):
             model: in evaluation mode.
             generation: options of `generate`, where the kind generates; None asks for the loss alone.
         """
+
+    def combine(self, outputs: Sequence[Any], example: Example) -> Any:
+        """The prediction for an example, of what `evaluate_batch` predicted for its items."""
+        (prediction,) = outputs
+        return prediction
 
     @abstractmethod
     def output(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example) -> list[Any]:

@@ -19,9 +19,11 @@ from ..configuration.crossmask import CrossMaskConfig
 from ..data.collator import Seq2SeqCollator
 from ..data.packing import PackedCollator
 from ..data.tokenization import Encoder
+from ..data.tokenizer_training import check_special_tokens
 from ..inference.texts import generate_texts
 from ..modeling.decoder_inputs import IGNORED
 from ..plotting.training import alignment, masks_in_force
+from ..utils.errors import InputError
 from .base import BatchResult, Example, LengthLimits, Sample, Scores, Task, sample_indices
 
 
@@ -52,7 +54,21 @@ class TextToText(Task):
         return super().by_group(texts, examples, score)
 
     def config_class(self, fields: Mapping[str, Any]) -> type[PreTrainedConfig]:
+        if (given := fields.get("model_type", CrossMaskConfig.model_type)) != CrossMaskConfig.model_type:
+            raise InputError(f"model.model_type must be {CrossMaskConfig.model_type}, got {given!r}; leave it out")
         return CrossMaskConfig
+
+    def check_config(self, config: PreTrainedConfig) -> None:
+        if config.model_type != CrossMaskConfig.model_type:
+            raise InputError(
+                f"it is a {config.model_type} model: fine-tune it with Transformers, or give a crossmask model"
+            )
+
+    def config_of_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
+        return {**super().config_of_tokenizer(tokenizer), "decoder_start_token_id": tokenizer.bos_token_id}
+
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+        check_special_tokens(tokenizer, config)
 
     def texts(self, example: Example) -> tuple[str, ...]:
         return (example.source, example.target)

@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -75,7 +75,12 @@ class RecipeArguments:
             "help": "Settings to train a tokenizer with (crossmask.data.tokenizer_training), or a path or Hub id."
         },
     )
-    model: dict | str | None = field(default=None, metadata={"help": "Fields of CrossMaskConfig."})
+    model: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Fields of a new model's config: of CrossMaskConfig, or of the class that model_type names."
+        },
+    )
     model_name_or_path: str | None = field(
         default=None,
         metadata={"help": "A model to fine-tune, with its tokenizer; `model` then changes fields of its config."},
@@ -89,7 +94,11 @@ class RecipeArguments:
     max_source_length: int = field(default=256, metadata={"help": "Tokens in a source at most, end token included."})
     max_target_length: int = field(default=256, metadata={"help": "Tokens in a target at most, end token included."})
     overlong: str = field(
-        default="error", metadata={"help": "What to do with longer texts.", "choices": list(get_args(Overlong))}
+        default="error",
+        metadata={
+            "help": "What to do with longer texts; split is for language modeling.",
+            "choices": list(get_args(Overlong)),
+        },
     )
     batching: str = field(
         default="examples",
@@ -181,11 +190,6 @@ class RecipeArguments:
     def limits(self) -> LengthLimits:
         """The lengths of training examples."""
         return LengthLimits(self.max_source_length, self.max_target_length, self.overlong)
-
-    @property
-    def evaluation_limits(self) -> LengthLimits:
-        """The lengths of examples to evaluate on. None is dropped: the overlong ones are truncated instead."""
-        return replace(self.limits, overlong="truncate" if self.overlong == "drop" else self.overlong)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,13 @@ from transformers import (
 from transformers.generation import GenerationMode
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from ..configuration.crossmask import CrossMaskConfig
 from ..data.bpe_dropout import BPEDropout
 from ..data.length_buckets import BucketSampler
 from ..data.packed_stream import PackedStream
 from ..data.packing import PackedDataset, PackedSampler
 from ..data.samplers import Batches, EpochBatches, ShuffledSampler
 from ..data.sources import name_sources
-from ..data.tokenizer_training import check_settings, check_special_tokens, train_tokenizer
+from ..data.tokenizer_training import check_settings, train_tokenizer
 from ..inference import loading
 from ..inference.loading import load_config, load_model
 from ..tasks.base import Collator, Example, Task
@@ -72,7 +72,10 @@ def build_tokenizer(
     tags = [spec.tag.strip() for spec in sources if spec.tag.strip()]
     special = [*settings.pop("special_tokens", ()), *task.special_tokens, *tags]
     texts = (text for example in examples for text in task.texts(example))
-    return train_tokenizer(texts, special_tokens=special, model_max_length=recipe.max_source_length, **settings)
+    longest = getattr(recipe, task.length_fields[0])
+    return train_tokenizer(
+        texts, special_tokens=special, model_max_length=longest, **task.tokenizer_settings, **settings
+    )
 
 
 def load_tokenizer(field: str, name: str) -> PreTrainedTokenizerBase:
@@ -106,17 +109,14 @@ def build_model(recipe: RecipeArguments, task: Task, tokenizer: PreTrainedTokeni
     check_recipe_model(recipe, task)
     if recipe.model_name_or_path:
         options = {"attn_implementation": recipe.attn_implementation}
-        model = load_model_to_tune(recipe.model_name_or_path, recipe.model or {}, **options)
+        model = load_model_to_tune(recipe.model_name_or_path, task, recipe.model or {}, **options)
     else:
-        special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-        config = new_config(
-            recipe, task, vocab_size=len(tokenizer), decoder_start_token_id=tokenizer.bos_token_id, **special
-        )
+        config = new_config(recipe, task, **task.config_of_tokenizer(tokenizer))
         model = new_model(recipe, task, config)
-    limit = model.config.max_position_embeddings
-    check_lengths(recipe, limit)
-    check_special_tokens(tokenizer, model.config)
-    model.generation_config = generation_config(recipe, model.config)
+    check_lengths(recipe, task, model.config)
+    task.check_tokenizer(tokenizer, model.config)
+    task.check_model(model, packed=recipe.batching in ("packed", "stream"))
+    model.generation_config = generation_config(recipe, task, model.config)
     return model
 
 
@@ -127,14 +127,14 @@ def check_model(recipe: RecipeArguments, task: Task, arguments: RunArguments) ->
         ValueError: with the field, what was given and what was expected.
     """
     check_recipe_model(recipe, task)
-    check_recipe_tokenizer(recipe)
+    check_recipe_tokenizer(recipe, task)
     if recipe.multipath_k is not None:
         Multipath.of(recipe.multipath_k, arguments.seed, recipe.max_source_length)
     if recipe.model_name_or_path:
         return
     config = new_config(recipe, task)
-    check_lengths(recipe, config.max_position_embeddings)
-    generation_config(recipe, config)
+    check_lengths(recipe, task, config)
+    generation_config(recipe, task, config)
     with torch.device("meta"):
         model = new_model(recipe, task, config)
     copies = 2 if arguments.device.type == "cpu" else 1  # weights, and beside them their gradients
@@ -150,15 +150,18 @@ def check_model(recipe: RecipeArguments, task: Task, arguments: RunArguments) ->
 
 def check_recipe_model(recipe: RecipeArguments, task: Task) -> None:
     """Refuse names and values in `model` and `generation` that no model takes."""
-    fields = recipe.model or {}
-    check_names("model", fields, task.config_class(fields).__annotations__)
+    given = recipe.model or {}
+    kind = task.config_class(given)
+    own = {item.name for item in fields(kind)} - {item.name for item in fields(PreTrainedConfig)}
+    check_names("model", given, ["model_type", *sorted(own), *kind.attribute_map])
     check_generation(recipe.generation or {})
 
 
-def check_recipe_tokenizer(recipe: RecipeArguments) -> None:
+def check_recipe_tokenizer(recipe: RecipeArguments, task: Task) -> None:
     """Refuse names and values in `tokenizer` that no tokenizer is trained with."""
     if isinstance(recipe.tokenizer, dict):
-        known = inspect.signature(train_tokenizer).parameters.keys() - {"texts", "model_max_length"}
+        known = inspect.signature(train_tokenizer).parameters.keys()
+        known -= {"texts", "model_max_length", "add_bos_token", "add_eos_token"}
         check_names("tokenizer", recipe.tokenizer, sorted(known))
         check_settings(recipe.tokenizer)
 
@@ -172,9 +175,10 @@ def new_config(recipe: RecipeArguments, task: Task, **of_tokenizer: int | None) 
     Raises:
         ValueError: fields that do not fit one another or the tokenizer.
     """
-    length, fields = max(recipe.max_source_length, recipe.max_target_length), recipe.model or {}
+    longest, given = max(getattr(recipe, name) for name in task.length_fields), recipe.model or {}
+    own = {name: value for name, value in given.items() if name != "model_type"}
     try:
-        return task.config_class(fields)(**{"max_position_embeddings": length, **of_tokenizer, **fields})
+        return task.config_class(given)(**{"max_position_embeddings": longest, **of_tokenizer, **own})
     except (StrictDataclassError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise InputError(f"model: {one_line(error)}") from error
 
@@ -197,13 +201,16 @@ def new_model(recipe: RecipeArguments, task: Task, config: PreTrainedConfig) -> 
         raise InputError(f"a model of these sizes cannot be made ({one_line(error)}): lower {sizes}") from error
 
 
-def check_lengths(recipe: RecipeArguments, limit: int) -> None:
+def check_lengths(recipe: RecipeArguments, task: Task, config: PreTrainedConfig) -> None:
     """Refuse texts, and texts to generate, that are longer than a model has positions.
 
     Raises:
         ValueError: with the field and the limit.
     """
-    for name in ("max_source_length", "max_target_length"):
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None:
+        return
+    for name in task.length_fields:
         if (given := getattr(recipe, name)) > limit:
             raise InputError(f"{name}={given} is more than the model's max_position_embeddings={limit}: lower it")
     # The start token has a position, the last token needs none; `max_length` counts both.
@@ -214,14 +221,14 @@ def check_lengths(recipe: RecipeArguments, limit: int) -> None:
             )
 
 
-def generation_config(recipe: RecipeArguments, config: PreTrainedConfig) -> GenerationConfig:
+def generation_config(recipe: RecipeArguments, task: Task, config: PreTrainedConfig) -> GenerationConfig:
     """How the model generates, for the test and for its users.
 
     Raises:
         ValueError: settings that do not fit one another, or that `generate` has no method for.
     """
     given = recipe.generation or {}
-    length = {} if given.get("max_length") else {"max_new_tokens": recipe.max_target_length}
+    length = {} if given.keys() & {"max_length", "max_new_tokens"} else task.default_generation(recipe.limits)
     try:
         found = GenerationConfig.from_model_config(config)
         found.update(**{**length, **given})
@@ -245,19 +252,16 @@ def memory_size() -> int | None:
         return None
 
 
-def load_model_to_tune(name: str, changes: Mapping[str, Any], **options) -> PreTrainedModel:
+def load_model_to_tune(name: str, task: Task, changes: Mapping[str, Any], **options) -> PreTrainedModel:
     """A model to fine-tune, with other values for some fields of its config.
 
     Raises:
-        InputError: its weights do not fit the config, or it is not a crossmask model. OSError: it cannot be loaded.
+        InputError: its weights do not fit the config, or it is not for the task. OSError: it cannot be loaded.
     """
     try:
         config = load_config(name, **changes)
-        if config.model_type != CrossMaskConfig.model_type:
-            raise InputError(
-                f"it is a {config.model_type} model: fine-tune it with Transformers, or give a crossmask model"
-            )
-        return load_model(name, config, may_lack_weights=bool(changes), **options)
+        task.check_config(config)
+        return load_model(name, config, auto_class=task.auto_class, may_lack_weights=bool(changes), **options)
     except (InputError, ImportError) as error:
         raise InputError(f"model_name_or_path: {name}: {one_line(error)}") from error
     except OSError as error:
@@ -382,4 +386,4 @@ def evaluation_split(
     recipe: RecipeArguments, task: Task, tokenizer: PreTrainedTokenizerBase, examples: list[Example]
 ) -> EvaluationSplit:
     """Examples to evaluate on."""
-    return EvaluationSplit(examples, to_features(examples, task, tokenizer, recipe.evaluation_limits))
+    return EvaluationSplit(examples, to_features(examples, task, tokenizer, task.evaluation_limits(recipe.limits)))

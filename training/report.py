@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..hub.card import CardFacts, Result, write_card
 from ..hub.card import Sample as CardSample
@@ -25,6 +25,9 @@ METRIC_NAMES = {
     "chrf": "chrF",
     "exact_match": "exact match",
     "f1": "F1",
+    "perplexity": "perplexity per token",
+    "word_perplexity": "perplexity per word",
+    "bits_per_byte": "bits per byte",
 }
 CARD_SAMPLES = 6
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "accelerate")
@@ -119,20 +122,17 @@ def card_facts(
     return CardFacts(
         name=name,
         location=name,
-        summary=(recipe.summary or f"A crossmask model for {recipe.task}.").strip(),
+        summary=(recipe.summary or f"A {config.model_type} model for {recipe.task}.").strip(),
         task=recipe.task,
+        pipeline_tag=outcome.task.pipeline_tag,
+        auto_class=outcome.task.auto_class.__name__,
+        model_type=config.model_type,
         example=samples[0].source,
         example_output=samples[0].output,
         max_new_tokens=generation.max_new_tokens or (generation.max_length or 21) - 1,  # 20 is Transformers' own
         training_data=f"{size}, declared in the recipe as `{data}`.",
-        masks={scope: getattr(config, f"{scope}_mask") for scope in SCOPES},
-        architecture={
-            "layers": f"{config.encoder_layers} encoder, {config.decoder_layers} decoder",
-            "hidden size": config.hidden_size,
-            "feed-forward size": config.intermediate_size,
-            "heads": f"{config.num_attention_heads} query, {config.num_key_value_heads} key/value",
-            "vocabulary": config.vocab_size,
-        },
+        masks={scope: getattr(config, f"{scope}_mask") for scope in SCOPES if hasattr(config, f"{scope}_mask")},
+        architecture=architecture(config),
         parameters=outcome.model.num_parameters(),
         recipe=run.name,
         recipe_text=run.recipe_text,
@@ -147,6 +147,22 @@ def card_facts(
         languages=recipe.language or (),
         datasets=[source["name"] for source in sources if source["format"] == "hub"],
     )
+
+
+def architecture(config: PreTrainedConfig) -> dict[str, object]:
+    """The sizes of a model, by their names for readers."""
+    layers = getattr(config, "num_hidden_layers", None)
+    if hasattr(config, "encoder_layers"):
+        layers = f"{config.encoder_layers} encoder, {config.decoder_layers} decoder"
+    heads, key_value_heads = (getattr(config, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
+    sizes = {
+        "layers": layers,
+        "hidden size": getattr(config, "hidden_size", None),
+        "feed-forward size": getattr(config, "intermediate_size", None),
+        "heads": heads if key_value_heads is None else f"{heads} query, {key_value_heads} key/value",
+        "vocabulary": config.vocab_size,
+    }
+    return {name: size for name, size in sizes.items() if size is not None}
 
 
 def results(scores: Scores, dataset: str) -> list[Result]:

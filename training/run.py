@@ -16,7 +16,7 @@ from .arguments import RunSpec
 from .checkpoint_averaging import load_average_if_better
 from .continuation import check_settings_kept, check_weights_fit, settings_of
 from .factory import build_model, build_tokenizer, build_trainer, check_model, evaluation_split
-from .fields import check_metric
+from .fields import check_metric, check_task_fields
 from .report import RunResult, write_report
 from .requirements import check_requirements
 from .run_directory import full_disk_as_oserror, lock_folder, prepare_folder, remove_checkpoints, staged
@@ -59,6 +59,7 @@ def _prepare(run: RunSpec) -> PreparedRun:
     recipe, arguments = run.recipe, run.arguments
     check_requirements(recipe, arguments)
     task = get_task(recipe.task, **(recipe.task_options or {}))
+    check_task_fields(recipe, arguments, task)
     check_model(recipe, task, arguments)
     set_seed(arguments.seed)
     folder = Path(arguments.output_dir)

@@ -35,7 +35,7 @@ class IndexedCollator:
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         index = torch.tensor([item["index"] for item in items])
         if "labels" in items[0]:
-            batch = self.collate([{k: v for k, v in item.items() if k != "index"} for item in items])
+            batch = self.collate([{k: v for k, v in item.items() if k not in ("index", "example")} for item in items])
             return {**batch, "index": index}
         batch = self.collate([{"input_ids": item["input_ids"], "labels": [IGNORED]} for item in items])
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "index": index}
@@ -272,8 +272,9 @@ class CrossMaskTrainer(Seq2SeqTrainer):
             check_evaluation(self, f"{metric_key_prefix}_loss", loss / count)
         predictions = None
         if generation is not None:
-            found = dict(gather_object(outputs))
-            predictions = self.predictions = [found[at] for at in range(len(split))]
+            items = split.by_example(dict(gather_object(outputs)))
+            predictions = [self.task.combine(found, split.examples[at]) for at, found in enumerate(items)]
+            self.predictions = predictions
         if predictions is not None and split.has_targets:
             self.scores = self.task.metrics(predictions, split.examples)
             numbers = {key: value for key, value in self.scores.items() if not isinstance(value, str)}
