@@ -5,7 +5,7 @@ import pytest
 from crossmask.tasks import get_task
 from crossmask.tasks.examples import read_examples
 from crossmask.training.arguments import RecipeArguments
-from crossmask.training.factory import build_tokenizer
+from crossmask.training.build_tokenizer import build_tokenizer
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def test_a_tag_stands_before_what_the_encoder_reads(tmp_path):
 
 
 def test_a_tag_is_one_token_and_changes_no_other(sources):
-    recipe = RecipeArguments(train=sources, validation=sources, test=sources, tokenizer={"vocab_size": 280})
+    recipe = RecipeArguments.of(train=sources, validation=sources, test=sources, tokenizer={"vocab_size": 280})
     task = get_task("translation")
-    tokenizer = build_tokenizer(recipe, task, read_examples(sources, task, "train"))
+    tokenizer = build_tokenizer(recipe.tokenizer, recipe.data, task, read_examples(sources, task, "train"))
     tagged = tokenizer("<BT>three").input_ids
     assert tagged[1:] == tokenizer("three").input_ids
     assert tokenizer.convert_ids_to_tokens(tagged[0]) == "<BT>"
