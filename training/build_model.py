@@ -49,21 +49,22 @@ def build_model(
     return model
 
 
-def check_new_model(
+def build_on_meta(
     arguments: ModelArguments, limits: LengthLimits, task: Task, device: torch.device
-) -> PreTrainedModel | None:
-    """Refuse a new model that cannot be built, before the data is read: its fields, its size, how it generates.
+) -> PreTrainedModel:
+    """The model without weights, on the meta device, to refuse what cannot be trained before the data is read.
 
-    Returns:
-        The model without weights, on the meta device; None of one that is loaded.
+    Args:
+        device: that it will be trained on.
 
     Raises:
         InputError: with the field, what was given and what was expected.
     """
     check_model_fields(arguments, task)
     if arguments.model_name_or_path:
-        return None
-    config = new_config(arguments, limits, task)
+        config = saved_config(arguments, task, arguments.model)
+    else:
+        config = new_config(arguments, limits, task)
     check_lengths(limits, task, config)
     configured_generation(arguments, limits, task, config)
     with torch.device("meta"):
