@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -68,7 +68,7 @@ class TextToText(Task):
         return {**super().config_of_tokenizer(tokenizer), "decoder_start_token_id": tokenizer.bos_token_id}
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-        check_special_tokens(tokenizer, config)
+        check_special_tokens(cast(Any, tokenizer), cast(Any, config))
 
     def texts(self, example: Example) -> tuple[str, ...]:
         return (example.source, example.target)
@@ -111,7 +111,8 @@ class TextToText(Task):
 
     def output(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example) -> list[Any]:
         """The token ids that are generated without drawing any."""
-        return model.generate(**encode_source(model, tokenizer, example.source), do_sample=False).tolist()
+        inputs = encode_source(model, tokenizer, example.source)
+        return cast(Any, model).generate(**inputs, do_sample=False).tolist()
 
     def sample(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example, prediction: str
@@ -123,7 +124,7 @@ class TextToText(Task):
         self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
     ) -> dict[str, str]:
         """The masks in force, and where the decoder looks."""
-        masks_in_force(model.config, folder / "masks.png")
+        masks_in_force(cast(CrossMaskConfig, model.config), folder / "masks.png")
         images = {"masks.png": "The masks in force"}
         # A decoder that looks into a memory does not look at source tokens.
         looks_at_source = model.config.memory_length is None
@@ -144,13 +145,13 @@ def generate_with_attention(
     Row t belongs to the token that was predicted at step t.
     """
     inputs = encode_source(model, tokenizer, text)
-    output = model.generate(**inputs, num_beams=1)[:, : model.config.max_position_embeddings]
+    output = cast(Any, model).generate(**inputs, num_beams=1)[:, : model.config.max_position_embeddings]
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     attended = model(**inputs, decoder_input_ids=output[:, :-1], output_attentions=True)
     model.set_attn_implementation(before)
     weights = torch.stack(attended.cross_attentions).float().mean(dim=(0, 2))[0]
-    tokens = [[tokenizer.decode([i]) for i in ids.tolist()] for ids in (inputs.input_ids[0], output[0, 1:])]
+    tokens = [[str(tokenizer.decode([i])) for i in ids.tolist()] for ids in (inputs.input_ids[0], output[0, 1:])]
     return weights, tokens[0], tokens[1]
 
 
