@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..modeling.decoder_inputs import IGNORED, attention_mask_from_labels, shift_right
+from ..seq2seq.decoder_inputs import IGNORED, attention_mask_from_labels, shift_right
 from ..utils.errors import InputError
 
 Feature = Mapping[str, Any]

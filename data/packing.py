@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from ..modeling.decoder_inputs import IGNORED, shift_right
+from ..seq2seq.decoder_inputs import IGNORED, shift_right
 from ..utils.errors import InputError
 from .collator import Feature, check_target, with_prefix
 

@@ -1,7 +1,10 @@
 """What `import crossmask` tells Transformers: the Auto classes, and the code files that a saved model carries."""
 
+from functools import partial
+
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
+from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration
 from ..configuration.crossmask import CrossMaskConfig
 from ..modeling.crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
 from .remote_code import write_code_files
@@ -12,7 +15,15 @@ def register() -> None:
 
     Saving a model saves its config. Calling this again changes nothing.
     """
-    AutoConfig.register(CrossMaskConfig.model_type, CrossMaskConfig, exist_ok=True)
-    AutoModel.register(CrossMaskConfig, CrossMaskModel, exist_ok=True)
-    AutoModelForSeq2SeqLM.register(CrossMaskConfig, CrossMaskForConditionalGeneration, exist_ok=True)
-    CrossMaskConfig.code_writer = staticmethod(write_code_files)
+    for config, model, generator in (
+        (CrossMaskConfig, CrossMaskModel, CrossMaskForConditionalGeneration),
+        (
+            CrossMaskBridgeConfig,
+            CrossMaskBridgeForConditionalGeneration,
+            CrossMaskBridgeForConditionalGeneration,
+        ),
+    ):
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoModel.register(config, model, exist_ok=True)
+        AutoModelForSeq2SeqLM.register(config, generator, exist_ok=True)
+        config.code_writer = staticmethod(partial(write_code_files, model_type=config.model_type))

@@ -17,27 +17,34 @@ from .module_imports import Bundle
 
 PACKAGE = Path(__file__).resolve().parent.parent
 NAME = __name__.partition(".")[0]
-ENTRIES = ("configuration/crossmask.py", "modeling/crossmask.py")
+ENTRIES = {
+    "crossmask": ("configuration/crossmask.py", "modeling/crossmask.py"),
+    "crossmask-bridge": ("configuration/bridge.py", "bridge/bridge.py"),
+}
+"""The modules of the classes that a config's `auto_map` names, by its model type."""
 BUNDLES = (
     Bundle(
         "masks_crossmask.py", ("masks",), "What may see what: masks as values that are read, written and combined."
     ),
     Bundle("configuration_crossmask.py", ("configuration",), "What a crossmask model is: its config."),
-    Bundle("modeling_crossmask.py", ("attention", "modeling"), "The network of a crossmask model."),
+    Bundle("modeling_crossmask.py", ("attention", "seq2seq", "modeling", "bridge"), "A crossmask model."),
 )
 
 # Up to version 0.1.0 each module was a file of its own, which begins so.
 _OLD_HEADER = re.compile(rf"# SPDX-License-Identifier: Apache-2\.0\n# {NAME}: \S+\.py, flattened\.\n")
 
 
-def write_code_files(folder: str | os.PathLike[str]) -> None:
-    """Write the code files of the CrossMask classes into `folder`, each one whole, and remove older ones of ours.
+def write_code_files(folder: str | os.PathLike[str], model_type: str = "crossmask") -> None:
+    """Write the code files of a model's classes into `folder`, each one whole, and remove older ones of ours.
+
+    Args:
+        model_type: the config's, one of `ENTRIES`.
 
     Raises:
         ValueError: a module of the package cannot go into a shared file as it is.
         OSError: the folder cannot be written.
     """
-    files = _own_files()
+    files = _own_files(model_type)
     for name, text in files.items():
         write_text(Path(folder) / name, text)
     for path in Path(folder).glob("*.py"):
@@ -46,8 +53,8 @@ def write_code_files(folder: str | os.PathLike[str]) -> None:
 
 
 @cache
-def _own_files() -> dict[str, str]:
-    return write_bundles(PACKAGE, ENTRIES, BUNDLES, NAME, import_module(NAME).__version__)
+def _own_files(model_type: str) -> dict[str, str]:
+    return write_bundles(PACKAGE, ENTRIES[model_type], BUNDLES, NAME, import_module(NAME).__version__)
 
 
 def _is_old(path: Path) -> bool:

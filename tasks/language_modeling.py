@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from ..data.causal_lm import CausalLMCollator, PackedCausalLMCollator
-from ..modeling.decoder_inputs import IGNORED
+from ..seq2seq.decoder_inputs import IGNORED
 from ..utils.errors import InputError
 from ..utils.text import check_unicode
 from ..utils.type_checks import check_choice

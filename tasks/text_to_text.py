@@ -21,8 +21,8 @@ from ..data.packing import PackedCollator
 from ..data.tokenization import Encoder
 from ..data.tokenizer_training import check_special_tokens
 from ..inference.texts import generate_texts
-from ..modeling.decoder_inputs import IGNORED
 from ..plotting.training import alignment, masks_in_force
+from ..seq2seq.decoder_inputs import IGNORED
 from ..utils.errors import InputError
 from .base import BatchResult, Example, LengthLimits, Sample, Scores, Task, sample_indices
 

@@ -18,7 +18,19 @@ from transformers import GenerationMixin, PreTrainedModel, Trainer
 import crossmask
 
 ROOT = Path(crossmask.__file__).parent
-FOLDERS = ("attention", "auditing", "configuration", "data", "hub", "inference", "masks", "modeling", "plotting")
+FOLDERS = (
+    "attention",
+    "auditing",
+    "bridge",
+    "configuration",
+    "data",
+    "hub",
+    "inference",
+    "masks",
+    "modeling",
+    "plotting",
+    "seq2seq",
+)
 FOLDERS += ("streaming", "tasks", "training", "utils")
 OWNERS = {owner.__name__: owner for owner in (GenerationMixin, PreTrainedModel, Trainer)}
 

@@ -7,8 +7,8 @@ import torch
 from small_models import END, pad, small_model, tokens
 
 from crossmask.masks import causal, full, window
-from crossmask.modeling.simultaneous.lookahead import ClosedPrefixes, Frontier
-from crossmask.modeling.simultaneous.policies import AlignAtt, Policy, ReadAll
+from crossmask.seq2seq.simultaneous.lookahead import ClosedPrefixes, Frontier
+from crossmask.seq2seq.simultaneous.policies import AlignAtt, Policy, ReadAll
 
 NEW = 9
 MASKS = {

@@ -10,7 +10,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from ...masks.materialize import skip_shape_checks
 from ...masks.tensor_mask import MaskLike, describe
-from ..encoder import CrossMaskEncoderOutput
+from ..encoder_output import CrossMaskEncoderOutput
 from .lookahead import StreamMasks
 from .policies import FollowMask, Policy
 from .ragged_cache import Columns, pad

@@ -110,11 +110,9 @@ class StreamMasks:
                 "written before its end; stream with a model that has memory_length=None"
             )
         self.given = {name: _rule(mask, name) for name, mask in masks.items() if mask is not None}
-        model.base_model.check_blind(**self.given)
-        encoder, decoder = model.get_encoder().layer_masks, model.get_decoder()
+        model.check_blind(**self.given)
         self.rules: dict[str, tuple[Mask, ...]] = {
-            f"{side.scope}_mask": side.rules(self.given.get(f"{side.scope}_mask"))[0]
-            for side in (encoder, decoder.self_masks, decoder.cross_masks)
+            f"{side.scope}_mask": side.rules(self.given.get(f"{side.scope}_mask"))[0] for side in model.mask_compilers
         }
         self.check([None] * batch, [1] * batch)
         self.needed = self._frontier(self.rules["cross_mask"], batch)
