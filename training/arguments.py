@@ -64,7 +64,7 @@ class DataArguments(RecipeGroup):
     overlong: str = field(
         default="error",
         metadata={
-            "help": "What to do with longer texts; split is for language modeling.",
+            "help": "What to do with longer texts; split is for language modeling and extractive question answering.",
             "choices": list(get_args(Overlong)),
         },
     )
@@ -131,6 +131,13 @@ class ModelArguments(RecipeGroup):
         default=None,
         metadata={"help": "A model to fine-tune, with its tokenizer; `model` then changes fields of its config."},
     )
+    encoder_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "A pretrained encoder, with its tokenizer, to build the model on; `model` then has the other "
+            "fields of its config. For extractive-question-answering."
+        },
+    )
     attn_implementation: str | None = field(
         default=None, metadata={"help": "Attention backend to train with; eager is the fastest on CPU for short rows."}
     )
@@ -142,6 +149,11 @@ class ModelArguments(RecipeGroup):
         super().__post_init__()
         if self.attn_implementation is not None:
             check_attention(self.attn_implementation)
+        if self.model_name_or_path and self.encoder_name_or_path:
+            raise InputError(
+                f"encoder_name_or_path must be left out beside model_name_or_path, which has an encoder, got "
+                f"{self.encoder_name_or_path}; give one of them"
+            )
 
 
 @dataclass

@@ -39,6 +39,8 @@ def build_model(
     check_model_fields(arguments, task)
     if arguments.model_name_or_path:
         model = load_model_to_tune(arguments, task)
+    elif arguments.encoder_name_or_path:
+        model = build_on_encoder(arguments, task)
     else:
         config = new_config(arguments, limits, task, **task.config_of_tokenizer(tokenizer))
         model = new_model(arguments, task, config)
@@ -63,6 +65,9 @@ def build_on_meta(
     check_model_fields(arguments, task)
     if arguments.model_name_or_path:
         config = saved_config(arguments, task, arguments.model)
+    elif arguments.encoder_name_or_path:
+        with naming_encoder(arguments.encoder_name_or_path):
+            config = task.config_on_encoder(load_config(arguments.encoder_name_or_path), arguments.model or {})
     else:
         config = new_config(arguments, limits, task)
     check_lengths(limits, task, config)
@@ -157,7 +162,31 @@ def load_model_to_tune(arguments: ModelArguments, task: Task) -> PreTrainedModel
     options = {"auto_class": task.auto_class, "attn_implementation": arguments.attn_implementation}
     config = saved_config(arguments, task, changes)
     with naming_model_to_tune(name):
-        return load_model(name, config, may_lack_weights=bool(changes), **options)
+        return load_model(name, config, may_lack_weights=bool(changes) or task.adds_head, **options)
+
+
+def build_on_encoder(arguments: ModelArguments, task: Task) -> PreTrainedModel:
+    """A new model on a pretrained encoder, with the fields of its config that `model` has.
+
+    Raises:
+        InputError: the task has no such models, or fields that do not fit. OSError: the encoder cannot be loaded.
+    """
+    name, attention = str(arguments.encoder_name_or_path), arguments.attn_implementation
+    fields: Any = arguments.model or {}
+    options = {} if attention is None else {"attn_implementation": attention}
+    with naming_encoder(name):
+        return task.from_encoder(name, fields, options)
+
+
+@contextmanager
+def naming_encoder(name: str) -> Iterator[None]:
+    """Say which field gave the encoder that nothing can be built on."""
+    try:
+        yield
+    except (StrictDataclassError, ValueError, TypeError, ImportError) as error:
+        raise InputError(f"encoder_name_or_path: {name}: {one_line(error)}") from error
+    except OSError as error:
+        raise OSError(f"encoder_name_or_path: {one_line(error)}") from error
 
 
 def saved_config(arguments: ModelArguments, task: Task, changes: Mapping[str, Any] | None = None) -> PreTrainedConfig:

@@ -58,7 +58,7 @@ def build_trainer(
         callbacks=callbacks,
         task=task,
         train_batches=batches,
-        eval_collator=task.collator(model.config),
+        eval_collator=task.evaluation_collator(model.config),
         eval_tokens=recipe.batching.eval_tokens,
         multipath=multipath,
         learning_rates=optimization.learning_rates,

@@ -162,8 +162,8 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             (not arguments.push_to_hub, "set push_to_hub: nothing is uploaded without"),
         ),
         "tokenizer": (
-            bool(recipe.model.model_name_or_path),
-            "model_name_or_path has a tokenizer of its own; train a new model to use another",
+            bool(recipe.model.model_name_or_path or recipe.model.encoder_name_or_path),
+            "a pretrained model has a tokenizer of its own; train a new model to use another",
         ),
         "run_name": (not named, "no logger in report_to shows it"),
         "optim_target_modules": (

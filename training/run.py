@@ -115,15 +115,16 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
 def prepare_tokenizer(
     recipe: RecipeArguments, task: Task, train: list[Example] | ExampleStream, checkpoint: Path | None
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer: of the checkpoint to go on from, of the model to fine-tune, loaded, or trained on the examples.
+    """The tokenizer: of the checkpoint to go on from, of the model or encoder to fine-tune, loaded, or trained.
 
     Raises:
         InputError: settings that do not fit. OSError: a tokenizer that cannot be loaded.
     """
     if checkpoint is not None:
         return load_tokenizer("resume_from_checkpoint", str(checkpoint))
-    if recipe.model.model_name_or_path:
-        return load_tokenizer("model_name_or_path", recipe.model.model_name_or_path)
+    for field in ("model_name_or_path", "encoder_name_or_path"):
+        if name := getattr(recipe.model, field):
+            return load_tokenizer(field, name)
     examples = train.first(recipe.tokenizer.tokenizer_examples) if isinstance(train, ExampleStream) else train
     return build_tokenizer(recipe.tokenizer, recipe.data, task, examples)
 

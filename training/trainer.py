@@ -93,6 +93,11 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
             loader, args.device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
         )
 
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int | None:
+        """How many targets the batches of a step have, which Trainer counts in `labels` alone."""
+        targets = [self.task.targets(batch) for batch in batch_samples]
+        return super()._get_num_items_in_batch([{"labels": one} for one in targets if one is not None], device)
+
     def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
         is_new = self.optimizer is None
         optimizer = super().create_optimizer(*args, **kwargs)
