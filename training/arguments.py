@@ -135,7 +135,14 @@ class ModelArguments(RecipeGroup):
         default=None,
         metadata={
             "help": "A pretrained encoder, with its tokenizer, to build the model on; `model` then has the other "
-            "fields of its config. For extractive-question-answering."
+            "fields of its config. For extractive-question-answering, and with decoder_name_or_path."
+        },
+    )
+    decoder_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "A pretrained causal language model, with its tokenizer, that is joined to the encoder; `model` "
+            "then has fields of CrossMaskBridgeConfig."
         },
     )
     attn_implementation: str | None = field(
@@ -149,10 +156,16 @@ class ModelArguments(RecipeGroup):
         super().__post_init__()
         if self.attn_implementation is not None:
             check_attention(self.attn_implementation)
-        if self.model_name_or_path and self.encoder_name_or_path:
+        for name in ("encoder_name_or_path", "decoder_name_or_path"):
+            if self.model_name_or_path and (part := getattr(self, name)):
+                raise InputError(
+                    f"{name} must be left out beside model_name_or_path, which is a whole model, got {part}; give one "
+                    "of them"
+                )
+        if self.decoder_name_or_path and not self.encoder_name_or_path:
             raise InputError(
-                f"encoder_name_or_path must be left out beside model_name_or_path, which has an encoder, got "
-                f"{self.encoder_name_or_path}; give one of them"
+                f"encoder_name_or_path must be given with decoder_name_or_path, got the decoder "
+                f"{self.decoder_name_or_path} alone"
             )
 
 
