@@ -12,20 +12,20 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from ..configuration.crossmask import CrossMaskConfig
-from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..utils.errors import InputError
 from ..utils.secrets import Secrets
+from .fields import all_fields
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from .arguments import RecipeArguments, RunArguments
+    from .arguments import RecipeArguments
+    from .run_arguments import RunArguments
 
 logger = logging.getLogger(__name__)
 
 # The checkpoint's state belongs to these, and is of no use to others.
-KEPT = ("optim", "tokenizer")
+KEPT = ("optim", "tokenizer", "freeze", "learning_rates")
 # The data's order follows from these, and with it which examples a run that goes on has seen.
 ORDER = (
     "task", "task_options", "train", "overlong", "max_source_length", "max_target_length", "batching",
@@ -56,11 +56,8 @@ class SettingsRecord(TrainerCallback, ExportableState):
 
 def settings_of(recipe: RecipeArguments, arguments: RunArguments) -> dict[str, str]:
     """Each setting that a run has to go on with, or a digest of it where it is not one word."""
-    values = {}
-    for name in (*KEPT, *ORDER):
-        value = getattr(recipe if hasattr(recipe, name) else arguments, name)
-        values[name] = _digest(getattr(value, "value", value))
-    return values
+    given = {item.name: value for item, value in all_fields(recipe, arguments)}
+    return {name: _digest(getattr(given[name], "value", given[name])) for name in (*KEPT, *ORDER)}
 
 
 def check_settings_kept(checkpoint: Path, settings: dict[str, str]) -> None:
@@ -104,12 +101,12 @@ def check_weights_fit(model: PreTrainedModel, checkpoint: Path) -> None:
     Raises:
         InputError: with the fields of its config that differ.
     """
-    before = CrossMaskConfig.from_pretrained(checkpoint)
+    before = model.config_class.from_pretrained(checkpoint)
     with torch.device("meta"):
-        other = CrossMaskForConditionalGeneration(before)
+        other = type(model)(before)
     if _shapes(model) == _shapes(other):
         return
-    pairs = ((name, getattr(model.config, name), getattr(before, name)) for name in SIZES)
+    pairs = ((name, getattr(model.config, name, None), getattr(before, name, None)) for name in SIZES)
     differing = [f"{name} is {now!r} and was {was!r}" for name, now, was in pairs if now != was]
     raise InputError(
         f"the weights of {checkpoint} do not fit the model ({', '.join(differing) or 'its parts differ'}): put that "

@@ -12,7 +12,8 @@ from crossmask.data.formats import babi, hub
 from crossmask.data.sources import SourceSpec, load_split, name_sources, stream_split
 from crossmask.tasks import get_task
 from crossmask.tasks.examples import read_examples
-from crossmask.training.arguments import SOURCES, parse_run
+from crossmask.training.arguments import SOURCES
+from crossmask.training.parsing import parse_run
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 CORPORA = Path(os.environ.get("CROSSMASK_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -97,9 +98,9 @@ def test_a_data_directory_that_does_not_exist_is_refused(source, how, monkeypatc
     ("local", "message"),
     [
         ({"format": "cldr", "split": "train"}, "local must have a format that reads files"),
-        ({"format": "tsv"}, "needs the option 'path'"),
-        ({"path": "a.tsv"}, "a data source needs a format"),
-        ("a.tsv", "local is 'a.tsv'"),
+        ({"format": "tsv"}, "must have the option 'path'"),
+        ({"path": "a.tsv"}, "a data source must have a format"),
+        ("a.tsv", "local must be a mapping, got 'a.tsv'"),
         ({"format": "tsv", "path": "a", "local": {"format": "tsv", "path": "b"}}, "local must be one mapping"),
     ],
     ids=["no files", "no path", "no format", "text", "nested"],
@@ -122,7 +123,7 @@ def test_where_neither_is_there_the_error_says_both_ways(source, read, monkeypat
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_needs_no_file_that_a_clone_lacks(recipe):
-    parsed = parse_run([str(recipe)], command="c").recipe
+    parsed = parse_run([str(recipe)], command="c").recipe.data
     for name in SOURCES:
         for spec in name_sources(name, getattr(parsed, name)).values():
             path = spec.options.get("path", "runs/")
@@ -135,7 +136,7 @@ def test_a_recipe_needs_no_file_that_a_clone_lacks(recipe):
 def test_a_recipe_finds_its_local_copies(recipe, monkeypatch):
     for module, function in ((hub, "load_dataset"), (babi, "hf_hub_download")):
         monkeypatch.setattr(module, function, lambda *a, **o: pytest.fail("asked the Hub"))
-    parsed = parse_run([str(recipe), "--data_dir", str(CORPORA)], command="c").recipe
+    parsed = parse_run([str(recipe), "--data_dir", str(CORPORA)], command="c").recipe.data
     for name in SOURCES:
         for spec in name_sources(name, getattr(parsed, name), parsed.data_dir).values():
             assert spec.format not in ("hub", "babi_hub")
