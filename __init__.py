@@ -11,6 +11,7 @@ from .modeling import (
     CrossMaskPreTrainedModel,
     InteractiveAttention,
 )
+from .question_answering import CrossMaskForQuestionAnswering, CrossMaskQuestionAnsweringConfig
 from .utils.errors import count_as_error_of_input
 
 register()
@@ -20,8 +21,10 @@ __version__ = "0.1.0"
 __all__ = [
     "CrossMaskConfig",
     "CrossMaskForConditionalGeneration",
+    "CrossMaskForQuestionAnswering",
     "CrossMaskModel",
     "CrossMaskPreTrainedModel",
+    "CrossMaskQuestionAnsweringConfig",
     "InteractiveAttention",
     "audit",
     "masks",

@@ -1,10 +1,14 @@
 """What `import crossmask` tells Transformers: the Auto classes, and the code files that a saved model carries."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+from functools import partial
+
+from transformers import AutoConfig, AutoModel, AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..modeling.crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
-from .remote_code import write_code_files
+from ..question_answering.configuration import CrossMaskQuestionAnsweringConfig
+from ..question_answering.modeling import CrossMaskForQuestionAnswering
+from .remote_code import QUESTION_ANSWERING_ENTRIES, write_code_files
 
 
 def register() -> None:
@@ -16,3 +20,7 @@ def register() -> None:
     AutoModel.register(CrossMaskConfig, CrossMaskModel, exist_ok=True)
     AutoModelForSeq2SeqLM.register(CrossMaskConfig, CrossMaskForConditionalGeneration, exist_ok=True)
     CrossMaskConfig.code_writer = staticmethod(write_code_files)
+    config_class = CrossMaskQuestionAnsweringConfig
+    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    AutoModelForQuestionAnswering.register(config_class, CrossMaskForQuestionAnswering, exist_ok=True)
+    config_class.code_writer = staticmethod(partial(write_code_files, entries=QUESTION_ANSWERING_ENTRIES))

@@ -2,7 +2,8 @@
 
 `from_pretrained(..., trust_remote_code=True)` copies the module that `auto_map` names, and what it imports by lines of
 the form `from .name import symbol`, out of one flat folder. Our modules lie in folders. So when a model is saved, the
-modules that it needs are written beside its weights as three files: the masks, the configuration and the network.
+modules that it needs are written beside its weights as a few files: the masks, the configuration, the network, and
+what a kind of model adds to these.
 """
 
 import os
@@ -18,26 +19,31 @@ from .module_imports import Bundle
 PACKAGE = Path(__file__).resolve().parent.parent
 NAME = __name__.partition(".")[0]
 ENTRIES = ("configuration/crossmask.py", "modeling/crossmask.py")
+QUESTION_ANSWERING_ENTRIES = ("question_answering/configuration.py", "question_answering/modeling.py")
 BUNDLES = (
     Bundle(
         "masks_crossmask.py", ("masks",), "What may see what: masks as values that are read, written and combined."
     ),
     Bundle("configuration_crossmask.py", ("configuration",), "What a crossmask model is: its config."),
     Bundle("modeling_crossmask.py", ("attention", "modeling"), "The network of a crossmask model."),
+    Bundle("question_answering_crossmask.py", ("question_answering",), "A crossmask model that answers by pointing."),
 )
 
 # Up to version 0.1.0 each module was a file of its own, which begins so.
 _OLD_HEADER = re.compile(rf"# SPDX-License-Identifier: Apache-2\.0\n# {NAME}: \S+\.py, flattened\.\n")
 
 
-def write_code_files(folder: str | os.PathLike[str]) -> None:
+def write_code_files(folder: str | os.PathLike[str], entries: tuple[str, ...] = ENTRIES) -> None:
     """Write the code files of the CrossMask classes into `folder`, each one whole, and remove older ones of ours.
+
+    Args:
+        entries: the modules of the classes, which are written with all that they import.
 
     Raises:
         ValueError: a module of the package cannot go into a shared file as it is.
         OSError: the folder cannot be written.
     """
-    files = _own_files()
+    files = _own_files(entries)
     for name, text in files.items():
         write_text(Path(folder) / name, text)
     for path in Path(folder).glob("*.py"):
@@ -46,8 +52,8 @@ def write_code_files(folder: str | os.PathLike[str]) -> None:
 
 
 @cache
-def _own_files() -> dict[str, str]:
-    return write_bundles(PACKAGE, ENTRIES, BUNDLES, NAME, import_module(NAME).__version__)
+def _own_files(entries: tuple[str, ...]) -> dict[str, str]:
+    return write_bundles(PACKAGE, entries, BUNDLES, NAME, import_module(NAME).__version__)
 
 
 def _is_old(path: Path) -> bool:
