@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from datasets import Dataset
+from datasets.fingerprint import generate_random_fingerprint
 from transformers import PreTrainedTokenizerBase
 
 from ..utils.errors import InputError
 from ..utils.text import check_unicode
 from .cache import naming_cache
 
-Overlong = Literal["error", "truncate", "drop"]
+Overlong = Literal["error", "truncate", "drop", "split"]
 
 
 def tokenize(
@@ -48,20 +49,36 @@ def tokenize(
     def tokenize_batch(batch: dict[str, list[str]], indices: list[int]) -> dict[str, list[list[int]]]:
         return encode([name(index) for index in indices], batch[source_column], batch[target_column])
 
+    limits = f"max_source_length={max_source_length} and max_target_length={max_target_length}"
+    return map_to_features(dataset, tokenize_batch, limits, batch_size)
+
+
+def map_to_features(
+    dataset: Dataset,
+    make_features: Callable[[dict[str, list[Any]], list[int]], dict[str, list[Any]]],
+    limits: str,
+    batch_size: int = 1000,
+) -> Dataset:
+    """Features of all rows of a dataset, as `make_features` gives them of `batch_size` rows and their indices.
+
+    Raises:
+        ValueError: none is left within the limits, which the message repeats.
+    """
     with naming_cache(dataset):
         features = dataset.map(
-            tokenize_batch,
+            make_features,
             batched=True,
             batch_size=batch_size,
             with_indices=True,
             remove_columns=dataset.column_names,
             load_from_cache_file=False,
+            new_fingerprint=generate_random_fingerprint(),  # or all that the function refers to would be hashed
             desc="Tokenizing",
         )
     if len(features) == 0:
         raise InputError(
-            f"none of {len(dataset)} examples is left within max_source_length={max_source_length} and "
-            f"max_target_length={max_target_length}: raise the limits, or give data that is not empty"
+            f"none of {len(dataset)} examples is left within {limits}: raise the limits, or give data that is not "
+            "empty"
         )
     return features
 
@@ -76,8 +93,9 @@ class Encoder:
     overlong: Overlong = "error"
 
     def __post_init__(self) -> None:
-        if self.overlong not in get_args(Overlong):
-            raise InputError(f"overlong is {self.overlong!r}: expected one of {', '.join(get_args(Overlong))}")
+        kinds = [kind for kind in get_args(Overlong) if kind != "split"]  # a text does not lose its translation
+        if self.overlong not in kinds:
+            raise InputError(f"overlong is {self.overlong!r}: expected one of {', '.join(kinds)}")
 
     def __call__(
         self, names: Sequence[str], sources: Sequence[str], targets: Sequence[str]

@@ -38,8 +38,10 @@ def train_tokenizer(
     special_tokens: Sequence[str] = (),
     model_max_length: int | None = None,
     truncation_side: Literal["left", "right"] = "right",
+    add_bos_token: bool = False,
+    add_eos_token: bool = True,
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer that appends `</s>` to every text and gives every text back exactly when it decodes.
+    """A tokenizer that by default appends `</s>` to every text, and gives every text back exactly when it decodes.
 
     ```python
     >>> tokenizer = train_tokenizer(["ein Haus", "zwei Häuser"] * 20, vocab_size=300)
@@ -58,6 +60,8 @@ def train_tokenizer(
         special_tokens: further tokens, never split; their ids follow `<pad>`=0, `<s>`=1, `</s>`=2, `<unk>`=3.
         model_max_length: the longest input that the model takes, kept with the tokenizer.
         truncation_side: which end of an overlong source is cut off, kept with the tokenizer.
+        add_bos_token, add_eos_token: whether `<s>` is put before every text, and `</s>` after it. Sources and targets
+            of encoder-decoders end with `</s>`; a prompt of a causal language model begins with `<s>` and has no end.
     """
     check_settings(
         {
@@ -87,9 +91,12 @@ def train_tokenizer(
     tokenizer.normalizer = normalizers.Lowercase() if lowercase else None
     tokenizer.pre_tokenizer = _pre_tokenizer(split_digits)
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    eos = (EOS, specials.index(EOS))
+    before, after = (f"{BOS} " if add_bos_token else ""), (f" {EOS}" if add_eos_token else "")
+    used = [token for token, is_used in ((BOS, add_bos_token), (EOS, add_eos_token)) if is_used]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"$A {EOS}", pair=f"$A {EOS} $B {EOS}", special_tokens=[eos]
+        single=f"{before}$A{after}",
+        pair=f"{before}$A{after} $B{after}",
+        special_tokens=[(token, specials.index(token)) for token in used],
     )
     limit: dict[str, Any] = {} if model_max_length is None else {"model_max_length": model_max_length}
     return PreTrainedTokenizerFast(

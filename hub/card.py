@@ -50,7 +50,9 @@ class CardFacts:
         max_new_tokens: for that snippet.
         languages: ISO 639-1 codes; datasets: ids of datasets on the Hub, none if the data is not there.
         training_data: what the model learnt from, in prose.
-        masks: the config's, by scope (`{"encoder": "full()", ...}`): a text, or a mapping from layers to texts.
+        masks: the config's, by scope (`{"encoder": "full()", ...}`): a text, or a mapping from layers to texts. Empty
+            for a model of Transformers' own.
+        auto_class: what loads the model. model_type: of its config.
         architecture: names and sizes worth a line, in order; parameters: their number.
         recipe: its name; recipe_text: its YAML; command: what was run.
         seconds: of training; hardware: on what; versions: of the libraries.
@@ -87,6 +89,8 @@ class CardFacts:
     example_output: str | None = None
     max_new_tokens: int = 64
     pipeline_tag: str | None = None
+    auto_class: str = "AutoModelForSeq2SeqLM"
+    model_type: str = "crossmask"
 
     def __post_init__(self) -> None:
         for result in self.results:
@@ -121,6 +125,7 @@ def render_card(facts: CardFacts) -> ModelCard:
         example_output=None if facts.example_output is None else _cell(facts.example_output),
         location=_literal(facts.location),
         masks={scope: _mask(text) for scope, text in facts.masks.items()},
+        trust=", trust_remote_code=True" if facts.masks else "",
         metrics=[_row(result) for result in facts.results],
         samples=samples,
         images={name: _cell(caption) for name, caption in (facts.images or {}).items()},
@@ -148,7 +153,7 @@ def _metadata(facts: CardFacts) -> ModelCardData:
         license=facts.license,
         library_name="transformers",
         pipeline_tag=facts.pipeline_tag or facts.task,
-        tags=["crossmask", "encoder-decoder", "custom_code", *facts.tags],
+        tags=[*(("crossmask", "encoder-decoder", "custom_code") if facts.masks else ()), *facts.tags],
         datasets=list(facts.datasets) or None,
         metrics=list(dict.fromkeys(result.metric for result in facts.results)) or None,
         model_name=facts.name,

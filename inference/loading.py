@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -89,12 +90,18 @@ def load_config(name: str, **changes) -> PreTrainedConfig:
 
 
 def load_model(
-    name: str, config: PreTrainedConfig, dtype: torch.dtype | None = None, may_lack_weights: bool = False, **options
+    name: str,
+    config: PreTrainedConfig,
+    dtype: torch.dtype | None = None,
+    may_lack_weights: bool = False,
+    auto_class: Any = AutoModelForSeq2SeqLM,
+    **options,
 ) -> PreTrainedModel:
-    """An encoder-decoder, for evaluation.
+    """A model for evaluation, by default an encoder-decoder.
 
     Args:
         config: to load it with.
+        auto_class: what loads it.
         dtype: None is the one that the model was saved in.
         may_lack_weights: whether weights that are not there may be random, as of parts that the config adds.
         options: further ones of `from_pretrained`.
@@ -105,7 +112,7 @@ def load_model(
     """
     with _naming(f"the weights of {name}", name):
         try:
-            model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
+            model, loaded = auto_class.from_pretrained(
                 name, config=config, dtype=dtype or "auto", output_loading_info=True, **options
             )
         except SafetensorError as error:

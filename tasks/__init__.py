@@ -1,15 +1,19 @@
 """Tasks: how an example becomes source and target, and how predictions are scored."""
 
 from .base import Example, PrimaryMetric, Scores, Task, get_task, register_task, task_names
+from .language_modeling import LanguageModeling
 from .question_answering import QuestionAnswering
+from .text_to_text import TextToText
 from .translation import Translation
 
 __all__ = [
     "Example",
+    "LanguageModeling",
     "PrimaryMetric",
     "QuestionAnswering",
     "Scores",
     "Task",
+    "TextToText",
     "Translation",
     "get_task",
     "register_task",

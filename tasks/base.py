@@ -1,10 +1,12 @@
-"""What a task is: how a record becomes an example, and how predictions are scored.
+"""What a task is: records to examples, examples to features, model outputs to predictions, predictions to scores.
 
-A new task is one file: a subclass of `Task` under `@register_task`, then a line in `tasks/__init__.py` that imports it
-(a task outside the package is registered as soon as its own module is imported).
+Trainer, report and model card ask the task. What all tasks of a kind answer in the same way is in a subclass of `Task`
+that is still abstract, such as `TextToText` (text_to_text.py). A new task is one file: a subclass of its kind under
+`@register_task`, then a line in `tasks/__init__.py` that imports it (a task outside the package is registered as soon
+as its own module is imported).
 
     @register_task
-    class Reversal(Task):
+    class Reversal(TextToText):
         name = "reversal"
         primary_metric = PrimaryMetric("exact_match", greater_is_better=True)
 
@@ -25,13 +27,19 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, get_type_hints
 
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..data.tokenization import Overlong
 from ..utils.errors import InputError
 from ..utils.type_checks import check_type
 
 Scores = dict[str, float | str]
+Collator = Callable[[Sequence[Any]], dict[str, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,39 @@ class Example:
     group: str | None = None
 
 
+@dataclass(frozen=True)
+class LengthLimits:
+    """The most tokens of an example's two sides, and what becomes of a longer one (`data/tokenization.py`)."""
+
+    max_source_length: int
+    max_target_length: int
+    overlong: Overlong = "error"
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What the evaluation of one batch gave.
+
+    Attributes:
+        loss: (2,) float64, the summed loss and the number of targets that it was summed over; None without labels.
+        predictions: one for each item of the batch, of any type that the task's `metrics` takes; None where only the
+            loss was asked for.
+    """
+
+    loss: torch.Tensor | None
+    predictions: Sequence[Any] | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A test example with what the model made of it, for people to read; `verdict` is a word on how they compare."""
+
+    source: str
+    reference: str
+    output: str
+    verdict: str
+
+
 class PrimaryMetric(NamedTuple):
     """The key in `Task.metrics` by which checkpoints are compared."""
 
@@ -58,47 +99,174 @@ class PrimaryMetric(NamedTuple):
 class Task(ABC):
     """How records become examples, and how predictions are scored. Options are the constructor's keywords.
 
-    `special_tokens` are texts that the tokenizer should keep whole. Scores are percentages, 0 to 100.
+    The methods under *kind* are what tasks of one kind share.
+
+    Attributes:
+        name: what a recipe calls it. primary_metric: chooses between checkpoints.
+        special_tokens: texts that the tokenizer should keep whole.
+        auto_class: the Auto class that loads its models.
+        pipeline_tag: how the Hub calls it, where that is not its name.
+        length_fields: the fields of `LengthLimits` that count; the first limits what a user gives to a model.
+        tokenizer_settings: how `train_tokenizer` makes its tokenizers.
+        unused_fields: fields of a recipe that would do nothing, with what to do instead.
     """
 
     name: ClassVar[str]
     primary_metric: ClassVar[PrimaryMetric]
     special_tokens: tuple[str, ...] = ()
+    auto_class: ClassVar[Any]
+    pipeline_tag: ClassVar[str | None] = None
+    length_fields: ClassVar[tuple[str, ...]] = ("max_source_length", "max_target_length")
+    tokenizer_settings: ClassVar[Mapping[str, bool]] = {}
+    unused_fields: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def example(self, record: Mapping[str, Any]) -> Example:
         """One row of a dataset as an example. Raises ValueError for a column that is missing, empty or not text."""
 
     @abstractmethod
-    def metrics(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
+    def metrics(self, predictions: Sequence[Any], examples: Sequence[Example]) -> Scores:
         """The scores of `predictions[i]` for `examples[i]`: for all, and for each group under `<metric>_<group>`.
 
-        Raises ValueError for nothing to score and for unequal numbers, TypeError for predictions that are not text.
+        Percentages are 0 to 100. Raises ValueError for nothing to score and for unequal numbers, TypeError for
+        predictions that are not what the kind predicts.
         """
 
     def metric_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """The names of the numbers that `metrics` gives for such examples, those of their groups included."""
         of_groups = list({example.group: example for example in examples}.values())
-        scores = self.metrics([example.references[0] for example in of_groups], of_groups)
+        scores = self.metrics([self.perfect_prediction(example) for example in of_groups], of_groups)
         return tuple(name for name, value in scores.items() if not isinstance(value, str))
 
-    def postprocess(self, prediction: str) -> str:
-        """A prediction as it is scored: without surrounding whitespace."""
-        return prediction.strip()
+    # Kind
+
+    def perfect_prediction(self, example: Example) -> Any:
+        """The prediction that scores highest."""
+        return example.references[0]
+
+    @abstractmethod
+    def config_class(self, fields: Mapping[str, Any]) -> type[PreTrainedConfig]:
+        """The class of a new model's config, which a recipe's `model` has the fields of.
+
+        Raises:
+            InputError: the fields name no such class.
+        """
+
+    @abstractmethod
+    def check_config(self, config: PreTrainedConfig) -> None:
+        """Refuse the config of a saved model that is not for tasks of this kind. Raises InputError."""
+
+    def config_of_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
+        """The fields of a new model's config that follow from its tokenizer."""
+        names = ("pad_token_id", "bos_token_id", "eos_token_id")
+        return {"vocab_size": len(tokenizer), **{name: getattr(tokenizer, name) for name in names}}
+
+    @abstractmethod
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+        """Refuse a tokenizer that does not fit the model or the kind. Raises InputError."""
+
+    def check_model(self, model: PreTrainedModel, packed: bool) -> None:  # noqa: B027 - most have nothing to check
+        """Refuse a model that does not compute what the kind needs, in packed rows if it is to. Raises InputError."""
+
+    def default_generation(self, limits: LengthLimits) -> dict[str, int]:
+        """How long a model generates, where a recipe does not say so."""
+        return {"max_new_tokens": limits.max_target_length}
+
+    def tagged(self, example: Example, tag: str) -> Example:
+        """An example of a source of data that has a tag. Raises InputError where there is nowhere to put it."""
+        return replace(example, source=tag + example.source)
+
+    def evaluation_limits(self, limits: LengthLimits) -> LengthLimits:
+        """The limits of examples to evaluate on, none of which may be dropped."""
+        return replace(limits, overlong="truncate") if limits.overlong == "drop" else limits
+
+    @abstractmethod
+    def texts(self, example: Example) -> tuple[str, ...]:
+        """What a tokenizer learns from an example."""
+
+    @abstractmethod
+    def features(
+        self,
+        names: Sequence[str],
+        examples: Sequence[Example],
+        tokenizer: PreTrainedTokenizerBase,
+        limits: LengthLimits,
+    ) -> dict[str, list[Any]]:
+        """Columns of features, `input_ids` and `labels` among them, of the examples that are kept.
+
+        Where some examples have several items, such as windows of a long text, the column `example` has the index of
+        each item's example in `examples`.
+
+        Args:
+            names: what errors call the examples.
+
+        Raises:
+            InputError: an example over a limit, where `overlong` is `"error"`.
+        """
+
+    @abstractmethod
+    def collator(self, config: PreTrainedConfig) -> Collator:
+        """What pads features to a batch."""
+
+    def packed_collator(self, config: PreTrainedConfig, source_length: int, target_length: int) -> Collator:
+        """What lays rows of whole examples out as a batch, each row of that many source and target tokens.
+
+        Raises:
+            InputError: examples of this kind are not packed.
+        """
+        raise InputError(f"batching must be examples or buckets for task {self.name}, whose examples are not packed")
+
+    @abstractmethod
+    def evaluate_batch(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        batch: Mapping[str, torch.Tensor],
+        generation: Mapping[str, Any] | None,
+    ) -> BatchResult:
+        """Loss and predictions of a batch that `collator` made, possibly without labels.
+
+        Args:
+            model: in evaluation mode.
+            generation: options of `generate`, where the kind generates; None asks for the loss alone.
+        """
+
+    def combine(self, outputs: Sequence[Any], example: Example) -> Any:
+        """The prediction for an example, of what `evaluate_batch` predicted for its items."""
+        (prediction,) = outputs
+        return prediction
+
+    @abstractmethod
+    def output(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example) -> list[Any]:
+        """What a model gives for an example, in numbers: by them a saved model is compared with the trained one."""
+
+    @abstractmethod
+    def sample(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example, prediction: Any
+    ) -> Sample:
+        """A test example with its prediction as texts."""
+
+    @abstractmethod
+    def plots(
+        self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+    ) -> dict[str, str]:
+        """Draw what there is to see of a trained model and some test examples; captions by file name."""
 
     def by_group(
         self,
-        predictions: Sequence[str],
+        predictions: Sequence[Any],
         examples: Sequence[Example],
-        score: Callable[[list[str], list[Example], str | None], Scores],
+        score: Callable[[list[Any], list[Example], str | None], Scores],
     ) -> Scores:
         """`score(predictions, examples, group)` of all (group None) and of every group, in the groups' sorted order.
 
-        Predictions are checked and postprocessed first; each group's keys get the suffix `_<group>`.
+        Each group's keys get the suffix `_<group>`.
+
+        Raises:
+            InputError: nothing to score, unequal numbers, a group whose score would have another's name.
         """
         check_predictions(predictions, examples)
-        predictions = [self.postprocess(prediction) for prediction in predictions]
-        scores = dict(score(predictions, list(examples), None))
+        scores = dict(score(list(predictions), list(examples), None))
         members = members_of_groups(examples)
         members.pop(None, None)
         for group, indices in sorted(members.items()):
@@ -118,18 +286,21 @@ def members_of_groups(examples: Sequence[Example]) -> dict[str | None, list[int]
     return members
 
 
-def check_predictions(predictions: Sequence[str], examples: Sequence[Example]) -> None:
-    """Raise TypeError or ValueError unless there is one text in `predictions` for each of `examples`, at least one."""
+def sample_indices(examples: Sequence[Example], number: int) -> list[int]:
+    """Indices of `number` examples, taken from all groups in turn."""
+    groups = members_of_groups(examples).values()
+    turns = [members[turn] for turn in range(number) for members in groups if turn < len(members)]
+    return turns[:number]
+
+
+def check_predictions(predictions: Sequence[Any], examples: Sequence[Example]) -> None:
+    """Raise TypeError or ValueError unless there is one prediction for each of `examples`, at least one."""
     if isinstance(predictions, str):
-        raise TypeError("predictions are one string; expected a list of strings, one for each example")
+        raise TypeError("predictions are one string; expected a list, one for each example")
     if len(predictions) != len(examples):
         raise InputError(f"{len(predictions)} predictions for {len(examples)} examples; give one for each example")
     if len(predictions) == 0:
         raise InputError("nothing to score: predictions and examples are empty; give at least one of each")
-    for index, prediction in enumerate(predictions):
-        if not isinstance(prediction, str):
-            kind = type(prediction).__name__
-            raise TypeError(f"prediction {index} is of type {kind}, not str; decode token ids before scoring")
 
 
 def column(record: Mapping[str, Any], name: str, fix: str) -> Any:

@@ -1,7 +1,7 @@
 """Records to splits: examples as text, for scoring, and as token ids, for the model."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,16 +9,17 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..data.sources import SourceSpec, load_split, name_sources
-from ..data.tokenization import tokenize
+from ..data.tokenization import map_to_features
 from ..utils.errors import InputError
-from .base import Example, Task
+from .base import Example, LengthLimits, Task
 
 
 @dataclass(frozen=True)
 class EvaluationSplit(torch.utils.data.Dataset):
-    """Examples with their token ids, index by index; items carry their `index`.
+    """Examples, and items with their token ids; items carry their `index`.
 
-    `features` has `input_ids`, and `labels` unless the examples are sources alone.
+    `features` has `input_ids`, and `labels` unless the examples are sources alone. The column `example`, where there
+    is one, has the index of each item's example; else every item is the example of its index.
     """
 
     examples: Sequence[Example]
@@ -43,6 +44,14 @@ class EvaluationSplit(torch.utils.data.Dataset):
     @property
     def has_targets(self) -> bool:
         return "labels" in self.features.column_names
+
+    def by_example(self, outputs: Mapping[int, Any]) -> list[list[Any]]:
+        """What there is for the items, by index, as a list for each example."""
+        owners = self.features["example"][:] if "example" in self.features.column_names else range(len(self))
+        found: list[list[Any]] = [[] for _ in self.examples]
+        for index, owner in enumerate(owners):
+            found[owner].append(outputs[index])
+        return found
 
     def __len__(self) -> int:
         return len(self.features)
@@ -74,10 +83,11 @@ def make_examples(
     for number, record in enumerate(_records(place, spec, load), start=1):
         try:
             example = task.example(record)
+            example = task.tagged(example, spec.tag) if spec.tag else example
         except (ValueError, TypeError) as error:
             file = spec.options.get("path") or spec.options.get("source") or spec.options.get("name") or spec.format
             raise InputError(f"{place}: {file}, record {number}: {error}") from error
-        yield replace(example, source=spec.tag + example.source) if spec.tag else example
+        yield example
 
 
 def _records(
@@ -93,23 +103,24 @@ def _records(
 
 def to_features(
     examples: Sequence[Example],
+    task: Task,
     tokenizer: PreTrainedTokenizerBase,
-    max_source_length: int,
-    max_target_length: int,
-    overlong: str,
+    limits: LengthLimits,
     name: Callable[[int], str] = "example {}".format,
 ) -> Dataset:
-    """Token ids of examples, `input_ids` and `labels`; `name` is what an error calls the example at an index.
+    """The task's features of examples; `name` is what an error calls the example at an index.
 
     Raises:
-        ValueError: an example over a limit, unless `overlong` is `"truncate"` or `"drop"`.
+        ValueError: an example over a limit, unless `overlong` is `"truncate"` or `"drop"`; no example that is left.
     """
-    texts = {"source": [e.source for e in examples], "target": [e.target for e in examples]}
-    return tokenize(
-        Dataset.from_dict(texts),
-        tokenizer,
-        max_source_length=max_source_length,
-        max_target_length=max_target_length,
-        overlong=overlong,
-        name=name,
-    )
+    numbers = Dataset.from_dict({"number": range(len(examples))})
+
+    def make_features(_: dict[str, list[int]], indices: list[int]) -> dict[str, list[Any]]:
+        names = [name(at) for at in indices]
+        columns = task.features(names, [examples[at] for at in indices], tokenizer, limits)
+        if "example" in columns:
+            columns["example"] = [indices[at] for at in columns["example"]]
+        return columns
+
+    given = " and ".join(f"{name}={getattr(limits, name)}" for name in task.length_fields)
+    return map_to_features(numbers, make_features, given)

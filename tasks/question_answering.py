@@ -13,7 +13,6 @@ from .base import (
     Example,
     PrimaryMetric,
     Scores,
-    Task,
     check_text,
     column,
     excerpt,
@@ -22,6 +21,7 @@ from .base import (
     text_column,
 )
 from .metrics import load_metric
+from .text_to_text import TextToText
 
 SEPARATOR = "<sep>"
 ANSWER = "Answer: "
@@ -29,7 +29,7 @@ ANSWER = "Answer: "
 
 @register_task
 @dataclass(frozen=True)
-class QuestionAnswering(Task):
+class QuestionAnswering(TextToText):
     """Answers to questions about a context, written by the decoder.
 
     Records have `question`, `context`, and `answers` (a list of texts that are all right, or as SQuAD has them on the

@@ -15,7 +15,6 @@ from .base import (
     Example,
     PrimaryMetric,
     Scores,
-    Task,
     check_text,
     column,
     excerpt,
@@ -26,11 +25,12 @@ from .base import (
 )
 from .bleu import mean_over_groups, tokenizer_for
 from .metrics import load_metric
+from .text_to_text import TextToText
 
 
 @register_task
 @dataclass(frozen=True)
-class Translation(Task):
+class Translation(TextToText):
     """Text into text. Records: a source, a target (a text or a list of alternative texts), optionally a group.
 
     Args:

@@ -125,7 +125,7 @@ def tiny_trainer(
     )
     torch.manual_seed(0)
     tokenizer, task = tiny_tokenizer(), get_task("translation")
-    model = build_model(recipe, tokenizer)
+    model = build_model(recipe, task, tokenizer)
     if start is not None:
         model = AutoModelForSeq2SeqLM.from_pretrained(start, distributed_config=DistributedConfig(fsdp_size=2))
     train = stream_of(corpus(), folder.with_suffix(".tsv")) if batching == "stream" else corpus()

@@ -17,6 +17,7 @@ from transformers.utils import is_torch_xla_available
 
 from ..data.text_files import YAML_FAULTS, parse_yaml, read_text
 from ..data.tokenization import Overlong
+from ..tasks.base import LengthLimits
 from ..utils.errors import InputError
 from ..utils.hardware import accelerator_or_cpu
 from ..utils.secrets import Secrets
@@ -74,7 +75,12 @@ class RecipeArguments:
             "help": "Settings to train a tokenizer with (crossmask.data.tokenizer_training), or a path or Hub id."
         },
     )
-    model: dict | str | None = field(default=None, metadata={"help": "Fields of CrossMaskConfig."})
+    model: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Fields of a new model's config: of CrossMaskConfig, or of the class that model_type names."
+        },
+    )
     model_name_or_path: str | None = field(
         default=None,
         metadata={"help": "A model to fine-tune, with its tokenizer; `model` then changes fields of its config."},
@@ -88,7 +94,11 @@ class RecipeArguments:
     max_source_length: int = field(default=256, metadata={"help": "Tokens in a source at most, end token included."})
     max_target_length: int = field(default=256, metadata={"help": "Tokens in a target at most, end token included."})
     overlong: str = field(
-        default="error", metadata={"help": "What to do with longer texts.", "choices": list(get_args(Overlong))}
+        default="error",
+        metadata={
+            "help": "What to do with longer texts; split is for language modeling.",
+            "choices": list(get_args(Overlong)),
+        },
     )
     batching: str = field(
         default="examples",
@@ -175,6 +185,11 @@ class RecipeArguments:
                 raise InputError(
                     f"the recipe needs `{name}`, a mapping such as {{format: tsv, path: {name}.tsv}} or a list of them"
                 )
+
+    @property
+    def limits(self) -> LengthLimits:
+        """The lengths of training examples."""
+        return LengthLimits(self.max_source_length, self.max_target_length, self.overlong)
 
 
 @dataclass

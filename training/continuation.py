@@ -12,8 +12,6 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from ..configuration.crossmask import CrossMaskConfig
-from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..utils.errors import InputError
 from ..utils.secrets import Secrets
 
@@ -104,12 +102,12 @@ def check_weights_fit(model: PreTrainedModel, checkpoint: Path) -> None:
     Raises:
         InputError: with the fields of its config that differ.
     """
-    before = CrossMaskConfig.from_pretrained(checkpoint)
+    before = model.config_class.from_pretrained(checkpoint)
     with torch.device("meta"):
-        other = CrossMaskForConditionalGeneration(before)
+        other = type(model)(before)
     if _shapes(model) == _shapes(other):
         return
-    pairs = ((name, getattr(model.config, name), getattr(before, name)) for name in SIZES)
+    pairs = ((name, getattr(model.config, name, None), getattr(before, name, None)) for name in SIZES)
     differing = [f"{name} is {now!r} and was {was!r}" for name, now, was in pairs if now != was]
     raise InputError(
         f"the weights of {checkpoint} do not fit the model ({', '.join(differing) or 'its parts differ'}): put that "

@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     EarlyStoppingCallback,
     GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -19,19 +21,16 @@ from transformers import (
 from transformers.generation import GenerationMode
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from ..configuration.crossmask import CrossMaskConfig
 from ..data.bpe_dropout import BPEDropout
-from ..data.collator import Seq2SeqCollator
 from ..data.length_buckets import BucketSampler
 from ..data.packed_stream import PackedStream
-from ..data.packing import PackedCollator, PackedDataset, PackedSampler
+from ..data.packing import PackedDataset, PackedSampler
 from ..data.samplers import Batches, EpochBatches, ShuffledSampler
 from ..data.sources import name_sources
-from ..data.tokenizer_training import check_settings, check_special_tokens, train_tokenizer
+from ..data.tokenizer_training import check_settings, train_tokenizer
 from ..inference import loading
 from ..inference.loading import load_config, load_model
-from ..modeling.crossmask import CrossMaskForConditionalGeneration
-from ..tasks.base import Example, Task
+from ..tasks.base import Collator, Example, Task
 from ..tasks.examples import EvaluationSplit, to_features
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
@@ -72,8 +71,11 @@ def build_tokenizer(
     sources = name_sources("train", recipe.train, recipe.data_dir).values()
     tags = [spec.tag.strip() for spec in sources if spec.tag.strip()]
     special = [*settings.pop("special_tokens", ()), *task.special_tokens, *tags]
-    texts = (text for example in examples for text in (example.source, example.target))
-    return train_tokenizer(texts, special_tokens=special, model_max_length=recipe.max_source_length, **settings)
+    texts = (text for example in examples for text in task.texts(example))
+    longest = getattr(recipe, task.length_fields[0])
+    return train_tokenizer(
+        texts, special_tokens=special, model_max_length=longest, **task.tokenizer_settings, **settings
+    )
 
 
 def load_tokenizer(field: str, name: str) -> PreTrainedTokenizerBase:
@@ -97,47 +99,44 @@ def load_tokenizer(field: str, name: str) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def build_model(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+def build_model(recipe: RecipeArguments, task: Task, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """The model: loaded to be fine-tuned, or a new one of the recipe's sizes and the tokenizer's vocabulary.
 
     Raises:
         ValueError: fields of the config that do not fit one another or the tokenizer. OSError: a model that cannot be
             loaded.
     """
-    check_recipe_model(recipe)
+    check_recipe_model(recipe, task)
     if recipe.model_name_or_path:
         options = {"attn_implementation": recipe.attn_implementation}
-        model = load_model_to_tune(recipe.model_name_or_path, recipe.model or {}, **options)
+        model = load_model_to_tune(recipe.model_name_or_path, task, recipe.model or {}, **options)
     else:
-        special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-        config = new_config(
-            recipe, vocab_size=len(tokenizer), decoder_start_token_id=tokenizer.bos_token_id, **special
-        )
-        model = new_model(recipe, config)
-    limit = model.config.max_position_embeddings
-    check_lengths(recipe, limit)
-    check_special_tokens(tokenizer, model.config)
-    model.generation_config = generation_config(recipe, model.config)
+        config = new_config(recipe, task, **task.config_of_tokenizer(tokenizer))
+        model = new_model(recipe, task, config)
+    check_lengths(recipe, task, model.config)
+    task.check_tokenizer(tokenizer, model.config)
+    task.check_model(model, packed=recipe.batching in ("packed", "stream"))
+    model.generation_config = generation_config(recipe, task, model.config)
     return model
 
 
-def check_model(recipe: RecipeArguments, arguments: RunArguments) -> None:
+def check_model(recipe: RecipeArguments, task: Task, arguments: RunArguments) -> None:
     """Refuse a model that cannot be built, before the data is read: its fields, its size, how it generates.
 
     Raises:
         ValueError: with the field, what was given and what was expected.
     """
-    check_recipe_model(recipe)
-    check_recipe_tokenizer(recipe)
+    check_recipe_model(recipe, task)
+    check_recipe_tokenizer(recipe, task)
     if recipe.multipath_k is not None:
         Multipath.of(recipe.multipath_k, arguments.seed, recipe.max_source_length)
     if recipe.model_name_or_path:
         return
-    config = new_config(recipe)
-    check_lengths(recipe, config.max_position_embeddings)
-    generation_config(recipe, config)
+    config = new_config(recipe, task)
+    check_lengths(recipe, task, config)
+    generation_config(recipe, task, config)
     with torch.device("meta"):
-        model = new_model(recipe, config)
+        model = new_model(recipe, task, config)
     copies = 2 if arguments.device.type == "cpu" else 1  # weights, and beside them their gradients
     needed, there = copies * sum(one.numel() * one.element_size() for one in model.parameters()), memory_size()
     if there is not None and needed > there:
@@ -149,21 +148,25 @@ def check_model(recipe: RecipeArguments, arguments: RunArguments) -> None:
     check_optimizer(arguments, model)
 
 
-def check_recipe_model(recipe: RecipeArguments) -> None:
+def check_recipe_model(recipe: RecipeArguments, task: Task) -> None:
     """Refuse names and values in `model` and `generation` that no model takes."""
-    check_names("model", recipe.model or {}, CrossMaskConfig.__annotations__)
+    given = recipe.model or {}
+    kind = task.config_class(given)
+    own = {item.name for item in fields(kind)} - {item.name for item in fields(PreTrainedConfig)}
+    check_names("model", given, ["model_type", *sorted(own), *kind.attribute_map])
     check_generation(recipe.generation or {})
 
 
-def check_recipe_tokenizer(recipe: RecipeArguments) -> None:
+def check_recipe_tokenizer(recipe: RecipeArguments, task: Task) -> None:
     """Refuse names and values in `tokenizer` that no tokenizer is trained with."""
     if isinstance(recipe.tokenizer, dict):
-        known = inspect.signature(train_tokenizer).parameters.keys() - {"texts", "model_max_length"}
+        known = inspect.signature(train_tokenizer).parameters.keys()
+        known -= {"texts", "model_max_length", "add_bos_token", "add_eos_token"}
         check_names("tokenizer", recipe.tokenizer, sorted(known))
         check_settings(recipe.tokenizer)
 
 
-def new_config(recipe: RecipeArguments, **of_tokenizer: int | None) -> CrossMaskConfig:
+def new_config(recipe: RecipeArguments, task: Task, **of_tokenizer: int | None) -> PreTrainedConfig:
     """The config of a new model.
 
     Args:
@@ -172,23 +175,25 @@ def new_config(recipe: RecipeArguments, **of_tokenizer: int | None) -> CrossMask
     Raises:
         ValueError: fields that do not fit one another or the tokenizer.
     """
-    length = max(recipe.max_source_length, recipe.max_target_length)
+    longest, given = max(getattr(recipe, name) for name in task.length_fields), recipe.model or {}
+    own = {name: value for name, value in given.items() if name != "model_type"}
     try:
-        return CrossMaskConfig(**{"max_position_embeddings": length, **of_tokenizer, **(recipe.model or {})})
+        return task.config_class(given)(**{"max_position_embeddings": longest, **of_tokenizer, **own})
     except (StrictDataclassError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise InputError(f"model: {one_line(error)}") from error
 
 
-def new_model(recipe: RecipeArguments, config: CrossMaskConfig) -> PreTrainedModel:
+def new_model(recipe: RecipeArguments, task: Task, config: PreTrainedConfig) -> PreTrainedModel:
     """A model with random weights.
 
     Raises:
         ValueError: sizes beyond memory, an attention implementation that is not to be had.
     """
-    kinds = [*ROPE_INIT_FUNCTIONS, "default"]
-    check_choice("model.rope_parameters.rope_type", config.rope_parameters.get("rope_type", "default"), kinds)
+    if rope := getattr(config, "rope_parameters", None):
+        kinds = [*ROPE_INIT_FUNCTIONS, "default"]
+        check_choice("model.rope_parameters.rope_type", rope.get("rope_type", "default"), kinds)
     try:
-        return CrossMaskForConditionalGeneration._from_config(config, attn_implementation=recipe.attn_implementation)
+        return task.auto_class.from_config(config, attn_implementation=recipe.attn_implementation)
     except ImportError as error:
         raise InputError(f"attn_implementation is {recipe.attn_implementation}: {one_line(error)}") from error
     except RuntimeError as error:  # how torch says that there is no memory, or that a size is beyond numbers
@@ -196,13 +201,16 @@ def new_model(recipe: RecipeArguments, config: CrossMaskConfig) -> PreTrainedMod
         raise InputError(f"a model of these sizes cannot be made ({one_line(error)}): lower {sizes}") from error
 
 
-def check_lengths(recipe: RecipeArguments, limit: int) -> None:
+def check_lengths(recipe: RecipeArguments, task: Task, config: PreTrainedConfig) -> None:
     """Refuse texts, and texts to generate, that are longer than a model has positions.
 
     Raises:
         ValueError: with the field and the limit.
     """
-    for name in ("max_source_length", "max_target_length"):
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None:
+        return
+    for name in task.length_fields:
         if (given := getattr(recipe, name)) > limit:
             raise InputError(f"{name}={given} is more than the model's max_position_embeddings={limit}: lower it")
     # The start token has a position, the last token needs none; `max_length` counts both.
@@ -213,14 +221,14 @@ def check_lengths(recipe: RecipeArguments, limit: int) -> None:
             )
 
 
-def generation_config(recipe: RecipeArguments, config: CrossMaskConfig) -> GenerationConfig:
+def generation_config(recipe: RecipeArguments, task: Task, config: PreTrainedConfig) -> GenerationConfig:
     """How the model generates, for the test and for its users.
 
     Raises:
         ValueError: settings that do not fit one another, or that `generate` has no method for.
     """
     given = recipe.generation or {}
-    length = {} if given.get("max_length") else {"max_new_tokens": recipe.max_target_length}
+    length = {} if given.keys() & {"max_length", "max_new_tokens"} else task.default_generation(recipe.limits)
     try:
         found = GenerationConfig.from_model_config(config)
         found.update(**{**length, **given})
@@ -244,19 +252,16 @@ def memory_size() -> int | None:
         return None
 
 
-def load_model_to_tune(name: str, changes: Mapping[str, Any], **options) -> PreTrainedModel:
+def load_model_to_tune(name: str, task: Task, changes: Mapping[str, Any], **options) -> PreTrainedModel:
     """A model to fine-tune, with other values for some fields of its config.
 
     Raises:
-        InputError: its weights do not fit the config, or it is not a crossmask model. OSError: it cannot be loaded.
+        InputError: its weights do not fit the config, or it is not for the task. OSError: it cannot be loaded.
     """
     try:
         config = load_config(name, **changes)
-        if config.model_type != CrossMaskConfig.model_type:
-            raise InputError(
-                f"it is a {config.model_type} model: fine-tune it with Transformers, or give a crossmask model"
-            )
-        return load_model(name, config, may_lack_weights=bool(changes), **options)
+        task.check_config(config)
+        return load_model(name, config, auto_class=task.auto_class, may_lack_weights=bool(changes), **options)
     except (InputError, ImportError) as error:
         raise InputError(f"model_name_or_path: {name}: {one_line(error)}") from error
     except OSError as error:
@@ -277,18 +282,14 @@ def build_trainer(
     Raises:
         ValueError: texts that are too long, settings that do not fit.
     """
-    special = {
-        "pad_token_id": model.config.pad_token_id,
-        "decoder_start_token_id": model.config.decoder_start_token_id,
-    }
     if isinstance(train, ExampleStream):
         features: Dataset | PackedStream = packed_stream(recipe, arguments, train, tokenizer)
     else:
-        features = training_features(recipe, arguments, tokenizer, train)
+        features = training_features(recipe, arguments, task, tokenizer, train)
     callbacks: list[TrainerCallback] = [Stopwatch(), PrecisionRecord(), SettingsRecord()]
     if recipe.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
-    dataset, batches, collator = make_batching(recipe, arguments, features, special)
+    dataset, batches, collator = make_batching(recipe, arguments, task, model.config, features)
     if recipe.average_checkpoints is not None:
         keep_checkpoints(arguments, recipe.average_checkpoints)
     arguments.generation_num_beams = arguments.generation_num_beams or 1
@@ -302,38 +303,39 @@ def build_trainer(
         model=model,
         args=arguments,
         train_dataset=dataset,
-        eval_dataset=evaluation_split(recipe, tokenizer, validation),
+        eval_dataset=evaluation_split(recipe, task, tokenizer, validation),
         data_collator=collator,
         processing_class=tokenizer,
         callbacks=callbacks,
         task=task,
         train_batches=batches,
-        eval_collator=Seq2SeqCollator(**special),
+        eval_collator=task.collator(model.config),
         eval_tokens=recipe.eval_tokens,
         multipath=multipath,
     )
 
 
 def training_features(
-    recipe: RecipeArguments, arguments: RunArguments, tokenizer: PreTrainedTokenizerBase, examples: list[Example]
+    recipe: RecipeArguments,
+    arguments: RunArguments,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: list[Example],
 ) -> Dataset:
     """Token ids of the training examples; under BPE-dropout of several copies of them, one after another.
 
     Raises:
         ValueError: an example over a limit, a tokenizer without BPE.
     """
-    limits = (recipe.max_source_length, recipe.max_target_length)
     if recipe.bpe_dropout is None:
-        return to_features(examples, tokenizer, *limits, recipe.overlong)
+        return to_features(examples, task, tokenizer, recipe.limits)
     size, dropout, copies = len(examples), recipe.bpe_dropout, recipe.bpe_dropout_copies or 8
 
     def name(index: int) -> str:
         copy, number = divmod(index, size)
         return f"example {number}, as bpe_dropout={dropout} cut it in copy {copy + 1} of {copies}"
 
-    return to_features(
-        examples * copies, BPEDropout(tokenizer, dropout, arguments.seed), *limits, recipe.overlong, name
-    )
+    return to_features(examples * copies, task, BPEDropout(tokenizer, dropout, arguments.seed), recipe.limits, name)
 
 
 def keep_checkpoints(arguments: RunArguments, number: int) -> None:
@@ -354,31 +356,34 @@ def keep_checkpoints(arguments: RunArguments, number: int) -> None:
 
 
 def make_batching(
-    recipe: RecipeArguments, arguments: RunArguments, features: Dataset | PackedStream, special: dict[str, int]
-) -> tuple[Dataset | PackedDataset | PackedStream, Batches | None, Seq2SeqCollator | PackedCollator]:
+    recipe: RecipeArguments,
+    arguments: RunArguments,
+    task: Task,
+    config: PreTrainedConfig,
+    features: Dataset | PackedStream,
+) -> tuple[Dataset | PackedDataset | PackedStream, Batches | None, Collator]:
     """What is trained on, its batches over all processes (None: it deals out its own), and what makes tensors of them.
 
     Raises:
-        ValueError: examples that do not fit a row.
+        ValueError: examples that do not fit a row, or that the task does not pack.
     """
     sizes = {"batch_size": arguments.train_batch_size, "drop_last": arguments.dataloader_drop_last}
-    rows = {"source_length": recipe.source_row_length, "target_length": recipe.target_row_length}
+    rows = (recipe.source_row_length, recipe.target_row_length)
     if isinstance(features, PackedStream):
-        return features, None, PackedCollator(**special, **rows)
+        return features, None, task.packed_collator(config, *rows)
     if recipe.batching == "packed":
-        packed = PackedDataset(features, **rows, seed=arguments.seed)
-        return packed, EpochBatches(PackedSampler(packed), **sizes), PackedCollator(**special, **rows)
+        collator = task.packed_collator(config, *rows)
+        packed = PackedDataset(features, *rows, seed=arguments.seed)
+        return packed, EpochBatches(PackedSampler(packed), **sizes), collator
     if recipe.batching == "buckets":
         batches: Batches = BucketSampler(features, recipe.batch_tokens, arguments.seed)
     else:
         batches = EpochBatches(ShuffledSampler(len(features), arguments.seed), **sizes)
-    return features, batches, Seq2SeqCollator(**special)
+    return features, batches, task.collator(config)
 
 
 def evaluation_split(
-    recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase, examples: list[Example]
+    recipe: RecipeArguments, task: Task, tokenizer: PreTrainedTokenizerBase, examples: list[Example]
 ) -> EvaluationSplit:
-    """Examples to evaluate on. None is ever dropped: where the recipe drops overlong ones, these are truncated."""
-    overlong = "truncate" if recipe.overlong == "drop" else recipe.overlong
-    limits = (recipe.max_source_length, recipe.max_target_length)
-    return EvaluationSplit(examples, to_features(examples, tokenizer, *limits, overlong))
+    """Examples to evaluate on."""
+    return EvaluationSplit(examples, to_features(examples, task, tokenizer, task.evaluation_limits(recipe.limits)))

@@ -197,6 +197,21 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             raise InputError(f"{name} is {value}, which does nothing: set dataloader_num_workers, or leave it out")
 
 
+def check_task_fields(recipe: RecipeArguments, arguments: RunArguments, task: Task) -> None:
+    """Refuse fields that nothing reads for tasks of this kind.
+
+    Raises:
+        ValueError: with the field and what to do.
+    """
+    for item in (*fields(recipe), *fields(arguments)):
+        value = getattr(recipe if hasattr(recipe, item.name) else arguments, item.name)
+        if item.name in task.unused_fields and value != _default(item):
+            raise InputError(
+                f"{item.name} is {shown(value)}, which does nothing for task {task.name}: "
+                f"{task.unused_fields[item.name]}"
+            )
+
+
 def shown(value: Any) -> str:
     """A value as YAML has it."""
     return str(value).lower() if isinstance(value, bool) else repr(value)

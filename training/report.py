@@ -2,19 +2,20 @@
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..hub.card import CardFacts, Result, Sample, write_card
+from ..hub.card import CardFacts, Result, write_card
+from ..hub.card import Sample as CardSample
 from ..masks.scope import SCOPES
-from ..plotting.training import alignment, learning_curve, masks_in_force
-from ..tasks.base import Example, Scores, Task
+from ..plotting.training import learning_curve
+from ..tasks.base import Example, Sample, Scores, Task, sample_indices
 from ..tasks.bleu import AGGREGATE
 from .arguments import RunSpec
 
@@ -24,7 +25,11 @@ METRIC_NAMES = {
     "chrf": "chrF",
     "exact_match": "exact match",
     "f1": "F1",
+    "perplexity": "perplexity per token",
+    "word_perplexity": "perplexity per word",
+    "bits_per_byte": "bits per byte",
 }
+CARD_SAMPLES = 6
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "accelerate")
 
 
@@ -37,7 +42,7 @@ class RunResult:
     task: Task
     train_size: int | None  # None of a stream
     test: Sequence[Example]
-    predictions: Sequence[str]
+    predictions: Sequence[Any]
     scores: Scores
     seconds: float
     log_history: list[dict[str, float]]
@@ -47,11 +52,13 @@ def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> N
     """Write model, tokenizer, generation config, code files, scores, log, samples, pictures and card into `folder`."""
     outcome.model.save_pretrained(folder)
     outcome.tokenizer.save_pretrained(folder)
-    (folder / "samples.md").write_text(sample_page(outcome, run.recipe.samples), encoding="utf-8")
+    samples = samples_of(outcome, max(run.recipe.samples, CARD_SAMPLES))
+    page = sample_page(outcome, dict(list(samples.items())[: run.recipe.samples]))
+    (folder / "samples.md").write_text(page, encoding="utf-8")
     lines = (json.dumps(entry) for entry in outcome.log_history)
     (folder / "log.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     images = write_plots(folder, outcome)
-    card = write_card(folder, card_facts(run, outcome, images, name))
+    card = write_card(folder, card_facts(run, outcome, list(samples.values()), images, name))
     card.write_text(run.secrets.hide(card.read_text(encoding="utf-8")), encoding="utf-8")
     facts = {
         **({} if outcome.train_size is None else {"train_examples": outcome.train_size}),
@@ -78,73 +85,36 @@ def write_plots(folder: Path, outcome: RunResult) -> dict[str, str]:
         curve = {"metric": name, "greater_is_better": greater_is_better} if measured else {"metric": "eval_loss"}
         learning_curve(outcome.log_history, folder / "learning_curve.png", **curve)
         images["learning_curve.png"] = "Learning curve"
-    masks_in_force(outcome.model.config, folder / "masks.png")
-    images["masks.png"] = "The masks in force"
-    # A decoder that looks into a memory does not look at source tokens.
-    looks_at_source = outcome.model.config.memory_length is None
-    for number, index in enumerate(sample_indices(outcome.test, 3) if looks_at_source else (), start=1):
-        file = f"alignment_{number}.png"
-        weights, source, target = generate_with_attention(outcome.model, outcome.tokenizer, outcome.test[index].source)
-        alignment(weights, source, target, folder / file, title=outcome.test[index].source)
-        images[file] = f"Where the decoder looks, example {number}"
-    return images
+    return images | outcome.task.plots(folder, outcome.model, outcome.tokenizer, outcome.test)
 
 
-@torch.no_grad()
-def generate_with_attention(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str
-) -> tuple[torch.Tensor, list[str], list[str]]:
-    """Generate from a source text: interactive attention (T, S), mean over heads and layers, and both sides' tokens.
-
-    Row t belongs to the token that was predicted at step t.
-    """
-    inputs = encode(model, tokenizer, text)
-    output = model.generate(**inputs, num_beams=1)[:, : model.config.max_position_embeddings]
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    attended = model(**inputs, decoder_input_ids=output[:, :-1], output_attentions=True)
-    model.set_attn_implementation(before)
-    weights = torch.stack(attended.cross_attentions).float().mean(dim=(0, 2))[0]
-    tokens = [[tokenizer.decode([i]) for i in ids.tolist()] for ids in (inputs.input_ids[0], output[0, 1:])]
-    return weights, tokens[0], tokens[1]
+def samples_of(outcome: RunResult, number: int) -> dict[int, Sample]:
+    """Test examples by index, from all groups in turn, with what the model made of them."""
+    model, tokenizer, task = outcome.model, outcome.tokenizer, outcome.task
+    indices = sample_indices(outcome.test, number)
+    return {at: task.sample(model, tokenizer, outcome.test[at], outcome.predictions[at]) for at in indices}
 
 
-def encode(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> BatchEncoding:
-    """The model's inputs for a source text, without what is over the limits of tokenizer and model."""
-    limit = min(tokenizer.model_max_length, model.config.max_position_embeddings)
-    return tokenizer(text, return_tensors="pt", truncation=True, max_length=limit).to(model.device)
-
-
-def sample_indices(examples: Sequence[Example], number: int) -> list[int]:
-    """Indices of `number` examples, taken from all groups in turn."""
-    groups: dict[str | None, list[int]] = {}
-    for index, example in enumerate(examples):
-        groups.setdefault(example.group, []).append(index)
-    turns = [members[turn] for turn in range(number) for members in groups.values() if turn < len(members)]
-    return turns[:number]
-
-
-def sample_page(outcome: RunResult, number: int) -> str:
+def sample_page(outcome: RunResult, samples: Mapping[int, Sample]) -> str:
     """A Markdown page of test examples with what the model made of them."""
     lines = ["# Samples from the test set", "", "Not selected: the first of every group in turn.", ""]
-    for index in sample_indices(outcome.test, number):
-        example, prediction = outcome.test[index], outcome.predictions[index]
-        verdict = "exact" if outcome.task.postprocess(prediction) in example.references else "differs"
+    for index, sample in samples.items():
         lines += [
-            f"**{example.group or 'example'} {index}** ({verdict})",
+            f"**{outcome.test[index].group or 'example'} {index}** ({sample.verdict})",
             "",
-            f"- source: {example.source}",
-            f"- reference: {example.references[0]}",
-            f"- output: {prediction}",
+            f"- source: {sample.source}",
+            f"- reference: {sample.reference}",
+            f"- output: {sample.output}",
             "",
         ]
     return "\n".join(lines)
 
 
-def card_facts(run: RunSpec, outcome: RunResult, images: dict[str, str], name: str) -> CardFacts:
+def card_facts(
+    run: RunSpec, outcome: RunResult, samples: Sequence[Sample], images: dict[str, str], name: str
+) -> CardFacts:
     """The facts of the run, for its card."""
     recipe, config, generation = run.recipe, outcome.model.config, outcome.model.generation_config
-    first = outcome.test[0]
     data = json.dumps(run.secrets.hide(recipe.train), ensure_ascii=False)
     size = "A stream of examples" if outcome.train_size is None else f"{outcome.train_size:,} examples"
     sources = recipe.train if isinstance(recipe.train, list) else [recipe.train]
@@ -152,20 +122,17 @@ def card_facts(run: RunSpec, outcome: RunResult, images: dict[str, str], name: s
     return CardFacts(
         name=name,
         location=name,
-        summary=(recipe.summary or f"A crossmask model for {recipe.task}.").strip(),
+        summary=(recipe.summary or f"A {config.model_type} model for {recipe.task}.").strip(),
         task=recipe.task,
-        example=first.source,
-        example_output=outcome.predictions[0],
+        pipeline_tag=outcome.task.pipeline_tag,
+        auto_class=outcome.task.auto_class.__name__,
+        model_type=config.model_type,
+        example=samples[0].source,
+        example_output=samples[0].output,
         max_new_tokens=generation.max_new_tokens or (generation.max_length or 21) - 1,  # 20 is Transformers' own
         training_data=f"{size}, declared in the recipe as `{data}`.",
-        masks={scope: getattr(config, f"{scope}_mask") for scope in SCOPES},
-        architecture={
-            "layers": f"{config.encoder_layers} encoder, {config.decoder_layers} decoder",
-            "hidden size": config.hidden_size,
-            "feed-forward size": config.intermediate_size,
-            "heads": f"{config.num_attention_heads} query, {config.num_key_value_heads} key/value",
-            "vocabulary": config.vocab_size,
-        },
+        masks={scope: getattr(config, f"{scope}_mask") for scope in SCOPES if hasattr(config, f"{scope}_mask")},
+        architecture=architecture(config),
         parameters=outcome.model.num_parameters(),
         recipe=run.name,
         recipe_text=run.recipe_text,
@@ -175,16 +142,27 @@ def card_facts(run: RunSpec, outcome: RunResult, images: dict[str, str], name: s
         hardware=f"{hardware()}, in {run.arguments.precision.name}",
         versions=versions(),
         results=results(outcome.scores, dataset),
-        samples=[
-            Sample(
-                source=outcome.test[i].source, reference=outcome.test[i].references[0], output=outcome.predictions[i]
-            )
-            for i in sample_indices(outcome.test, 6)
-        ],
+        samples=[CardSample(source=s.source, reference=s.reference, output=s.output) for s in samples[:CARD_SAMPLES]],
         images=images,
         languages=recipe.language or (),
         datasets=[source["name"] for source in sources if source["format"] == "hub"],
     )
+
+
+def architecture(config: PreTrainedConfig) -> dict[str, object]:
+    """The sizes of a model, by their names for readers."""
+    layers = getattr(config, "num_hidden_layers", None)
+    if hasattr(config, "encoder_layers"):
+        layers = f"{config.encoder_layers} encoder, {config.decoder_layers} decoder"
+    heads, key_value_heads = (getattr(config, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
+    sizes = {
+        "layers": layers,
+        "hidden size": getattr(config, "hidden_size", None),
+        "feed-forward size": getattr(config, "intermediate_size", None),
+        "heads": heads if key_value_heads is None else f"{heads} query, {key_value_heads} key/value",
+        "vocabulary": config.vocab_size,
+    }
+    return {name: size for name, size in sizes.items() if size is not None}
 
 
 def results(scores: Scores, dataset: str) -> list[Result]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
-from transformers import AutoModelForSeq2SeqLM, set_seed
+from transformers import set_seed
 
 from ..hub.upload import push_folder
 from ..tasks import get_task
@@ -16,8 +16,8 @@ from .arguments import RunSpec
 from .checkpoint_averaging import load_average_if_better
 from .continuation import check_settings_kept, check_weights_fit, settings_of
 from .factory import build_model, build_tokenizer, build_trainer, check_model, evaluation_split
-from .fields import check_metric
-from .report import RunResult, encode, write_report
+from .fields import check_metric, check_task_fields
+from .report import RunResult, write_report
 from .requirements import check_requirements
 from .run_directory import full_disk_as_oserror, lock_folder, prepare_folder, remove_checkpoints, staged
 from .streams import ExampleStream, check_stream
@@ -58,7 +58,9 @@ def prepare(run: RunSpec) -> PreparedRun:
 def _prepare(run: RunSpec) -> PreparedRun:
     recipe, arguments = run.recipe, run.arguments
     check_requirements(recipe, arguments)
-    check_model(recipe, arguments)
+    task = get_task(recipe.task, **(recipe.task_options or {}))
+    check_task_fields(recipe, arguments, task)
+    check_model(recipe, task, arguments)
     set_seed(arguments.seed)
     folder = Path(arguments.output_dir)
     lock = lock_folder(folder) if arguments.process_index == 0 else None
@@ -66,7 +68,6 @@ def _prepare(run: RunSpec) -> PreparedRun:
     arguments.settings = settings_of(recipe, arguments)
     if checkpoint is not None:
         check_settings_kept(checkpoint, arguments.settings)
-    task = get_task(recipe.task, **(recipe.task_options or {}))
     if recipe.batching == "stream":
         check_stream(recipe, arguments, checkpoint)
     data = recipe.data_dir
@@ -75,13 +76,13 @@ def _prepare(run: RunSpec) -> PreparedRun:
     train = (ExampleStream.of if recipe.batching == "stream" else read_examples)(recipe.train, task, "train", data)
     learnt_from = train.first(recipe.tokenizer_examples) if isinstance(train, ExampleStream) else train
     tokenizer = build_tokenizer(recipe, task, learnt_from, checkpoint)
-    model = build_model(recipe, tokenizer)
+    model = build_model(recipe, task, tokenizer)
     if checkpoint is not None:
         check_weights_fit(model, checkpoint)
     trainer = build_trainer(recipe, arguments, task, tokenizer, model, train, validation)
     if trainer.is_world_process_zero():
         print(f"training in {arguments.precision}")
-    return PreparedRun(run, folder, checkpoint, trainer, train, evaluation_split(recipe, tokenizer, test), lock)
+    return PreparedRun(run, folder, checkpoint, trainer, train, evaluation_split(recipe, task, tokenizer, test), lock)
 
 
 def execute(job: PreparedRun) -> None:
@@ -134,17 +135,14 @@ def execute(job: PreparedRun) -> None:
 
 
 def check_reload(folder: Path, outcome: RunResult) -> None:
-    """Load the saved model through its Auto class, and see that it says what the trained one said.
+    """Load the saved model through its Auto class, and see that it gives what the trained one gives.
 
     Raises:
-        RuntimeError: it says something else.
+        RuntimeError: it gives something else.
     """
-    attention = outcome.model.config._attn_implementation
-    model = AutoModelForSeq2SeqLM.from_pretrained(folder, attn_implementation=attention).to(outcome.model.device)
-    inputs = encode(model, outcome.tokenizer, outcome.test[0].source)
-    expected, output = (m.eval().generate(**inputs, do_sample=False) for m in (outcome.model, model))
-    if output.tolist() != expected.tolist():
-        raise RuntimeError(
-            f"the model in {folder} generates {output.tolist()}, before saving it was {expected.tolist()}"
-        )
-    logger.info("reloaded %s through AutoModelForSeq2SeqLM: same output", folder)
+    task, attention = outcome.task, outcome.model.config._attn_implementation
+    model = task.auto_class.from_pretrained(folder, attn_implementation=attention).to(outcome.model.device)
+    expected, output = (task.output(m.eval(), outcome.tokenizer, outcome.test[0]) for m in (outcome.model, model))
+    if output != expected:
+        raise RuntimeError(f"the model in {folder} gives {output}, before saving it was {expected}")
+    logger.info("reloaded %s through %s: same output", folder, task.auto_class.__name__)

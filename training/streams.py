@@ -11,8 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.collator import Feature
 from ..data.packed_stream import PackedStream, StreamFault
 from ..data.sources import SourceSpec, name_sources, stream_split
-from ..data.tokenization import Encoder
-from ..tasks.base import Example, Task
+from ..tasks.base import Example, LengthLimits, Task
 from ..tasks.examples import make_examples
 from ..utils.errors import InputError
 from .arguments import RecipeArguments, RunArguments
@@ -78,17 +77,19 @@ class ExampleStream:
 class NamedFeatures:
     """Makes features of examples with their names, as `to_features` does."""
 
-    encode: Encoder
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+    limits: LengthLimits
 
     def __call__(self, named: Sequence[tuple[str, Example]]) -> list[Feature]:
-        """`input_ids` and `labels` of every example that is kept.
+        """The features of every example that is kept.
 
         Raises:
             StreamFault: one that is too long, where `overlong` is `"error"`.
         """
-        sources, targets = [example.source for _, example in named], [example.target for _, example in named]
+        names, examples = [name for name, _ in named], [example for _, example in named]
         try:
-            columns = self.encode([name for name, _ in named], sources, targets)
+            columns = self.task.features(names, examples, self.tokenizer, self.limits)
         except ValueError as error:
             raise StreamFault(str(error)) from error
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -98,7 +99,6 @@ def packed_stream(
     recipe: RecipeArguments, arguments: RunArguments, examples: ExampleStream, tokenizer: PreTrainedTokenizerBase
 ) -> PackedStream:
     """This process's share of the packed rows, which never end."""
-    encode = Encoder(tokenizer, recipe.max_source_length, recipe.max_target_length, recipe.overlong)
     return PackedStream(
         examples,
         recipe.source_row_length,
@@ -110,7 +110,7 @@ def packed_stream(
         seed=arguments.seed,
         buffer=recipe.stream_buffer,
         epochs=None,
-        prepare=NamedFeatures(encode),
+        prepare=NamedFeatures(examples.task, tokenizer, recipe.limits),
     )
 
 

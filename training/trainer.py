@@ -1,6 +1,7 @@
-"""`Seq2SeqTrainer` with an evaluation that encodes and generates once per example, in length buckets."""
+"""`Seq2SeqTrainer` with an evaluation that the task defines, in length buckets."""
 
 import copy
+import inspect
 from functools import partial
 from typing import Any
 
@@ -17,8 +18,6 @@ from transformers.trainer_utils import EvalLoopOutput, seed_worker
 from ..data.collator import Seq2SeqCollator
 from ..data.length_buckets import bucket_batches
 from ..data.samplers import Batches, SharedBatches
-from ..inference.texts import generate_texts
-from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..modeling.decoder_inputs import IGNORED
 from ..tasks.base import Scores, Task
 from ..tasks.examples import EvaluationSplit
@@ -36,7 +35,7 @@ class IndexedCollator:
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         index = torch.tensor([item["index"] for item in items])
         if "labels" in items[0]:
-            batch = self.collate([{k: v for k, v in item.items() if k != "index"} for item in items])
+            batch = self.collate([{k: v for k, v in item.items() if k not in ("index", "example")} for item in items])
             return {**batch, "index": index}
         batch = self.collate([{"input_ids": item["input_ids"], "labels": [IGNORED]} for item in items])
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "index": index}
@@ -61,12 +60,12 @@ def refuse_uneven_ties(model: PreTrainedModel) -> None:
 
 
 class CrossMaskTrainer(Seq2SeqTrainer):
-    """Trains like `Seq2SeqTrainer`; evaluates an `EvaluationSplit` by generating text, which the task scores.
+    """Trains like `Seq2SeqTrainer`; evaluates an `EvaluationSplit` by the task's predictions, which the task scores.
 
     Training ends with a `DivergedError` before a step whose loss or gradient is not finite.
 
     Args:
-        task: scores the generated texts.
+        task: predicts and scores.
         eval_collator: pads evaluation batches.
         eval_tokens: tokens in an evaluation batch at most, padding included.
         train_batches: the training batches of all processes, which are dealt out here; None where `train_dataset` is
@@ -91,9 +90,13 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         self.multipath = multipath
         self.eval_collator = IndexedCollator(eval_collator)
         self.eval_tokens = eval_tokens
-        # The model smooths labels itself, without the logits of the whole batch that Trainer's smoother needs.
-        self.label_smoother = None
-        self.predictions: list[str] = []
+        # Such a model smooths labels itself, without the logits of the whole batch that Trainer's smoother needs.
+        self.computes_own_loss = {"smoothing", "skip_logits"} <= inspect.signature(
+            self.model.forward
+        ).parameters.keys()
+        if self.computes_own_loss:
+            self.label_smoother = None
+        self.predictions: list[Any] = []
         self.scores: Scores = {}
         self._step_loss: torch.Tensor | float = 0.0  # of the batches since the last optimizer step
         self._skipped_steps = 0
@@ -130,7 +133,8 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         }
 
     def compute_loss(self, model, inputs, *args, **kwargs):
-        inputs = {**inputs, "smoothing": self.args.label_smoothing_factor, "skip_logits": True}
+        if self.computes_own_loss:
+            inputs = {**inputs, "smoothing": self.args.label_smoothing_factor, "skip_logits": True}
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: EvaluationSplit | None = None) -> DataLoader:
@@ -227,7 +231,7 @@ class CrossMaskTrainer(Seq2SeqTrainer):
             return model
         config = copy.deepcopy(model.config)
         config.distributed_config = None  # by which Transformers would have every process take part in saving it
-        whole = CrossMaskForConditionalGeneration._from_config(config, attn_implementation=config._attn_implementation)
+        whole = type(model)._from_config(config, attn_implementation=config._attn_implementation)
         whole.load_state_dict({k: v.full_tensor() if isinstance(v, DTensor) else v for k, v in state.items()})
         whole.generation_config = model.generation_config
         return whole.to(self.args.device)
@@ -241,47 +245,38 @@ class CrossMaskTrainer(Seq2SeqTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Loss per target token, and the task's metrics of the texts generated, each example encoded once.
+        """The mean loss over all targets, and the task's metrics of its predictions.
 
-        The texts stay in `predictions`, in the examples' order, and all scores, signatures included, in `scores`. Of
-        sources alone there are texts only, which `predict` returns as its predictions.
+        These stay in `predictions`, in the examples' order, and all scores, signatures included, in `scores`. Of
+        sources alone there are predictions only, which `predict` returns.
         """
         model = self.whole_model().eval()
         split: EvaluationSplit = dataloader.dataset
-        generate = not self.args.prediction_loss_only  # the argument is True wherever there is no `compute_metrics`
-        texts: list[tuple[int, str]] = []
+        # The argument is True wherever there is no `compute_metrics`.
+        generation = None if self.args.prediction_loss_only else self._gen_kwargs
+        outputs: list[tuple[int, Any]] = []
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        bar = tqdm(dataloader, desc=description, disable=self.args.disable_tqdm, leave=False)
-        for batch in bar:
+        for batch in tqdm(dataloader, desc=description, disable=self.args.disable_tqdm, leave=False):
             batch = self._prepare_inputs(batch)
-            index, labels = batch.pop("index"), batch.pop("labels", None)
+            index = batch.pop("index")
             with self.compute_loss_context_manager(), self.accelerator.autocast():
-                source = {key: batch[key] for key in ("input_ids", "attention_mask")}
-                encoded = model.get_encoder()(**source)
-                if labels is not None:
-                    sums += self._loss_sum(model, encoded, batch, labels)
-                if generate:
-                    inputs = {"encoder_outputs": encoded, "attention_mask": batch["attention_mask"]}
-                    generated = generate_texts(model, self.processing_class, **inputs, **self._gen_kwargs)
-                    texts += zip(index.tolist(), generated, strict=True)
+                result = self.task.evaluate_batch(model, self.processing_class, batch, generation)
+            if result.loss is not None:
+                sums += result.loss
+            if result.predictions is not None:
+                outputs += zip(index.tolist(), result.predictions, strict=True)
         metrics = {}
         if split.has_targets:
-            loss, tokens = self.accelerator.reduce(sums, "sum").tolist()
-            metrics[f"{metric_key_prefix}_loss"] = loss / tokens
-            check_evaluation(self, f"{metric_key_prefix}_loss", loss / tokens)
-        if generate:
-            found = dict(gather_object(texts))
-            self.predictions = [found[i] for i in range(len(split))]
-        if generate and split.has_targets:
-            self.scores = self.task.metrics(self.predictions, split.examples)
+            loss, count = self.accelerator.reduce(sums, "sum").tolist()
+            metrics[f"{metric_key_prefix}_loss"] = loss / count
+            check_evaluation(self, f"{metric_key_prefix}_loss", loss / count)
+        predictions = None
+        if generation is not None:
+            items = split.by_example(dict(gather_object(outputs)))
+            predictions = [self.task.combine(found, split.examples[at]) for at, found in enumerate(items)]
+            self.predictions = predictions
+        if predictions is not None and split.has_targets:
+            self.scores = self.task.metrics(predictions, split.examples)
             numbers = {key: value for key, value in self.scores.items() if not isinstance(value, str)}
             metrics |= {f"{metric_key_prefix}_{key}": value for key, value in numbers.items()}
-        predictions = self.predictions if generate else None
         return EvalLoopOutput(predictions=predictions, label_ids=None, metrics=metrics, num_samples=len(split))
-
-    @staticmethod
-    def _loss_sum(model, encoded, batch: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
-        """The summed loss and the number of target tokens, (2,) float64."""
-        target = {key: value for key, value in batch.items() if key != "input_ids"}
-        loss = model(encoder_outputs=encoded, labels=labels, num_items_in_batch=1, use_cache=False, **target).loss
-        return torch.stack([loss.double(), (labels != -100).sum().double()])

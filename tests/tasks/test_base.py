@@ -1,11 +1,11 @@
 import pytest
 
-from crossmask.tasks import Example, PrimaryMetric, Task, get_task, register_task, task_names
+from crossmask.tasks import Example, PrimaryMetric, Task, TextToText, get_task, register_task, task_names
 from crossmask.tasks.base import text_column
 
 
 @register_task
-class Reversal(Task):
+class Reversal(TextToText):
     """A third task, complete: what a newcomer writes."""
 
     name = "reversal"
@@ -99,7 +99,7 @@ def test_registration_asks_for_name_and_primary_metric():
         ([], 0, ValueError, "nothing to score: predictions and examples are empty; give at least one of each"),
         (["a", None], 2, TypeError, "prediction 1 is of type NoneType, not str; decode token ids before scoring"),
         ([[3, 4]], 1, TypeError, "prediction 0 is of type list, not str; decode token ids before scoring"),
-        ("ab", 2, TypeError, "predictions are one string; expected a list of strings, one for each example"),
+        ("ab", 2, TypeError, "predictions are one string; expected a list, one for each example"),
     ],
 )
 def test_bad_predictions(name, predictions, count, error, message):
@@ -130,7 +130,8 @@ def test_the_docstring_of_base_is_a_working_task():
     from crossmask.tasks import base
 
     code = "\n".join(line[4:] for line in base.__doc__.split("\n") if line.startswith("    "))
-    scope = {name: getattr(base, name) for name in ("Example", "PrimaryMetric", "Task", "text_column")}
+    scope = {name: getattr(base, name) for name in ("Example", "PrimaryMetric", "text_column")}
+    scope["TextToText"] = TextToText
     exec(code, {**scope, "register_task": lambda cls: scope.setdefault("made", cls)})
     task = scope["made"]()
     assert task.metrics(["ba", "x"], [task.example({"text": "ab"}), task.example({"text": "cd"})]) == {

@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file
 from training_jobs import job_of, recipe_file, trained
 
+from crossmask.tasks.base import BatchResult
+from crossmask.tasks.text_to_text import TextToText
 from crossmask.training.divergence import SKIPPED_IN_A_ROW, DivergedError, check_step
 from crossmask.training.run import PreparedRun, execute
 from crossmask.utils.errors import InputError
@@ -80,7 +82,8 @@ def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):
 
 def test_an_evaluation_loss_that_is_not_finite_ends_the_run(tmp_path, monkeypatch):
     job = job_of(recipe_file(tmp_path, **EVERY_TWO))
-    monkeypatch.setattr(job.trainer, "_loss_sum", lambda *_: torch.tensor([NAN, 1.0], dtype=torch.float64))
+    result = BatchResult(torch.tensor([NAN, 1.0], dtype=torch.float64), None)
+    monkeypatch.setattr(TextToText, "evaluate_batch", lambda *_: result)
     with pytest.raises(DivergedError, match=r"eval_loss is nan in step 2 at learning rate 0.1; lower learning_rate"):
         execute(job)
     assert not list(job.folder.glob("checkpoint-*"))

@@ -8,9 +8,12 @@ import pytest
 from training_jobs import SIZES, SOMEWHERE, corpus, tiny_tokenizer
 
 from crossmask.data.tokenizer_training import train_tokenizer
+from crossmask.tasks import get_task
 from crossmask.tasks.base import Example
 from crossmask.training.arguments import RecipeArguments, RunArguments
 from crossmask.training.factory import build_model, load_tokenizer, training_features
+
+TRANSLATION = get_task("translation")
 
 
 @pytest.fixture
@@ -56,11 +59,11 @@ def test_bpe_dropout_names_the_example_that_it_lengthened(tmp_path):
     recipe = RecipeArguments(train={}, validation={}, test={}, bpe_dropout=0.2, bpe_dropout_copies=64, **limits)
     run = RunArguments(output_dir=str(tmp_path))
     with pytest.raises(ValueError, match=r"^example 1, as bpe_dropout=0.2 cut it in copy \d+ of 64: its source has"):
-        training_features(recipe, run, tokenizer, examples)
-    assert len(training_features(replace(recipe, max_source_length=32), run, tokenizer, examples)) == 128
+        training_features(recipe, run, TRANSLATION, tokenizer, examples)
+    assert len(training_features(replace(recipe, max_source_length=32), run, TRANSLATION, tokenizer, examples)) == 128
     plain = replace(recipe, bpe_dropout=None, bpe_dropout_copies=None, max_source_length=2)
     with pytest.raises(ValueError, match=r"^example 1: its source has"):
-        training_features(plain, run, tokenizer, examples)
+        training_features(plain, run, TRANSLATION, tokenizer, examples)
 
 
 def test_a_local_folder_is_loaded(tmp_path, monkeypatch):
@@ -97,27 +100,29 @@ def recipe_of(**fields) -> RecipeArguments:
 )
 def test_generation_takes_the_fields_and_values_of_generation_config(generation, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        build_model(recipe_of(model=SIZES, generation=generation, **LIMITS), tiny_tokenizer())
+        build_model(recipe_of(model=SIZES, generation=generation, **LIMITS), TRANSLATION, tiny_tokenizer())
 
 
 @pytest.mark.parametrize(("generation", "new"), [({"max_length": 17}, 16), ({"max_length": 9}, 8), ({}, 16)])
 def test_as_many_tokens_are_generated_as_the_recipe_says(generation, new):
     tokenizer = tiny_tokenizer()
     recipe = recipe_of(model=SIZES, generation={**generation, "suppress_tokens": [tokenizer.eos_token_id]}, **LIMITS)
-    model = build_model(recipe, tokenizer).eval()
+    model = build_model(recipe, TRANSLATION, tokenizer).eval()
     assert model.generate(**tokenizer("ha ho", return_tensors="pt")).shape == (1, 1 + new)
     assert (model.generation_config.max_new_tokens is None) is bool(generation)
 
 
 def test_generation_takes_null_and_a_whole_number_for_a_number():
     generation = {"num_beams": 2, "length_penalty": -1, "no_repeat_ngram_size": None, "early_stopping": True}
-    config = build_model(recipe_of(model=SIZES, generation=generation), tiny_tokenizer()).generation_config
+    config = build_model(
+        recipe_of(model=SIZES, generation=generation), TRANSLATION, tiny_tokenizer()
+    ).generation_config
     assert {name: getattr(config, name) for name in generation} == generation
 
 
 def features_of(examples: list[Example], seed: int = 1, **fields) -> list[dict]:
     arguments = RunArguments(output_dir="unused", seed=seed, report_to=[], use_cpu=True)
-    return training_features(recipe_of(**fields), arguments, tiny_tokenizer(), examples).to_list()
+    return training_features(recipe_of(**fields), arguments, TRANSLATION, tiny_tokenizer(), examples).to_list()
 
 
 DROPOUT = {"bpe_dropout": 0.5, "bpe_dropout_copies": 3}

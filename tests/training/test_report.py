@@ -12,7 +12,7 @@ from crossmask.tasks import get_task
 from crossmask.tasks.base import Example
 from crossmask.training.arguments import RecipeArguments, RunArguments, RunSpec
 from crossmask.training.factory import build_model
-from crossmask.training.report import RunResult, card_facts, results, sample_page, write_report
+from crossmask.training.report import RunResult, card_facts, results, sample_page, samples_of, write_report
 from crossmask.training.run import check_reload
 
 LOGGED = [{"loss": 2.0, "step": 1}, {"train_runtime": 1.0, "step": 1}]
@@ -29,7 +29,7 @@ def run_and_outcome(log_history: list[dict] = LOGGED, **fields) -> tuple[RunSpec
     arguments = RunArguments(output_dir="unused", report_to=[], use_cpu=True)
     tokenizer = tiny_tokenizer()
     outcome = RunResult(
-        model=build_model(recipe, tokenizer).eval(),
+        model=build_model(recipe, get_task("translation"), tokenizer).eval(),
         tokenizer=tokenizer,
         task=get_task("translation"),
         train_size=9,
@@ -85,7 +85,7 @@ def test_a_test_text_that_is_longer_than_the_model_takes_is_cut(tmp_path):
 @pytest.mark.parametrize(("generation", "shown"), [({"max_new_tokens": 5}, 5), ({"max_length": 9}, 8)])
 def test_the_card_generates_as_long_as_the_run(generation, shown):
     run, outcome = run_and_outcome(generation=generation)
-    assert card_facts(run, outcome, {}, "tiny").max_new_tokens == shown
+    assert card_facts(run, outcome, list(samples_of(outcome, 1).values()), {}, "tiny").max_new_tokens == shown
 
 
 def test_another_model_than_was_saved_is_noticed(tmp_path):
@@ -99,9 +99,9 @@ def test_another_model_than_was_saved_is_noticed(tmp_path):
 def test_samples_are_judged_by_what_is_scored():
     task = get_task("question-answering", rationale_column="support")
     row = {"question": "Where is Ann?", "context": "Ann went home.", "support": "Ann went home.", "answer": "home"}
-    outcome = SimpleNamespace(task=task, test=[task.example(row)] * 2)
+    outcome = SimpleNamespace(model=None, tokenizer=None, task=task, test=[task.example(row)] * 2)
     outcome.predictions = ["Ann went home. Answer: home", "Ann went home. Answer: out"]
-    page = sample_page(outcome, 2)
+    page = sample_page(outcome, samples_of(outcome, 2))
     assert [line.rpartition(" ")[2] for line in page.splitlines() if line.startswith("**")] == ["(exact)", "(differs)"]
     assert "- output: Ann went home. Answer: home" in page
 

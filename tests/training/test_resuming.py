@@ -7,6 +7,7 @@ import pytest
 import torch
 from training_jobs import SIZES, job_of, recipe_file, tiny_tokenizer, trained
 
+from crossmask.tasks import get_task
 from crossmask.training.arguments import parse_run
 from crossmask.training.continuation import settings_of
 from crossmask.training.factory import build_model, build_tokenizer
@@ -31,7 +32,7 @@ def start(tmp_path) -> Path:
     """A folder with a model to fine-tune and its tokenizer."""
     tokenizer = tiny_tokenizer()
     run = parse_run([recipe_file(tmp_path)], command="c")
-    build_model(run.recipe, tokenizer).save_pretrained(tmp_path / "start")
+    build_model(run.recipe, get_task("translation"), tokenizer).save_pretrained(tmp_path / "start")
     tokenizer.save_pretrained(tmp_path / "start")
     return tmp_path / "start"
 

@@ -14,6 +14,7 @@ from training_jobs import SIZES, corpus, final_weights, run_job, stream_of, tiny
 
 from crossmask.data.packed_stream import StreamFault
 from crossmask.tasks import get_task
+from crossmask.tasks.base import LengthLimits
 from crossmask.tasks.examples import read_examples, to_features
 from crossmask.training.arguments import RecipeArguments, RunArguments, parse_run
 from crossmask.training.run import execute, prepare
@@ -61,7 +62,7 @@ def stream(folder: Path, **fields):
 @pytest.mark.parametrize(("overlong", "longest"), [("error", 24), ("truncate", 6), ("drop", 6)])
 def test_a_pass_has_the_features_of_training_in_memory(tmp_path, overlong, longest):
     limits = {"max_source_length": longest, "max_target_length": 24, "overlong": overlong}
-    expected = to_features(corpus(), tiny_tokenizer(), **limits)
+    expected = to_features(corpus(), get_task("translation"), tiny_tokenizer(), LengthLimits(**limits))
     assert overlong == "error" or len(expected) < 53 or max(map(len, expected["input_ids"])) == 6
     made = stream(tmp_path, **limits)
     made.epochs = 1
