@@ -27,7 +27,7 @@ class CrossMaskQuestionAnsweringConfig(PreTrainedConfig):
     Configuration of [`CrossMaskForQuestionAnswering`]: an encoder, and a pointer into what it read.
 
     Args:
-        encoder: the config of a text encoder that `AutoModel` knows, or of a crossmask model, whose encoder it is then;
+        encoder: the config of a text encoder that `AutoModel` knows, or of an encoder-decoder, whose encoder is taken;
             a config or a dictionary with `model_type`. It is copied. BERT's by default.
         pointer_layers: how many layers of interactive attention the pointer's queries go through.
         num_attention_heads: heads of that attention, a divisor of the encoder's width; as in the encoder by default.

@@ -1,4 +1,4 @@
-"""The loss of answers: cross-entropy of start and end, over the tokens and, where there is one, the score of no answer.
+"""The loss of answers: cross-entropy of start and end, over the tokens and, where the model has it, no answer.
 
 Letters: B batch, S source length.
 """
@@ -88,6 +88,6 @@ def _check_order(starts: torch.Tensor, ends: torch.Tensor) -> None:
     wrong = (starts > ends) | ((starts < 0) & (starts != ends))
     for row in wrong.nonzero().flatten().tolist():
         raise ValueError(
-            f"end_positions must not be before start_positions, and below 0 where these are, got {int(starts[row])} to "
-            f"{int(ends[row])} in example {row}"
+            f"end_positions must not be before start_positions, and below 0 where these are, got {int(starts[row])} "
+            f"to {int(ends[row])} in example {row}"
         )

@@ -13,7 +13,7 @@ from ..modeling.layers import rms_norm
 
 
 class PointerLayer(nn.Module):
-    """Interactive attention from the queries to the encoder's states, behind a norm and beside a residual connection."""
+    """Interactive attention from queries to the encoder's states, behind a norm and beside a residual connection."""
 
     def __init__(self, config: Any, layer_idx: int):
         super().__init__()

@@ -1,6 +1,7 @@
 """Where the sentences of a text are."""
 
 import re
+from itertools import pairwise
 
 # What ends a sentence, with the quotes and brackets that close behind it; a line break ends one too.
 _END = re.compile(r"(?:[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[”’」』）]*|\n)\s*")
@@ -19,7 +20,7 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     """
     borders = [0, *(match.end() for match in _END.finditer(text)), len(text)]
     spans = []
-    for first, last in zip(borders, borders[1:], strict=False):
+    for first, last in pairwise(borders):
         part = text[first:last]
         if part.strip():
             spans.append((first + len(part) - len(part.lstrip()), first + len(part.rstrip())))
@@ -27,6 +28,6 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 
 
 def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
-    """The sentence that the characters from `start` to before `end` are in; where they are in several, all of these."""
+    """The sentence, or the run of sentences, that the characters from `start` to before `end` are in."""
     touched = [(first, last) for first, last in sentence_spans(text) if first < end and last > start]
     return (min(touched[0][0], start), max(touched[-1][1], end)) if touched else (start, end)

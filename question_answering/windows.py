@@ -1,4 +1,4 @@
-"""Question and context as windows of tokens: what the encoder reads at once, and where in the text its tokens are from.
+"""Question and context as windows of tokens: what the encoder reads at once, and where its tokens are in the text.
 
 A context that is longer than an encoder takes is cut into windows that overlap, each behind the whole question.
 """
@@ -17,8 +17,8 @@ from .loss import NO_ANSWER
 Window = dict[str, Any]
 """`input_ids`, `passage_ids` (as the model takes them), `token_type_ids` where the tokenizer has them, and `offsets`.
 
-`offsets` has the characters of the context that each token is from, `(first, one past the last)`, without whitespace at
-its ends; `(0, 0)` for tokens of the question and special ones. With answers there are also `start_positions` and
+`offsets` has the characters of the context that each token is from, `(first, one past the last)`, without whitespace
+at its ends; `(0, 0)` for tokens of the question and special ones. With answers there are also `start_positions` and
 `end_positions`: the answer's tokens, or -1 twice where the window does not hold it whole.
 """
 
@@ -44,7 +44,7 @@ def encode_windows(
         max_length: tokens in a window at most, with those of the question and special ones.
         stride: how many tokens of the context neighbouring windows share. An answer that is longer than this may be
             whole in none of them.
-        answers: for each context the characters of the answer, `(first, one past the last)`, or None where it has none.
+        answers: for each context the characters of the answer, `(first, one past the last)`, None where it has none.
 
     Raises:
         ValueError: a tokenizer without offsets, other numbers of questions and contexts, an empty text, an answer
@@ -128,7 +128,9 @@ def _check_texts(questions: Sequence[str], contexts: Sequence[str]) -> None:
             if not text.strip():
                 raise ValueError(f"{name}[{index}] is empty; leave the example out")
     if len(questions) != len(contexts) or not len(questions):
-        raise ValueError(f"{len(questions)} questions and {len(contexts)} contexts; give one context for each question")
+        raise ValueError(
+            f"{len(questions)} questions and {len(contexts)} contexts; give one context for each question"
+        )
 
 
 def _check_answers(contexts: Sequence[str], answers: Sequence[tuple[int, int] | None]) -> None:
@@ -167,13 +169,16 @@ class WindowCollator:
 
     Args:
         pad_token_id: fills `input_ids`. padding_side: where.
+        keep_offsets: whether batches have `offsets`, for `best_spans`; models do not take them.
 
     Called with windows, it returns `input_ids`, `attention_mask`, `passage_ids` and, where the windows have them,
-    `token_type_ids`, (B, S) int64 each; `start_positions` and `end_positions`, (B,), where they have answers.
+    `token_type_ids`, (B, S) int64 each; `start_positions` and `end_positions`, (B,), where they have answers; and
+    `offsets`, (B, S, 2), where these are kept.
     """
 
     pad_token_id: int
     padding_side: str = "right"
+    keep_offsets: bool = False
 
     @classmethod
     def for_tokenizer(cls, tokenizer: Any) -> "WindowCollator":
@@ -196,6 +201,9 @@ class WindowCollator:
             name: pad_sequence(row, batch_first=True, padding_value=fill[name], padding_side=self.padding_side)
             for name, row in rows.items()
         }
+        if self.keep_offsets:
+            offsets = [torch.tensor(window["offsets"]) for window in windows]
+            batch["offsets"] = pad_sequence(offsets, batch_first=True, padding_side=self.padding_side)
         if all("start_positions" in window for window in windows):
             shift = [batch["input_ids"].shape[1] - len(row) for row in rows["input_ids"]]
             left = shift if self.padding_side == "left" else [0] * len(shift)

@@ -109,6 +109,7 @@ class Task(ABC):
         length_fields: the fields of `LengthLimits` that count; the first limits what a user gives to a model.
         tokenizer_settings: how `train_tokenizer` makes its tokenizers.
         unused_fields: fields of a recipe that would do nothing, with what to do instead.
+        adds_head: whether a model to fine-tune may be one without its head, which is new then.
     """
 
     name: ClassVar[str]
@@ -119,6 +120,7 @@ class Task(ABC):
     length_fields: ClassVar[tuple[str, ...]] = ("max_source_length", "max_target_length")
     tokenizer_settings: ClassVar[Mapping[str, bool]] = {}
     unused_fields: ClassVar[Mapping[str, str]] = {}
+    adds_head: ClassVar[bool] = False
 
     @abstractmethod
     def example(self, record: Mapping[str, Any]) -> Example:
@@ -160,6 +162,17 @@ class Task(ABC):
         """The fields of a new model's config that follow from its tokenizer."""
         names = ("pad_token_id", "bos_token_id", "eos_token_id")
         return {"vocab_size": len(tokenizer), **{name: getattr(tokenizer, name) for name in names}}
+
+    def from_encoder(self, name: str, fields: Mapping[str, Any], options: Mapping[str, Any]) -> PreTrainedModel:
+        """A new model on a pretrained encoder.
+
+        Args:
+            name: a folder or a Hub id. fields: of the new model's config. options: of `from_pretrained`.
+
+        Raises:
+            InputError: models of this kind are not built so.
+        """
+        raise InputError(f"models for task {self.name} are not built on an encoder; leave encoder_name_or_path out")
 
     @abstractmethod
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
@@ -207,6 +220,14 @@ class Task(ABC):
     @abstractmethod
     def collator(self, config: PreTrainedConfig) -> Collator:
         """What pads features to a batch."""
+
+    def evaluation_collator(self, config: PreTrainedConfig) -> Collator:
+        """What pads features to a batch for `evaluate_batch`."""
+        return self.collator(config)
+
+    def targets(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        """What a batch's loss is summed over, -100 where it is not to count; None where the model takes a mean."""
+        return batch.get("labels")
 
     def packed_collator(self, config: PreTrainedConfig, source_length: int, target_length: int) -> Collator:
         """What lays rows of whole examples out as a batch, each row of that many source and target tokens.

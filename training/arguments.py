@@ -85,6 +85,13 @@ class RecipeArguments:
         default=None,
         metadata={"help": "A model to fine-tune, with its tokenizer; `model` then changes fields of its config."},
     )
+    encoder_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "A pretrained encoder, with its tokenizer, to build the model on; `model` then has the other "
+            "fields of its config. For extractive-question-answering."
+        },
+    )
     attn_implementation: str | None = field(
         default=None, metadata={"help": "Attention backend to train with; eager is the fastest on CPU for short rows."}
     )

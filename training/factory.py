@@ -63,8 +63,9 @@ def build_tokenizer(
     """
     if checkpoint is not None:
         return load_tokenizer("resume_from_checkpoint", str(checkpoint))
-    if recipe.model_name_or_path:
-        return load_tokenizer("model_name_or_path", recipe.model_name_or_path)
+    for field in ("model_name_or_path", "encoder_name_or_path"):
+        if name := getattr(recipe, field):
+            return load_tokenizer(field, name)
     if isinstance(recipe.tokenizer, str):
         return load_tokenizer("tokenizer", recipe.tokenizer)
     settings = {"vocab_size": 8000, **(recipe.tokenizer or {})}
@@ -110,6 +111,8 @@ def build_model(recipe: RecipeArguments, task: Task, tokenizer: PreTrainedTokeni
     if recipe.model_name_or_path:
         options = {"attn_implementation": recipe.attn_implementation}
         model = load_model_to_tune(recipe.model_name_or_path, task, recipe.model or {}, **options)
+    elif recipe.encoder_name_or_path:
+        model = load_encoder(recipe, task)
     else:
         config = new_config(recipe, task, **task.config_of_tokenizer(tokenizer))
         model = new_model(recipe, task, config)
@@ -130,7 +133,9 @@ def check_model(recipe: RecipeArguments, task: Task, arguments: RunArguments) ->
     check_recipe_tokenizer(recipe, task)
     if recipe.multipath_k is not None:
         Multipath.of(recipe.multipath_k, arguments.seed, recipe.max_source_length)
-    if recipe.model_name_or_path:
+    if recipe.encoder_name_or_path and recipe.model_name_or_path:
+        raise InputError("give either encoder_name_or_path or model_name_or_path: a model has an encoder already")
+    if recipe.model_name_or_path or recipe.encoder_name_or_path:
         return
     config = new_config(recipe, task)
     check_lengths(recipe, task, config)
@@ -261,11 +266,29 @@ def load_model_to_tune(name: str, task: Task, changes: Mapping[str, Any], **opti
     try:
         config = load_config(name, **changes)
         task.check_config(config)
-        return load_model(name, config, auto_class=task.auto_class, may_lack_weights=bool(changes), **options)
+        may_lack_weights = bool(changes) or task.adds_head
+        return load_model(name, config, auto_class=task.auto_class, may_lack_weights=may_lack_weights, **options)
     except (InputError, ImportError) as error:
         raise InputError(f"model_name_or_path: {name}: {one_line(error)}") from error
     except OSError as error:
         raise OSError(f"model_name_or_path: {one_line(error)}") from error
+
+
+def load_encoder(recipe: RecipeArguments, task: Task) -> PreTrainedModel:
+    """A new model on a pretrained encoder.
+
+    Raises:
+        InputError: the task has none for such an encoder, or fields that do not fit. OSError: it cannot be loaded.
+    """
+    name = recipe.encoder_name_or_path
+    attention = recipe.attn_implementation
+    options = {} if attention is None else {"attn_implementation": attention}
+    try:
+        return task.from_encoder(name, recipe.model or {}, options)
+    except (StrictDataclassError, ValueError, TypeError, ImportError) as error:
+        raise InputError(f"encoder_name_or_path: {name}: {one_line(error)}") from error
+    except OSError as error:
+        raise OSError(f"encoder_name_or_path: {one_line(error)}") from error
 
 
 def build_trainer(
@@ -309,7 +332,7 @@ def build_trainer(
         callbacks=callbacks,
         task=task,
         train_batches=batches,
-        eval_collator=task.collator(model.config),
+        eval_collator=task.evaluation_collator(model.config),
         eval_tokens=recipe.eval_tokens,
         multipath=multipath,
     )

@@ -132,6 +132,11 @@ class CrossMaskTrainer(Seq2SeqTrainer):
             "worker_init_fn": partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
         }
 
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int | None:
+        """How many targets the batches of a step have, which Trainer counts in `labels` alone."""
+        counted = [{"labels": self.task.targets(batch)} for batch in batch_samples]
+        return super()._get_num_items_in_batch([one for one in counted if one["labels"] is not None], device)
+
     def compute_loss(self, model, inputs, *args, **kwargs):
         if self.computes_own_loss:
             inputs = {**inputs, "smoothing": self.args.label_smoothing_factor, "skip_logits": True}

@@ -13,15 +13,18 @@ _CITATION = """\
   the 2016 Conference on Empirical Methods in Natural Language Processing}, year = {2016}}
 """
 
-_DESCRIPTION = "Exact match and token F1 under SQuAD 1.1's normalisation, the best over each question's references."
+_DESCRIPTION = "Exact match and token F1 under SQuAD's normalisation, the best over each question's references."
 
 _INPUTS = """
 Args:
     predictions: list of texts.
-    references: for each prediction a text or a list of texts; the lists may differ in length.
+    references: for each prediction a text or a list of texts; the lists may differ in length. The empty text is the
+        reference of a question without an answer, as in SQuAD 2.
 Returns:
     exact_match and f1, percentages. As in SQuAD 1.1, f1 is 0 where normalisation leaves no common token, so also
-    where prediction and reference are both an article alone.
+    where prediction and reference are both an article alone. With questions without an answer also HasAns_exact and
+    HasAns_f1 of those that have one, if there are any, and NoAns_exact and NoAns_f1 of the others, for which both are
+    100 if normalisation leaves nothing of the prediction, and else 0.
 """
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -48,18 +51,36 @@ class Seq2seqQa(evaluate.Metric):
         super().add_batch(predictions=predictions, references=references)
 
     def _compute(self, predictions, references):
-        matches, overlaps = 0.0, 0.0
-        for prediction, texts in zip(predictions, references, strict=True):
-            tokens = normalize(prediction).split()
-            wanted = [normalize(text).split() for text in _as_list(texts)]
-            matches += tokens in wanted
-            overlaps += max(token_f1(tokens, reference) for reference in wanted)
-        return {"exact_match": 100.0 * matches / len(predictions), "f1": 100.0 * overlaps / len(predictions)}
+        scored = [
+            (_score(prediction, _as_list(texts)), _as_list(texts) == [""])
+            for prediction, texts in zip(predictions, references, strict=True)
+        ]
+        exact, f1 = _means([scores for scores, _ in scored])
+        result = {"exact_match": exact, "f1": f1}
+        if not any(unanswerable for _, unanswerable in scored):
+            return result
+        for name, wanted in (("HasAns", False), ("NoAns", True)):
+            if part := [scores for scores, unanswerable in scored if unanswerable == wanted]:
+                result[f"{name}_exact"], result[f"{name}_f1"] = _means(part)
+        return result
 
 
 def normalize(text):
     """Lower case, without ASCII punctuation, English articles and extra whitespace, in that order."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def _score(prediction, texts):
+    """Whether the prediction matches a reference, and its best F1, both 0 to 1."""
+    tokens = normalize(prediction).split()
+    wanted = [normalize(text).split() for text in texts]
+    overlaps = (token_f1(tokens, one) if text else float(not tokens) for text, one in zip(texts, wanted, strict=True))
+    return float(tokens in wanted), max(overlaps)
+
+
+def _means(scores):
+    """Percentages: the means of both scores."""
+    return tuple(100.0 * sum(column) / len(scores) for column in zip(*scores, strict=True))
 
 
 def token_f1(prediction, reference):
