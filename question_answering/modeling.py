@@ -150,8 +150,9 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
             input_ids: (B, S) int64: question and context, as the encoder's tokenizer joins a pair.
             attention_mask: (B, S), 1 for tokens and 0 for padding.
             token_type_ids: (B, S) int64, for encoders that read them.
-            passage_ids: (B, S) int64: which passage of the context a token is of, from 0; below 0 for the question
-                and for special tokens. Made of `token_type_ids` by default: tokens of type 1, but for the last.
+            passage_ids: (B, S) int64: which passage of the context a token is of, from 0; below 0 for special tokens
+                and for the question, which is what stands before the context. Made of `token_type_ids` by default:
+                tokens of type 1, but for the last.
             start_positions, end_positions: (B,) int64, first and last token of the answer; -1 for no answer, -100
                 for an example that the loss leaves out.
             cross_mask: where an answer may be, and-ed with the config's: a mask, its text, or bool (B, S) or
@@ -192,8 +193,10 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
         shown = torch.ones_like(passages, dtype=torch.bool) if attention_mask is None else attention_mask != 0
         if hidden is not None:
             shown = shown & shown_tokens(hidden, source)
-        allowed = answerable(config_mask, cross_mask, source, shown & (passages >= 0), self.training)
-        start, end, none, weights = self.pointer(encoded.last_hidden_state, shown & (passages < 0), allowed)
+        context = passages >= 0
+        question = shown & (context.cumsum(-1) == 0)
+        allowed = answerable(config_mask, cross_mask, source, shown & context, self.training)
+        start, end, none, weights = self.pointer(encoded.last_hidden_state, question, allowed)
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = answer_loss(start, end, none, start_positions, end_positions, num_items_in_batch)
