@@ -74,12 +74,15 @@ def test_jsonl_takes_nested_keys_numbers_and_lists(tmp_path, suffix):
 
 def test_squad(tmp_path, suffix):
     qas = [
-        {"question": "Who?", "answers": [{"text": "Ada", "answer_start": 0}, {"text": "Ada L.", "answer_start": 0}]}
+        {"question": "Who?", "answers": [{"text": "Ada", "answer_start": 0}, {"text": "did", "answer_start": 7}]},
+        {"question": "Where?", "answers": [], "is_impossible": True},
     ]
     document = {"data": [{"paragraphs": [{"context": "Ada L. did.", "qas": qas}]}]}
     path = write(tmp_path / f"a.json{suffix}", json.dumps(document, indent=1))
     loaded = load_split({"format": "squad", "path": path, "group": "en"})
-    assert loaded[0] == {"question": "Who?", "context": "Ada L. did.", "answers": ["Ada", "Ada L."], "group": "en"}
+    answers = {"text": ["Ada", "did"], "answer_start": [0, 7]}
+    assert loaded[0] == {"question": "Who?", "context": "Ada L. did.", "answers": answers, "group": "en"}
+    assert loaded[1]["answers"] == {"text": [], "answer_start": []}
 
 
 STORIES = """\

@@ -8,6 +8,7 @@ import torch
 from question_cases import CONTEXT, LENGTH, QUESTION, batch_of, model_of, padded
 from tiny_encoders import FAMILIES, base_model, encoder_config
 from transformers import AutoConfig, AutoModelForQuestionAnswering, BertForMaskedLM
+from transformers.modeling_outputs import BaseModelOutput
 
 import crossmask
 from crossmask import CrossMaskForQuestionAnswering, CrossMaskQuestionAnsweringConfig, masks
@@ -258,9 +259,8 @@ def test_token_types_reach_encoders_that_read_them_and_no_others():
 
 def test_no_answer_reads_what_may_be_the_answer_and_no_more():
     model, batch = model_of("crossmask", no_answer=True, pointer_layers=2), batch_of(passages=3)
-    model.encoder.forward = lambda **inputs: type("Outputs", (), {  # the states of tokens that see themselves alone
-        "last_hidden_state": model.encoder.embed_tokens(inputs["input_ids"]), "hidden_states": None, "attentions": None,
-    })  # fmt: skip
+    # The states of tokens that see themselves alone.
+    model.encoder.forward = lambda input_ids, **_: BaseModelOutput(model.encoder.embed_tokens(input_ids))
 
     def none(place=None, **call_masks):
         changed = batch["input_ids"].clone()
@@ -306,7 +306,7 @@ def test_weights_of_the_pointer_are_returned_and_rest_on_the_question():
         (
             {"cross_mask": torch.ones(2, 3, dtype=torch.bool)},
             masks.MaskError,
-            r"cross_mask must be \(2, 16\), or \(2, 2, 16\) with a row for the start and one for the end, got \(2, 3\)",
+            r"cross_mask must be \(2, 16\), or \(2, 2, 16\) with a row for .* got \(2, 3\)",
         ),
         (
             {"cross_mask": torch.ones(2, 5, LENGTH, dtype=torch.bool)},
@@ -365,7 +365,7 @@ def test_config_copies_the_encoder_and_keeps_its_attention():
 
 
 def test_options_for_a_model_that_is_loaded_already_are_refused():
-    with pytest.raises(ValueError, match="encoder_options .* have no effect on a model that is loaded"):
+    with pytest.raises(ValueError, match=r"encoder_options .* have no effect on a model that is loaded"):
         CrossMaskForQuestionAnswering.from_encoder_pretrained(
             base_model("bert"), encoder_options={"dtype": torch.bfloat16}
         )

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from question_cases import model_of
@@ -111,7 +113,7 @@ def test_windows_overlap_and_miss_nothing(tokenizer, stride):
         assert window["input_ids"][: len(question)] == question
         contexts.append([token for token, p in zip(window["input_ids"], window["passage_ids"], strict=True) if p >= 0])
     joined = contexts[0]
-    for before, after in zip(contexts, contexts[1:], strict=False):
+    for before, after in pairwise(contexts):
         assert before[len(before) - stride :] == after[:stride]
         joined = joined + after[stride:]
     whole = tokenizer(CONTEXT, add_special_tokens=False)["input_ids"]
