@@ -7,7 +7,7 @@ and code files, `metrics.json`, `samples.md`, pictures and a model card. `--help
 import shlex
 import sys
 
-from crossmask.training.arguments import parse_run
+from crossmask.training.parsing import parse_run
 from crossmask.training.run import execute, prepare
 from crossmask.utils.cli import run_command
 

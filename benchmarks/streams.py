@@ -22,7 +22,8 @@ from crossmask.data.packed_stream import PackedStream
 from crossmask.data.packing import PackedCollator
 from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.tasks import get_task
-from crossmask.training.arguments import RecipeArguments, RunArguments
+from crossmask.training.arguments import BatchingArguments, DataArguments
+from crossmask.training.run_arguments import RunArguments
 from crossmask.training.streams import ExampleStream, packed_stream
 
 
@@ -49,14 +50,14 @@ def text(count: int, length: int, path: Path) -> PackedStream:
         for pair in pairs([0], count):
             file.write("\t".join(" ".join(words[at] for at in pair[side]) for side in ("input_ids", "labels")) + "\n")
     declared = {"format": "tsv", "path": str(path)}
-    recipe = RecipeArguments(train=declared, validation=declared, test=declared, overlong="drop")
-    recipe.source_row_length = recipe.target_row_length = length
+    data = DataArguments(train=declared, validation=declared, test=declared, overlong="drop")
+    batching = BatchingArguments(batching="stream", source_row_length=length, target_row_length=length)
     arguments = RunArguments(
         output_dir=str(path.parent / "run"), per_device_train_batch_size=16, report_to=[], use_cpu=True
     )
     examples = ExampleStream.of(declared, get_task("translation"), "train")
     texts = (example.source for example in examples.first(20_000))
-    stream = packed_stream(recipe, arguments, examples, train_tokenizer(texts, vocab_size=8000))
+    stream = packed_stream(data, batching, arguments, examples, train_tokenizer(texts, vocab_size=8000))
     stream.epochs = 1
     return stream
 

@@ -47,9 +47,10 @@ class CausalLMCollator:
 class PackedCausalLMCollator:
     """Lays rows of whole texts out as tensors of fixed size; positions start anew with every text.
 
-    By these positions, and where there is no attention mask, Transformers' models keep the texts of a row apart, with
-    every attention implementation (`masking_utils.find_packed_sequence_indices`). So a text has the logits that it has
-    alone. Padding is one more text, without labels.
+    By these positions, and where there is no attention mask, most models of Transformers keep the texts of a row
+    apart, with every attention implementation (`masking_utils.find_packed_sequence_indices`). A text then has the
+    logits that it has alone. Models that do not (Bloom, OPT, Mamba) are refused by `tasks/language_modeling.py`.
+    Padding is one more text, without labels.
 
     ```python
     >>> batch = PackedCausalLMCollator(pad_token_id=0, row_length=6)([[{"labels": [1, 5, 2]}, {"labels": [1, 2]}]])

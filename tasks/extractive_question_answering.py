@@ -150,6 +150,8 @@ class ExtractiveQuestionAnswering(Task):
             raise InputError(f"it is a {config.model_type} model; give one that AutoModelForQuestionAnswering loads")
 
     def from_encoder(self, name: str, fields: Mapping[str, Any], options: Mapping[str, Any]) -> PreTrainedModel:
+        if "encoder" in fields:
+            raise InputError("model.encoder must be left out beside encoder_name_or_path, which gives it")
         own = {key: value for key, value in fields.items() if key != "model_type"}
         return CrossMaskForQuestionAnswering.from_encoder_pretrained(name, encoder_options=dict(options), **own)
 

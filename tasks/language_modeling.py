@@ -39,7 +39,7 @@ from .base import (
     text_column,
 )
 
-_ONE_SIDE = "leave it out, a text has one side: max_target_length and target_row_length are its own"
+_ONE_SIDE = "a text has one side: max_target_length and target_row_length are its own"
 
 
 class Likelihood(NamedTuple):
@@ -78,8 +78,8 @@ class LanguageModeling(Task):
     unused_fields = {
         "max_source_length": _ONE_SIDE,
         "source_row_length": _ONE_SIDE,
-        "generation_num_beams": "leave it out, a language model is judged by likelihood, not by what it generates",
-        "multipath_k": "leave it out, a causal language model has no cross mask",
+        "generation_num_beams": "a language model is judged by likelihood, not by what it generates",
+        "multipath_k": "a causal language model has no cross mask",
     }
 
     text_column: str = "text"

@@ -14,7 +14,7 @@ from small_models import small_config
 
 from crossmask import CrossMaskForConditionalGeneration
 from crossmask.data.tokenizer_training import train_tokenizer
-from crossmask.training.arguments import parse_run
+from crossmask.training.parsing import parse_run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -70,7 +70,7 @@ def test_the_training_commands_name_recipes_and_fields_that_exist():
     assert commands
     for command in commands:
         recipe, *options = shlex.split(command)[2:]
-        assert parse_run([str(ROOT / recipe), *options], command=command).recipe.task
+        assert parse_run([str(ROOT / recipe), *options], command=command).recipe.data.task
 
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "LOG.md"]

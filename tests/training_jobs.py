@@ -18,9 +18,12 @@ from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.modeling.decoder_inputs import IGNORED
 from crossmask.tasks import get_task
 from crossmask.tasks.base import Example
-from crossmask.training.arguments import RecipeArguments, RunArguments, parse_run
-from crossmask.training.factory import build_model, build_trainer
+from crossmask.training.arguments import RecipeArguments
+from crossmask.training.build_model import build_model
+from crossmask.training.build_trainer import build_trainer
+from crossmask.training.parsing import parse_run
 from crossmask.training.run import PreparedRun, prepare
+from crossmask.training.run_arguments import RunArguments
 from crossmask.training.streams import ExampleStream
 from crossmask.training.trainer import CrossMaskTrainer
 
@@ -96,7 +99,7 @@ def tiny_trainer(
         size: rows or examples in a batch, or thirtieths of a bucket's tokens.
         start: a saved model to train, its weights spread over two processes by FSDP2.
     """
-    recipe = RecipeArguments(
+    recipe = RecipeArguments.of(
         train=SOMEWHERE, validation=SOMEWHERE, test=SOMEWHERE, model=SIZES, batching=batching, stream_buffer=20,
         max_source_length=64, max_target_length=64, source_row_length=24, target_row_length=24, batch_tokens=30 * size,
         eval_tokens=90,
@@ -125,7 +128,7 @@ def tiny_trainer(
     )
     torch.manual_seed(0)
     tokenizer, task = tiny_tokenizer(), get_task("translation")
-    model = build_model(recipe, task, tokenizer)
+    model = build_model(recipe.model, recipe.data.limits, task, tokenizer)
     if start is not None:
         model = AutoModelForSeq2SeqLM.from_pretrained(start, distributed_config=DistributedConfig(fsdp_size=2))
     train = stream_of(corpus(), folder.with_suffix(".tsv")) if batching == "stream" else corpus()

@@ -14,11 +14,13 @@ from transformers.trainer_callback import ExportableState
 
 from ..utils.errors import InputError
 from ..utils.secrets import Secrets
+from .fields import all_fields
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from .arguments import RecipeArguments, RunArguments
+    from .arguments import RecipeArguments
+    from .run_arguments import RunArguments
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +56,8 @@ class SettingsRecord(TrainerCallback, ExportableState):
 
 def settings_of(recipe: RecipeArguments, arguments: RunArguments) -> dict[str, str]:
     """Each setting that a run has to go on with, or a digest of it where it is not one word."""
-    values = {}
-    for name in (*KEPT, *ORDER):
-        value = getattr(recipe if hasattr(recipe, name) else arguments, name)
-        values[name] = _digest(getattr(value, "value", value))
-    return values
+    given = {item.name: value for item, value in all_fields(recipe, arguments)}
+    return {name: _digest(getattr(given[name], "value", given[name])) for name in (*KEPT, *ORDER)}
 
 
 def check_settings_kept(checkpoint: Path, settings: dict[str, str]) -> None:

@@ -16,10 +16,11 @@ from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..tasks.base import Example, Task
-    from .arguments import RecipeArguments, RunArguments
+    from .arguments import RecipeArguments
+    from .run_arguments import RunArguments
 
 # fmt: off
 OBEYED = frozenset((
@@ -51,44 +52,42 @@ OBEYED = frozenset((
     "push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_revision",
 ))
 # fmt: on
-_ALWAYS = "leave it out, train.py always trains, validates and tests"
-_LOADER = "leave it out, batches are dealt out by `batching` in a fixed order, so that a run resumes exactly"
-_TEXTS = "leave it out, a run is judged by the texts that its model generates"
+_ALWAYS = "train.py always trains, validates and tests"
+_LOADER = "batches are dealt out by `batching` in a fixed order, so that a run resumes exactly"
+_TEXTS = "a run is judged by what its task predicts"
 REFUSED = {
-    "per_device_eval_batch_size": "leave it out and set eval_tokens, the tokens in an evaluation batch",
-    "eval_accumulation_steps": "leave it out, evaluation keeps no logits; to save memory lower eval_tokens",
+    "per_device_eval_batch_size": "set eval_tokens, the tokens in an evaluation batch",
+    "eval_accumulation_steps": "evaluation keeps no logits; to save memory lower eval_tokens",
     "eval_do_concat_batches": _TEXTS,
     "eval_use_gather_object": _TEXTS,
     "include_for_metrics": _TEXTS,
     "batch_eval_metrics": _TEXTS,
     "prediction_loss_only": _TEXTS,
     "predict_with_generate": _TEXTS,
-    "label_names": "leave it out, the labels are `labels`",
-    "generation_max_length": "leave it out and set generation: {max_new_tokens: ...} in the recipe",
-    "generation_config": "leave it out and give its fields as `generation` in the recipe",
-    "sortish_sampler": "leave it out and set batching to buckets, which are examples of like length",
-    "train_sampling_strategy": "leave it out and set `batching`, one of examples (shuffled), buckets (of like "
-    "length), packed and stream",
-    "length_column_name": "leave it out, lengths are counted; for batches of like length set batching to buckets",
-    "remove_unused_columns": "leave it out, batches are made of what is needed",
+    "label_names": "the labels are called `labels`",
+    "generation_max_length": "set generation: {max_new_tokens: ...} in the recipe",
+    "generation_config": "give its fields as `generation` in the recipe",
+    "sortish_sampler": "set batching to buckets, which are examples of like length",
+    "train_sampling_strategy": "set `batching`: examples (shuffled), buckets (of like length), packed or stream",
+    "length_column_name": "lengths are counted; for batches of like length set batching to buckets",
+    "remove_unused_columns": "batches are made of what is needed",
     "accelerator_config": _LOADER,
     "dataloader_in_order": _LOADER,
-    "data_seed": "leave it out and set seed, which also gives the order of the data",
-    "auto_find_batch_size": "leave it out and set per_device_train_batch_size, or batch_tokens: a smaller batch is "
-    "another run",
-    "bf16_full_eval": "leave it out and set bf16, evaluation computes as training does",
-    "fp16_full_eval": "leave it out and set fp16, evaluation computes as training does",
-    "use_liger_kernel": "leave it out, Liger has no kernels for crossmask, whose loss is fused already",
-    "liger_kernel_config": "leave it out, Liger has no kernels for crossmask",
-    "use_cache": "leave it out, training reads whole targets at once and has no use for a cache",
-    "logging_nan_inf_filter": "leave it out, a loss that is not finite ends the run",
-    "enable_jit_checkpoint": "leave it out and set save_steps, a run that is stopped goes on from its last checkpoint",
-    "hub_strategy": "leave it out or set it to end, the folder is uploaded once, when it is whole",
-    "hub_always_push": "leave it out, the folder is uploaded once, when it is whole",
+    "data_seed": "set seed, which also gives the order of the data",
+    "auto_find_batch_size": "set per_device_train_batch_size or batch_tokens: a smaller batch is another run",
+    "bf16_full_eval": "set bf16, evaluation computes as training does",
+    "fp16_full_eval": "set fp16, evaluation computes as training does",
+    "use_liger_kernel": "Liger has no kernels for crossmask, whose loss is fused",
+    "liger_kernel_config": "Liger has no kernels for crossmask",
+    "use_cache": "training reads whole targets at once and has no use for a cache",
+    "logging_nan_inf_filter": "a loss that is not finite ends the run",
+    "enable_jit_checkpoint": "set save_steps, a run that is stopped goes on from its last checkpoint",
+    "hub_strategy": "the folder is uploaded once, when it is whole",
+    "hub_always_push": "the folder is uploaded once, when it is whole",
     "do_train": _ALWAYS,
     "do_eval": _ALWAYS,
     "do_predict": _ALWAYS,
-    "local_rank": "leave it out and start several processes with torchrun, which tells each its rank",
+    "local_rank": "start several processes with torchrun, which tells each its rank",
 }
 # Fields of a recipe that some batchings do not read.
 OF_BATCHING = {
@@ -104,21 +103,21 @@ def check_obeyed(arguments: RunArguments) -> None:
     """Refuse what would be ignored, as the arguments were given.
 
     Raises:
-        ValueError: with the field and what to do instead.
+        InputError: with the field and what to do instead.
     """
     for item in fields(arguments):
         name, value = item.name, getattr(arguments, item.name)
         if not item.init or name in OBEYED or value == _default(item) or value in ALLOWED.get(name, ()):
             continue
-        reason = REFUSED.get(name, "leave it out, crossmask does not know this field of this version of Transformers")
-        raise InputError(f"{name} is {shown(value)}: {reason}")
+        reason = REFUSED.get(name, "crossmask does not know this field of this version of Transformers")
+        raise InputError(f"{name} must be left out, got {shown(value)}; {reason}")
 
 
 def check_enums(arguments: RunArguments) -> None:
     """Refuse names that are none of a field's choices: of schedulers, optimizers, strategies.
 
     Raises:
-        ValueError: with the choices.
+        InputError: with the choices.
     """
     hints = get_type_hints(Seq2SeqTrainingArguments)  # RunArguments declares its new defaults as text
     for item in fields(Seq2SeqTrainingArguments):
@@ -132,84 +131,93 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
     """Refuse arguments that other settings make idle.
 
     Raises:
-        ValueError: with both, and what to do.
+        InputError: with both, and what to do.
     """
-    batching = recipe.batching
+    batching = recipe.batching.batching
     named = set(arguments.report_to) - {"tensorboard", "codecarbon", "dvclive", "azure_ml"}
     unfit = {
         "dataloader_drop_last": (
             batching in ("buckets", "stream"),
-            f"leave it out, with batching: {batching} there is no last batch that is smaller",
+            f"with batching: {batching} there is no last batch that is smaller",
         ),
         "per_device_train_batch_size": (
             batching == "buckets",
-            "leave it out and set batch_tokens, the tokens in a batch with batching: buckets",
+            "set batch_tokens, the tokens in a batch with batching: buckets",
         ),
         "dataloader_persistent_workers": (
             batching == "packed",
-            "leave it out, with batching: packed every epoch has other rows, which lasting workers would not see",
+            "with batching: packed every epoch has other rows, which lasting workers would not see",
         ),
         "activation_checkpointing_kwargs": (
             not arguments.activation_checkpointing,
-            "set activation_checkpointing (gradient_checkpointing), or leave it (gradient_checkpointing_kwargs) out",
+            "(gradient_checkpointing_kwargs) it belongs to activation_checkpointing (gradient_checkpointing); set it",
         ),
-        "fsdp_config": (not arguments.fsdp, "set fsdp, or leave it out"),
+        "fsdp_config": (not arguments.fsdp, "set fsdp, to which it belongs"),
         "torch_empty_cache_steps": (
             arguments.device.type == "cpu",
-            "leave it out, a processor has no cache to empty",
+            "a processor has no cache to empty",
         ),
         **dict.fromkeys(
-            ("hub_private_repo", "hub_revision"),
-            (not arguments.push_to_hub, "set push_to_hub, or leave it out, nothing is uploaded"),
+            ("hub_token", "hub_private_repo", "hub_revision"),
+            (not arguments.push_to_hub, "set push_to_hub: nothing is uploaded without"),
         ),
-        "run_name": (not named, "leave it out, no logger in report_to shows it"),
+        "tokenizer": (
+            bool(recipe.model.model_name_or_path or recipe.model.encoder_name_or_path),
+            "a pretrained model has a tokenizer of its own; train a new model to use another",
+        ),
+        "run_name": (not named, "no logger in report_to shows it"),
         "optim_target_modules": (
             not str(arguments.optim.value).startswith(("galore", "apollo")),
-            f"leave it out, optim: {arguments.optim.value} trains all modules alike",
+            f"optim: {arguments.optim.value} trains all modules alike",
         ),
         **dict.fromkeys(
             ("project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
-            ("trackio" not in arguments.report_to, "set report_to to trackio, to which it belongs, or leave it out"),
+            ("trackio" not in arguments.report_to, "set report_to to trackio, to which it belongs"),
         ),
         "generation_num_beams": (
             arguments.eval_strategy.value == "no" and not arguments.eval_on_start,
-            "set eval_strategy, there is no validation; the test has the beams of generation: {num_beams: ...}",
+            "set eval_strategy: there is no validation; the test has the beams of generation: {num_beams: ...}",
         ),
         "metric_for_best_model": (
             not compares_checkpoints(recipe, arguments),
-            "leave it out, or set load_best_model_at_end or early_stopping_patience: no checkpoints are compared",
+            "no checkpoints are compared without load_best_model_at_end or early_stopping_patience",
         ),
     }
     for name, kinds in OF_BATCHING.items():
         unfit[name] = (
             batching not in kinds,
-            f"leave it out, with batching: {batching} nothing reads it; it belongs to {' and '.join(kinds)}",
+            f"with batching: {batching} nothing reads it; it belongs to {' and '.join(kinds)}",
         )
-    for item in (*fields(recipe), *fields(arguments)):
+    for item, value in all_fields(recipe, arguments):
         idle, reason = unfit.get(item.name, (False, ""))
-        value = getattr(recipe if hasattr(recipe, item.name) else arguments, item.name)
         if idle and value != _default(item):
-            raise InputError(f"{item.name} is {shown(value)}, which does nothing: {reason}")
+            raise InputError(f"{item.name} must be left out, got {shown(value)}; {reason}")
     workers = arguments.dataloader_num_workers
     for name in ("dataloader_persistent_workers", "dataloader_multiprocessing_context"):
         if getattr(arguments, name) and workers == 0:
             value = shown(getattr(arguments, name))
-            raise InputError(f"{name} is {value}, which does nothing: set dataloader_num_workers, or leave it out")
+            raise InputError(f"{name} must be left out without dataloader_num_workers, got {value}; set that")
 
 
 def check_task_fields(recipe: RecipeArguments, arguments: RunArguments, task: Task) -> None:
     """Refuse fields that nothing reads for tasks of this kind.
 
     Raises:
-        ValueError: with the field and what to do.
+        InputError: with the field and what to do.
     """
-    for item in (*fields(recipe), *fields(arguments)):
-        value = getattr(recipe if hasattr(recipe, item.name) else arguments, item.name)
+    for item, value in all_fields(recipe, arguments):
         if item.name in task.unused_fields and value != _default(item):
             raise InputError(
-                f"{item.name} is {shown(value)}, which does nothing for task {task.name}: "
+                f"{item.name} must be left out for task {task.name}, got {shown(value)}; "
                 f"{task.unused_fields[item.name]}"
             )
+
+
+def all_fields(recipe: RecipeArguments, arguments: RunArguments) -> Iterator[tuple[Field, Any]]:
+    """Every field that a recipe may have, with its value."""
+    yield from recipe.items()
+    for item in fields(arguments):
+        yield item, getattr(arguments, item.name)
 
 
 def shown(value: Any) -> str:
@@ -221,8 +229,8 @@ def compares_checkpoints(recipe: RecipeArguments, arguments: RunArguments) -> bo
     """Whether one evaluation is held against another."""
     return bool(
         arguments.load_best_model_at_end
-        or recipe.early_stopping_patience
-        or recipe.average_checkpoints
+        or recipe.optimization.early_stopping_patience
+        or recipe.optimization.average_checkpoints
         or arguments.save_strategy.value == "best"
         or arguments.lr_scheduler_type.value in ("reduce_lr_on_plateau", "greedy")
     )
@@ -232,7 +240,7 @@ def check_metric(arguments: RunArguments, task: Task, validation: Sequence[Examp
     """Refuse a metric for the best model that no evaluation gives.
 
     Raises:
-        ValueError: with those that the task has for the validation data.
+        InputError: with those that the task has for the validation data.
     """
     name = arguments.metric_for_best_model
     if name is not None:

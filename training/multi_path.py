@@ -31,11 +31,11 @@ class Multipath:
         """From a recipe's `multipath_k: [lowest, highest]`; a source has at most `longest` tokens."""
         whole = isinstance(bounds, list | tuple) and all(type(bound) is int for bound in bounds)
         if not whole or len(bounds) != 2 or not 1 <= bounds[0] <= bounds[1]:
-            raise InputError(f"multipath_k is {bounds!r}: expected [lowest, highest] with 1 <= lowest <= highest")
+            raise InputError(f"multipath_k must be [lowest, highest] with 1 <= lowest <= highest, got {bounds!r}")
         if longest is not None and bounds[1] > longest:
             raise InputError(
-                f"multipath_k is {bounds!r}: expected at most {longest}, max_source_length, since a longer wait reads "
-                "all of every source"
+                f"multipath_k must be at most max_source_length={longest}, since a longer wait reads all of every "
+                f"source, got {bounds!r}; lower it"
             )
         return cls(*bounds, seed=seed)
 

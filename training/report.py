@@ -17,7 +17,7 @@ from ..masks.scope import SCOPES
 from ..plotting.training import learning_curve
 from ..tasks.base import Example, Sample, Scores, Task, sample_indices
 from ..tasks.bleu import AGGREGATE
-from .arguments import RunSpec
+from .parsing import RunSpec
 
 METRIC_NAMES = {
     "sacrebleu_lowercase": "sacreBLEU, lowercase",  # before its prefix
@@ -52,8 +52,8 @@ def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> N
     """Write model, tokenizer, generation config, code files, scores, log, samples, pictures and card into `folder`."""
     outcome.model.save_pretrained(folder)
     outcome.tokenizer.save_pretrained(folder)
-    samples = samples_of(outcome, max(run.recipe.samples, CARD_SAMPLES))
-    page = sample_page(outcome, dict(list(samples.items())[: run.recipe.samples]))
+    samples = samples_of(outcome, max(run.recipe.report.samples, CARD_SAMPLES))
+    page = sample_page(outcome, dict(list(samples.items())[: run.recipe.report.samples]))
     (folder / "samples.md").write_text(page, encoding="utf-8")
     lines = (json.dumps(entry) for entry in outcome.log_history)
     (folder / "log.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -114,23 +114,24 @@ def card_facts(
     run: RunSpec, outcome: RunResult, samples: Sequence[Sample], images: dict[str, str], name: str
 ) -> CardFacts:
     """The facts of the run, for its card."""
-    recipe, config, generation = run.recipe, outcome.model.config, outcome.model.generation_config
-    data = json.dumps(run.secrets.hide(recipe.train), ensure_ascii=False)
+    data, report = run.recipe.data, run.recipe.report
+    config, generation = outcome.model.config, outcome.model.generation_config
+    declared = json.dumps(run.secrets.hide(data.train), ensure_ascii=False)
     size = "A stream of examples" if outcome.train_size is None else f"{outcome.train_size:,} examples"
-    sources = recipe.train if isinstance(recipe.train, list) else [recipe.train]
+    sources = data.train if isinstance(data.train, list) else [data.train]
     dataset = ", ".join(dict.fromkeys(str(source.get("name") or source["format"]) for source in sources))
     return CardFacts(
         name=name,
         location=name,
-        summary=(recipe.summary or f"A {config.model_type} model for {recipe.task}.").strip(),
-        task=recipe.task,
+        summary=(report.summary or f"A {config.model_type} model for {data.task}.").strip(),
+        task=data.task,
         pipeline_tag=outcome.task.pipeline_tag,
         auto_class=outcome.task.auto_class.__name__,
         model_type=config.model_type,
         example=samples[0].source,
         example_output=samples[0].output,
         max_new_tokens=generation.max_new_tokens or (generation.max_length or 21) - 1,  # 20 is Transformers' own
-        training_data=f"{size}, declared in the recipe as `{data}`.",
+        training_data=f"{size}, declared in the recipe as `{declared}`.",
         masks={scope: getattr(config, f"{scope}_mask") for scope in SCOPES if hasattr(config, f"{scope}_mask")},
         architecture=architecture(config),
         parameters=outcome.model.num_parameters(),
@@ -144,7 +145,7 @@ def card_facts(
         results=results(outcome.scores, dataset),
         samples=[CardSample(source=s.source, reference=s.reference, output=s.output) for s in samples[:CARD_SAMPLES]],
         images=images,
-        languages=recipe.language or (),
+        languages=report.language or (),
         datasets=[source["name"] for source in sources if source["format"] == "hub"],
     )
 

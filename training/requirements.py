@@ -26,7 +26,7 @@ from ..utils.type_checks import check_choice
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from .arguments import RecipeArguments, RunArguments
+    from .run_arguments import RunArguments
 
 # Where the package has another name than the logger.
 PACKAGES = {"comet_ml": "comet-ml", "azure_ml": "azureml-mlflow", "flyte": "flytekit flytekitplugins-deck-standard"}
@@ -37,14 +37,17 @@ FLASH = {
 }
 
 
-def check_requirements(recipe: RecipeArguments, arguments: RunArguments) -> None:
+def check_requirements(attn_implementation: str | None, arguments: RunArguments) -> None:
     """Refuse what is not installed or not possible on this machine.
+
+    Args:
+        attn_implementation: of the recipe.
 
     Raises:
         ValueError: with the field, and the command that installs what is missing.
     """
     check_loggers(arguments)
-    check_attention_runs(recipe.attn_implementation)
+    check_attention_runs(attn_implementation)
     check_compiler(arguments)
     check_optimizer(arguments)
     check_scheduler(arguments)
@@ -62,7 +65,7 @@ def check_loggers(arguments: RunArguments) -> None:
     installed = {*get_available_reporting_integrations(), *(["flyte"] if is_flytekit_available() else [])}
     for name in arguments.report_to:
         if name in ("none", "all"):
-            raise InputError(f"report_to is {arguments.report_to}: give {name} alone, or leave it out")
+            raise InputError(f"report_to must have {name} alone, got {arguments.report_to}; leave the others out")
         check_choice("report_to", name, ["none", "all", *INTEGRATION_TO_CALLBACK])
         if name not in installed:
             raise InputError(missing("report_to", name, PACKAGES.get(name, name), "set report_to to none"))
@@ -74,8 +77,7 @@ def check_attention_runs(name: str | None) -> None:
         is_available, package = FLASH[name]
         if not torch.accelerator.is_available():
             raise InputError(
-                f"attn_implementation is {name}, which needs a GPU: leave it out, or set it to blockwise, eager or "
-                "sdpa"
+                f"attn_implementation must be blockwise, eager or sdpa without a GPU, got {name}; use one of them"
             )
         if not is_available():
             raise InputError(missing("attn_implementation", name, package, "set it to blockwise, eager or sdpa"))
@@ -110,7 +112,7 @@ def check_compiler(arguments: RunArguments) -> None:
             get_cpp_compiler()
         except InvalidCxxCompiler as error:
             raise InputError(
-                "torch_compile is true, which needs a C++ compiler on a processor: install g++, or leave it out"
+                "torch_compile must be false on a processor without a C++ compiler, got true; install g++"
             ) from error
 
 
@@ -137,18 +139,18 @@ def check_optimizer(arguments: RunArguments, model: PreTrainedModel | None = Non
         given = f" with optim_args {arguments.optim_args!r}" if arguments.optim_args else ""
         reason = " ".join(str(error).split())
         raise InputError(
-            f"optim is {name}{given}, which cannot be used here ({reason}): install or correct that, or set optim to "
+            f"optim must be an optimizer that works here, got {name}{given} ({reason}); correct that, or set optim to "
             "adamw_torch_fused"
         ) from error
     for field, option in {"adam_beta1": "betas", "adam_beta2": "betas", "adam_epsilon": "eps"}.items():
         given = getattr(arguments, field)
         if option not in options and given != getattr(type(arguments), field):
-            raise InputError(f"{field} is {given}, which does nothing: leave it out, optim {name} has none")
+            raise InputError(f"{field} must be left out with optim: {name}, which has none, got {given}")
     for word in (arguments.optim_args or "").replace(" ", "").split(",") if arguments.optim_args else ():
         option = word.partition("=")[0]
         takes = option in options or (option in ("beta1", "beta2", "beta3") and "ademamix" in name)
         if not takes and not name.startswith(("galore", "apollo", "stable", "adamw_anyprecision")):
-            raise InputError(f"optim_args has {option!r}, which optim: {name} does not take: leave it out")
+            raise InputError(f"optim_args must be options of optim: {name}, got {option!r}; leave it out")
 
 
 def check_scheduler(arguments: RunArguments) -> None:
@@ -156,15 +158,15 @@ def check_scheduler(arguments: RunArguments) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     given, options = arguments.lr_scheduler_type, arguments.lr_scheduler_kwargs
     if options is not None and not isinstance(options, dict):
-        raise InputError(f"lr_scheduler_kwargs is {options!r}: expected a mapping from names to values")
+        raise InputError(f"lr_scheduler_kwargs must be a mapping from names to values, got {options!r}")
     if options and given.value in ("constant", "constant_with_warmup"):
         raise InputError(
-            f"lr_scheduler_kwargs is {options}, which does nothing: leave it out, {given.value} takes none"
+            f"lr_scheduler_kwargs must be left out with lr_scheduler_type: {given.value}, got {options}; it takes none"
         )
     if arguments.warmup_steps and given.value in ("constant", "reduce_lr_on_plateau", "greedy"):
         raise InputError(
-            f"warmup_steps is {arguments.warmup_steps}, which does nothing: leave it out, or set "
-            f"lr_scheduler_type, which is {given.value}, to constant_with_warmup for instance"
+            f"warmup_steps must be left out with lr_scheduler_type: {given.value}, got {arguments.warmup_steps:g}; or "
+            "set lr_scheduler_type to constant_with_warmup, for instance"
         )
     try:
         get_scheduler(
@@ -173,5 +175,5 @@ def check_scheduler(arguments: RunArguments) -> None:
     except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"lr_scheduler_type is {given.value} with lr_scheduler_kwargs {options or {}}, which do not fit: {reason}"
+            f"lr_scheduler_kwargs must be options of lr_scheduler_type: {given.value}, got {options or {}}; {reason}"
         ) from error

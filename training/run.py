@@ -5,20 +5,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
-from transformers import set_seed
+from transformers import PreTrainedTokenizerBase, set_seed
 
 from ..hub.upload import push_folder
 from ..tasks import get_task
-from ..tasks.base import Example
+from ..tasks.base import Example, Task
 from ..tasks.examples import EvaluationSplit, read_examples
 from ..utils.errors import InputError
-from .arguments import RunSpec
+from .arguments import RecipeArguments
+from .batching import evaluation_split
+from .build_model import build_model, check_new_model
+from .build_tokenizer import build_tokenizer, check_tokenizer_settings, load_tokenizer
+from .build_trainer import build_trainer
 from .checkpoint_averaging import load_average_if_better
 from .continuation import check_settings_kept, check_weights_fit, settings_of
-from .factory import build_model, build_tokenizer, build_trainer, check_model, evaluation_split
 from .fields import check_metric, check_task_fields
+from .multi_path import Multipath
+from .parsing import RunSpec
 from .report import RunResult, write_report
-from .requirements import check_requirements
+from .requirements import check_optimizer, check_requirements
+from .run_arguments import RunArguments
 from .run_directory import full_disk_as_oserror, lock_folder, prepare_folder, remove_checkpoints, staged
 from .streams import ExampleStream, check_stream
 from .timing import seconds_of
@@ -57,32 +63,66 @@ def prepare(run: RunSpec) -> PreparedRun:
 
 def _prepare(run: RunSpec) -> PreparedRun:
     recipe, arguments = run.recipe, run.arguments
-    check_requirements(recipe, arguments)
-    task = get_task(recipe.task, **(recipe.task_options or {}))
-    check_task_fields(recipe, arguments, task)
-    check_model(recipe, task, arguments)
+    data, is_stream = recipe.data, recipe.batching.batching == "stream"
+    task = get_task(data.task, **(data.task_options or {}))
+    check_recipe(recipe, task, arguments)
     set_seed(arguments.seed)
     folder = Path(arguments.output_dir)
     lock = lock_folder(folder) if arguments.process_index == 0 else None
-    checkpoint = prepare_folder(folder, arguments.resume_from_checkpoint, recipe.overwrite)
+    checkpoint = prepare_folder(folder, arguments.resume_from_checkpoint, recipe.report.overwrite)
     arguments.settings = settings_of(recipe, arguments)
     if checkpoint is not None:
         check_settings_kept(checkpoint, arguments.settings)
-    if recipe.batching == "stream":
-        check_stream(recipe, arguments, checkpoint)
-    data = recipe.data_dir
-    validation, test = (read_examples(getattr(recipe, name), task, name, data) for name in ("validation", "test"))
+    if is_stream:
+        check_stream(recipe, task, arguments, checkpoint)
+    validation, test = (
+        read_examples(getattr(data, name), task, name, data.data_dir) for name in ("validation", "test")
+    )
     check_metric(arguments, task, validation)
-    train = (ExampleStream.of if recipe.batching == "stream" else read_examples)(recipe.train, task, "train", data)
-    learnt_from = train.first(recipe.tokenizer_examples) if isinstance(train, ExampleStream) else train
-    tokenizer = build_tokenizer(recipe, task, learnt_from, checkpoint)
-    model = build_model(recipe, task, tokenizer)
+    train = (ExampleStream.of if is_stream else read_examples)(data.train, task, "train", data.data_dir)
+    tokenizer = prepare_tokenizer(recipe, task, train, checkpoint)
+    packed = recipe.batching.batching in ("packed", "stream")
+    model = build_model(recipe.model, data.limits, task, tokenizer, packed)
     if checkpoint is not None:
         check_weights_fit(model, checkpoint)
     trainer = build_trainer(recipe, arguments, task, tokenizer, model, train, validation)
     if trainer.is_world_process_zero():
         print(f"training in {arguments.precision}")
-    return PreparedRun(run, folder, checkpoint, trainer, train, evaluation_split(recipe, task, tokenizer, test), lock)
+    test_split = evaluation_split(data.limits, task, tokenizer, test)
+    return PreparedRun(run, folder, checkpoint, trainer, train, test_split, lock)
+
+
+def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -> None:
+    """Refuse what cannot be trained, before the data is read.
+
+    Raises:
+        InputError: with the field, what was given and what was expected.
+    """
+    check_requirements(recipe.model.attn_implementation, arguments)
+    check_task_fields(recipe, arguments, task)
+    check_tokenizer_settings(recipe.tokenizer)
+    if recipe.optimization.multipath_k is not None:
+        Multipath.of(recipe.optimization.multipath_k, arguments.seed, recipe.data.max_source_length)
+    model = check_new_model(recipe.model, recipe.data.limits, task, arguments.device)
+    if model is not None:
+        check_optimizer(arguments, model)
+
+
+def prepare_tokenizer(
+    recipe: RecipeArguments, task: Task, train: list[Example] | ExampleStream, checkpoint: Path | None
+) -> PreTrainedTokenizerBase:
+    """The tokenizer: of the checkpoint to go on from, of the model or encoder to fine-tune, loaded, or trained.
+
+    Raises:
+        InputError: settings that do not fit. OSError: a tokenizer that cannot be loaded.
+    """
+    if checkpoint is not None:
+        return load_tokenizer("resume_from_checkpoint", str(checkpoint))
+    for field in ("model_name_or_path", "encoder_name_or_path"):
+        if name := getattr(recipe.model, field):
+            return load_tokenizer(field, name)
+    examples = train.first(recipe.tokenizer.tokenizer_examples) if isinstance(train, ExampleStream) else train
+    return build_tokenizer(recipe.tokenizer, recipe.data, task, examples)
 
 
 def execute(job: PreparedRun) -> None:
@@ -94,12 +134,12 @@ def execute(job: PreparedRun) -> None:
         StreamFault: a record of a stream that cannot be trained on; likewise.
     """
     run, trainer, folder = job.run, job.trainer, job.folder
-    if run.recipe.overwrite and trainer.is_world_process_zero():
+    if run.recipe.report.overwrite and trainer.is_world_process_zero():
         remove_checkpoints(folder)
     with full_disk_as_oserror(folder):
         trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
-    if run.recipe.average_checkpoints is not None:
-        load_average_if_better(trainer, folder, run.recipe.average_checkpoints)
+    if (number := run.recipe.optimization.average_checkpoints) is not None:
+        load_average_if_better(trainer, folder, number)
     seconds = seconds_of(trainer)
     beams = trainer.model.generation_config.num_beams
     metrics = trainer.evaluate(job.test, metric_key_prefix="test", num_beams=beams)

@@ -14,7 +14,8 @@ from ..data.sources import SourceSpec, name_sources, stream_split
 from ..tasks.base import Example, LengthLimits, Task
 from ..tasks.examples import make_examples
 from ..utils.errors import InputError
-from .arguments import RecipeArguments, RunArguments
+from .arguments import BatchingArguments, DataArguments, RecipeArguments
+from .run_arguments import RunArguments
 
 
 @dataclass(frozen=True)
@@ -96,29 +97,33 @@ class NamedFeatures:
 
 
 def packed_stream(
-    recipe: RecipeArguments, arguments: RunArguments, examples: ExampleStream, tokenizer: PreTrainedTokenizerBase
+    data: DataArguments,
+    batching: BatchingArguments,
+    arguments: RunArguments,
+    examples: ExampleStream,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> PackedStream:
     """This process's share of the packed rows, which never end."""
     return PackedStream(
         examples,
-        recipe.source_row_length,
-        recipe.target_row_length,
+        batching.source_row_length,
+        batching.target_row_length,
         arguments.train_batch_size,
         processes=arguments.world_size,
         process=arguments.process_index,
         accumulation=arguments.gradient_accumulation_steps,
         seed=arguments.seed,
-        buffer=recipe.stream_buffer,
+        buffer=batching.stream_buffer,
         epochs=None,
-        prepare=NamedFeatures(examples.task, tokenizer, recipe.limits),
+        prepare=NamedFeatures(examples.task, tokenizer, data.limits),
     )
 
 
-def check_stream(recipe: RecipeArguments, arguments: RunArguments, checkpoint: Path | None = None) -> None:
+def check_stream(recipe: RecipeArguments, task: Task, arguments: RunArguments, checkpoint: Path | None = None) -> None:
     """Refuse what a stream, which has no end, cannot do; and to go on from a checkpoint to other steps.
 
     Raises:
-        ValueError: with the field and how to fix it.
+        InputError: with the field and how to fix it.
     """
     workers, processes = arguments.dataloader_num_workers, arguments.world_size
     if checkpoint is not None and workers > 1:
@@ -130,19 +135,22 @@ def check_stream(recipe: RecipeArguments, arguments: RunArguments, checkpoint: P
                 f"dataloader_num_workers={workers} that would repeat and lose data, go on with {before}"
             )
     if arguments.max_steps < 1:
-        raise InputError("batching is stream, which has no end: set max_steps, the number of optimizer steps")
-    if recipe.bpe_dropout is not None:
-        raise InputError("bpe_dropout makes copies of the data in memory: leave it out with batching: stream")
+        raise InputError(
+            "max_steps must be given with batching: stream, which has no end; set it to a number of steps"
+        )
+    if recipe.tokenizer.bpe_dropout is not None:
+        raise InputError("bpe_dropout must be left out with batching: stream; it makes copies of the data in memory")
     for name in ("eval_strategy", "save_strategy"):
         if getattr(arguments, name) == "epoch":
             raise InputError(
-                f"{name} is epoch, and with batching: stream no epoch ends: set {name} to steps and "
-                f"{name.replace('strategy', 'steps')} to a number, or {name} to no"
+                f"{name} must be steps or no with batching: stream, in which no epoch ends, got epoch; with steps set "
+                f"{name.replace('strategy', 'steps')} to a number"
             )
-    for side in ("source", "target"):
-        row, limit = getattr(recipe, f"{side}_row_length"), getattr(recipe, f"max_{side}_length")
+    for name in task.length_fields:
+        row_name = name.replace("max_", "").replace("_length", "_row_length")
+        row, limit = getattr(recipe.batching, row_name), getattr(recipe.data, name)
         if row < limit:
             raise InputError(
-                f"{side}_row_length={row} is less than max_{side}_length={limit}, and an example of a stream has to "
-                "fit: raise the one or lower the other"
+                f"{row_name} must be at least {name}={limit} with batching: stream, since every example has to fit, "
+                f"got {row}; raise the one or lower the other"
             )

@@ -35,15 +35,14 @@ LOWEST = {
     "max_steps": -1,  # those of the epochs
     "local_rank": -1,
 }  # fmt: skip
-ABOVE_ZERO = ("logging_steps", "eval_steps", "save_steps", "adam_epsilon")
+ABOVE_ZERO = ("num_train_epochs", "logging_steps", "eval_steps", "save_steps", "adam_epsilon")
 HIGHEST = {"bpe_dropout": 1, "seed": 2**32 - 1}
 BELOW = {"adam_beta1": 1, "adam_beta2": 1, "label_smoothing_factor": 1}
-_NO_BEAMS = "leave it out, Transformers has it only as code on the Hub"
-_OF_TOKENIZER = "leave it out, it is the tokenizer's"
-# Of the other fields of GenerationConfig, why a recipe cannot set them.
+_NO_BEAMS = "Transformers has it only as code on the Hub"
+_OF_TOKENIZER = "it is the tokenizer's"
+# Why a recipe cannot set other fields of GenerationConfig.
 _IDLE = {
     "num_beam_groups": _NO_BEAMS,
-    "num_return_sequences": "expected 1, an example is scored by one text",
     **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), _OF_TOKENIZER),
 }
 _BY_MODE = ("dola_layers", "penalty_alpha", "constraints", "force_words_ids", "prompt_lookup_num_tokens", "use_mtp")
@@ -59,7 +58,7 @@ def check_fields(given: Any) -> None:
     """Refuse a dataclass's fields that are not of their types, choices and bounds.
 
     Raises:
-        ValueError: with the field, what was given and what was expected.
+        InputError: with the field, what was given and what was expected.
     """
     declared = get_type_hints(type(given)) | WIDER
     for item in fields(given):
@@ -71,7 +70,7 @@ def check_fields(given: Any) -> None:
         if value is None:
             continue
         if value == "" and item.default != "" and name != "summary":
-            raise InputError(f"{name} is empty: give it a value, or leave it out")
+            raise InputError(f"{name} must not be empty; give it a value, or leave it out")
         if item.metadata.get("choices"):
             check_choice(name, value, item.metadata["choices"])
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -82,23 +81,23 @@ def check_fields(given: Any) -> None:
 def _check_bounds(name: str, value: float) -> None:
     lowest, highest = LOWEST.get(name, 0), HIGHEST.get(name, LARGEST if isinstance(value, int) else float("inf"))
     if not value >= lowest:
-        raise InputError(f"{name} is {value}: expected at least {lowest}")
+        raise InputError(f"{name} must be at least {lowest}, got {value}")
     if value > highest:
         given = value if abs(value) < 10**20 else "larger"
-        raise InputError(f"{name} is {given}: expected at most {highest}")
+        raise InputError(f"{name} must be at most {highest}, got {given}")
     if name == "max_steps" and value == 0:
-        raise InputError("max_steps is 0: expected at least 1, or -1 to train for num_train_epochs")
+        raise InputError("max_steps must be at least 1, or -1 to train for num_train_epochs, got 0")
     if name in ABOVE_ZERO and value == 0:
-        raise InputError(f"{name} is {value}: expected more than 0")
+        raise InputError(f"{name} must be more than 0, got {value}")
     if name in BELOW and value >= BELOW[name]:
-        raise InputError(f"{name} is {value}: expected less than {BELOW[name]}")
+        raise InputError(f"{name} must be less than {BELOW[name]}, got {value}")
 
 
 def check_finite(name: str, value: Any) -> None:
     """Refuse a number that is not finite, in a mapping or list however deep too.
 
     Raises:
-        ValueError: with its place.
+        InputError: with its place.
     """
     if isinstance(value, Mapping):
         for key, one in value.items():
@@ -107,24 +106,26 @@ def check_finite(name: str, value: Any) -> None:
         for at, one in enumerate(value):
             check_finite(f"{name}[{at}]", one)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{name} is {value}: expected a finite number")
+        raise InputError(f"{name} must be a finite number, got {value}")
 
 
 def check_generation(given: Mapping[str, Any]) -> None:
     """Refuse what `GenerationConfig` does not know, and values of its commonest fields that nothing can be made with.
 
     Raises:
-        ValueError: with the field, what was given and what was expected.
+        InputError: with the field, what was given and what was expected.
     """
     check_names("generation", given, [name for name in vars(GenerationConfig()) if not name.startswith("_")])
     for name, value in given.items():
         if value is None or (name in ("num_beam_groups", "num_return_sequences") and value == 1):
             continue
+        if name == "num_return_sequences":
+            raise InputError(f"generation.{name} must be 1, got {value!r}; an example is scored by one text")
         if name in _IDLE:
-            raise InputError(f"generation.{name} is {value!r}: {_IDLE[name]}")
+            raise InputError(f"generation.{name} must be left out, got {value!r}; {_IDLE[name]}")
         if name not in NUMBERS and name not in TYPES and name not in _BY_MODE:
             raise InputError(
-                f"generation.{name} is {value!r}, which does nothing for the texts of train.py: leave it out"
+                f"generation.{name} must be left out, got {value!r}; it does nothing for the texts of train.py"
             )
         check_value(name, value, field=f"generation.{name}")
 
@@ -133,7 +134,7 @@ def check_attention(name: str) -> None:
     """Refuse an attention implementation that there is not; a kernel of the Hub has a slash in its name.
 
     Raises:
-        ValueError: with those that crossmask knows.
+        InputError: with those that crossmask knows.
     """
     if "/" not in name:
         known = [one for one in ALL_ATTENTION_FUNCTIONS.valid_keys() if not one.startswith("paged|")]
@@ -144,7 +145,7 @@ def check_names(field: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Refuse keys of a recipe's mapping that nothing would read.
 
     Raises:
-        ValueError: with the nearest name that exists.
+        InputError: with the nearest name that exists.
     """
     known = list(known)
     for name in given:

@@ -5,7 +5,16 @@ import textwrap
 import pytest
 import torch
 
-MODULES = ["length_buckets", "cldr", "collator", "packing", "sources", "bpe_dropout", "tokenizer_training"]
+MODULES = [
+    "causal_lm",
+    "length_buckets",
+    "cldr",
+    "collator",
+    "packing",
+    "sources",
+    "bpe_dropout",
+    "tokenizer_training",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -12,7 +12,8 @@ from crossmask.data.formats import babi, hub
 from crossmask.data.sources import SourceSpec, load_split, name_sources, stream_split
 from crossmask.tasks import get_task
 from crossmask.tasks.examples import read_examples
-from crossmask.training.arguments import SOURCES, parse_run
+from crossmask.training.arguments import SOURCES
+from crossmask.training.parsing import parse_run
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 CORPORA = Path(os.environ.get("CROSSMASK_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -97,9 +98,9 @@ def test_a_data_directory_that_does_not_exist_is_refused(source, how, monkeypatc
     ("local", "message"),
     [
         ({"format": "cldr", "split": "train"}, "local must have a format that reads files"),
-        ({"format": "tsv"}, "needs the option 'path'"),
-        ({"path": "a.tsv"}, "a data source needs a format"),
-        ("a.tsv", "local is 'a.tsv'"),
+        ({"format": "tsv"}, "must have the option 'path'"),
+        ({"path": "a.tsv"}, "a data source must have a format"),
+        ("a.tsv", "local must be a mapping, got 'a.tsv'"),
         ({"format": "tsv", "path": "a", "local": {"format": "tsv", "path": "b"}}, "local must be one mapping"),
     ],
     ids=["no files", "no path", "no format", "text", "nested"],

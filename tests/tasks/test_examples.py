@@ -5,7 +5,7 @@ import pytest
 from crossmask.tasks import get_task
 from crossmask.tasks.examples import read_examples
 from crossmask.training.arguments import RecipeArguments
-from crossmask.training.factory import build_tokenizer
+from crossmask.training.build_tokenizer import build_tokenizer
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def test_a_tag_stands_before_what_the_encoder_reads(tmp_path):
 
 
 def test_a_tag_is_one_token_and_changes_no_other(sources):
-    recipe = RecipeArguments(train=sources, validation=sources, test=sources, tokenizer={"vocab_size": 280})
+    recipe = RecipeArguments.of(train=sources, validation=sources, test=sources, tokenizer={"vocab_size": 280})
     task = get_task("translation")
-    tokenizer = build_tokenizer(recipe, task, read_examples(sources, task, "train"))
+    tokenizer = build_tokenizer(recipe.tokenizer, recipe.data, task, read_examples(sources, task, "train"))
     tagged = tokenizer("<BT>three").input_ids
     assert tagged[1:] == tokenizer("three").input_ids
     assert tokenizer.convert_ids_to_tokens(tagged[0]) == "<BT>"
@@ -56,5 +56,5 @@ def test_faults_name_the_source_of_the_list(sources, tmp_path):
     (tmp_path / "b.jsonl").unlink()
     with pytest.raises(OSError, match=r"^train\[1\]: .*b.jsonl does not exist"):
         read_examples(sources, task, "train")
-    with pytest.raises(ValueError, match=r"^test: .*a.tsv, line 1: no column 4 for 'target'"):
+    with pytest.raises(ValueError, match=r"^test: .*a.tsv, line 1: must have column 4 for 'target'"):
         read_examples({**sources[0], "columns": {"source": 0, "target": 4}}, task, "test")

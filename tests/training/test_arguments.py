@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crossmask.training.arguments import parse_run
+from crossmask.training.parsing import parse_run
 
 RECIPE = {
     "train": {"format": "cldr", "split": "train"},
@@ -25,7 +25,7 @@ def recipe(tmp_path):
 
 def test_a_recipe_gives_fields_and_defaults(recipe):
     run = parse_run([recipe], command="c")
-    assert (run.name, run.recipe.task, run.recipe.model) == ("mini", "translation", {"hidden_size": 32})
+    assert (run.name, run.recipe.data.task, run.recipe.model.model) == ("mini", "translation", {"hidden_size": 32})
     assert (run.arguments.learning_rate, run.arguments.output_dir) == (1e-3, "runs/mini")
     assert run.recipe_text == yaml.safe_dump(RECIPE)
     assert not run.push
@@ -45,11 +45,11 @@ def test_the_command_line_goes_over_the_recipe(recipe):
     run = parse_run(argv, command="c")
     assert run.arguments.learning_rate == 0.5
     assert run.arguments.seed == 7
-    assert run.recipe.model == {"hidden_size": 64, "cross_mask": "wait_k(3)"}
+    assert run.recipe.model.model == {"hidden_size": 64, "cross_mask": "wait_k(3)"}
 
 
 def test_a_mapping_may_be_json(recipe):
-    assert parse_run([recipe, "--model", '{"dropout": 0.3}'], command="c").recipe.model == {"dropout": 0.3}
+    assert parse_run([recipe, "--model", '{"dropout": 0.3}'], command="c").recipe.model.model == {"dropout": 0.3}
 
 
 @pytest.fixture
@@ -61,16 +61,16 @@ def recipe_with_a_list(tmp_path):
 
 def test_sources_may_be_a_list(recipe, recipe_with_a_list):
     argv = [recipe_with_a_list, "--train.1.repeat", "2", "--train.0.limit=9"]
-    assert parse_run(argv, command="c").recipe.train == [
+    assert parse_run(argv, command="c").recipe.data.train == [
         {"format": "cldr", "limit": 9},
         {"format": "tsv", "path": "b.tsv", "repeat": 2},
     ]
     given = '[{"format": "tsv", "path": "c.tsv", "tag": "<BT>"}]'
-    assert parse_run([recipe, "--train", given], command="c").recipe.train == [
+    assert parse_run([recipe, "--train", given], command="c").recipe.data.train == [
         {"format": "tsv", "path": "c.tsv", "tag": "<BT>"}
     ]
     given = '{"format": "tsv", "path": "c.tsv"}'
-    assert parse_run([recipe_with_a_list, "--train", given], command="c").recipe.train["path"] == "c.tsv"
+    assert parse_run([recipe_with_a_list, "--train", given], command="c").recipe.data.train["path"] == "c.tsv"
 
 
 @pytest.mark.parametrize("field", ["--train.format", "--train.2.limit", "--train.1x.limit", "--train.2"])
@@ -92,7 +92,7 @@ def test_the_metric_of_the_best_checkpoint_is_left_to_the_task(recipe):
 
 def test_text_in_quotes_of_its_own_is_text(recipe):
     run = parse_run([recipe, "--task_options.source_template", '"{context}<sep> {question}"'], command="c")
-    assert run.recipe.task_options == {"source_template": "{context}<sep> {question}"}
+    assert run.recipe.data.task_options == {"source_template": "{context}<sep> {question}"}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_text_in_quotes_of_its_own_is_text(recipe):
             ["RECIPE", "--task_options.x=1", '--task-options={"y": 2}'],
             "--task_options is given whole and --task_options.x=1 beside it",
         ),
-        (["RECIPE", "--train", "x"], "the recipe needs `train`"),
+        (["RECIPE", "--train", "x"], "train must be a mapping or a list of mappings, got 'x'"),
         (["RECIPE", "--task_options", "{1"], "task_options: '{1' is not valid JSON"),
         (
             ["RECIPE", "--task_options.source_template", "{context}<sep> {question}"],
@@ -119,7 +119,7 @@ def test_text_in_quotes_of_its_own_is_text(recipe):
             r"that looks like YAML in quotes of its own: '\"{context}<sep> {question}\"'",
         ),
         (["RECIPE", "--model.cross_mask=[1"], r"--model.cross_mask: '\[1' is not valid YAML"),
-        (["RECIPE", "--seed", "one"], "seed is 'one': expected a whole number"),
+        (["RECIPE", "--seed", "one"], "seed must be a whole number, got 'one'"),
     ],
 )
 def test_what_does_not_fit_is_named(recipe, argv, message):
@@ -148,51 +148,51 @@ def test_fields_that_do_not_exist_are_named(tmp_path):
     [
         (
             {"batching": "pakced"},
-            "batching is 'pakced': expected one of examples, packed, buckets, stream; did you mean 'packed'?",
+            "batching must be one of examples, packed, buckets, stream, got 'pakced'; did you mean 'packed'?",
         ),
-        ({"overlong": "drp"}, "overlong is 'drp': expected one of error, truncate, drop; did you mean 'drop'?"),
-        ({"bpe_dropout": True}, "bpe_dropout is True: expected a number"),
-        ({"bpe_dropout": [0.1]}, "bpe_dropout is [0.1]: expected a number"),
-        ({"bpe_dropout": 1.5}, "bpe_dropout is 1.5: expected at most 1"),
-        ({"bpe_dropout": float("nan")}, "bpe_dropout is nan: expected at least 0"),
-        ({"bpe_dropout": 0.1, "bpe_dropout_copies": 2.5}, "bpe_dropout_copies is 2.5: expected a whole number"),
-        ({"bpe_dropout": 0.1, "bpe_dropout_copies": 0}, "bpe_dropout_copies is 0: expected at least 1"),
+        ({"overlong": "drp"}, "overlong must be one of error, truncate, drop, split, got 'drp'; did you mean 'drop'?"),
+        ({"bpe_dropout": True}, "bpe_dropout must be a number, got True"),
+        ({"bpe_dropout": [0.1]}, "bpe_dropout must be a number, got [0.1]"),
+        ({"bpe_dropout": 1.5}, "bpe_dropout must be at most 1, got 1.5"),
+        ({"bpe_dropout": float("nan")}, "bpe_dropout must be at least 0, got nan"),
+        ({"bpe_dropout": 0.1, "bpe_dropout_copies": 2.5}, "bpe_dropout_copies must be a whole number, got 2.5"),
+        ({"bpe_dropout": 0.1, "bpe_dropout_copies": 0}, "bpe_dropout_copies must be at least 1, got 0"),
         (
             {"bpe_dropout_copies": 3},
-            "bpe_dropout_copies is 3, which does nothing without bpe_dropout: set that to 0.1 for instance, or leave "
-            "the copies out",
+            "bpe_dropout_copies must be left out without bpe_dropout, got 3; set bpe_dropout, for instance to 0.1, or "
+            "leave the copies out",
         ),
-        ({"average_checkpoints": 2.5}, "average_checkpoints is 2.5: expected a whole number"),
-        ({"average_checkpoints": 1}, "average_checkpoints is 1: expected at least 2"),
-        ({"eval_tokens": 0}, "eval_tokens is 0: expected at least 1"),
-        ({"batch_tokens": 0}, "batch_tokens is 0: expected at least 1"),
-        ({"source_row_length": 0}, "source_row_length is 0: expected at least 1"),
-        ({"target_row_length": True}, "target_row_length is True: expected a whole number"),
-        ({"stream_buffer": -1}, "stream_buffer is -1: expected at least 1"),
-        ({"tokenizer_examples": 0}, "tokenizer_examples is 0: expected at least 1"),
-        ({"max_source_length": -3}, "max_source_length is -3: expected at least 1"),
-        ({"max_target_length": None}, "max_target_length is None: expected a whole number"),
-        ({"max_source_length": "many"}, "max_source_length is 'many': expected a whole number"),
-        ({"samples": -1}, "samples is -1: expected at least 0"),
-        ({"early_stopping_patience": 0}, "early_stopping_patience is 0: expected at least 1"),
-        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps is 0: expected at least 1"),
-        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0: expected at least 1"),
-        ({"per_device_train_batch_size": 2.5}, "per_device_train_batch_size is 2.5: expected a whole number"),
-        ({"learning_rate": "fast"}, "learning_rate is 'fast': expected a number"),
-        ({"seed": [1]}, "seed is [1]: expected a whole number"),
-        ({"bf16": 1}, "bf16 is 1: expected true, false or auto"),
-        ({"language": "en"}, "language is 'en': expected a list, each item text"),
-        ({"multipath_k": [1, 2.5]}, "multipath_k is [1, 2.5]: expected a list, each item a whole number"),
-        ({"summary": 3}, "summary is 3: expected text; put it in quotes"),
+        ({"average_checkpoints": 2.5}, "average_checkpoints must be a whole number, got 2.5"),
+        ({"average_checkpoints": 1}, "average_checkpoints must be at least 2, got 1"),
+        ({"eval_tokens": 0}, "eval_tokens must be at least 1, got 0"),
+        ({"batch_tokens": 0}, "batch_tokens must be at least 1, got 0"),
+        ({"source_row_length": 0}, "source_row_length must be at least 1, got 0"),
+        ({"target_row_length": True}, "target_row_length must be a whole number, got True"),
+        ({"stream_buffer": -1}, "stream_buffer must be at least 1, got -1"),
+        ({"tokenizer_examples": 0}, "tokenizer_examples must be at least 1, got 0"),
+        ({"max_source_length": -3}, "max_source_length must be at least 1, got -3"),
+        ({"max_target_length": None}, "max_target_length must be a whole number, got None"),
+        ({"max_source_length": "many"}, "max_source_length must be a whole number, got 'many'"),
+        ({"samples": -1}, "samples must be at least 0, got -1"),
+        ({"early_stopping_patience": 0}, "early_stopping_patience must be at least 1, got 0"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1, got 0"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size must be at least 1, got 0"),
+        ({"per_device_train_batch_size": 2.5}, "per_device_train_batch_size must be a whole number, got 2.5"),
+        ({"learning_rate": "fast"}, "learning_rate must be a number, got 'fast'"),
+        ({"seed": [1]}, "seed must be a whole number, got [1]"),
+        ({"bf16": 1}, "bf16 must be true, false or auto, got 1"),
+        ({"language": "en"}, "language must be a list, each item text, got 'en'"),
+        ({"multipath_k": [1, 2.5]}, "multipath_k must be a list, each item a whole number, got [1, 2.5]"),
+        ({"summary": 3}, "summary must be text, got 3; put it in quotes"),
         (
             {"prediction_loss_only": True},
-            "prediction_loss_only is true: leave it out, a run is judged by the texts that its model generates",
+            "prediction_loss_only must be left out, got true; a run is judged by what its task predicts",
         ),
-        ({"model": "big"}, "model is 'big': expected a mapping from names to values"),
+        ({"model": "big"}, "model must be a mapping from names to values, got 'big'"),
         (
             {"attn_implementation": "blokwise"},
-            "attn_implementation is 'blokwise': expected one of blockwise, eager, flash_attention_2, "
-            "flash_attention_3, flash_attention_4, flex_attention, sdpa; did you mean 'blockwise'?",
+            "attn_implementation must be one of blockwise, eager, flash_attention_2, "
+            "flash_attention_3, flash_attention_4, flex_attention, sdpa, got 'blokwise'; did you mean 'blockwise'?",
         ),
     ],
     ids=str,
@@ -210,8 +210,8 @@ def test_numbers_that_fit_are_taken(tmp_path):
     values = {"bpe_dropout": 1, "learning_rate": "1e-3", "warmup_steps": 5, "attn_implementation": "some/kernel"}
     path.write_text(yaml.safe_dump({**RECIPE, **values}))
     run = parse_run([str(path)], command="c")
-    assert (run.recipe.bpe_dropout, run.arguments.learning_rate, run.arguments.warmup_steps) == (1, 1e-3, 5)
-    assert run.recipe.attn_implementation == "some/kernel"
+    assert (run.recipe.tokenizer.bpe_dropout, run.arguments.learning_rate, run.arguments.warmup_steps) == (1, 1e-3, 5)
+    assert run.recipe.model.attn_implementation == "some/kernel"
 
 
 def test_a_bare_no_of_yaml_is_no(tmp_path):

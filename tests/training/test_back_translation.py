@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from crossmask.data.sources import load_split
 from crossmask.inference.__main__ import main
-from crossmask.training.arguments import parse_run
+from crossmask.training.parsing import parse_run
 from crossmask.training.run import execute, prepare
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier"}

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from small_models import TIES, small_model
 
+from crossmask.training.build_trainer import keep_checkpoints
 from crossmask.training.checkpoint_averaging import average_weights, load_average, load_average_if_better
-from crossmask.training.factory import keep_checkpoints
 from crossmask.utils.errors import InputError
 
 

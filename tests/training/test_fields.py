@@ -9,7 +9,8 @@ from training_jobs import NO_DATA
 from transformers import Seq2SeqTrainingArguments
 
 from crossmask.training import fields as table
-from crossmask.training.arguments import RunArguments, parse_run
+from crossmask.training.parsing import parse_run
+from crossmask.training.run_arguments import RunArguments
 from crossmask.utils.errors import InputError
 
 # Values of the types that fields without a telling default have.
@@ -41,7 +42,7 @@ def test_what_would_be_ignored_is_refused(tmp_path, name):
         pytest.skip("not in this version of Transformers")
     default = None if item.default is MISSING else item.default
     value = OTHER.get(name, not default if isinstance(default, bool) else "other" if isinstance(default, str) else 3)
-    with pytest.raises(InputError, match=rf"^{name} is .*: leave it out") as error:
+    with pytest.raises(InputError, match=rf"^{name} must be left out, got .*; ") as error:
         RunArguments(str(tmp_path), **{name: value})
     assert "\n" not in str(error.value)
 
@@ -56,14 +57,22 @@ def test_defaults_are_accepted(tmp_path):
 
 def test_a_field_that_nobody_has_looked_at_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(table, "OBEYED", table.OBEYED - {"neftune_noise_alpha"})
-    with pytest.raises(InputError, match=r"neftune_noise_alpha is 5.0: leave it out, crossmask does not know this"):
+    with pytest.raises(
+        InputError, match=r"neftune_noise_alpha must be left out, got 5.0; crossmask does not know this"
+    ):
         RunArguments(str(tmp_path), neftune_noise_alpha=5.0)
 
 
 IDLE = [
-    ({"dataloader_drop_last": True, "batching": "buckets"}, "dataloader_drop_last is true, which does nothing"),
-    ({"dataloader_drop_last": True, "batching": "stream"}, "dataloader_drop_last is true, which does nothing"),
-    ({"per_device_train_batch_size": 3, "batching": "buckets"}, "leave it out and set batch_tokens"),
+    (
+        {"dataloader_drop_last": True, "batching": "buckets"},
+        "dataloader_drop_last must be left out, got true; with batching",
+    ),
+    (
+        {"dataloader_drop_last": True, "batching": "stream"},
+        "dataloader_drop_last must be left out, got true; with batching",
+    ),
+    ({"per_device_train_batch_size": 3, "batching": "buckets"}, "must be left out, got 3; set batch_tokens"),
     (
         {"dataloader_persistent_workers": True, "dataloader_num_workers": 1, "batching": "packed"},
         "every epoch has other rows",
@@ -72,6 +81,9 @@ IDLE = [
     ({"dataloader_multiprocessing_context": "fork"}, "set dataloader_num_workers"),
     ({"torch_empty_cache_steps": 3, "use_cpu": True}, "a processor has no cache to empty"),
     ({"hub_revision": "dev"}, "set push_to_hub"),
+    ({"hub_token": "hf_abcDEF123456789"}, r"hub_token must be left out, got '\*\*\*'; set push_to_hub"),
+    ({"model_name_or_path": "folder", "tokenizer": {"vocab_size": 99}}, "tokenizer must be left out, .* of its own"),
+    ({"num_train_epochs": 0}, "num_train_epochs must be more than 0, got 0"),
     ({"hub_private_repo": True}, "set push_to_hub"),
     ({"run_name": "first"}, "no logger in report_to shows it"),
     ({"project": "mine"}, "set report_to to trackio"),
@@ -79,25 +91,25 @@ IDLE = [
     ({"generation_num_beams": 2, "eval_strategy": "no", "load_best_model_at_end": False}, "there is no validation"),
     (
         {"metric_for_best_model": "loss", "load_best_model_at_end": False},
-        "set load_best_model_at_end or early_stopping_patience",
+        "no checkpoints are compared without load_best_model_at_end or early_stopping_patience",
     ),
-    ({"source_row_length": 64}, "source_row_length is 64, which does nothing: .*it belongs to packed and stream"),
-    ({"target_row_length": 64, "batching": "buckets"}, "target_row_length is 64, which does nothing"),
-    ({"batch_tokens": 64, "batching": "packed"}, "batch_tokens is 64, which does nothing: .*it belongs to buckets"),
-    ({"stream_buffer": 64}, "stream_buffer is 64, which does nothing: .*it belongs to stream"),
-    ({"tokenizer_examples": 64}, "tokenizer_examples is 64, which does nothing"),
+    ({"source_row_length": 64}, "source_row_length must be left out, got 64; .*it belongs to packed and stream"),
+    ({"target_row_length": 64, "batching": "buckets"}, "target_row_length must be left out, got 64; with batching"),
+    ({"batch_tokens": 64, "batching": "packed"}, "batch_tokens must be left out, got 64; .*it belongs to buckets"),
+    ({"stream_buffer": 64}, "stream_buffer must be left out, got 64; .*it belongs to stream"),
+    ({"tokenizer_examples": 64}, "tokenizer_examples must be left out, got 64; with batching"),
     (
         {"gradient_checkpointing_kwargs": {"use_reentrant": True}},
-        r"set activation_checkpointing \(gradient_checkpointing\), or leave",
+        r"it belongs to activation_checkpointing \(gradient_checkpointing\); set it",
     ),
-    ({"fsdp_config": {"version": 2}}, "set fsdp, or leave it out"),
-    ({"debug": "tpu_metrics_debug"}, "does nothing without a TPU"),
-    ({"fsdp": True}, "needs several processes: start train.py with torchrun"),
-    ({"fsdp": "true"}, "needs several processes: start train.py with torchrun"),
+    ({"fsdp_config": {"version": 2}}, "set fsdp, to which it belongs"),
+    ({"debug": "tpu_metrics_debug"}, "must not be tpu_metrics_debug without a TPU"),
+    ({"fsdp": True}, "must be left out in one process, got .*; start train.py with torchrun"),
+    ({"fsdp": "true"}, "must be left out in one process, got .*; start train.py with torchrun"),
     ({"tf32": True, "use_cpu": True}, "--tf32 requires"),
-    ({"lr_scheduler_type": "cosin"}, "lr_scheduler_type is 'cosin': expected one of .*did you mean 'cosine'"),
-    ({"optim": "adamw"}, "optim is 'adamw': expected one of"),
-    ({"save_strategy": "sometimes"}, "save_strategy is 'sometimes': expected one of"),
+    ({"lr_scheduler_type": "cosin"}, "lr_scheduler_type must be one of .*, got 'cosin'; did you mean 'cosine'"),
+    ({"optim": "adamw"}, "optim must be one of .*, got 'adamw'"),
+    ({"save_strategy": "sometimes"}, "save_strategy must be one of .*, got 'sometimes'"),
 ]
 
 
@@ -121,7 +133,7 @@ NUMBERS = [
 def test_no_number_is_negative_infinite_or_beyond_reason(tmp_path, name):
     for value in (-2, 10**400, *(() if "int" in str(RunArguments.__annotations__.get(name)) else ("nan", "inf"))):
         value = float(value) if isinstance(value, str) else value
-        with pytest.raises(InputError, match=rf"{name} is .*: expected"):
+        with pytest.raises(InputError, match=rf"{name} (is .*: expected|must be) "):
             RunArguments(str(tmp_path), report_to="none", **{name: value})
 
 
@@ -150,14 +162,14 @@ def _refusal(path: Path) -> str | None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"metric_for_best_model": 3}, "metric_for_best_model is 3: expected text; put it in quotes"),
-        ({"hub_model_id": True}, "hub_model_id is True: expected text"),
-        ({"model_name_or_path": ""}, "model_name_or_path is empty: give it a value, or leave it out"),
-        ({"gradient_checkpointing": True, "gradient_checkpointing_kwargs": [1]}, "expected a mapping"),
-        ({"activation_checkpointing": True, "activation_checkpointing_kwargs": "abc"}, "expected a mapping"),
-        ({"log_level": "loud"}, "log_level is 'loud': expected one of"),
-        ({"debug": [1]}, r"debug is \[1\]: expected text"),
-        ({"debug": ["overflow"]}, "debug is 'overflow': expected one of underflow_overflow"),
+        ({"metric_for_best_model": 3}, "metric_for_best_model must be text, got 3; put it in quotes"),
+        ({"hub_model_id": True}, "hub_model_id must be text, got True"),
+        ({"model_name_or_path": ""}, "model_name_or_path must not be empty; give it a value, or leave it out"),
+        ({"gradient_checkpointing": True, "gradient_checkpointing_kwargs": [1]}, "must be a mapping"),
+        ({"activation_checkpointing": True, "activation_checkpointing_kwargs": "abc"}, "must be a mapping, got"),
+        ({"log_level": "loud"}, "log_level must be one of .*, got 'loud'"),
+        ({"debug": [1]}, r"debug must be text or a list .*, got \[1\]"),
+        ({"debug": ["overflow"]}, r"debug must be one of underflow_overflow, .*, got 'overflow'"),
     ],
     ids=str,
 )

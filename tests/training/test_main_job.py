@@ -182,7 +182,8 @@ def test_a_killed_run_with_other_batches_does_too(tmp_path, batching):
 
 
 def test_a_finished_model_is_fine_tuned_on_padded_batches(finished, tmp_path):
-    changes = {"model_name_or_path": str(finished), "model": {"dropout": 0.0}, "batching": "examples", "max_steps": 2}
+    changes = {"model_name_or_path": str(finished), "model": {"dropout": 0.0}, "tokenizer": None}
+    changes |= {"batching": "examples", "max_steps": 2}
     changes |= {"source_row_length": 256, "target_row_length": 256}  # as by default: nothing is packed
     changes["train"] = [RECIPE["train"], {**RECIPE["train"], "limit": 4, "repeat": 2, "tag": "<again>"}]
     done = train(write_recipe(tmp_path, **changes, eval_steps=1, save_steps=1, average_checkpoints=2), cwd=tmp_path)
@@ -231,7 +232,7 @@ def test_an_upload_that_fails_leaves_the_folder_whole_and_says_how_to_try_again(
         (["--train.format", "lines", "--train.split", "x"], "train: data format lines has no option"),
         (["--max_source_length", "4"], "max_source_length"),
         (["--task", "no-such-task"], "no-such-task"),
-        (["--model.max_position_embeddings", "8"], "max_source_length=256 is more than the model's"),
+        (["--model.max_position_embeddings", "8"], "max_source_length must be at most the model's"),
         (["--model.hiden_size", "8"], "model has no setting 'hiden_size': did you mean 'hidden_size'?"),
         (["--tokenizer.vocab", "8"], "tokenizer has no setting 'vocab': did you mean 'vocab_size'?"),
         (["--output_dir", "/proc/no"], "/proc/no cannot be written"),
@@ -239,7 +240,8 @@ def test_an_upload_that_fails_leaves_the_folder_whole_and_says_how_to_try_again(
 )
 def test_bad_input_is_one_line_and_exit_status_2(finished, tmp_path, arguments, message):
     arguments = [str(finished) if word == "FINISHED" else word for word in arguments]
-    done = train(write_recipe(tmp_path), *arguments, cwd=tmp_path)
+    changes = {"tokenizer": None} if str(finished) in arguments else {}
+    done = train(write_recipe(tmp_path, **changes), *arguments, cwd=tmp_path)
     assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("train.py: ")

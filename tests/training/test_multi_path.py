@@ -7,8 +7,8 @@ import torch
 import yaml
 
 from crossmask.masks import wait_k
-from crossmask.training.arguments import parse_run
 from crossmask.training.multi_path import Multipath
+from crossmask.training.parsing import parse_run
 from crossmask.training.run import prepare
 
 

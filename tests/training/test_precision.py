@@ -10,8 +10,9 @@ import yaml
 from training_jobs import NO_DATA, job_of, recipe_file, trained
 
 from crossmask.training import precision
-from crossmask.training.arguments import RunArguments, parse_run
+from crossmask.training.parsing import parse_run
 from crossmask.training.precision import choose_precision, recorded_precision
+from crossmask.training.run_arguments import RunArguments
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 

@@ -10,17 +10,19 @@ from transformers import AutoModelForSeq2SeqLM
 
 from crossmask.tasks import get_task
 from crossmask.tasks.base import Example
-from crossmask.training.arguments import RecipeArguments, RunArguments, RunSpec
-from crossmask.training.factory import build_model
+from crossmask.training.arguments import RecipeArguments
+from crossmask.training.build_model import build_model
+from crossmask.training.parsing import RunSpec
 from crossmask.training.report import RunResult, card_facts, results, sample_page, samples_of, write_report
 from crossmask.training.run import check_reload
+from crossmask.training.run_arguments import RunArguments
 
 LOGGED = [{"loss": 2.0, "step": 1}, {"train_runtime": 1.0, "step": 1}]
 
 
 def run_and_outcome(log_history: list[dict] = LOGGED, **fields) -> tuple[RunSpec, RunResult]:
     """Of a model that was not trained, and predictions that nothing made."""
-    recipe = RecipeArguments(
+    recipe = RecipeArguments.of(
         **{
             "train": SOMEWHERE, "validation": SOMEWHERE, "test": SOMEWHERE, "model": SIZES,
             "generation": {"max_new_tokens": 6}, "max_source_length": 16, "max_target_length": 16, **fields,
@@ -29,7 +31,7 @@ def run_and_outcome(log_history: list[dict] = LOGGED, **fields) -> tuple[RunSpec
     arguments = RunArguments(output_dir="unused", report_to=[], use_cpu=True)
     tokenizer = tiny_tokenizer()
     outcome = RunResult(
-        model=build_model(recipe, get_task("translation"), tokenizer).eval(),
+        model=build_model(recipe.model, recipe.data.limits, get_task("translation"), tokenizer).eval(),
         tokenizer=tokenizer,
         task=get_task("translation"),
         train_size=9,

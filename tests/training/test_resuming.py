@@ -8,10 +8,10 @@ import torch
 from training_jobs import SIZES, job_of, recipe_file, tiny_tokenizer, trained
 
 from crossmask.tasks import get_task
-from crossmask.training.arguments import parse_run
+from crossmask.training.build_model import build_model
 from crossmask.training.continuation import settings_of
-from crossmask.training.factory import build_model, build_tokenizer
-from crossmask.training.run import PreparedRun
+from crossmask.training.parsing import parse_run
+from crossmask.training.run import PreparedRun, prepare_tokenizer
 from crossmask.training.timing import seconds_of
 from crossmask.utils.errors import InputError
 
@@ -32,14 +32,18 @@ def start(tmp_path) -> Path:
     """A folder with a model to fine-tune and its tokenizer."""
     tokenizer = tiny_tokenizer()
     run = parse_run([recipe_file(tmp_path)], command="c")
-    build_model(run.recipe, get_task("translation"), tokenizer).save_pretrained(tmp_path / "start")
+    recipe = run.recipe
+    build_model(recipe.model, recipe.data.limits, get_task("translation"), tokenizer).save_pretrained(
+        tmp_path / "start"
+    )
     tokenizer.save_pretrained(tmp_path / "start")
     return tmp_path / "start"
 
 
 @pytest.mark.parametrize("given", ["tokenizer", "model_name_or_path", None])
 def test_a_run_goes_on_with_its_tokenizer_wherever_that_is_from(start, tmp_path, given):
-    recipe = recipe_file(tmp_path, **({"model": None} if given == "model_name_or_path" else {}))
+    changes = dict.fromkeys(("model", "tokenizer")) if given == "model_name_or_path" else {}
+    recipe = recipe_file(tmp_path, **changes)
     options = [f"--{given}", str(start)] if given else []
     assert_goes_on(recipe, 2, *options)
 
@@ -54,7 +58,7 @@ def test_a_checkpoint_without_a_tokenizer_is_named(tmp_path):
     recipe = parse_run([recipe_file(tmp_path)], command="c").recipe
     (tmp_path / "checkpoint-2").mkdir()
     with pytest.raises(OSError, match=r"resume_from_checkpoint: no tokenizer in '.*checkpoint-2'") as error:
-        build_tokenizer(recipe, None, [], tmp_path / "checkpoint-2")
+        prepare_tokenizer(recipe, None, [], tmp_path / "checkpoint-2")
     assert "\n" not in str(error.value)
 
 

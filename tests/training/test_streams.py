@@ -16,8 +16,10 @@ from crossmask.data.packed_stream import StreamFault
 from crossmask.tasks import get_task
 from crossmask.tasks.base import LengthLimits
 from crossmask.tasks.examples import read_examples, to_features
-from crossmask.training.arguments import RecipeArguments, RunArguments, parse_run
+from crossmask.training.arguments import RecipeArguments
+from crossmask.training.parsing import parse_run
 from crossmask.training.run import execute, prepare
+from crossmask.training.run_arguments import RunArguments
 from crossmask.training.streams import ExampleStream, check_stream, packed_stream
 
 TASK = get_task("translation")
@@ -49,20 +51,21 @@ def test_sources_come_in_turn_and_are_all_that_a_list_has(sources):
 def recipe_of(**fields) -> RecipeArguments:
     somewhere = {"format": "tsv", "path": "nowhere.tsv"}
     lengths = {"source_row_length": 24, "target_row_length": 24, "max_source_length": 24, "max_target_length": 24}
-    return RecipeArguments(
+    return RecipeArguments.of(
         train=somewhere, validation=somewhere, test=somewhere, **{**lengths, "stream_buffer": 20, **fields}
     )
 
 
 def stream(folder: Path, **fields):
     arguments = RunArguments(output_dir=str(folder), max_steps=1, report_to=[], use_cpu=True)
-    return packed_stream(recipe_of(**fields), arguments, stream_of(corpus(), folder / "pairs.tsv"), tiny_tokenizer())
+    recipe, examples = recipe_of(**fields), stream_of(corpus(), folder / "pairs.tsv")
+    return packed_stream(recipe.data, recipe.batching, arguments, examples, tiny_tokenizer())
 
 
 @pytest.mark.parametrize(("overlong", "longest"), [("error", 24), ("truncate", 6), ("drop", 6)])
 def test_a_pass_has_the_features_of_training_in_memory(tmp_path, overlong, longest):
     limits = {"max_source_length": longest, "max_target_length": 24, "overlong": overlong}
-    expected = to_features(corpus(), get_task("translation"), tiny_tokenizer(), LengthLimits(**limits))
+    expected = to_features(corpus(), TASK, tiny_tokenizer(), LengthLimits(**limits))
     assert overlong == "error" or len(expected) < 53 or max(map(len, expected["input_ids"])) == 6
     made = stream(tmp_path, **limits)
     made.epochs = 1
@@ -98,9 +101,9 @@ def test_workers_of_another_number_of_processes_do_not_go_on(tmp_path, states, w
     )  # fmt: skip
     if refused:
         with pytest.raises(ValueError, match=r"checkpoint-6 is of 2 processes, this run has 1: .* go on with 2$"):
-            check_stream(recipe_of(), arguments, checkpoint)
+            check_stream(recipe_of(), TASK, arguments, checkpoint)
     else:
-        check_stream(recipe_of(), arguments, checkpoint)
+        check_stream(recipe_of(), TASK, arguments, checkpoint)
 
 
 def test_workers_read_every_example(tmp_path):
@@ -149,15 +152,20 @@ def main():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"max_steps": -1}, "batching is stream, which has no end: set max_steps"),
-        ({"eval_strategy": "epoch", "load_best_model_at_end": False}, "set eval_strategy to steps and eval_steps to"),
-        ({"save_strategy": "epoch", "load_best_model_at_end": False}, "set save_strategy to steps and save_steps to"),
-        ({"source_row_length": 31}, "source_row_length=31 is less than max_source_length=32"),
-        ({"train": {"format": "cldr"}}, "train: data format cldr is not read as a stream: expected one of hub, jsonl"),
+        ({"max_steps": -1}, "max_steps must be given with batching: stream, which has no end"),
+        (
+            {"eval_strategy": "epoch", "load_best_model_at_end": False},
+            "eval_strategy must be steps or no with batching: stream",
+        ),
+        (
+            {"save_strategy": "epoch", "load_best_model_at_end": False},
+            "save_strategy must be steps or no with batching: stream",
+        ),
+        ({"source_row_length": 31}, "source_row_length must be at least max_source_length=32"),
         ({"train": [{"format": "tsv", "path": "no.tsv"}]}, "train[0]: no.tsv does not exist"),
-        ({"overlong": "ignore"}, "overlong is 'ignore'"),
-        ({"bpe_dropout": 0.1}, "leave it out with batching: stream"),
-        ({"stream_buffer": 0}, "stream_buffer is 0: expected at least 1"),
+        ({"overlong": "ignore"}, "got 'ignore'"),
+        ({"bpe_dropout": 0.1}, "bpe_dropout must be left out with batching: stream"),
+        ({"stream_buffer": 0}, "stream_buffer must be at least 1, got 0"),
     ],
 )
 def test_what_a_stream_cannot_do_is_named(main, tmp_path, capsys, changes, message):
@@ -170,7 +178,7 @@ def test_what_a_stream_cannot_do_is_named(main, tmp_path, capsys, changes, messa
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("no tab", "b.tsv, line 45: no column 1"),
+        ("no tab", "b.tsv, line 45: must have column 1"),
         ("ha " * 40 + "\tHA", "train[1], record 45: its"),
     ],
 )

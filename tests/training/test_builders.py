@@ -5,13 +5,15 @@ import socket
 from dataclasses import replace
 
 import pytest
-from training_jobs import SIZES, SOMEWHERE, corpus, tiny_tokenizer
+from training_jobs import SIZES, corpus, tiny_tokenizer
 
 from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.tasks import get_task
-from crossmask.tasks.base import Example
-from crossmask.training.arguments import RecipeArguments, RunArguments
-from crossmask.training.factory import build_model, load_tokenizer, training_features
+from crossmask.tasks.base import Example, LengthLimits
+from crossmask.training.arguments import ModelArguments, TokenizerArguments
+from crossmask.training.batching import training_features
+from crossmask.training.build_model import build_model
+from crossmask.training.build_tokenizer import load_tokenizer
 
 TRANSLATION = get_task("translation")
 
@@ -56,14 +58,13 @@ def test_bpe_dropout_names_the_example_that_it_lengthened(tmp_path):
     tokenizer = train_tokenizer(["ein Haus"] * 20, vocab_size=300)
     examples = [Example(source, "ein", ("ein",)) for source in ("e", "ein Haus")]
     limits = {"max_source_length": len(tokenizer("ein Haus").input_ids), "max_target_length": 32}
-    recipe = RecipeArguments(train={}, validation={}, test={}, bpe_dropout=0.2, bpe_dropout_copies=64, **limits)
-    run = RunArguments(output_dir=str(tmp_path))
+    arguments, limits = TokenizerArguments(bpe_dropout=0.2, bpe_dropout_copies=64), LengthLimits(**limits)
     with pytest.raises(ValueError, match=r"^example 1, as bpe_dropout=0.2 cut it in copy \d+ of 64: its source has"):
-        training_features(recipe, run, TRANSLATION, tokenizer, examples)
-    assert len(training_features(replace(recipe, max_source_length=32), run, TRANSLATION, tokenizer, examples)) == 128
-    plain = replace(recipe, bpe_dropout=None, bpe_dropout_copies=None, max_source_length=2)
+        training_features(arguments, limits, TRANSLATION, tokenizer, examples, 42)
+    longer, shorter = replace(limits, max_source_length=32), replace(limits, max_source_length=2)
+    assert len(training_features(arguments, longer, TRANSLATION, tokenizer, examples, 42)) == 128
     with pytest.raises(ValueError, match=r"^example 1: its source has"):
-        training_features(plain, run, TRANSLATION, tokenizer, examples)
+        training_features(TokenizerArguments(), shorter, TRANSLATION, tokenizer, examples, 42)
 
 
 def test_a_local_folder_is_loaded(tmp_path, monkeypatch):
@@ -73,11 +74,7 @@ def test_a_local_folder_is_loaded(tmp_path, monkeypatch):
         assert len(load_tokenizer("tokenizer", name)) > 260
 
 
-LIMITS = {"max_source_length": 16, "max_target_length": 16}
-
-
-def recipe_of(**fields) -> RecipeArguments:
-    return RecipeArguments(train=SOMEWHERE, validation=SOMEWHERE, test=SOMEWHERE, **fields)
+LIMITS, LONG = LengthLimits(16, 16), LengthLimits(256, 256)
 
 
 @pytest.mark.parametrize(
@@ -85,44 +82,47 @@ def recipe_of(**fields) -> RecipeArguments:
     [
         ({"num_beam": 5}, "generation has no setting 'num_beam': did you mean 'num_beams'?"),
         ({"_from_model_config": True}, "generation has no setting '_from_model_config'"),
-        ({"num_beams": "five"}, "generation.num_beams is 'five': expected a whole number"),
-        ({"num_beams": 2.5}, "generation.num_beams is 2.5: expected a whole number"),
+        ({"num_beams": "five"}, "generation.num_beams must be a whole number, got 'five'"),
+        ({"num_beams": 2.5}, "generation.num_beams must be a whole number, got 2.5"),
         ({"num_beams": 0}, "generation.num_beams must be at least 1, got 0"),
-        ({"do_sample": "yes"}, "generation.do_sample is 'yes': expected true or false"),
+        ({"do_sample": "yes"}, "generation.do_sample must be true or false, got 'yes'"),
         ({"no_repeat_ngram_size": -1}, "generation.no_repeat_ngram_size must be at least 0, got -1"),
-        ({"num_return_sequences": 2}, "generation.num_return_sequences is 2: expected 1, an example is scored by one"),
+        (
+            {"num_return_sequences": 2},
+            "generation.num_return_sequences must be 1, got 2; an example is scored by one text",
+        ),
         (
             {"max_new_tokens": 17},
-            "generation.max_new_tokens is 17: expected at most 16 under max_position_embeddings=16",
+            "generation.max_new_tokens must be at most 16 with max_position_embeddings=16, got 17",
         ),
-        ({"max_length": 18}, "generation.max_length is 18: expected at most 17 under max_position_embeddings=16"),
+        ({"max_length": 18}, "generation.max_length must be at most 17 with max_position_embeddings=16, got 18"),
     ],
 )
 def test_generation_takes_the_fields_and_values_of_generation_config(generation, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        build_model(recipe_of(model=SIZES, generation=generation, **LIMITS), TRANSLATION, tiny_tokenizer())
+        build_model(ModelArguments(model=SIZES, generation=generation), LIMITS, TRANSLATION, tiny_tokenizer())
 
 
 @pytest.mark.parametrize(("generation", "new"), [({"max_length": 17}, 16), ({"max_length": 9}, 8), ({}, 16)])
 def test_as_many_tokens_are_generated_as_the_recipe_says(generation, new):
     tokenizer = tiny_tokenizer()
-    recipe = recipe_of(model=SIZES, generation={**generation, "suppress_tokens": [tokenizer.eos_token_id]}, **LIMITS)
-    model = build_model(recipe, TRANSLATION, tokenizer).eval()
+    generation = {**generation, "suppress_tokens": [tokenizer.eos_token_id]}
+    arguments = ModelArguments(model=SIZES, generation=generation)
+    model = build_model(arguments, LIMITS, TRANSLATION, tokenizer).eval()
     assert model.generate(**tokenizer("ha ho", return_tensors="pt")).shape == (1, 1 + new)
-    assert (model.generation_config.max_new_tokens is None) is bool(generation)
+    assert (model.generation_config.max_new_tokens is None) is ("max_length" in generation)
 
 
 def test_generation_takes_null_and_a_whole_number_for_a_number():
     generation = {"num_beams": 2, "length_penalty": -1, "no_repeat_ngram_size": None, "early_stopping": True}
-    config = build_model(
-        recipe_of(model=SIZES, generation=generation), TRANSLATION, tiny_tokenizer()
-    ).generation_config
+    arguments = ModelArguments(model=SIZES, generation=generation)
+    config = build_model(arguments, LIMITS, TRANSLATION, tiny_tokenizer()).generation_config
     assert {name: getattr(config, name) for name in generation} == generation
 
 
-def features_of(examples: list[Example], seed: int = 1, **fields) -> list[dict]:
-    arguments = RunArguments(output_dir="unused", seed=seed, report_to=[], use_cpu=True)
-    return training_features(recipe_of(**fields), arguments, TRANSLATION, tiny_tokenizer(), examples).to_list()
+def features_of(examples: list[Example], seed: int = 1, limits: LengthLimits = LONG, **fields) -> list[dict]:
+    features = training_features(TokenizerArguments(**fields), limits, TRANSLATION, tiny_tokenizer(), examples, seed)
+    return features.to_list()
 
 
 DROPOUT = {"bpe_dropout": 0.5, "bpe_dropout_copies": 3}
@@ -152,7 +152,6 @@ def test_the_seed_says_how_texts_are_cut():
 def test_bpe_dropout_leaves_out_only_what_is_too_long():
     examples = corpus()
     whole = features_of(examples, **DROPOUT)
-    limits = {"max_source_length": 14, "max_target_length": 12}
     kept = [row for row in whole if len(row["input_ids"]) <= 14 and len(row["labels"]) <= 12]
     assert 0 < len(kept) < len(whole)
-    assert features_of(examples, **DROPOUT, **limits, overlong="drop") == kept
+    assert features_of(examples, limits=LengthLimits(14, 12, "drop"), **DROPOUT) == kept

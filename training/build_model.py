@@ -1,0 +1,208 @@
+"""The model of a run: a new one, or a saved one to fine-tune."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from ..inference.loading import load_config, load_model
+from ..tasks.base import LengthLimits, Task
+from ..utils.errors import InputError
+from ..utils.type_checks import check_choice
+from .arguments import ModelArguments
+from .generation import check_generated_length, generation_config
+from .validation import check_generation, check_names, one_line
+
+
+def build_model(
+    arguments: ModelArguments,
+    limits: LengthLimits,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    packed: bool = False,
+) -> PreTrainedModel:
+    """The model: loaded to be fine-tuned, or a new one of the recipe's sizes and the tokenizer's vocabulary.
+
+    Args:
+        packed: whether it will be trained on packed rows.
+
+    Raises:
+        InputError: fields of the config that do not fit one another or the tokenizer. OSError: a model that cannot be
+            loaded.
+    """
+    check_model_fields(arguments, task)
+    if arguments.model_name_or_path:
+        model = load_model_to_tune(arguments, task)
+    elif arguments.encoder_name_or_path:
+        model = build_on_encoder(arguments, task)
+    else:
+        config = new_config(arguments, limits, task, **task.config_of_tokenizer(tokenizer))
+        model = new_model(arguments, task, config)
+    check_lengths(limits, task, model.config)
+    task.check_tokenizer(tokenizer, model.config)
+    task.check_model(model, packed)
+    model.generation_config = configured_generation(arguments, limits, task, model.config)
+    return model
+
+
+def check_new_model(
+    arguments: ModelArguments, limits: LengthLimits, task: Task, device: torch.device
+) -> PreTrainedModel | None:
+    """Refuse a new model that cannot be built, before the data is read: its fields, its size, how it generates.
+
+    Returns:
+        The model without weights, on the meta device; None of one that is loaded.
+
+    Raises:
+        InputError: with the field, what was given and what was expected.
+    """
+    check_model_fields(arguments, task)
+    if arguments.model_name_or_path or arguments.encoder_name_or_path:
+        return None
+    config = new_config(arguments, limits, task)
+    check_lengths(limits, task, config)
+    configured_generation(arguments, limits, task, config)
+    with torch.device("meta"):
+        model = new_model(arguments, task, config)
+    copies = 2 if device.type == "cpu" else 1  # weights, and beside them their gradients
+    needed, there = copies * sum(one.numel() * one.element_size() for one in model.parameters()), memory_size()
+    if there is not None and needed > there:
+        raise InputError(
+            f"the model has {model.num_parameters():,} parameters, which take {needed / 2**30:,.0f} GiB, and this "
+            f"machine has {there / 2**30:,.0f} GiB of memory: lower vocab_size ({config.vocab_size:,}), hidden_size "
+            f"({config.hidden_size:,}) or the number of layers"
+        )
+    return model
+
+
+def check_model_fields(arguments: ModelArguments, task: Task) -> None:
+    """Refuse names and values in `model` and `generation` that no model takes. Raises InputError."""
+    check_generation(arguments.generation or {})
+    given = arguments.model or {}
+    config_class = type(saved_config(arguments, task)) if arguments.model_name_or_path else task.config_class(given)
+    own = {item.name for item in fields(config_class)} - {item.name for item in fields(PreTrainedConfig)}
+    check_names("model", given, ["model_type", *sorted(own), *config_class.attribute_map])
+
+
+def new_config(
+    arguments: ModelArguments, limits: LengthLimits, task: Task, **of_tokenizer: int | None
+) -> PreTrainedConfig:
+    """The config of a new model.
+
+    Args:
+        of_tokenizer: the tokenizer's part; without it the config only serves to look at the rest.
+
+    Raises:
+        InputError: fields that do not fit one another or the tokenizer.
+    """
+    longest, given = max(getattr(limits, name) for name in task.length_fields), arguments.model or {}
+    own = {name: value for name, value in given.items() if name != "model_type"}
+    try:
+        return task.config_class(given)(**{"max_position_embeddings": longest, **of_tokenizer, **own})
+    except (StrictDataclassError, ValueError, TypeError, KeyError, OverflowError) as error:
+        raise InputError(f"model: {one_line(error)}") from error
+
+
+def new_model(arguments: ModelArguments, task: Task, config: PreTrainedConfig) -> PreTrainedModel:
+    """A model with random weights.
+
+    Raises:
+        InputError: sizes beyond memory, an attention implementation that is not available.
+    """
+    if rope := getattr(config, "rope_parameters", None):
+        kinds = [*ROPE_INIT_FUNCTIONS, "default"]
+        check_choice("model.rope_parameters.rope_type", rope.get("rope_type", "default"), kinds)
+    attention = arguments.attn_implementation
+    try:
+        return task.auto_class.from_config(config, attn_implementation=attention)
+    except ImportError as error:
+        raise InputError(f"attn_implementation is {attention}: {one_line(error)}") from error
+    except RuntimeError as error:  # how torch says that there is no memory, or that a size is beyond numbers
+        sizes = "vocab_size, hidden_size, intermediate_size or the number of layers"
+        raise InputError(f"a model of these sizes cannot be made ({one_line(error)}): lower {sizes}") from error
+
+
+def check_lengths(limits: LengthLimits, task: Task, config: PreTrainedConfig) -> None:
+    """Refuse texts that are longer than a model has positions. Raises InputError."""
+    positions = getattr(config, "max_position_embeddings", None)
+    for name in task.length_fields if positions is not None else ():
+        if (length := getattr(limits, name)) > positions:
+            raise InputError(
+                f"{name} must be at most the model's max_position_embeddings={positions}, got {length}; lower it"
+            )
+
+
+def configured_generation(
+    arguments: ModelArguments, limits: LengthLimits, task: Task, config: PreTrainedConfig
+) -> GenerationConfig:
+    """How the model generates. Raises InputError."""
+    given = arguments.generation or {}
+    if (positions := getattr(config, "max_position_embeddings", None)) is not None:
+        check_generated_length(given, positions)
+    return generation_config(given, task.default_generation(limits), config)
+
+
+def load_model_to_tune(arguments: ModelArguments, task: Task) -> PreTrainedModel:
+    """A saved model, with other values for the fields of its config that `model` has.
+
+    Raises:
+        InputError: its weights do not fit the config, or it is not for the task. OSError: it cannot be loaded.
+    """
+    name, changes = arguments.model_name_or_path, arguments.model or {}
+    options = {"auto_class": task.auto_class, "attn_implementation": arguments.attn_implementation}
+    config = saved_config(arguments, task, changes)
+    with naming_model_to_tune(name):
+        return load_model(name, config, may_lack_weights=bool(changes) or task.adds_head, **options)
+
+
+def build_on_encoder(arguments: ModelArguments, task: Task) -> PreTrainedModel:
+    """A new model on a pretrained encoder, with the fields of its config that `model` has.
+
+    Raises:
+        InputError: the task has no such models, or fields that do not fit. OSError: the encoder cannot be loaded.
+    """
+    name, attention = arguments.encoder_name_or_path, arguments.attn_implementation
+    options = {} if attention is None else {"attn_implementation": attention}
+    try:
+        return task.from_encoder(name, arguments.model or {}, options)
+    except (StrictDataclassError, ValueError, TypeError, ImportError) as error:
+        raise InputError(f"encoder_name_or_path: {name}: {one_line(error)}") from error
+    except OSError as error:
+        raise OSError(f"encoder_name_or_path: {one_line(error)}") from error
+
+
+def saved_config(arguments: ModelArguments, task: Task, changes: Mapping[str, Any] | None = None) -> PreTrainedConfig:
+    """The config of the model to fine-tune, with other values for some fields.
+
+    Raises:
+        InputError: it is not for the task. OSError: it cannot be loaded.
+    """
+    with naming_model_to_tune(arguments.model_name_or_path):
+        config = load_config(arguments.model_name_or_path, **(changes or {}))
+        task.check_config(config)
+    return config
+
+
+@contextmanager
+def naming_model_to_tune(name: str) -> Iterator[None]:
+    """Say which field gave the model that cannot be loaded."""
+    try:
+        yield
+    except (InputError, ImportError) as error:
+        raise InputError(f"model_name_or_path: {name}: {one_line(error)}") from error
+    except OSError as error:
+        raise OSError(f"model_name_or_path: {one_line(error)}") from error
+
+
+def memory_size() -> int | None:
+    """Bytes of memory of this machine, where it says so."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None

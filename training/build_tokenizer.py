@@ -1,0 +1,69 @@
+"""The tokenizer of a run: loaded, or trained on the run's examples."""
+
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from ..data.sources import name_sources
+from ..data.tokenizer_training import check_settings, train_tokenizer
+from ..inference import loading
+from ..tasks.base import Example, Task
+from ..utils.errors import InputError
+from .arguments import DataArguments, TokenizerArguments
+from .validation import check_names
+
+# Arguments of `train_tokenizer` that the run fills in.
+_FILLED_IN = {"texts", "model_max_length", "add_bos_token", "add_eos_token"}
+
+
+def build_tokenizer(
+    arguments: TokenizerArguments, data: DataArguments, task: Task, examples: Iterable[Example]
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that a recipe names, or one that is trained on the examples.
+
+    Raises:
+        InputError: settings that do not fit. OSError: a tokenizer that cannot be loaded.
+    """
+    if isinstance(arguments.tokenizer, str):
+        return load_tokenizer("tokenizer", arguments.tokenizer)
+    settings = {"vocab_size": 8000, **(arguments.tokenizer or {})}
+    sources = name_sources("train", data.train, data.data_dir).values()
+    tags = [spec.tag.strip() for spec in sources if spec.tag.strip()]
+    special = [*settings.pop("special_tokens", ()), *task.special_tokens, *tags]
+    texts = (text for example in examples for text in task.texts(example))
+    longest = getattr(data.limits, task.length_fields[0])
+    return train_tokenizer(
+        texts, special_tokens=special, model_max_length=longest, **task.tokenizer_settings, **settings
+    )
+
+
+def load_tokenizer(field: str, name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a local folder or a Hub id, which a recipe's field gives.
+
+    Raises:
+        OSError: there is none. What can only be a path is not looked for on the Hub, which takes a minute to give up.
+    """
+    path = Path(name).expanduser()
+    no_hub_id = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    if (no_hub_id and not path.is_dir()) or path.is_file():
+        what = "is a file" if path.is_file() else "does not exist"
+        raise FileNotFoundError(f"{field}: {name} {what}; give a folder that holds a tokenizer, or a Hub id")
+    try:
+        return loading.load_tokenizer(str(path) if path.is_dir() else name)
+    except (OSError, InputError) as error:
+        reason = str(error).split("\n")[0]
+        raise OSError(
+            f"{field}: no tokenizer in {name!r}: {reason} Give a folder that holds one, or a Hub id; with "
+            "HF_HUB_OFFLINE=1 only the cache is looked into"
+        ) from error
+
+
+def check_tokenizer_settings(arguments: TokenizerArguments) -> None:
+    """Refuse names and values in `tokenizer` that no tokenizer is trained with. Raises InputError."""
+    if isinstance(arguments.tokenizer, dict):
+        check_names(
+            "tokenizer", arguments.tokenizer, inspect.signature(train_tokenizer).parameters.keys() - _FILLED_IN
+        )
+        check_settings(arguments.tokenizer)

@@ -1,0 +1,81 @@
+"""The trainer of a run, with its data tokenised and batched as the recipe says."""
+
+from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from ..tasks.base import Example, Task
+from ..utils.errors import InputError
+from .arguments import RecipeArguments
+from .batching import evaluation_split, make_batching, training_features
+from .checkpoint_averaging import check_averaging
+from .continuation import SettingsRecord
+from .multi_path import Multipath
+from .precision import PrecisionRecord
+from .run_arguments import RunArguments
+from .streams import ExampleStream, packed_stream
+from .timing import Stopwatch
+from .trainer import CrossMaskTrainer
+
+
+def build_trainer(
+    recipe: RecipeArguments,
+    arguments: RunArguments,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    train: list[Example] | ExampleStream,
+    validation: list[Example],
+) -> CrossMaskTrainer:
+    """The trainer.
+
+    Raises:
+        InputError: texts that are too long, settings that do not fit.
+    """
+    data, optimization = recipe.data, recipe.optimization
+    if isinstance(train, ExampleStream):
+        features = packed_stream(data, recipe.batching, arguments, train, tokenizer)
+    else:
+        features = training_features(recipe.tokenizer, data.limits, task, tokenizer, train, arguments.seed)
+    callbacks: list[TrainerCallback] = [Stopwatch(), PrecisionRecord(), SettingsRecord()]
+    if optimization.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(optimization.early_stopping_patience))
+    dataset, batches, collator = make_batching(recipe.batching, arguments, task, model.config, features)
+    if optimization.average_checkpoints is not None:
+        keep_checkpoints(arguments, optimization.average_checkpoints)
+    arguments.generation_num_beams = arguments.generation_num_beams or 1
+    if arguments.metric_for_best_model is None:
+        arguments.metric_for_best_model = f"eval_{task.primary_metric.name}"
+        arguments.greater_is_better = task.primary_metric.greater_is_better
+    multipath = None
+    if optimization.multipath_k is not None:
+        multipath = Multipath.of(optimization.multipath_k, arguments.seed, data.max_source_length)
+    return CrossMaskTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=dataset,
+        eval_dataset=evaluation_split(data.limits, task, tokenizer, validation),
+        data_collator=collator,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+        task=task,
+        train_batches=batches,
+        eval_collator=task.evaluation_collator(model.config),
+        eval_tokens=recipe.batching.eval_tokens,
+        multipath=multipath,
+    )
+
+
+def keep_checkpoints(arguments: RunArguments, number: int) -> None:
+    """Have the run keep the checkpoints that will be averaged.
+
+    Raises:
+        InputError: a run that keeps none to average.
+    """
+    check_averaging(arguments)
+    if arguments.save_strategy == "no" or arguments.eval_strategy == "no":
+        raise InputError(
+            f"average_checkpoints={number} needs checkpoints, and validation to judge their mean by: set "
+            "save_strategy and eval_strategy to epoch or steps"
+        )
+    if arguments.save_total_limit is not None:
+        # One more: Trainer counts the best checkpoint, which may be an old one.
+        arguments.save_total_limit = max(arguments.save_total_limit, number + 1)

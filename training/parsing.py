@@ -1,0 +1,199 @@
+"""The command line of `train.py`: a recipe in YAML, and what flags change in it."""
+
+import json
+import re
+import shlex
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+from transformers.debug_utils import DebugOption
+from transformers.hf_argparser import string_to_bool
+
+from ..data.text_files import YAML_FAULTS, parse_yaml, read_text
+from ..utils.errors import InputError
+from ..utils.secrets import Secrets
+from .arguments import GROUPS, RecipeArguments
+from .fields import check_together
+from .precision import AUTO
+from .run_arguments import RunArguments
+from .validation import one_line
+
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "string_to_bool": "true or false",
+    "_true_false_or_auto": "true, false or auto",
+    "dict": "a mapping",
+    "DebugOption": f"one of {', '.join(one.value for one in DebugOption)}",
+    "ParallelismConfig": "it left out, only Python can give one",
+}
+
+
+class RecipeParser(HfArgumentParser):
+    """Raises what argparse would print below the usage of some two hundred fields."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        # Transformers' parser knows no field that is true, false or a text.
+        action = self._option_string_actions["--bf16"]
+        action.type, action.nargs, action.const, action.choices = _true_false_or_auto, "?", True, None
+
+    def error(self, message: str) -> NoReturn:
+        if found := re.fullmatch(r"argument --(\w+)\S*: invalid (\w+) value: (.*)", message, re.DOTALL):
+            name, kind, value = found.groups()
+            raise InputError(f"{name} must be {KINDS.get(kind, kind)}, got {value}")
+        raise InputError(f"{message}; python train.py --help lists the fields")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: its recipe's name and text, and everything that was asked for.
+
+    `recipe_text`, `command` and `arguments` are without secrets; `secrets` hides those of the recipe in what is
+    written.
+    """
+
+    name: str
+    recipe_text: str
+    command: str
+    recipe: RecipeArguments
+    arguments: RunArguments
+    push: bool = False  # upload the finished folder
+    repository: str | None = None  # where to
+    token: str | None = field(default=None, repr=False)  # with which
+    secrets: Secrets = field(default_factory=Secrets, repr=False)
+
+
+def parse_run(argv: list[str], command: str) -> RunSpec:
+    """Read `RECIPE.yaml [--field value ...] [--mapping.key value ...]`.
+
+    Args:
+        command: what is recorded as the command that was run, `argv` its end.
+
+    Raises:
+        ValueError: no recipe, a field that does not exist, or a value that does not fit; secrets are hidden in it.
+        OSError: the recipe cannot be read.
+    """
+    parser = RecipeParser([*GROUPS, RunArguments], allow_abbrev=False, prog="train.py RECIPE.yaml")
+    if argv in (["--help"], ["-h"]):
+        parser.parse_args(argv)
+    if not argv or argv[0].startswith("-") or not argv[0].endswith((".yaml", ".yml")):
+        raise InputError("name a recipe first: python train.py recipes/cldr-demo.yaml [--field value ...]")
+    path = Path(argv[0])
+    text = read_text(path)
+    secrets = Secrets.of_command(argv)
+    try:
+        values, rest = _read_values(path, text, argv[1:])
+        secrets |= Secrets.of(values, _mappings_in(rest))
+        recipe, arguments = _parse_fields(parser, path, values, rest)
+    except InputError as error:
+        raise InputError(secrets.hide(one_line(error))) from None  # whose traceback would show them
+    push, arguments.push_to_hub = arguments.push_to_hub, False  # once at the end, not Trainer's upload of checkpoints
+    repository = arguments.hub_model_id or (Path(arguments.output_dir).name if push else None)
+    token, arguments.hub_token = arguments.hub_token, None  # Trainer writes its arguments into every checkpoint
+    for item in fields(arguments):
+        if item.name not in ("output_dir", "resume_from_checkpoint"):
+            setattr(arguments, item.name, secrets.hide(getattr(arguments, item.name)))
+    program = command.removesuffix(shlex.join(argv))
+    return RunSpec(
+        path.stem,
+        secrets.hide_yaml(text),
+        secrets.hide(command) if program == command else program + secrets.hide_command(argv),
+        recipe,
+        arguments,
+        push,
+        repository,
+        token,
+        secrets,
+    )
+
+
+def _read_values(path: Path, text: str, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The recipe's fields with what dotted arguments change in them, and the other arguments."""
+    values = parse_yaml(text, path)
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a recipe is a mapping from fields to values, got {type(values).__name__}")
+    rest = _merge_dotted(values, argv)
+    values.setdefault("output_dir", f"runs/{path.stem}")
+    return values, rest
+
+
+def _parse_fields(
+    parser: RecipeParser, path: Path, values: dict[str, Any], rest: list[str]
+) -> tuple[RecipeArguments, RunArguments]:
+    known = {action.dest for action in parser._actions}
+    unknown = sorted(set(values) - known, key=str)
+    if unknown:
+        raise InputError(f"{path}: no field is named {unknown[0]!r}; python train.py --help lists them")
+    parser.set_defaults(**values)
+    *groups, arguments, extra = parser.parse_args_into_dataclasses(args=rest, return_remaining_strings=True)
+    if extra:
+        raise InputError(f"no field is named {extra[0]!r}; python train.py --help lists them")
+    recipe = RecipeArguments(*groups)
+    check_together(recipe, arguments)
+    return recipe, arguments
+
+
+def _mappings_in(argv: list[str]) -> list[Any]:
+    """What is given as JSON."""
+    found = []
+    for word in argv:
+        given = word.partition("=")[2] if word.startswith("--") else word
+        if given.lstrip().startswith(("{", "[")):
+            try:
+                found.append(json.loads(given))
+            except ValueError:
+                continue  # the field that it belongs to will say so
+    return found
+
+
+def _true_false_or_auto(text: str) -> bool | str:
+    return text if text == AUTO else string_to_bool(text)
+
+
+def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
+    """Put `--mapping.key value` pairs into the recipe, and return the other arguments.
+
+    Raises:
+        ValueError: a key that is not there or has no value, or one of a mapping that is also given whole.
+    """
+    rest, pending, merged = [], iter(argv), {}
+    for argument in pending:
+        if not (argument.startswith("--") and "." in argument.split("=")[0]):
+            rest.append(argument)
+            continue
+        path, _, value = argument[2:].partition("=")
+        if not value:
+            value = next(pending, None)
+            if value is None:
+                raise InputError(f"{argument} needs a value")
+        *outer, last = path.split(".")
+        merged[outer[0]] = argument
+        inner = values
+        for key in outer:
+            inner = inner[_position(argument, key, inner)] if isinstance(inner, list) else inner.setdefault(key, {})
+            if not isinstance(inner, dict | list):
+                raise InputError(f"{argument}: {key!r} is not a mapping in the recipe")
+        last = _position(argument, last, inner) if isinstance(inner, list) else last
+        try:
+            inner[last] = yaml.safe_load(value)
+        except YAML_FAULTS as error:
+            reason = getattr(error, "problem", error)
+            raise InputError(
+                f"--{path}: {value[:80]!r} is not valid YAML ({reason}); put text that looks like YAML in "
+                f"quotes of its own: {shlex.quote(json.dumps(value, ensure_ascii=False))}"
+            ) from error
+    for argument in rest:
+        field = argument.removeprefix("--").partition("=")[0].replace("-", "_")
+        if argument.startswith("--") and field in merged:
+            raise InputError(f"--{field} is given whole and {merged[field]} beside it: put the one into the other")
+    return rest
+
+
+def _position(argument: str, key: str, items: list[Any]) -> int:
+    if not key.isdecimal() or int(key) >= len(items):
+        raise InputError(f"{argument}: {key!r} where the recipe has a list of {len(items)}: count from 0")
+    return int(key)

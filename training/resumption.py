@@ -1,0 +1,47 @@
+"""A run that goes on from a checkpoint takes the same steps as one without a break."""
+
+import torch
+from transformers import EarlyStoppingCallback, Seq2SeqTrainer
+from transformers.trainer_callback import ExportableState
+
+
+class ResumingTrainer(Seq2SeqTrainer):
+    """`Seq2SeqTrainer` that goes on exactly, with the settings that are asked for now."""
+
+    def _load_callback_state(self) -> None:
+        super()._load_callback_state()
+        # Trainer cannot save the state of a callback that the checkpoint does not know.
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ExportableState):
+                self.state.stateful_callbacks.setdefault(type(callback).__name__, callback.state())
+
+    def _run_epoch(self, *args, **kwargs) -> None:
+        """Train for an epoch, unless a resumed run had come to its end: Trainer would take a step more."""
+        early = [one for one in self.callback_handler.callbacks if isinstance(one, EarlyStoppingCallback)]
+        stopped = any(one.early_stopping_patience_counter >= one.early_stopping_patience for one in early)
+        if stopped or self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Go on with the optimizer's settings that are asked for now: the checkpoint has its own."""
+        groups = getattr(self.optimizer, "param_groups", ())
+        _, asked = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        names = {"weight_decay", *asked} - {"lr"}
+        settings = [{name: group[name] for name in names & group.keys()} for group in groups]
+        super()._load_optimizer_and_scheduler(checkpoint)
+        groups = getattr(self.optimizer, "param_groups", ())
+        if checkpoint is None:
+            return
+        for group, given in zip(groups, settings, strict=True):
+            group.update(given)
+        if not isinstance(self.lr_scheduler, torch.optim.lr_scheduler.LambdaLR):
+            return
+        for at, group in enumerate(groups):
+            before = group["initial_lr"]
+            if before not in (0, self.args.learning_rate):
+                group["lr"] *= self.args.learning_rate / before
+                group["initial_lr"] = self.args.learning_rate
+                self.lr_scheduler.base_lrs[at] = self.args.learning_rate
+                self.lr_scheduler._last_lr[at] = group["lr"]
