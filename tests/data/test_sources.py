@@ -323,8 +323,13 @@ def test_a_stream_has_the_same_records(tmp_path, suffix):
     jsonl = write(tmp_path / f"b.jsonl{suffix}", lines)
     write(tmp_path / "hub" / f"train.jsonl{suffix}", lines)
     columns = {"columns": {"source": "s", "target": "t"}}
-    qas = [{"question": f"{n}?", "answers": [{"text": n}, {"text": 2 * n}]} for n in "abc"]
-    squad = write(tmp_path / f"c.json{suffix}", json.dumps({"data": [{"paragraphs": [{"context": "c", "qas": qas}]}]}))
+    starts = {"a": 0, "b": 2, "c": 4}
+    qas = [
+        {"question": f"{n}?", "answers": [{"text": text, "answer_start": at} for text in (n, 2 * n)]}
+        for n, at in starts.items()
+    ]
+    document = {"data": [{"paragraphs": [{"context": "aabbcc", "qas": qas}]}]}
+    squad = write(tmp_path / f"c.json{suffix}", json.dumps(document))
     babi = [write(tmp_path / "babi" / f"qa{n}.txt{suffix}", STORIES) for n in (1, 2)]
     for spec in (
         {"format": "squad", "path": squad, "group": "g"},
