@@ -4,7 +4,7 @@ from . import masks
 from .auditing import audit
 from .configuration import CrossMaskConfig
 from .hub.registration import register
-from .inference import translate_batch
+from .inference import answer, answer_batch, translate_batch
 from .modeling import (
     CrossMaskForConditionalGeneration,
     CrossMaskModel,
@@ -26,6 +26,8 @@ __all__ = [
     "CrossMaskPreTrainedModel",
     "CrossMaskQuestionAnsweringConfig",
     "InteractiveAttention",
+    "answer",
+    "answer_batch",
     "audit",
     "masks",
     "translate_batch",

@@ -47,7 +47,8 @@ class CardFacts:
         summary: what the model does, in a sentence or two.
         task: as the Hub names it (`"translation"`); the pipeline tag too, unless `pipeline_tag` says otherwise.
         example: a source text for the snippet that shows the use; example_output: what the model answers to it.
-        max_new_tokens: for that snippet.
+        usage: the Python by which a loaded `model` and `tokenizer` answer it; by default they generate, at most
+            `max_new_tokens`.
         languages: ISO 639-1 codes; datasets: ids of datasets on the Hub, none if the data is not there.
         training_data: what the model learnt from, in prose.
         masks: the config's, by scope (`{"encoder": "full()", ...}`): a text, or a mapping from layers to texts. Empty
@@ -88,6 +89,7 @@ class CardFacts:
     license: str = "apache-2.0"
     example_output: str | None = None
     max_new_tokens: int = 64
+    usage: str | None = None
     pipeline_tag: str | None = None
     auto_class: str = "AutoModelForSeq2SeqLM"
     model_type: str = "crossmask"
@@ -121,9 +123,10 @@ def render_card(facts: CardFacts) -> ModelCard:
         _metadata(facts),
         template_path=str(TEMPLATE),
         facts=facts,
-        example=_literal(facts.example),
+        kind="`crossmask` encoder-decoder" if facts.model_type == "crossmask" else f"`{facts.model_type}` model",
+        usage=facts.usage or _generating(facts),
         example_output=None if facts.example_output is None else _cell(facts.example_output),
-        location=_literal(facts.location),
+        location=python_literal(facts.location),
         masks={scope: _mask(text) for scope, text in facts.masks.items()},
         trust=", trust_remote_code=True" if facts.masks else "",
         metrics=[_row(result) for result in facts.results],
@@ -153,15 +156,29 @@ def _metadata(facts: CardFacts) -> ModelCardData:
         license=facts.license,
         library_name="transformers",
         pipeline_tag=facts.pipeline_tag or facts.task,
-        tags=[*(("crossmask", "encoder-decoder", "custom_code") if facts.masks else ()), *facts.tags],
-        datasets=list(facts.datasets) or None,
+        tags=[*_tags(facts), *facts.tags],
+        datasets=list(dict.fromkeys(facts.datasets)) or None,
         metrics=list(dict.fromkeys(result.metric for result in facts.results)) or None,
         model_name=facts.name,
         eval_results=results or None,
     )
 
 
-def _literal(text: str) -> str:
+def _tags(facts: CardFacts) -> tuple[str, ...]:
+    if not facts.masks:
+        return ()
+    return ("crossmask", *(("encoder-decoder",) if facts.model_type == "crossmask" else ()), "custom_code")
+
+
+def _generating(facts: CardFacts) -> str:
+    return (
+        f'inputs = tokenizer([{python_literal(facts.example)}], return_tensors="pt")\n'
+        f"output = model.generate(**inputs, max_new_tokens={facts.max_new_tokens})\n"
+        "print(tokenizer.batch_decode(output, skip_special_tokens=True))"
+    )
+
+
+def python_literal(text: str) -> str:
     """A Python string literal in double quotes."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
     return f'"{escaped}"'

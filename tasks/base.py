@@ -261,6 +261,10 @@ class Task(ABC):
     def output(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example) -> list[Any]:
         """What a model gives for an example, in numbers: by them a saved model is compared with the trained one."""
 
+    def usage(self, example: Example) -> str | None:
+        """The Python by which a loaded `model` and `tokenizer` answer an example, for the card; None: they generate."""
+        return None
+
     @abstractmethod
     def sample(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example, prediction: Any

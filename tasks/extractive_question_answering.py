@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ..hub.card import python_literal
 from ..inference.answers import spans_of_windows
 from ..plotting.training import alignment
 from ..question_answering.configuration import CrossMaskQuestionAnsweringConfig
@@ -253,6 +254,16 @@ class ExtractiveQuestionAnswering(Task):
     def output(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example) -> list[Any]:
         """The scores of the tokens of the first window as the start of the answer."""
         return self._scores(model, tokenizer, example)[0][0].tolist()
+
+    def usage(self, example: Example) -> str:
+        asked = _question(example)
+        return (
+            "# pip install crossmask\n"
+            "from crossmask import answer\n\n"
+            f"question = {python_literal(asked.question)}\n"
+            f"context = {python_literal(asked.context)}\n"
+            "print(answer(model, tokenizer, question, context))"
+        )
 
     def sample(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example, prediction: Answer

@@ -25,6 +25,8 @@ METRIC_NAMES = {
     "chrf": "chrF",
     "exact_match": "exact match",
     "f1": "F1",
+    **{f"{kind}_exact": f"exact match, {what}" for kind, what in (("HasAns", "with an answer"), ("NoAns", "without"))},
+    **{f"{kind}_f1": f"F1, {what}" for kind, what in (("HasAns", "with an answer"), ("NoAns", "without"))},
     "perplexity": "perplexity per token",
     "word_perplexity": "perplexity per word",
     "bits_per_byte": "bits per byte",
@@ -119,7 +121,8 @@ def card_facts(
     declared = json.dumps(run.secrets.hide(data.train), ensure_ascii=False)
     size = "A stream of examples" if outcome.train_size is None else f"{outcome.train_size:,} examples"
     sources = data.train if isinstance(data.train, list) else [data.train]
-    dataset = ", ".join(dict.fromkeys(str(source.get("name") or source["format"]) for source in sources))
+    tested = data.test if isinstance(data.test, list) else [data.test]
+    dataset = ", ".join(dict.fromkeys(str(source.get("name") or source["format"]) for source in tested))
     return CardFacts(
         name=name,
         location=name,
@@ -130,6 +133,7 @@ def card_facts(
         model_type=config.model_type,
         example=samples[0].source,
         example_output=samples[0].output,
+        usage=outcome.task.usage(outcome.test[sample_indices(outcome.test, 1)[0]]),
         max_new_tokens=generation.max_new_tokens or (generation.max_length or 21) - 1,  # 20 is Transformers' own
         training_data=f"{size}, declared in the recipe as `{declared}`.",
         masks={scope: getattr(config, f"{scope}_mask") for scope in SCOPES if hasattr(config, f"{scope}_mask")},
