@@ -29,7 +29,7 @@ def passages_of(
     if token_type_ids is None:
         raise ValueError(
             "passage_ids must say which tokens are the context: 0 and up for those of its passages, -1 for all "
-            "others; `question_answering.features.encode_windows` makes them, and a tokenizer with token types needs "
+            "others; `question_answering.windows.encode_windows` makes them, and a tokenizer with token types needs "
             "none"
         )
     inside = token_type_ids == 1

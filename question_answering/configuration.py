@@ -66,6 +66,12 @@ class CrossMaskQuestionAnsweringConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for name in ("hidden_size", "num_hidden_layers", "vocab_size"):
+            if name in kwargs:
+                raise ValueError(
+                    f"{name} must be given in encoder, whose it is; build a model on a saved encoder with "
+                    "CrossMaskForQuestionAnswering.from_encoder_pretrained"
+                )
         attention = getattr(self.encoder, "_attn_implementation", None)
         self.encoder = read_encoder_config(self.encoder)
         if self.num_attention_heads is None:
@@ -85,6 +91,11 @@ class CrossMaskQuestionAnsweringConfig(PreTrainedConfig):
                 raise StrictDataclassFieldValidationError(field=key, cause=error) from error
         super().__setattr__(key, value)  # type: ignore[no-untyped-call]
 
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
+        """The encoder's, which has the vocabulary."""
+        config: PreTrainedConfig = self.encoder
+        return config
+
     @property
     def hidden_size(self) -> int:
         """The encoder's width, which is the pointer's."""
@@ -99,6 +110,10 @@ class CrossMaskQuestionAnsweringConfig(PreTrainedConfig):
     def vocab_size(self) -> int:
         """The encoder's."""
         return int(self.encoder.vocab_size)
+
+    @vocab_size.setter
+    def vocab_size(self, value: int) -> None:
+        self.encoder.vocab_size = value
 
     @property
     def head_dim(self) -> int:

@@ -69,7 +69,7 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
                 module._is_hf_initialized = True
         self.encoder = encoder
         self.pointer = AnswerPointer(config)
-        config.encoder._attn_implementation_internal = encoder.config._attn_implementation
+        config.encoder = encoder.config  # one object: what is set in it holds for the module
         self.supports_gradient_checkpointing = encoder.supports_gradient_checkpointing
         self.post_init()
 
@@ -100,12 +100,9 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
         check_encoder(base.config)
         config = cls.config_class(encoder=base.config, **fields)
         part = encoder_of(base)
-        shares_config = part.config is base.config
         if isinstance(encoder, PreTrainedModel):
             part = copy.deepcopy(part)
-        if shares_config:
-            config.encoder = part.config  # one object: what is set in it holds for the module
-        config.encoder.name_or_path = ""
+        part.config.name_or_path = ""
         model = cls(config, without_pooler(part))
         model.pointer.to(device=part.device, dtype=part.dtype)
         return model.eval()
@@ -121,12 +118,6 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.encoder.set_input_embeddings(value)
-
-    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Module:
-        """As in Transformers, of the encoder."""
-        embeddings = self.encoder.resize_token_embeddings(new_num_tokens, *args, **kwargs)
-        self.config.encoder.vocab_size = embeddings.weight.shape[0]
-        return embeddings
 
     @checked_call
     @can_return_tuple
@@ -207,7 +198,7 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
             no_answer_logits=none,
-            pointer_attentions=weights if wanted["output_attentions"] else None,
+            pointer_attentions=weights if wanted["output_attentions"] and weights[0] is not None else None,
         )
 
 
@@ -231,6 +222,6 @@ def check_inputs(
     if limit is not None and not torch.compiler.is_exporting() and tokens.shape[1] > limit:
         raise ValueError(
             f"{name} has {tokens.shape[1]} tokens, more than the {limit} that the encoder takes; cut the context into "
-            "windows, as `question_answering.features.encode_windows` does"
+            "windows, as `question_answering.windows.encode_windows` does"
         )
     return tokens

@@ -262,7 +262,7 @@ class Task(ABC):
         """What a model gives for an example, in numbers: by them a saved model is compared with the trained one."""
 
     def usage(self, example: Example) -> str | None:
-        """The Python by which a loaded `model` and `tokenizer` answer an example, for the card; None: they generate."""
+        """The Python by which a loaded `model` and `tokenizer` take an example, for the card; None: they generate."""
         return None
 
     @abstractmethod

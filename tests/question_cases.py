@@ -41,7 +41,8 @@ def padded(
 @cache
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """As BERT's, of whole words and letters."""
-    words = "ann bob carl dora is in the garden kitchen near sits left where who with there and not ? . ,".split()
+    text = "ann bob carl dora is in the garden kitchen near sits left where who with there and not ? . ,"
+    words = text.split()
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words, *letters, *(f"##{letter}" for letter in letters)]
     tokenizer = Tokenizer(models.WordPiece({word: at for at, word in enumerate(vocabulary)}, unk_token="[UNK]"))

@@ -337,6 +337,7 @@ def test_roberta_counts_positions_from_behind_its_padding_index():
     [
         ({"encoder": 3}, "encoder must be a config, or a dictionary with model_type, got 3"),
         ({"encoder": {"hidden_size": 3}}, "encoder must be a config, or a dictionary with model_type"),
+        ({"hidden_size": 32}, "hidden_size must be given in encoder, whose it is"),
         ({"pointer_layers": 0}, "pointer_layers must be at least 1, got 0"),
         ({"num_attention_heads": 5}, "num_attention_heads must divide the encoder's hidden_size of 768, got 5"),
         ({"attention_dropout": 1.0}, "attention_dropout must be from 0 to less than 1"),

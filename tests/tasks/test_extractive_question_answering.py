@@ -3,6 +3,7 @@ import torch
 from question_cases import tiny_reader, tiny_tokenizer
 from transformers import BertForQuestionAnswering
 
+from crossmask import CrossMaskConfig
 from crossmask.question_answering.decoding import Answer
 from crossmask.tasks import get_task
 from crossmask.tasks.base import LengthLimits
@@ -189,8 +190,6 @@ def test_what_does_not_fit_the_task(task):
     with pytest.raises(ValueError, match=r"model.model_type must be crossmask-question-answering, got 'bert'"):
         task.config_class({"model_type": "bert"})
     with pytest.raises(ValueError, match="it is a crossmask model; give one that AutoModelForQuestionAnswering loads"):
-        from crossmask import CrossMaskConfig
-
         task.check_config(CrossMaskConfig())
     with pytest.raises(TypeError, match="prediction 0 must be an Answer, got str"):
         task.metrics(["Ann"], [task.example(record("Ann"))])
