@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from ..data.length_buckets import bucket_batches
 from ..masks.rules import blind, keep
@@ -116,7 +116,10 @@ def answer_batch(
 
 
 def spans_of_windows(
-    outputs: ModelOutput, batch: Mapping[str, torch.Tensor], n_best: int = 1, max_answer_length: int = 30
+    outputs: QuestionAnsweringModelOutput,
+    batch: Mapping[str, torch.Tensor],
+    n_best: int = 1,
+    max_answer_length: int = 30,
 ) -> list[WindowSpans]:
     """The best spans of a batch, from the scores that a question answering model gave for it.
 
@@ -126,11 +129,11 @@ def spans_of_windows(
         outputs: `start_logits`, `end_logits` and, where the model has it, `no_answer_logits`.
         batch: as `WindowCollator(..., keep_offsets=True)` made it.
     """
-    outside = batch["passage_ids"].to(outputs.start_logits.device) < 0
-    start, end = (
-        logits.to(torch.promote_types(logits.dtype, torch.float32))
-        for logits in (outputs.start_logits, outputs.end_logits)
-    )
+    start, end = outputs.start_logits, outputs.end_logits
+    if start is None or end is None:
+        raise InputError("outputs must have start_logits and end_logits; give those of a question answering model")
+    outside = batch["passage_ids"].to(start.device) < 0
+    start, end = (logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in (start, end))
     start, end = (logits.masked_fill(outside, torch.finfo(logits.dtype).min) for logits in (start, end))
     none = getattr(outputs, "no_answer_logits", None)
     offsets = batch["offsets"].to(start.device)

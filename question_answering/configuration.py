@@ -76,7 +76,7 @@ class CrossMaskQuestionAnsweringConfig(PreTrainedConfig):
         self.encoder = read_encoder_config(self.encoder)
         if self.num_attention_heads is None:
             self.num_attention_heads = getattr(self.encoder, "num_attention_heads", None) or 1
-        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__post_init__(**kwargs)
         # Transformers sets it to None in all sub-configs, and padding would then be read.
         if attention is not None and self._attn_implementation is None:
             self.encoder._attn_implementation = attention
@@ -89,7 +89,7 @@ class CrossMaskQuestionAnsweringConfig(PreTrainedConfig):
                     raise MaskError(f"{key} must be one mask, since the pointer has one, got {brief(value)}")
             except MaskError as error:
                 raise StrictDataclassFieldValidationError(field=key, cause=error) from error
-        super().__setattr__(key, value)  # type: ignore[no-untyped-call]
+        super().__setattr__(key, value)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """The encoder's, which has the vocabulary."""
@@ -172,11 +172,14 @@ def read_encoder_config(given: Any) -> PreTrainedConfig:
     """
     if given is None:
         return BertConfig()
+    own_type = CrossMaskConfig.model_type
+    if isinstance(given, PreTrainedConfig) and given.model_type == own_type and not isinstance(given, CrossMaskConfig):
+        given = {**given.to_dict(), "model_type": own_type}  # of another copy of this code
     if isinstance(given, PreTrainedConfig):
         config = copy.deepcopy(given)
     elif isinstance(given, dict) and given.get("model_type"):
         fields = {name: value for name, value in given.items() if name != "model_type"}
-        if given["model_type"] == CrossMaskConfig.model_type:  # not registered where this is remote code
+        if given["model_type"] == own_type:  # not registered where this is remote code
             config = CrossMaskConfig(**fields)
         else:
             config = AutoConfig.for_model(given["model_type"], **fields)

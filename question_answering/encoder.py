@@ -3,6 +3,7 @@
 Letters: B batch, S source length, H heads.
 """
 
+import copy
 import inspect
 import sys
 from dataclasses import replace
@@ -30,7 +31,7 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
         ValueError: Transformers has no model of such a config, or its states are not those of the tokens.
     """
     check_encoder(config)
-    if config.model_type == CrossMaskConfig.model_type:
+    if isinstance(config, CrossMaskConfig):
         return CrossMaskEncoder(config)
     return without_pooler(encoder_of(AutoModel.from_config(config)))
 
@@ -53,10 +54,22 @@ def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
     return model.get_encoder() if model.config.is_encoder_decoder or hasattr(model, "decoder") else model
 
 
+def own_copy(encoder: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
+    """A copy of an encoder; of crossmask's, in the class of this copy of the code."""
+    if not isinstance(config, CrossMaskConfig) or isinstance(encoder, CrossMaskEncoder):
+        return copy.deepcopy(encoder)
+    config._attn_implementation = encoder.config._attn_implementation
+    own: Any = CrossMaskEncoder(config)
+    own.to(device=encoder.device, dtype=encoder.dtype)
+    own.load_state_dict(encoder.state_dict())
+    result: PreTrainedModel = own
+    return result
+
+
 def without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
     """The encoder after its pooler, which an answer has no use for, is taken out."""
     if "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters:
-        encoder.pooler = None
+        encoder.register_module("pooler", None)
     return encoder
 
 

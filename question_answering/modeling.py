@@ -1,6 +1,5 @@
 """A model that answers by pointing: an encoder of any kind, and two queries that point at the answer's ends."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -15,7 +14,16 @@ from ..masks.tensor_mask import MaskLike, as_mask
 from ..modeling.call_checks import checked_call
 from .answer_masks import answerable, blind_part, passages_of
 from .configuration import CrossMaskQuestionAnsweringConfig
-from .encoder import build_encoder, check_encoder, encode, encoder_of, longest_input, shown_tokens, without_pooler
+from .encoder import (
+    build_encoder,
+    check_encoder,
+    encode,
+    encoder_of,
+    longest_input,
+    own_copy,
+    shown_tokens,
+    without_pooler,
+)
 from .loss import answer_loss
 from .pointer import AnswerPointer
 
@@ -66,7 +74,7 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
             encoder = build_encoder(config.encoder)
         else:
             for module in encoder.modules():
-                module._is_hf_initialized = True
+                module._is_hf_initialized = True  # type: ignore[assignment]
         self.encoder = encoder
         self.pointer = AnswerPointer(config)
         config.encoder = encoder.config  # one object: what is set in it holds for the module
@@ -101,7 +109,7 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
         config = cls.config_class(encoder=base.config, **fields)
         part = encoder_of(base)
         if isinstance(encoder, PreTrainedModel):
-            part = copy.deepcopy(part)
+            part = own_copy(part, config.encoder)
         part.config.name_or_path = ""
         model = cls(config, without_pooler(part))
         model.pointer.to(device=part.device, dtype=part.dtype)
@@ -132,7 +140,6 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
         cross_mask: MaskLike | None = None,
         encoder_mask: MaskLike | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CrossMaskQuestionAnsweringOutput:
         """Score where the answer starts and ends.
@@ -153,8 +160,8 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
             encoder_mask: from token to token, where the encoder can: a mask, its text, or bool (B, S), (B, S, S) or
                 (B, H, S, S).
             inputs_embeds: (B, S, E), instead of `input_ids`.
-            num_items_in_batch: how many examples count in the batch of an optimizer step, over which the loss is
-                summed; those of this call by default.
+            kwargs: `output_attentions`, `output_hidden_states`, and `num_items_in_batch`, how many examples count in
+                the batch of an optimizer step, over which the loss is summed; those of this call by default.
 
         Raises:
             ValueError: no tokens, too many, positions that no answer can have, no word of which tokens are the
@@ -190,7 +197,8 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
         start, end, none, weights = self.pointer(encoded.last_hidden_state, question, allowed)
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = answer_loss(start, end, none, start_positions, end_positions, num_items_in_batch)
+            number = kwargs.get("num_items_in_batch")
+            loss = answer_loss(start, end, none, start_positions, end_positions, number)
         return CrossMaskQuestionAnsweringOutput(
             loss=loss,
             start_logits=start,

@@ -303,7 +303,7 @@ class ExtractiveQuestionAnswering(Task):
         batch = QuestionAnsweringCollator(model.config)([{**window, "labels": [IGNORED, IGNORED]}])
         inputs = {name: tensor.to(model.device) for name, tensor in batch.items() if not name.endswith("_positions")}
         outputs = model(**inputs)
-        tokens = [tokenizer.decode([token]) for token in window["input_ids"]]
+        tokens = [str(tokenizer.decode([token])) for token in window["input_ids"]]
         return torch.cat((outputs.start_logits, outputs.end_logits)).float().cpu(), tokens
 
 

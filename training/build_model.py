@@ -167,10 +167,11 @@ def build_on_encoder(arguments: ModelArguments, task: Task) -> PreTrainedModel:
     Raises:
         InputError: the task has no such models, or fields that do not fit. OSError: the encoder cannot be loaded.
     """
-    name, attention = arguments.encoder_name_or_path, arguments.attn_implementation
+    name, attention = str(arguments.encoder_name_or_path), arguments.attn_implementation
+    fields: Any = arguments.model or {}
     options = {} if attention is None else {"attn_implementation": attention}
     try:
-        return task.from_encoder(name, arguments.model or {}, options)
+        return task.from_encoder(name, fields, options)
     except (StrictDataclassError, ValueError, TypeError, ImportError) as error:
         raise InputError(f"encoder_name_or_path: {name}: {one_line(error)}") from error
     except OSError as error:
