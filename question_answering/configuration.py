@@ -116,6 +116,12 @@ class CrossMaskQuestionAnsweringConfig(PreTrainedConfig):
         self.encoder.vocab_size = value
 
     @property
+    def max_position_embeddings(self) -> int | None:
+        """The encoder's, None where it names no limit."""
+        limit: int | None = getattr(self.encoder, "max_position_embeddings", None)
+        return limit
+
+    @property
     def head_dim(self) -> int:
         """The width of a head of the pointer's attention."""
         return self.hidden_size // int(self.num_attention_heads or 1)

@@ -163,6 +163,10 @@ class Task(ABC):
         names = ("pad_token_id", "bos_token_id", "eos_token_id")
         return {"vocab_size": len(tokenizer), **{name: getattr(tokenizer, name) for name in names}}
 
+    def config_on_encoder(self, encoder: PreTrainedConfig, fields: Mapping[str, Any]) -> PreTrainedConfig:
+        """The config of a new model on a pretrained encoder with this config. Raises as `from_encoder`."""
+        raise InputError(f"models for task {self.name} are not built on an encoder; leave encoder_name_or_path out")
+
     def from_encoder(self, name: str, fields: Mapping[str, Any], options: Mapping[str, Any]) -> PreTrainedModel:
         """A new model on a pretrained encoder.
 

@@ -151,10 +151,12 @@ class ExtractiveQuestionAnswering(Task):
             raise InputError(f"it is a {config.model_type} model; give one that AutoModelForQuestionAnswering loads")
 
     def from_encoder(self, name: str, fields: Mapping[str, Any], options: Mapping[str, Any]) -> PreTrainedModel:
-        if "encoder" in fields:
-            raise InputError("model.encoder must be left out beside encoder_name_or_path, which gives it")
-        own = {key: value for key, value in fields.items() if key != "model_type"}
-        return CrossMaskForQuestionAnswering.from_encoder_pretrained(name, encoder_options=dict(options), **own)
+        return CrossMaskForQuestionAnswering.from_encoder_pretrained(
+            name, encoder_options=dict(options), **_without_encoder(fields)
+        )
+
+    def config_on_encoder(self, encoder: PreTrainedConfig, fields: Mapping[str, Any]) -> PreTrainedConfig:
+        return CrossMaskQuestionAnsweringConfig(encoder=encoder, **_without_encoder(fields))
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
         if not tokenizer.is_fast:
@@ -296,7 +298,7 @@ class ExtractiveQuestionAnswering(Task):
     ) -> tuple[torch.Tensor, list[str]]:
         """The scores of the first window's tokens as start and as end of the answer, (2, S), and the tokens."""
         question = _question(example)
-        limit = min(512, getattr(model.config, "max_position_embeddings", 512))
+        limit = min(512, getattr(model.config, "max_position_embeddings", None) or 512)
         ((window, *_),) = encode_windows(
             tokenizer, [question.question], [question.context], max_length=limit, stride=min(self.stride, limit // 4)
         )
@@ -334,6 +336,13 @@ class QuestionAnsweringCollator:
         if not own and not self.keep_offsets:
             del batch["passage_ids"]
         return batch
+
+
+def _without_encoder(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a config but for its encoder and type. Raises InputError where they have an encoder."""
+    if "encoder" in fields:
+        raise InputError("model.encoder must be left out beside encoder_name_or_path, which gives it")
+    return {key: value for key, value in fields.items() if key != "model_type"}
 
 
 def _question(example: Example) -> QuestionExample:

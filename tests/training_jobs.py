@@ -68,6 +68,17 @@ def trained(job: PreparedRun) -> tuple[int, dict[str, torch.Tensor]]:
     return steps, job.trainer.model.state_dict()
 
 
+def assert_goes_on(recipe: str, checkpoint: int, *options: str) -> int:
+    """A run that goes on from that checkpoint of the whole run takes the same steps, to the same weights."""
+    job = job_of(recipe, *options)
+    steps, weights = trained(job)
+    again = job_of(recipe, *options, "--resume_from_checkpoint", str(job.folder / f"checkpoint-{checkpoint}"))
+    steps_again, weights_again = trained(again)
+    assert steps_again == steps
+    torch.testing.assert_close(weights_again, weights, rtol=0, atol=0)
+    return steps
+
+
 def corpus(count: int = 53) -> list[Example]:
     """Examples of one to nine words, and targets of another length than their sources."""
     draw = random.Random(0)

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from ..data.tokenization import Overlong
 from ..tasks.base import LengthLimits
 from ..utils.errors import InputError
+from ..utils.type_checks import check_type
 from .validation import check_attention, check_fields
 
 SOURCES = ("train", "validation", "test")
@@ -27,7 +28,7 @@ class RecipeGroup:
                 except (ValueError, RecursionError) as error:
                     raise InputError(f"{item.name}: {value[:80]!r} is not valid JSON: {error}") from error
         check_fields(self)
-        for name in ("task_options", "model", "generation"):
+        for name in ("task_options", "model", "generation", "learning_rates"):
             if isinstance(value := getattr(self, name, None), str):
                 raise InputError(f"{name} must be a mapping from names to values, got {value!r}")
 
@@ -178,6 +179,17 @@ class BatchingArguments(RecipeGroup):
 class OptimizationArguments(RecipeGroup):
     """How a model is trained, beside what Transformers' training arguments say."""
 
+    freeze: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Parts of the model that are not trained, by the beginning of their parameters' names: encoder, "
+            "decoder.layers.0, ... (crossmask.training.parts)."
+        },
+    )
+    learning_rates: dict | str | None = field(
+        default=None,
+        metadata={"help": "Parts of the model with a learning rate other than learning_rate: {bridge: 1.0e-3, ...}."},
+    )
     multipath_k: list[int] | None = field(
         default=None,
         metadata={
@@ -196,6 +208,15 @@ class OptimizationArguments(RecipeGroup):
         default=None,
         metadata={"help": "Stop after this many evaluations without a better metric; a resumed run keeps its number."},
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for part, rate in (self.learning_rates or {}).items():
+            check_type(f"learning_rates.{part}", rate, float)
+            if rate <= 0:
+                raise InputError(f"learning_rates.{part} must be more than 0, got {rate}; name it in freeze instead")
+            if part in (self.freeze or ()):
+                raise InputError(f"{part} must be in freeze or in learning_rates, got both; leave one out")
 
 
 @dataclass

@@ -51,21 +51,25 @@ def build_model(
     return model
 
 
-def check_new_model(
+def build_on_meta(
     arguments: ModelArguments, limits: LengthLimits, task: Task, device: torch.device
-) -> PreTrainedModel | None:
-    """Refuse a new model that cannot be built, before the data is read: its fields, its size, how it generates.
+) -> PreTrainedModel:
+    """The model without weights, on the meta device, to refuse what cannot be trained before the data is read.
 
-    Returns:
-        The model without weights, on the meta device; None of one that is loaded.
+    Args:
+        device: that it will be trained on.
 
     Raises:
         InputError: with the field, what was given and what was expected.
     """
     check_model_fields(arguments, task)
-    if arguments.model_name_or_path or arguments.encoder_name_or_path:
-        return None
-    config = new_config(arguments, limits, task)
+    if arguments.model_name_or_path:
+        config = saved_config(arguments, task, arguments.model)
+    elif arguments.encoder_name_or_path:
+        with naming_encoder(arguments.encoder_name_or_path):
+            config = task.config_on_encoder(load_config(arguments.encoder_name_or_path), arguments.model or {})
+    else:
+        config = new_config(arguments, limits, task)
     check_lengths(limits, task, config)
     configured_generation(arguments, limits, task, config)
     with torch.device("meta"):
@@ -170,8 +174,15 @@ def build_on_encoder(arguments: ModelArguments, task: Task) -> PreTrainedModel:
     name, attention = str(arguments.encoder_name_or_path), arguments.attn_implementation
     fields: Any = arguments.model or {}
     options = {} if attention is None else {"attn_implementation": attention}
-    try:
+    with naming_encoder(name):
         return task.from_encoder(name, fields, options)
+
+
+@contextmanager
+def naming_encoder(name: str) -> Iterator[None]:
+    """Say which field gave the encoder that nothing can be built on."""
+    try:
+        yield
     except (StrictDataclassError, ValueError, TypeError, ImportError) as error:
         raise InputError(f"encoder_name_or_path: {name}: {one_line(error)}") from error
     except OSError as error:

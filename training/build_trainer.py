@@ -61,6 +61,7 @@ def build_trainer(
         eval_collator=task.evaluation_collator(model.config),
         eval_tokens=recipe.batching.eval_tokens,
         multipath=multipath,
+        learning_rates=optimization.learning_rates,
     )
 
 

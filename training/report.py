@@ -18,6 +18,7 @@ from ..plotting.training import learning_curve
 from ..tasks.base import Example, Sample, Scores, Task, sample_indices
 from ..tasks.bleu import AGGREGATE
 from .parsing import RunSpec
+from .parts import trained_parameters
 
 METRIC_NAMES = {
     "sacrebleu_lowercase": "sacreBLEU, lowercase",  # before its prefix
@@ -66,6 +67,7 @@ def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> N
         **({} if outcome.train_size is None else {"train_examples": outcome.train_size}),
         "train_seconds": round(outcome.seconds, 1),
         "parameters": outcome.model.num_parameters(),
+        **trained_only(outcome.model),
         "seed": run.arguments.seed,
         "command": run.command,
         "hardware": hardware(),
@@ -137,7 +139,7 @@ def card_facts(
         max_new_tokens=generation.max_new_tokens or (generation.max_length or 21) - 1,  # 20 is Transformers' own
         training_data=f"{size}, declared in the recipe as `{declared}`.",
         masks={scope: getattr(config, f"{scope}_mask") for scope in SCOPES if hasattr(config, f"{scope}_mask")},
-        architecture=architecture(config),
+        architecture=architecture(config) | {k.replace("_", " "): v for k, v in trained_only(outcome.model).items()},
         parameters=outcome.model.num_parameters(),
         recipe=run.name,
         recipe_text=run.recipe_text,
@@ -152,6 +154,12 @@ def card_facts(
         languages=report.language or (),
         datasets=[source["name"] for source in sources if source["format"] == "hub"],
     )
+
+
+def trained_only(model: PreTrainedModel) -> dict[str, int]:
+    """The number of parameters that were trained, where some were frozen."""
+    trained = trained_parameters(model)
+    return {"trained_parameters": trained} if trained < model.num_parameters() else {}
 
 
 def architecture(config: PreTrainedConfig) -> dict[str, object]:

@@ -30,6 +30,7 @@ class ResumingTrainer(Seq2SeqTrainer):
         _, asked = self.get_optimizer_cls_and_kwargs(self.args, self.model)
         names = {"weight_decay", *asked} - {"lr"}
         settings = [{name: group[name] for name in names & group.keys()} for group in groups]
+        rates = [group.get("initial_lr", group["lr"]) for group in groups]
         super()._load_optimizer_and_scheduler(checkpoint)
         groups = getattr(self.optimizer, "param_groups", ())
         if checkpoint is None:
@@ -38,10 +39,10 @@ class ResumingTrainer(Seq2SeqTrainer):
             group.update(given)
         if not isinstance(self.lr_scheduler, torch.optim.lr_scheduler.LambdaLR):
             return
-        for at, group in enumerate(groups):
+        for at, (group, rate) in enumerate(zip(groups, rates, strict=True)):
             before = group["initial_lr"]
-            if before not in (0, self.args.learning_rate):
-                group["lr"] *= self.args.learning_rate / before
-                group["initial_lr"] = self.args.learning_rate
-                self.lr_scheduler.base_lrs[at] = self.args.learning_rate
+            if before not in (0, rate):
+                group["lr"] *= rate / before
+                group["initial_lr"] = rate
+                self.lr_scheduler.base_lrs[at] = rate
                 self.lr_scheduler._last_lr[at] = group["lr"]

@@ -14,7 +14,7 @@ from ..tasks.examples import EvaluationSplit, read_examples
 from ..utils.errors import InputError
 from .arguments import RecipeArguments
 from .batching import evaluation_split
-from .build_model import build_model, check_new_model
+from .build_model import build_model, build_on_meta
 from .build_tokenizer import build_tokenizer, check_tokenizer_settings, load_tokenizer
 from .build_trainer import build_trainer
 from .checkpoint_averaging import load_average_if_better
@@ -22,6 +22,7 @@ from .continuation import check_settings_kept, check_weights_fit, settings_of
 from .fields import check_metric, check_task_fields
 from .multi_path import Multipath
 from .parsing import RunSpec
+from .parts import freeze_parts, trained_parameters
 from .report import RunResult, write_report
 from .requirements import check_optimizer, check_requirements
 from .run_arguments import RunArguments
@@ -85,9 +86,12 @@ def _prepare(run: RunSpec) -> PreparedRun:
     model = build_model(recipe.model, data.limits, task, tokenizer, packed)
     if checkpoint is not None:
         check_weights_fit(model, checkpoint)
+    freeze_parts(model, recipe.optimization)
     trainer = build_trainer(recipe, arguments, task, tokenizer, model, train, validation)
     if trainer.is_world_process_zero():
         print(f"training in {arguments.precision}")
+        if (trained := trained_parameters(model)) < model.num_parameters():
+            print(f"training {trained:,} of {model.num_parameters():,} parameters")
     test_split = evaluation_split(data.limits, task, tokenizer, test)
     return PreparedRun(run, folder, checkpoint, trainer, train, test_split, lock)
 
@@ -103,9 +107,9 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     check_tokenizer_settings(recipe.tokenizer)
     if recipe.optimization.multipath_k is not None:
         Multipath.of(recipe.optimization.multipath_k, arguments.seed, recipe.data.max_source_length)
-    model = check_new_model(recipe.model, recipe.data.limits, task, arguments.device)
-    if model is not None:
-        check_optimizer(arguments, model)
+    model = build_on_meta(recipe.model, recipe.data.limits, task, arguments.device)
+    freeze_parts(model, recipe.optimization)
+    check_optimizer(arguments, model)
 
 
 def prepare_tokenizer(

@@ -1,6 +1,7 @@
 """The trainer of every task: `Seq2SeqTrainer` with batches, evaluation and loss of its own."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ..utils.errors import InputError
 from .divergence import check_step
 from .evaluation import EvaluatingTrainer
 from .multi_path import Multipath
+from .parts import frozen_modules, split_groups
 from .resumption import ResumingTrainer
 
 
@@ -45,6 +47,8 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         train_batches: the training batches of all processes, which are dealt out here; None where `train_dataset` is
             a `PackedStream`, which deals out its own (make it with `epochs=None`, so that a run resumes exactly).
         multipath: chooses every step's wait; by default training has the masks of the config only.
+        learning_rates: of parts of the model (`parts.py`) that have one of their own. Modules whose parameters are all
+            frozen stay in evaluation mode, so that they compute in training what they compute afterwards.
     """
 
     def __init__(
@@ -52,12 +56,15 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         *args,
         train_batches: Batches | None = None,
         multipath: Multipath | None = None,
+        learning_rates: Mapping[str, float] | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
         refuse_uneven_ties(self.model)
         self.train_batches = train_batches
         self.multipath = multipath
+        self.learning_rates = learning_rates or {}
+        self.frozen_modules = frozen_modules(self.model)
         # Such a model smooths labels itself, without the logits of the whole batch that Trainer's smoother needs.
         parameters = inspect.signature(self.model.forward).parameters
         self.computes_own_loss = {"smoothing", "skip_logits"} <= parameters.keys()
@@ -91,7 +98,16 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         targets = [self.task.targets(batch) for batch in batch_samples]
         return super()._get_num_items_in_batch([{"labels": one} for one in targets if one is not None], device)
 
+    def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if is_new and self.learning_rates:
+            optimizer.param_groups[:] = split_groups(optimizer.param_groups, self.model, self.learning_rates)
+        return optimizer
+
     def compute_loss(self, model, inputs, *args, **kwargs):
+        for module in self.frozen_modules:
+            module.eval()  # Trainer puts the whole model into training mode before every step
         if self.computes_own_loss:
             inputs = {**inputs, "smoothing": self.args.label_smoothing_factor, "skip_logits": True}
         return super().compute_loss(model, inputs, *args, **kwargs)

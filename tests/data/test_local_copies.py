@@ -123,7 +123,7 @@ def test_where_neither_is_there_the_error_says_both_ways(source, read, monkeypat
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_needs_no_file_that_a_clone_lacks(recipe):
-    parsed = parse_run([str(recipe)], command="c").recipe
+    parsed = parse_run([str(recipe)], command="c").recipe.data
     for name in SOURCES:
         for spec in name_sources(name, getattr(parsed, name)).values():
             path = spec.options.get("path", "runs/")
@@ -136,7 +136,7 @@ def test_a_recipe_needs_no_file_that_a_clone_lacks(recipe):
 def test_a_recipe_finds_its_local_copies(recipe, monkeypatch):
     for module, function in ((hub, "load_dataset"), (babi, "hf_hub_download")):
         monkeypatch.setattr(module, function, lambda *a, **o: pytest.fail("asked the Hub"))
-    parsed = parse_run([str(recipe), "--data_dir", str(CORPORA)], command="c").recipe
+    parsed = parse_run([str(recipe), "--data_dir", str(CORPORA)], command="c").recipe.data
     for name in SOURCES:
         for spec in name_sources(name, getattr(parsed, name), parsed.data_dir).values():
             assert spec.format not in ("hub", "babi_hub")

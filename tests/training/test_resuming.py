@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from training_jobs import SIZES, job_of, recipe_file, tiny_tokenizer, trained
+from training_jobs import SIZES, assert_goes_on, job_of, recipe_file, tiny_tokenizer, trained
 
 from crossmask.tasks import get_task
 from crossmask.training.build_model import build_model
@@ -14,17 +13,6 @@ from crossmask.training.parsing import parse_run
 from crossmask.training.run import PreparedRun, prepare_tokenizer
 from crossmask.training.timing import seconds_of
 from crossmask.utils.errors import InputError
-
-
-def assert_goes_on(recipe: str, checkpoint: int, *options: str) -> int:
-    """A run that goes on from that checkpoint of the whole run takes the same steps, to the same weights."""
-    job = job_of(recipe, *options)
-    steps, weights = trained(job)
-    again = job_of(recipe, *options, "--resume_from_checkpoint", str(job.folder / f"checkpoint-{checkpoint}"))
-    steps_again, weights_again = trained(again)
-    assert steps_again == steps
-    torch.testing.assert_close(weights_again, weights, rtol=0, atol=0)
-    return steps
 
 
 @pytest.fixture
