@@ -22,7 +22,7 @@ from ..inference.answers import spans_of_windows
 from ..plotting.training import alignment
 from ..question_answering.configuration import CrossMaskQuestionAnsweringConfig
 from ..question_answering.decoding import Answer, WindowSpans, best_answers
-from ..question_answering.loss import IGNORED, NO_ANSWER
+from ..question_answering.loss import IGNORED
 from ..question_answering.modeling import CrossMaskForQuestionAnswering
 from ..question_answering.windows import WindowCollator, encode_windows
 from ..utils.errors import InputError
@@ -74,7 +74,8 @@ class ExtractiveQuestionAnswering(Task):
     tokens, with the question, is cut into windows where `overlong` is `split`.
 
     Models are those of `AutoModelForQuestionAnswering`: a pointer on a pretrained encoder (a recipe's
-    `encoder_name_or_path`), or a model of Transformers to fine-tune (`model_name_or_path`).
+    `encoder_name_or_path`), or a model of Transformers to fine-tune (`model_name_or_path`). Only a pointer with
+    `no_answer: true` learns that there is none.
 
     Args:
         stride: how many tokens of the context neighbouring windows share.
@@ -226,7 +227,7 @@ class ExtractiveQuestionAnswering(Task):
         return QuestionAnsweringCollator(config)
 
     def evaluation_collator(self, config: PreTrainedConfig) -> Collator:
-        return QuestionAnsweringCollator(config, keep_offsets=True)
+        return QuestionAnsweringCollator(config, for_evaluation=True)
 
     def targets(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         # A model of Transformers takes the mean of each batch, and Trainer that of the means.
@@ -243,11 +244,13 @@ class ExtractiveQuestionAnswering(Task):
         taken = inspect.signature(model.forward).parameters.keys()
         inputs = {name: batch[name] for name in taken & batch.keys()}
         outputs = model(**inputs)
-        count = (batch["start_positions"] != IGNORED).sum().double()
+        length = batch["input_ids"].shape[1]
+        count = ((batch["start_positions"] != IGNORED) & (batch["start_positions"] < length)).sum().double()
         spans = None
         if generation is not None:
             spans = spans_of_windows(outputs, batch, max_answer_length=self.max_answer_length)
-        return BatchResult(torch.stack([outputs.loss.double() * count, count]), spans)
+        loss = outputs.loss.double() if count else torch.zeros_like(count)  # a mean of nothing is no number
+        return BatchResult(torch.stack([loss * count, count]), spans)
 
     def combine(self, outputs: Sequence[WindowSpans], example: Example) -> Answer:
         """The best answer over the windows of an example's context."""
@@ -302,9 +305,9 @@ class ExtractiveQuestionAnswering(Task):
         ((window, *_),) = encode_windows(
             tokenizer, [question.question], [question.context], max_length=limit, stride=min(self.stride, limit // 4)
         )
-        batch = QuestionAnsweringCollator(model.config)([{**window, "labels": [IGNORED, IGNORED]}])
-        inputs = {name: tensor.to(model.device) for name, tensor in batch.items() if not name.endswith("_positions")}
-        outputs = model(**inputs)
+        batch = WindowCollator(0)([window])
+        taken = inspect.signature(model.forward).parameters.keys()
+        outputs = model(**{name: batch[name].to(model.device) for name in taken & batch.keys()})
         tokens = [str(tokenizer.decode([token])) for token in window["input_ids"]]
         return torch.cat((outputs.start_logits, outputs.end_logits)).float().cpu(), tokens
 
@@ -313,27 +316,35 @@ class ExtractiveQuestionAnswering(Task):
 class QuestionAnsweringCollator:
     """Pads windows with `labels`, the answer's first and last token, for a model with this config.
 
-    A window without the answer is left out of the loss where the model knows no answer; a model of Transformers learns
-    the first token for it, as is usual. Called with nothing, as a process is that has nothing left at the end of an
-    epoch, it returns a row that does not count.
+    Only a pointer with a score of no answer learns from a window without the answer. For other models such windows are
+    left out; of a batch to evaluate they stay, and do not count in the loss. Called with nothing, as a process is that
+    has nothing left at the end of an epoch, it returns a row that does not count.
+
+    Args:
+        for_evaluation: whether all windows stay, with their `offsets` and `passage_ids`.
     """
 
     config: PreTrainedConfig
-    keep_offsets: bool = False
+    for_evaluation: bool = False
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        own = isinstance(self.config, CrossMaskQuestionAnsweringConfig)
-        pad = getattr(self.config.encoder if own else self.config, "pad_token_id", None) or 0
+        is_pointer = isinstance(self.config, CrossMaskQuestionAnsweringConfig)
+        pad = getattr(self.config.encoder if is_pointer else self.config, "pad_token_id", None) or 0
+        knows_no_answer = is_pointer and self.config.no_answer
+        if not knows_no_answer and not self.for_evaluation:
+            rows = [row for row in rows if row["labels"][0] >= 0]
         nothing = {"input_ids": [pad], "passage_ids": [-1], "offsets": [[0, 0]], "labels": [IGNORED, IGNORED]}
         windows = [
             {**row, "start_positions": row["labels"][0], "end_positions": row["labels"][1]}
             for row in rows or [nothing]
         ]
-        batch = WindowCollator(pad, keep_offsets=self.keep_offsets)(windows)
-        if own and not self.config.no_answer:
+        batch = WindowCollator(pad, keep_offsets=self.for_evaluation)(windows)
+        if not knows_no_answer:
+            # Models of Transformers leave out what is behind the last token.
+            ignored = IGNORED if is_pointer else batch["input_ids"].shape[1]
             for name in ("start_positions", "end_positions"):
-                batch[name] = batch[name].where(batch[name] != NO_ANSWER, IGNORED)
-        if not own and not self.keep_offsets:
+                batch[name] = batch[name].where(batch[name] >= 0, ignored)
+        if not is_pointer and not self.for_evaluation:
             del batch["passage_ids"]
         return batch
 

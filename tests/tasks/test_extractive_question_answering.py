@@ -109,8 +109,9 @@ def test_batches_for_a_pointer(task, no_answer):
     model, _ = tiny_reader(no_answer)
     _, _, rows = rows_of(task, [record("the garden"), record()])
     training, evaluation = task.collator(model.config)(rows), task.evaluation_collator(model.config)(rows)
-    missing = -1 if no_answer else -100
-    assert training["start_positions"].tolist()[1:] == [missing] * (len(rows) - 1)
+    assert len(rows) > 2
+    assert training["start_positions"].tolist()[1:] == ([-1] * (len(rows) - 1) if no_answer else [])
+    assert evaluation["start_positions"].tolist()[1:] == [-1 if no_answer else -100] * (len(rows) - 1)
     assert evaluation.keys() - training.keys() == {"offsets"}
     assert torch.equal(task.targets(training), training["start_positions"])
     assert model(**training).loss.isfinite()
@@ -124,8 +125,11 @@ def test_batches_for_a_model_of_transformers(task):
     _, _, rows = rows_of(task, [record("the garden"), record()])
     training = task.collator(model.config)(rows)
     assert training.keys() == {"input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions"}
+    assert len(training["input_ids"]) == 1
     assert task.targets(training) is None
     assert model(**training).loss.isfinite()
+    lost = task.evaluation_collator(model.config)(rows[1:])
+    assert task.evaluate_batch(model, tiny_tokenizer(), lost, None).loss.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("kind", ["pointer", "no answer", "bert"])
@@ -140,7 +144,7 @@ def test_evaluation_of_a_batch(task, kind):
     with torch.no_grad():
         result = task.evaluate_batch(model, tiny_tokenizer(), batch, {})
         assert task.evaluate_batch(model, tiny_tokenizer(), batch, None).predictions is None
-    count = sum(start != -100 for start in batch["start_positions"].tolist())
+    count = len(rows) if kind == "no answer" else sum(row["labels"][0] >= 0 for row in rows)
     assert result.loss[1] == count
     assert result.loss[0] > 0
     assert len(result.predictions) == len(rows)

@@ -58,13 +58,14 @@ def recipe_file(folder: Path, **changes) -> str:
     return str(path)
 
 
+BUCKETS = {"batching": "buckets", "batch_tokens": 64, "per_device_train_batch_size": None}
 BASELINE = {"encoder_name_or_path": None, "model": None}
 
 
 def test_a_finished_model_with_its_card(tmp_path):
     register()
-    changes = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "batching": "buckets"}
-    execute(job_of(recipe_file(tmp_path, batch_tokens=64, learning_rates={"pointer": 0.5}, **changes)))
+    changes = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, **BUCKETS}
+    execute(job_of(recipe_file(tmp_path, learning_rates={"pointer": 0.5}, **changes)))
     folder = tmp_path / "run"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert {"exact_match", "f1", "HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1", "loss"} <= set(metrics)
@@ -94,7 +95,7 @@ def test_the_usual_head_of_a_pretrained_model_is_trained_by_the_same_recipe(tmp_
     assert "f1" in json.loads((folder / "metrics.json").read_text())
 
 
-@pytest.mark.parametrize("batching", [{"batching": "examples"}, {"batching": "buckets", "batch_tokens": 64}], ids=str)
+@pytest.mark.parametrize("batching", [{}, BUCKETS], ids=["examples", "buckets"])
 def test_a_run_goes_on_to_the_bit(tmp_path, batching):
     assert assert_goes_on(recipe_file(tmp_path, optim="adamw_torch", **batching), 2) == 4
 
@@ -140,7 +141,10 @@ def test_a_trained_model_is_trained_further(tmp_path):
         ({"overlong": "truncate"}, "overlong must be error, drop or split"),
         ({"batching": "packed"}, "batching must be examples or buckets for task extractive-question-answering"),
         ({"tokenizer": {"vocab_size": 300}}, "tokenizer"),
-        ({"task": "translation", "task_options": None}, "are not built on an encoder; leave encoder_name_or_path out"),
+        (
+            {"task": "translation", "task_options": None, "model": None},
+            "are not built on an encoder; leave encoder_name_or_path out",
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )
