@@ -9,6 +9,7 @@ from transformers import AutoModel, PreTrainedModel, initialization
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 from transformers.utils import TransformersKwargs, can_return_tuple
 
+from ..masks.expressions import Mask
 from ..masks.layout import lay_out
 from ..masks.tensor_mask import MaskLike, as_mask
 from ..modeling.call_checks import checked_call
@@ -77,6 +78,7 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
                 module._is_hf_initialized = True  # type: ignore[assignment]
         self.encoder = encoder
         self.pointer = AnswerPointer(config)
+        self.mask_of_config = (config.cross_mask, config.pointer_mask())
         config.encoder = encoder.config  # one object: what is set in it holds for the module
         self.supports_gradient_checkpointing = encoder.supports_gradient_checkpointing
         self.post_init()
@@ -120,6 +122,14 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, AnswerPointer):
             initialization.normal_(module.queries)
+
+    def config_mask(self) -> Mask:
+        """The config's cross mask, which is parsed when its text changes: a compiled forward pass cannot parse."""
+        text, rule = self.mask_of_config
+        if self.config.cross_mask != text:
+            rule = self.config.pointer_mask()
+            self.mask_of_config = (self.config.cross_mask, rule)
+        return rule
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
@@ -175,7 +185,7 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
         batch, length = tokens.shape[:2]
         passages = passages_of(passage_ids, token_type_ids, attention_mask)
         source = lay_out(length, tokens.device, attention_mask=attention_mask, passage_ids=passages, rows=batch)
-        config_mask = self.config.pointer_mask()
+        config_mask = self.config_mask()
         hidden = blind_part(config=config_mask, cross_mask=cross_mask, encoder_mask=encoder_mask)
         inputs = {
             "input_ids": input_ids,

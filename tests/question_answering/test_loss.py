@@ -1,9 +1,10 @@
+import copy
 import math
 
 import pytest
 import torch
-from question_cases import batch_of, model_of
-from transformers import Trainer, TrainingArguments
+from question_cases import batch_of, model_of, tiny_reader, tiny_tokenizer
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from crossmask.question_answering.loss import answer_loss
 
@@ -91,6 +92,21 @@ def test_trainer_accumulates_gradients_exactly(tmp_path):
         weights.append(model.pointer.k_proj.weight.detach())
     assert not torch.equal(weights[0], model_of("bert").pointer.k_proj.weight)
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-6)
+
+
+def test_trainer_with_the_collator_of_transformers(tmp_path):
+    tokenizer, model = tiny_tokenizer(), copy.deepcopy(tiny_reader(no_answer=False)[0])
+    contexts = ["Ann is in the garden.", "Bob sits near Ann and Carl in the kitchen."]
+    encoded = [tokenizer("Where is Ann?", context) for context in contexts]
+    rows = [{**one, "start_positions": 7, "end_positions": 8} for one in encoded]
+    before = model.pointer.k_proj.weight.detach().clone()
+    arguments = TrainingArguments(
+        tmp_path, per_device_train_batch_size=2, max_steps=2, report_to=[], use_cpu=True, disable_tqdm=True,
+        save_strategy="no", dataloader_pin_memory=False,
+    )  # fmt: skip
+    collator = DataCollatorWithPadding(tokenizer)
+    assert Trainer(model, arguments, train_dataset=rows, data_collator=collator).train().training_loss > 0
+    assert not torch.equal(model.pointer.k_proj.weight, before)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from question_cases import CONTEXT, LENGTH, QUESTION, batch_of, model_of, padded
 from tiny_encoders import FAMILIES, base_model, encoder_config
 from transformers import AutoConfig, AutoModelForQuestionAnswering, BertForMaskedLM
@@ -431,6 +432,32 @@ model(**case["batch"], cross_mask="blind((8, 10))")
     environment = {"HF_HOME": str(tmp_path / "home"), "PATH": "", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_it_compiles_as_one_graph():
+    for family in ("bert", "t5", "crossmask"):
+        torch.compiler.reset()
+        model, batch = model_of(family, no_answer=True, cross_mask="keep(passages=(0, 1))"), batch_of(passages=3)
+        compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+        torch.testing.assert_close(scores(compiled, **batch), scores(model, **batch))
+
+
+def test_a_mask_of_the_config_may_change():
+    model, batch = model_of("bert"), batch_of(passages=3)
+    scores(model, **batch)
+    model.config.cross_mask = masks.keep(passages=(2,))
+    assert torch.equal((scores(model, **batch) > LOWEST)[0, 0], batch["passage_ids"][0] == 2)
+
+
+def test_adapters_of_peft_learn():
+    model = model_of("bert").train()
+    adapted = get_peft_model(model, LoraConfig(target_modules=["query", "value"], modules_to_save=["pointer"], r=2))
+    positions = torch.tensor([7, 8])
+    adapted(**batch_of(), start_positions=positions, end_positions=positions).loss.backward()
+    for name, parameter in adapted.named_parameters():
+        # The first of an adapter's two matrices learns once the second is no longer zero.
+        learns = parameter.requires_grad and "lora_A" not in name
+        assert learns == bool(parameter.grad is not None and parameter.grad.any()), name
 
 
 def test_the_package_exports_it():
