@@ -1,35 +1,64 @@
-"""Our metrics as `evaluate` modules, one folder each, loaded from where this package is installed: no network."""
+"""Our metrics as `evaluate` modules, loaded from where this package is installed: no network.
+
+A metric is one file here and one line in `LIBRARIES`. `evaluate` copies the file into its cache before it imports it,
+and with it the files that it imports as `from .name import symbol`; nothing else of the package may be imported.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import evaluate
 
-from ...utils.errors import InputError, MissingLibraryError
+from ...utils.errors import MissingLibraryError
+from ...utils.type_checks import check_choice
 
 FOLDER = Path(__file__).resolve().parent
 
-# Module, and the libraries outside crossmask's core that it imports.
-_NEEDS = {"seq2seq_qa": (), "seq2seq_translation": ("sacrebleu",)}
+
+@dataclass(frozen=True)
+class Library:
+    """A library outside crossmask's core: the name that it is imported by, and the command that installs it."""
+
+    name: str
+    install: str
+
+
+# Every metric, with the libraries that it imports beyond crossmask's core.
+LIBRARIES: dict[str, tuple[Library, ...]] = {
+    "seq2seq_qa": (),
+    "seq2seq_translation": (Library("sacrebleu", "pip install sacrebleu"),),
+}
+
+
+def check_libraries(metric: str) -> None:
+    """Refuse a metric whose libraries are not installed; imports none of them.
+
+    Raises:
+        InputError: an unknown metric.
+        MissingLibraryError: with the library and the command that installs it.
+    """
+    check_choice("metric", metric, sorted(LIBRARIES))
+    for library in LIBRARIES[metric]:
+        if find_spec(library.name) is None:
+            raise MissingLibraryError(
+                f"the metric {metric} needs {library.name}, which is not installed; {library.install}"
+            )
 
 
 def load_metric(name: str) -> evaluate.EvaluationModule:
     """The metric `name`, ready to `compute(predictions=..., references=...)`.
 
-    Raises ValueError for an unknown name, MissingLibraryError where the metric's library is not installed.
-
+    ```python
     >>> load_metric("seq2seq_qa").compute(predictions=["the cat"], references=["Cat"])
     {'exact_match': 100.0, 'f1': 100.0}
+    ```
+
+    Raises:
+        InputError, MissingLibraryError: as `check_libraries`.
     """
-    if name not in _NEEDS:
-        raise InputError(f"unknown metric {name!r}; known metrics: {', '.join(sorted(_NEEDS))}")
-    missing = [library for library in _NEEDS[name] if find_spec(library) is None]
-    if missing:
-        libraries = ", ".join(missing)
-        raise MissingLibraryError(
-            f"the metric {name} needs {libraries}, not installed here; pip install 'crossmask[metrics]'"
-        )
+    check_libraries(name)
     # In memory: nothing is left in the cache folder, and runs side by side share no lock file.
-    return evaluate.load(str(FOLDER / name), keep_in_memory=True)
+    return evaluate.load(str(FOLDER / f"{name}.py"), keep_in_memory=True)

@@ -1,14 +1,18 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import evaluate
 import pytest
+from evaluate.loading import get_imports
 
-from crossmask.tasks.metrics import FOLDER, load_metric
+from crossmask.tasks.metrics import FOLDER, LIBRARIES, Library, check_libraries, load_metric
+from crossmask.utils.errors import MissingLibraryError
 
-NAMES = ("seq2seq_qa", "seq2seq_translation")
+NAMES = tuple(LIBRARIES)
 
 
 def qa(prediction, references):
@@ -39,8 +43,8 @@ def test_squad_scores_by_hand(prediction, references, exact, f1):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_folders_load_with_evaluate_itself(name):
-    metric = evaluate.load(str(FOLDER / name))
+def test_metrics_load_with_evaluate_itself(name):
+    metric = evaluate.load(str(FOLDER / f"{name}.py"))
     scores = metric.compute(predictions=["one two three four"], references=["one two three four"])
     assert scores["exact_match"] == 100.0
     assert metric.compute(predictions=["x"], references=[["y", "x"]])["exact_match"] == 100.0
@@ -59,12 +63,24 @@ def test_batches_add_up(name):
 @pytest.mark.parametrize(
     ("predictions", "references", "error", "message"),
     [
-        ([], [], ValueError, "nothing to score: predictions and references are empty; give at least one of each"),
-        (["a"], ["a", "b"], ValueError, "1 predictions for 2 references; give one for each"),
-        ("a", ["a"], TypeError, "predictions and references must be lists, not one string each"),
-        (["a", 2], ["a", "b"], TypeError, "prediction 1 is of type int, not str; give decoded text"),
-        (["a", "b"], [["a"], ["b", None]], TypeError, "reference 1 is of type NoneType, not str; give decoded text"),
-        (["a"], [[]], ValueError, "reference 0 is an empty list; give at least one text"),
+        ([], [], ValueError, "predictions must have at least one text, got none; give what the model generated"),
+        (
+            ["a"],
+            ["a", "b"],
+            ValueError,
+            "predictions must have one text for each of 2 references, got 1; give the rest",
+        ),
+        (
+            ["a", "b"],
+            ["a"],
+            ValueError,
+            "predictions must have one text for each of 1 references, got 2; drop the rest",
+        ),
+        ("a", ["a"], TypeError, "predictions must be a list of texts, got one text 'a'; write [text]"),
+        (["a"], "a", TypeError, "references must be a list of texts, got one text 'a'; write [text]"),
+        (["a", 2], ["a", "b"], TypeError, "predictions[1] must be text, got int; give decoded text"),
+        (["a", "b"], [["a"], ["b", None]], TypeError, "references[1] must be text, got NoneType; give decoded text"),
+        (["a"], [[]], ValueError, "references[0] must have at least one text, got none; add one or drop the example"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_the_metric_usable(name, predictions, references, error, message):
@@ -77,31 +93,83 @@ def test_bad_input_is_one_line_and_leaves_the_metric_usable(name, predictions, r
 
 def test_bleu_refuses_what_it_cannot_compare():
     metric = load_metric("seq2seq_translation")
-    with pytest.raises(ValueError, match=r"^reference 1 is empty; BLEU needs a text to compare with: drop such rows$"):
+    with pytest.raises(
+        ValueError, match=r"^references\[1\] must have a text that is not empty for BLEU, got \[''\]; drop"
+    ):
         metric.compute(predictions=["a", "b"], references=["a", ""])
-    with pytest.raises(ValueError, match=r"^tokenize='14a' is not a tokenizer of sacreBLEU; choose one of: 13a, "):
+    with pytest.raises(
+        ValueError, match=r"^tokenize must be one of sacreBLEU's tokenizers, 13a, .*, got '14a'; give "
+    ):
         metric.compute(predictions=["a"], references=["a"], tokenize="14a")
     assert metric.compute(predictions=["a"], references=["a"])["exact_match"] == 100.0
 
 
+def test_every_metric_is_registered_with_the_libraries_that_it_imports():
+    core = {"datasets", "evaluate", *sys.stdlib_module_names}
+    files = {path.stem: path for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "text_pairs")}
+    assert sorted(files) == sorted(LIBRARIES)
+    for name, path in files.items():
+        imported = {library for kind, library, *_ in get_imports(str(path)) if kind == "library"}
+        assert imported - core == {library.name for library in LIBRARIES[name]}
+
+
 def test_unknown_metric():
-    with pytest.raises(ValueError, match=r"^unknown metric 'bleu'; known metrics: seq2seq_qa, seq2seq_translation$"):
+    with pytest.raises(ValueError, match=r"^metric .*'bleu'.* seq2seq_qa, seq2seq_translation"):
         load_metric("bleu")
 
 
-def test_loads_offline_from_anywhere_with_a_fresh_home(tmp_path):
-    code = (
-        "import json, socket\n"
-        "def refuse(*args, **kwargs): raise OSError('no network here')\n"
-        "socket.create_connection = socket.socket.connect = refuse\n"
-        "from crossmask.tasks.metrics import load_metric\n"
-        f"print(json.dumps({{name: load_metric(name).compute(predictions=['a b'], references=['a b'])['exact_match']"
-        f" for name in {NAMES!r}}}))\n"
-    )
-    env = os.environ | {"HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
+@pytest.mark.parametrize("name", NAMES)
+def test_a_library_that_is_not_installed_is_named_with_the_command_that_installs_it(name, monkeypatch):
+    check_libraries(name)
+    monkeypatch.setitem(LIBRARIES, name, (Library("no_such_library", "pip install no-such-library"),))
+    message = rf"^the metric {name} needs no_such_library, which is not installed; pip install no-such-library$"
+    for needs in (check_libraries, load_metric):
+        with pytest.raises(MissingLibraryError, match=message):
+            needs(name)
+
+
+REPORT = """
+import json, sys
+import evaluate
+scores = {}
+for path in sys.argv[1:]:
+    metric = evaluate.load(path)
+    scores[metric.name] = metric.compute(predictions=["a b"], references=["a b"])["exact_match"]
+print(json.dumps(scores))
+"""
+
+
+def run_with_empty_caches(code: str, home: Path, *arguments: str) -> str:
+    """The last line that the code prints, run in `home` without a network and with nothing in the caches."""
+    env = os.environ | {"HF_HOME": str(home / "hub"), "HF_HUB_OFFLINE": "1", "HOME": str(home)}
     for name in ("HF_MODULES_CACHE", "HF_EVALUATE_CACHE", "HF_METRICS_CACHE"):
         env.pop(name, None)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    refuse = "import socket\ndef refuse(*args, **kwargs): raise OSError('no network here')\n"
+    refuse += "socket.create_connection = socket.socket.connect = refuse\n"
+    done = subprocess.run(
+        [sys.executable, "-c", refuse + code, *arguments], cwd=home, env=env, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == dict.fromkeys(NAMES, 100.0)
-    assert (tmp_path / "hub" / "modules" / "evaluate_modules").is_dir()
+    assert (home / "hub" / "modules" / "evaluate_modules").is_dir()
+    return done.stdout.splitlines()[-1]
+
+
+def test_a_copy_of_the_files_loads_where_crossmask_is_not(tmp_path):
+    copy = shutil.copytree(FOLDER, tmp_path / "metrics", ignore=shutil.ignore_patterns("__*"))
+    # Nothing can be imported as crossmask, wherever it is installed.
+    refuse = "import sys\nsys.modules['crossmask'] = None\n"
+    paths = [str(copy / f"{name}.py") for name in NAMES]
+    scores = json.loads(run_with_empty_caches(refuse + REPORT, tmp_path, *paths))
+    assert scores == dict.fromkeys(NAMES, 100.0)
+    copied = {path.name for path in (tmp_path / "hub" / "modules").rglob("*.py")}
+    assert copied == {"__init__.py", "text_pairs.py", *(f"{name}.py" for name in NAMES)}
+
+
+def test_metrics_load_offline_from_anywhere_with_a_fresh_home(tmp_path):
+    code = (
+        "import json\n"
+        "from crossmask.tasks.metrics import load_metric\n"
+        "print(json.dumps({name: load_metric(name).compute(predictions=['a b'], references=['a b'])['exact_match']"
+        f" for name in {NAMES!r}}}))\n"
+    )
+    assert json.loads(run_with_empty_caches(code, tmp_path)) == dict.fromkeys(NAMES, 100.0)

@@ -1,11 +1,12 @@
-"""Exact match and token F1 of answers. Self-contained: `evaluate` copies this file before it imports it."""
+"""Exact match and token F1 of answers."""
 
 import re
 import string
 from collections import Counter
 
-import datasets
 import evaluate
+
+from .text_pairs import FEATURES, as_list, check_pairs
 
 _CITATION = """\
 @inproceedings{rajpurkar-etal-2016-squad, title = {{SQ}u{AD}: 100,000+ Questions for Machine Comprehension of Text},
@@ -30,30 +31,26 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 class Seq2seqQa(evaluate.Metric):
     def _info(self):
-        text = datasets.Value("string")
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=_INPUTS,
-            features=[
-                datasets.Features({"predictions": text, "references": datasets.List(text)}),
-                datasets.Features({"predictions": text, "references": text}),
-            ],
+            features=FEATURES,
             reference_urls=["https://rajpurkar.github.io/SQuAD-explorer/"],
         )
 
     def add_batch(self, *, predictions=None, references=None):
         """Add predictions and their references. Raises ValueError or TypeError for what cannot be scored."""
-        _check(predictions, references)
+        check_pairs(predictions, references)
         super().add_batch(predictions=predictions, references=references)
 
     def _compute(self, predictions, references):
         matches, overlaps = 0.0, 0.0
         for prediction, texts in zip(predictions, references, strict=True):
             tokens = normalize(prediction).split()
-            wanted = [normalize(text).split() for text in _as_list(texts)]
-            matches += tokens in wanted
-            overlaps += max(token_f1(tokens, reference) for reference in wanted)
+            reference_tokens = [normalize(text).split() for text in as_list(texts)]
+            matches += tokens in reference_tokens
+            overlaps += max(token_f1(tokens, reference) for reference in reference_tokens)
         return {"exact_match": 100.0 * matches / len(predictions), "f1": 100.0 * overlaps / len(predictions)}
 
 
@@ -66,22 +63,3 @@ def token_f1(prediction, reference):
     """Harmonic mean of precision and recall over tokens, each counted as often as it occurs in both."""
     common = sum((Counter(prediction) & Counter(reference)).values())
     return 2 * common / (len(prediction) + len(reference)) if common else 0.0
-
-
-def _check(predictions, references):
-    if isinstance(predictions, str) or isinstance(references, str):
-        raise TypeError("predictions and references must be lists, not one string each")
-    if len(predictions) != len(references):
-        raise ValueError(f"{len(predictions)} predictions for {len(references)} references; give one for each")
-    if len(predictions) == 0:
-        raise ValueError("nothing to score: predictions and references are empty; give at least one of each")
-    for index, (prediction, texts) in enumerate(zip(predictions, references, strict=True)):
-        if not _as_list(texts):
-            raise ValueError(f"reference {index} is an empty list; give at least one text")
-        for what, text in [("prediction", prediction), *(("reference", text) for text in _as_list(texts))]:
-            if not isinstance(text, str):
-                raise TypeError(f"{what} {index} is of type {type(text).__name__}, not str; give decoded text")
-
-
-def _as_list(texts):
-    return list(texts) if isinstance(texts, list | tuple) else [texts]
