@@ -107,13 +107,13 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], limit: i
         TypeError: texts that are not a list of text. ValueError: one has more tokens than `limit`, or is not Unicode.
     """
     if isinstance(texts, str):
-        raise InputTypeError(f"texts is one text, {texts[:40]!r}: expected a list of texts; write [text]")
+        raise InputTypeError(f"texts must be a list of texts, got one text {texts[:40]!r}; write [text]")
     if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
-        raise InputTypeError(f"texts is {type(texts).__name__}: expected a list of texts")
+        raise InputTypeError(f"texts must be a list of texts, got {type(texts).__name__}")
     texts = list(texts)
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise InputTypeError(f"texts[{index}] is {type(text).__name__}: expected text")
+            raise InputTypeError(f"texts[{index}] must be text, got {type(text).__name__}")
         check_unicode(text, f"texts[{index}]")
     sources = encode(tokenizer, texts)
     for index, source in enumerate(sources):

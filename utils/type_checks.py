@@ -1,4 +1,4 @@
-"""Values that a recipe gives, held against what is declared for them."""
+"""Checks of values from a recipe or a command line against declared types."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,41 +24,41 @@ _WORDS = {
 def check_type(name: str, value: Any, declared: Any) -> None:
     """Refuse a value that is not of its declared type.
 
-    A whole number is a number too, true and false are none; text is not a list of letters, and a path is not empty.
+    A whole number is accepted as a number; true and false are not. Text is not a list of letters. A path is not empty.
 
     Raises:
-        ValueError: with the name, the value and what was expected.
+        InputError: with the name, the value and what was expected.
     """
-    if not _is_of(value, declared):
-        expected = " or ".join(_in_words(declared))
-        quotes = "; put it in quotes" if expected == "text" and isinstance(value, bool | int | float | dict) else ""
-        raise InputError(f"{name} is {value!r}: expected {expected}{quotes}")
+    if not _matches(value, declared):
+        expected = " or ".join(_describe(declared))
+        fix = "; put it in quotes" if expected == "text" and isinstance(value, bool | int | float | dict) else ""
+        raise InputError(f"{name} must be {expected}, got {value!r}{fix}")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """Refuse what is none of the choices.
+    """Refuse a value that is none of the choices.
 
     Raises:
-        ValueError: with the choices, and the nearest of them where one is near.
+        InputError: with the choices, and the nearest of them where one is near.
     """
     choices = list(choices)
     if value not in choices:
         fix = f"; {near}" if (near := did_you_mean(value, choices)) else ""
-        raise InputError(f"{name} is {value!r}: expected one of {', '.join(map(str, choices))}{fix}")
+        raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}{fix}")
 
 
 def did_you_mean(value: Any, known: Sequence[str]) -> str:
-    """The question that names the nearest of what is known, or nothing where none is near."""
+    """A question with the nearest of the known names, or "" where none is near."""
     near = difflib.get_close_matches(str(value), known, n=1)
     return f"did you mean {near[0]!r}?" if near else ""
 
 
-def _is_of(value: Any, declared: Any) -> bool:
-    kind, inner = get_origin(declared) or declared, get_args(declared)
+def _matches(value: Any, declared: Any) -> bool:
+    kind, arguments = get_origin(declared) or declared, get_args(declared)
     if kind in (Union, UnionType):
-        return any(_is_of(value, one) for one in _ways(inner))
+        return any(_matches(value, member) for member in _members(arguments))
     if kind is Literal:
-        return any(value == one and type(value) is type(one) for one in inner)
+        return any(value == literal and type(value) is type(literal) for literal in arguments)
     if kind is Any:
         return True
     if kind in (int, float):
@@ -68,25 +68,27 @@ def _is_of(value: Any, declared: Any) -> bool:
     if not isinstance(value, kind) or (kind is Sequence and isinstance(value, str)):
         return False
     if kind in (dict, Mapping):
-        return all(_is_of(part, one) for pair in value.items() for part, one in zip(pair, inner, strict=False))
-    return all(_is_of(item, one) for one in inner for item in value)
+        return all(
+            _matches(part, type_) for pair in value.items() for part, type_ in zip(pair, arguments, strict=False)
+        )
+    return all(_matches(item, type_) for type_ in arguments for item in value)
 
 
-def _in_words(declared: Any) -> list[str]:
-    """What was expected, every way of it; null, which stands for a field left out, is none."""
-    kind, inner = get_origin(declared) or declared, get_args(declared)
+def _describe(declared: Any) -> list[str]:
+    """The alternatives that a type allows, in words; without None, which stands for a field that is left out."""
+    kind, arguments = get_origin(declared) or declared, get_args(declared)
     if kind in (Union, UnionType):
-        return [words for one in _ways(inner) for words in _in_words(one)]
+        return [words for member in _members(arguments) for words in _describe(member)]
     if kind is Literal:
-        return [f"one of {', '.join(map(str, inner))}"]
+        return [f"one of {', '.join(map(str, arguments))}" if len(arguments) > 1 else str(arguments[0])]
     if kind not in _WORDS:
         return []
-    items = [" or ".join(_in_words(one)) for one in inner]
+    items = [" or ".join(_describe(argument)) for argument in arguments]
     if kind in (dict, Mapping):
         return [_WORDS[kind] + (f" from {items[0]} to {items[1]}" if all(items) and items else "")]
-    return [_WORDS[kind] + (f", each item {items[0]}" if items else "")]
+    return [_WORDS[kind] + (f", each item {items[0]}" if any(items) else "")]
 
 
-def _ways(inner: tuple[Any, ...]) -> list[Any]:
-    """The members of a union; text that stands beside a path is one."""
-    return [one for one in inner if not (one is str and Path in inner)]
+def _members(arguments: tuple[Any, ...]) -> list[Any]:
+    """The members of a union; where a path is one, text stands for a path and is left out."""
+    return [member for member in arguments if not (member is str and Path in arguments)]

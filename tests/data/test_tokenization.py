@@ -61,7 +61,7 @@ def test_truncation_on_the_left_keeps_the_end_of_a_source(tokenizer, dataset):
     whole = left(TEXTS[0]).input_ids
     assert features["input_ids"][0] == whole[-3:]
     assert features["labels"][0] == [*left(dataset["target"][0]).input_ids[:2], left.eos_token_id]
-    with pytest.raises(ValueError, match="truncation_side is 'middle': expected one of left, right"):
+    with pytest.raises(ValueError, match="truncation_side must be one of left, right, got 'middle'"):
         train_tokenizer(TEXTS, vocab_size=300, truncation_side="middle")
 
 

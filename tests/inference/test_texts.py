@@ -88,8 +88,8 @@ def test_nothing_gives_nothing(model, tokenizer):
 @pytest.mark.parametrize(
     ("texts", "options", "error", "message"),
     [
-        ("a dog", {}, TypeError, r"texts is one text, 'a dog'.*write \[text\]"),
-        (["a dog", None], {}, TypeError, r"texts\[1\] is NoneType: expected text"),
+        ("a dog", {}, TypeError, r"texts must be a list of texts, got one text 'a dog'.*write \[text\]"),
+        (["a dog", None], {}, TypeError, r"texts\[1\] must be text, got NoneType"),
         (["a dog", "a dog " * 90], {}, ValueError, r"texts\[1\] has \d+ tokens, more than .*=64: split it"),
         (["a"], {"cross_mask": torch.ones(1, 3, 2).bool()}, TypeError, "cross_mask is laid out .* give a rule"),
         (["a"], {"cross_mask": masks.keep(examples=(((0, 1),),))}, TypeError, "cross_mask is laid out .* give a rule"),
@@ -157,8 +157,8 @@ def test_masks_for_every_text_are_no_masks_of_one_batch(mask):
     [
         ({"num_beams": 0}, "num_beams must be at least 1, got 0"),
         ({"num_beams": -2}, "num_beams must be at least 1, got -2"),
-        ({"num_beams": 1.5}, "num_beams is 1.5: expected a whole number"),
-        ({"num_beams": True}, "num_beams is True: expected a whole number"),
+        ({"num_beams": 1.5}, "num_beams must be a whole number, got 1.5"),
+        ({"num_beams": True}, "num_beams must be a whole number, got True"),
         ({"num_beams": 10**9}, r"num_beams must be at most the vocabulary of \d+, got 1000000000"),
         ({"num_beams": 4, "num_beam_groups": 3}, "num_beam_groups must be 1, got 3"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
@@ -194,11 +194,11 @@ def test_as_many_tokens_as_there_are_positions(model, tokenizer):
     ("texts", "message"),
     [
         (["a dog", "a \udcff"], r"texts\[1\] must be valid Unicode, got a lone surrogate '\\udcff' at character 3"),
-        (b"a dog", "texts is bytes: expected a list of texts"),
-        ({"text": "a dog"}, "texts is dict: expected a list of texts"),
-        (3, "texts is int: expected a list of texts"),
-        (None, "texts is NoneType: expected a list of texts"),
-        ([b"a dog"], r"texts\[0\] is bytes: expected text"),
+        (b"a dog", "texts must be a list of texts, got bytes"),
+        ({"text": "a dog"}, "texts must be a list of texts, got dict"),
+        (3, "texts must be a list of texts, got int"),
+        (None, "texts must be a list of texts, got NoneType"),
+        ([b"a dog"], r"texts\[0\] must be text, got bytes"),
     ],
 )
 def test_what_is_not_text(model, tokenizer, texts, message):

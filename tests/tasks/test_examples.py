@@ -56,5 +56,5 @@ def test_faults_name_the_source_of_the_list(sources, tmp_path):
     (tmp_path / "b.jsonl").unlink()
     with pytest.raises(OSError, match=r"^train\[1\]: .*b.jsonl does not exist"):
         read_examples(sources, task, "train")
-    with pytest.raises(ValueError, match=r"^test: .*a.tsv, line 1: no column 4 for 'target'"):
+    with pytest.raises(ValueError, match=r"^test: .*a.tsv, line 1: must have column 4 for 'target'"):
         read_examples({**sources[0], "columns": {"source": 0, "target": 4}}, task, "test")

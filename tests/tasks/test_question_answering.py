@@ -134,6 +134,6 @@ def test_unbalanced_templates(template):
 
 def test_a_template_that_yaml_took_for_a_mapping():
     with pytest.raises(
-        ValueError, match=r"^task option source_template is {'question': None}: expected text; put it in quotes"
+        ValueError, match=r"^task option source_template must be text, got {'question': None}; put it in quotes"
     ):
         get_task("question-answering", source_template={"question": None})

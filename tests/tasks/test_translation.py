@@ -169,9 +169,9 @@ def test_tokenizer_of_a_group(group, tokenize, texts, used):
     ("options", "message"),
     [
         ({"tokenize": "ja-mecab"}, "tokenize='ja-mecab' cannot be used here: .* pip install"),
-        ({"tokenize": 13}, "task option tokenize is 13: expected text"),
-        ({"lowercase": "yes"}, "task option lowercase is 'yes': expected true or false"),
-        ({"group_column": ["a"]}, r"task option group_column is \['a'\]: expected text"),
+        ({"tokenize": 13}, "task option tokenize must be text, got 13"),
+        ({"lowercase": "yes"}, "task option lowercase must be true or false, got 'yes'"),
+        ({"group_column": ["a"]}, r"task option group_column must be text, got \['a'\]"),
     ],
 )
 def test_options_that_cannot_act_are_refused_before_training(options, message):

@@ -82,10 +82,10 @@ def recipe_of(**fields) -> RecipeArguments:
     [
         ({"num_beam": 5}, "generation has no setting 'num_beam': did you mean 'num_beams'?"),
         ({"_from_model_config": True}, "generation has no setting '_from_model_config'"),
-        ({"num_beams": "five"}, "generation.num_beams is 'five': expected a whole number"),
-        ({"num_beams": 2.5}, "generation.num_beams is 2.5: expected a whole number"),
+        ({"num_beams": "five"}, "generation.num_beams must be a whole number, got 'five'"),
+        ({"num_beams": 2.5}, "generation.num_beams must be a whole number, got 2.5"),
         ({"num_beams": 0}, "generation.num_beams must be at least 1, got 0"),
-        ({"do_sample": "yes"}, "generation.do_sample is 'yes': expected true or false"),
+        ({"do_sample": "yes"}, "generation.do_sample must be true or false, got 'yes'"),
         ({"no_repeat_ngram_size": -1}, "generation.no_repeat_ngram_size must be at least 0, got -1"),
         ({"num_return_sequences": 2}, "generation.num_return_sequences is 2: expected 1, an example is scored by one"),
         (
