@@ -8,7 +8,7 @@ has exactly one translation into each language. Spaces are CLDR's own, non-break
 import datetime as dt
 import random
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from babel import Locale
 from babel.dates import format_date, format_datetime, format_interval, format_skeleton, format_time, format_timedelta
@@ -18,6 +18,7 @@ from babel.units import format_unit
 from datasets import Dataset
 
 from ..utils.errors import InputError
+from ..utils.type_checks import check_choice
 from .cldr_names import CURRENCIES, LANGUAGES, TERRITORIES, UNITS, UNITS_WITH_SYMBOL
 
 LOCALES = {"de": "de_DE", "fr": "fr_FR", "zh": "zh_Hans_CN"}
@@ -60,28 +61,39 @@ def cldr_corpus(
 
 def cldr_split(split: str, size: int, seed: int = 0, languages: Sequence[str] = tuple(LOCALES)) -> Dataset:
     """One split of `cldr_corpus`, with `size` pairs; a smaller one is the beginning of a larger one."""
-    if split not in SPLITS:
-        raise InputError(f"split of the embedded corpus is {split!r}: expected one of {', '.join(SPLITS)}")
-    unknown = [language for language in languages if language not in LOCALES]
-    if unknown or not languages:
-        raise InputError(f"languages are {list(languages)}: expected one or more of {', '.join(LOCALES)}")
+    return Dataset.from_list(list(cldr_pairs(split, size, seed, languages)))
+
+
+def cldr_pairs(
+    split: str, size: int, seed: int = 0, languages: Sequence[str] = tuple(LOCALES)
+) -> Iterator[dict[str, str]]:
+    """The records of `cldr_split`, one by one."""
+    check_choice("split of the embedded corpus", split, SPLITS)
+    for language in languages:
+        check_choice("each of languages", language, LOCALES)
+    if not languages:
+        raise InputError(f"languages must be one or more of {', '.join(LOCALES)}, got none; name one")
     if size < len(languages):
-        raise InputError(f"{size} {split} pairs for {len(languages)} languages: expected at least one pair each")
+        raise InputError(
+            f"the {split} split must have at least one pair for each of {len(languages)} languages, got a size of "
+            f"{size}; raise it"
+        )
     rng = random.Random(seed)
-    english, targets = Locale.parse("en_US"), [Locale.parse(LOCALES[language]) for language in languages]
-    rows: list[dict[str, str]] = []
+    english, locales = Locale.parse("en_US"), [Locale.parse(LOCALES[language]) for language in languages]
     seen: set[tuple[int, str]] = set()
-    at = 0
-    while len(rows) < size:
-        parts = _draw_parts(rng)
-        text = _join(parts, english)
-        if _split_of(text) != split or (at, text) in seen:
-            continue
-        seen.add((at, text))
-        source = f"{language_tag(languages[at])} {text}"
-        rows.append({"source": source, "target": _join(parts, targets[at]), "group": languages[at]})
-        at = (at + 1) % len(languages)
-    return Dataset.from_list(rows)
+    for pair in range(size):
+        index = pair % len(languages)
+        while True:
+            parts = _draw_parts(rng)
+            text = _join(parts, english)
+            if _split_of(text) == split and (index, text) not in seen:
+                break
+        seen.add((index, text))
+        yield {
+            "source": f"{language_tag(languages[index])} {text}",
+            "target": _join(parts, locales[index]),
+            "group": languages[index],
+        }
 
 
 def _split_of(text: str) -> str:

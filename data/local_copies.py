@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.errors import InputError
-from .formats import path_options
+from .formats import files_of, path_options
 
 DATA_VARIABLE = "CROSSMASK_DATA"
 
@@ -57,9 +57,3 @@ def options_of_copy(
         if name in path_options(format_name)
     }
     return {**options, **inside}
-
-
-def files_of(format_name: str, options: Mapping[str, Any]) -> list[str]:
-    """The paths among the options of a source."""
-    given = [options[name] for name in path_options(format_name) if options.get(name) is not None]
-    return [str(file) for value in given for file in ([value] if isinstance(value, str | Path) else value)]

@@ -1,4 +1,4 @@
-"""Where records come from, as a recipe says it: a format, its options, and which part to keep.
+"""Where records come from: a format, its options, and which part to keep, as a recipe declares them.
 
 ```yaml
 train:      {format: lines, source: train.en.gz, target: train.de.gz}
@@ -14,8 +14,8 @@ train:
   - {format: tsv, path: back-translated.tsv, tag: <BT>}
 ```
 
-A dataset of the Hub may have a copy in the data directory, the folder that a run's `data_dir` or else `CROSSMASK_DATA`
-names. The copy is read where it is there, and the Hub where it is not. Paths in `local` start at the data directory.
+A dataset of the Hub may have a copy in the data directory, which `data_dir` of a run or the environment variable
+`CROSSMASK_DATA` names. The copy is read if it exists, else the Hub. Paths in `local` are relative to that directory.
 
 ```yaml
 train:
@@ -36,18 +36,18 @@ from datasets import Dataset
 from ..utils.errors import InputError
 from ..utils.type_checks import check_type
 from .cache import naming_cache
-from .formats import check_options, get_format, get_reader
-from .local_copies import DATA_VARIABLE, files_of, options_of_copy
+from .formats import check_options, files_of, load_records, read_records
+from .local_copies import DATA_VARIABLE, options_of_copy
 
 Part = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """One set of records, declared. `options` go to the format's function in `formats/`.
+    """What a recipe says of one set of records. `options` go to the format's reader in `formats/`.
 
-    With `held_out`, a fraction, the records are divided into test (that fraction), validation (the same fraction
-    again) and train (the rest), in every group alike, and `part` names the one to keep.
+    With `held_out`, a fraction, the records of every group are divided into test (that fraction), validation (the same
+    fraction again) and train (the rest), and `part` names the one to keep.
     """
 
     format: str
@@ -58,33 +58,39 @@ class SourceSpec:
     split_seed: int = 0  # another seed holds out other records
     limit: int | None = None  # keep only this many records, the first
     repeat: int = 1  # give the records this many times, for a small source beside a large one
-    tag: str = ""  # goes before every source text, which whoever makes text of the records sees to
-    local: Mapping[str, Any] | None = None  # the copy in the data directory, which was not there
+    tag: str = ""  # goes before every source text; `make_examples` in tasks/ adds it
+    local: Mapping[str, Any] | None = None  # the copy to look for in the data directory
 
     def __post_init__(self) -> None:
         for name, declared in get_type_hints(type(self)).items():
             check_type(name, getattr(self, name), declared)
         check_options(self.format, self.options)
         if (self.part is None) != (self.held_out is None):
-            raise InputError(f"part is {self.part} and held_out is {self.held_out}: give both or neither")
+            raise InputError(
+                f"part and held_out must be given together, got part={self.part} and held_out={self.held_out}; "
+                "give both or neither"
+            )
         if self.held_out is not None and not 0 < self.held_out < 0.5:
-            raise InputError(f"held_out is {self.held_out}: expected a fraction between 0 and 0.5, it is taken twice")
+            raise InputError(
+                f"held_out must be between 0 and 0.5, got {self.held_out}; give the fraction of test, which is that "
+                "of validation too"
+            )
         if self.held_out is None and self.split_by is not None:
             raise InputError(
-                f"split_by is {self.split_by!r}, which does nothing without held_out: give held_out and part too, "
-                "or leave it out"
+                f"split_by must come with held_out, without which it does nothing, got {self.split_by!r}; give "
+                "held_out and part too, or leave it out"
             )
         for name in ("limit", "repeat"):
             number = getattr(self, name)
             if number is not None and number < 1:
-                raise InputError(f"{name} is {number}: expected at least 1")
+                raise InputError(f"{name} must be at least 1, got {number}")
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], data_dir: str | Path | None = None) -> "SourceSpec":
-        """The flat form of a recipe: this class's own fields beside the format's options.
+        """A spec from its flat form in a recipe, where this class's fields stand beside the format's options.
 
-        `local` is another such mapping. Where the data directory has all of its files, it is what is returned, with
-        the fields of the class that it leaves out as they are beside it.
+        `local` is another such mapping. Where the data directory has all of its files, it is read instead, with the
+        fields of this class that it does not set itself.
 
         Args:
             data_dir: the data directory; without it the one that `CROSSMASK_DATA` names, if it is set.
@@ -94,7 +100,10 @@ class SourceSpec:
                 has some of the files of a copy and lacks others.
         """
         if "format" not in mapping:
-            raise InputError(f"a data source needs a format: it has {', '.join(map(str, mapping)) or 'nothing'}")
+            raise InputError(
+                f"a data source must have a format, got {', '.join(map(str, mapping)) or 'nothing'}; add one, such as "
+                "format: tsv"
+            )
         own = {item.name for item in fields(cls)} - {"options"}
         spec = cls(
             **{key: value for key, value in mapping.items() if key in own},
@@ -112,7 +121,7 @@ class SourceSpec:
 
 @contextmanager
 def _naming_the_copy(spec: SourceSpec) -> Iterator[None]:
-    """Say that there may be a copy, where a dataset cannot be fetched."""
+    """Say in the error that a local copy would do, where a dataset cannot be fetched."""
     try:
         yield
     except OSError as error:
@@ -124,7 +133,7 @@ def _naming_the_copy(spec: SourceSpec) -> Iterator[None]:
 
 
 def name_sources(
-    name: str, given: Mapping[str, Any] | Sequence[Mapping[str, Any]], data_dir: str | Path | None = None
+    name: str, sources: Mapping[str, Any] | Sequence[Mapping[str, Any]], data_dir: str | Path | None = None
 ) -> dict[str, SourceSpec]:
     """What a recipe gives as `train`, `validation` or `test`, one mapping or a list, each by its name in errors.
 
@@ -136,15 +145,16 @@ def name_sources(
     Raises:
         ValueError: an empty list, or a source that is not declared as its format wants; the message has its name.
     """
-    named = {name: given} if isinstance(given, Mapping) else {f"{name}[{at}]": one for at, one in enumerate(given)}
-    if not named:
-        raise InputError(f"{name} is an empty list: expected at least one source")
+    is_one = isinstance(sources, Mapping)
+    mappings = {name: sources} if is_one else {f"{name}[{index}]": source for index, source in enumerate(sources)}
+    if not mappings:
+        raise InputError(f"{name} must have at least one source, got an empty list; add one")
     specs = {}
-    for place, one in named.items():
-        if not isinstance(one, Mapping):
-            raise InputError(f"{place} is {one!r}: expected a mapping such as {{format: tsv, path: pairs.tsv}}")
+    for place, mapping in mappings.items():
+        if not isinstance(mapping, Mapping):
+            raise InputError(f"{place} must be a mapping, got {mapping!r}; write {{format: tsv, path: pairs.tsv}}")
         try:
-            specs[place] = SourceSpec.from_mapping(one, data_dir)
+            specs[place] = SourceSpec.from_mapping(mapping, data_dir)
         except InputError as error:
             raise InputError(f"{place}: {error}") from error
     return specs
@@ -165,12 +175,13 @@ def load_split(spec: SourceSpec | Mapping[str, Any]) -> Dataset:
     if not isinstance(spec, SourceSpec):
         spec = SourceSpec.from_mapping(spec)
     with _naming_the_copy(spec):
-        dataset = get_format(spec.format)(**spec.options)
+        dataset = load_records(spec.format, spec.options)
     if spec.part is not None and spec.held_out is not None:
         dataset = split_held_out(dataset, spec.held_out, seed=spec.split_seed, by=spec.split_by)[spec.part]
         if len(dataset) == 0:
             raise InputError(
-                f"no records in the {spec.part} part with held_out={spec.held_out}: hold out more, or less"
+                f"the {spec.part} part must have at least one record, got none with held_out={spec.held_out}; "
+                f"{'raise' if spec.part != 'train' else 'lower'} held_out"
             )
     dataset = dataset if spec.limit is None else dataset.select(range(min(spec.limit, len(dataset))))
     return dataset if spec.repeat == 1 else dataset.repeat(spec.repeat)
@@ -180,19 +191,18 @@ def stream_split(spec: SourceSpec | Mapping[str, Any]) -> Iterator[dict[str, Any
     """The records of `load_split`, read one by one, for data larger than memory.
 
     Raises:
-        ValueError: at the first record, for a format that is read only as a whole, and for a `part`, which nobody
-            knows before all records are read.
+        ValueError: at the first record, for a `part`, which is known only when all records were read.
     """
     if not isinstance(spec, SourceSpec):
         spec = SourceSpec.from_mapping(spec)
     if spec.part is not None:
         raise InputError(
-            f"part is {spec.part!r}: a stream is not divided, hold records out in a file of their own before"
+            f"part must be left out where records are read as a stream, got {spec.part!r}; hold records out in a "
+            "file of their own"
         )
-    read = get_reader(spec.format)
     with _naming_the_copy(spec):
         for _ in range(spec.repeat):
-            yield from islice(read(**spec.options), spec.limit)
+            yield from islice(read_records(spec.format, spec.options), spec.limit)
 
 
 def split_held_out(
@@ -200,15 +210,15 @@ def split_held_out(
 ) -> dict[Part, Dataset]:
     """Divides records into `train`, `validation` and `test`; the held-out two have `fraction` of every group each.
 
-    Membership hangs on a hash of the record and the seed alone, so it is the same in every process and in any order of
-    the records, and equal records never come to lie on two sides.
+    A hash of the record and the seed decides where a record goes. So a split is the same in every process and in any
+    order of the records, and equal records are always in the same part.
 
     Args:
         by: the column that keeps records together; without it, only equal records are.
         group: the column whose every value is divided by itself, if there is one.
     """
     if by is not None and by not in dataset.column_names:
-        raise InputError(f"no column {by!r} to split by: the records have {', '.join(dataset.column_names)}")
+        raise InputError(f"split_by must be one of the columns {', '.join(dataset.column_names)}, got {by!r}")
     keys_of_rows = dataset[by][:] if by else [repr(sorted(record.items())) for record in dataset]
     groups = dataset[group][:] if group in dataset.column_names else [None] * len(dataset)
     rows_of: dict[str, dict[str, list[int]]] = {}
@@ -218,7 +228,7 @@ def split_held_out(
     for keys in rows_of.values():
         ranked = sorted(keys, key=lambda key: hashlib.blake2b(f"{seed} {key}".encode(), digest_size=16).digest())
         size = round(fraction * len(ranked))
-        for at, key in enumerate(ranked):
-            parts["test" if at < size else "validation" if at < 2 * size else "train"].extend(keys[key])
+        for rank, key in enumerate(ranked):
+            parts["test" if rank < size else "validation" if rank < 2 * size else "train"].extend(keys[key])
     with naming_cache(dataset):
         return {name: dataset.select(sorted(rows)) for name, rows in parts.items()}

@@ -6,6 +6,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import datasets
@@ -20,7 +22,7 @@ from .records import Columns, as_text, look_up, to_dataset
 from .registry import register_format
 
 # What `datasets` and the readers behind it raise for files that they cannot read.
-_FAULTS = (
+_LIBRARY_ERRORS = (
     DatasetsError,
     OSError,
     ValueError,
@@ -35,6 +37,7 @@ _FAULTS = (
 )
 
 
+@register_format("hub")
 def read_hub(
     *,
     name: str,
@@ -43,68 +46,78 @@ def read_hub(
     data_files: str | None = None,
     revision: str | None = None,
     columns: Columns | None = None,
-) -> Iterator[dict[str, Any]]:
-    """The records of `hub`, one by one, fetched as they are read."""
-    yield from _mapped(_load(name, subset, data_files, split, revision, streaming=True), name, split, columns)
-
-
-@register_format("hub", read_hub)
-def load_hub(
-    *,
-    name: str,
-    split: str = "train",
-    subset: str | None = None,
-    data_files: str | None = None,
-    revision: str | None = None,
-    columns: Columns | None = None,
-) -> Dataset:
-    """A dataset of the Hugging Face Hub (or a local folder of the same make), through `datasets.load_dataset`.
+) -> "HubRecords":
+    """A dataset of the Hugging Face Hub (or a local folder of the same form), through `datasets.load_dataset`.
 
     `columns` is as in `jsonl`; without it the dataset's own columns are kept. `data_files`, a pattern of paths in the
     dataset, reads those files alone as the split, so that no others are fetched.
     """
-    loaded = _load(name, subset, data_files, split, revision, streaming=False)
-    if columns is None:
-        return loaded
-    return to_dataset(list(_mapped(loaded, name, split, columns)), columns, f"dataset {name}, split {split}")
+    return HubRecords(name, split, subset, data_files, revision, columns)
 
 
-def _load(
-    name: str, subset: str | None, data_files: str | None, split: str, revision: str | None, streaming: bool
-) -> Dataset | IterableDataset:
-    check_not_a_missing_path(name, "a folder of data files")
-    with _naming(f"the dataset {name!r}", name):
-        files = None if data_files is None else {split: data_files}
-        return load_dataset(name, subset, data_files=files, split=split, revision=revision, streaming=streaming)
+@dataclass(frozen=True)
+class HubRecords:
+    """What `read_hub` gives: records, fetched as they are read, or loaded whole through the cache of `datasets`."""
 
+    name: str
+    split: str
+    subset: str | None
+    data_files: str | None
+    revision: str | None
+    columns: Columns | None
 
-def _mapped(
-    loaded: Dataset | IterableDataset, name: str, split: str, columns: Columns | None
-) -> Iterator[dict[str, Any]]:
-    records = iter(loaded)
-    index = 0
-    while True:
-        place = f"dataset {name}, split {split}, row {index}"
-        with _naming(place, name):
-            record = next(records, None)
-        if record is None:
-            return
-        if columns is not None:
-            record = {key: as_text(look_up(record, str(at), place), place, str(at)) for key, at in columns.items()}
-        yield record
-        index += 1
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self._map(self._load(streaming=True))
+
+    def to_dataset(self) -> Dataset:
+        """All records; without `columns` the dataset itself, with the types of its columns."""
+        loaded = self._load(streaming=False)
+        return loaded if self.columns is None else to_dataset(self._map(loaded), self._origin)
+
+    @property
+    def _origin(self) -> str:
+        return f"dataset {self.name}, split {self.split}"
+
+    def _load(self, streaming: bool) -> Dataset | IterableDataset:
+        check_not_a_missing_path(self.name, "a folder of data files")
+        files = None if self.data_files is None else {self.split: self.data_files}
+        with _naming(f"the dataset {self.name!r}", self.name):
+            return load_dataset(
+                self.name,
+                self.subset,
+                data_files=files,
+                split=self.split,
+                revision=self.revision,
+                streaming=streaming,
+            )
+
+    def _map(self, loaded: Dataset | IterableDataset) -> Iterator[dict[str, Any]]:
+        records = iter(loaded)
+        for index in count():
+            place = f"{self._origin}, row {index}"
+            with _naming(place, self.name):
+                record = next(records, None)
+            if record is None:
+                return
+            if self.columns is None:
+                yield record
+            else:
+                yield {
+                    column: as_text(look_up(record, str(key), place), place, str(key))
+                    for column, key in self.columns.items()
+                }
 
 
 @contextmanager
 def _naming(place: str, name: str) -> Iterator[None]:
-    """Say of which dataset the library speaks.
+    """Name the dataset in errors of the library.
 
     Raises:
         OSError: it cannot be fetched, or the disk of the cache is full. InputError: it cannot be read.
     """
     try:
         yield
-    except _FAULTS as error:
+    except _LIBRARY_ERRORS as error:
         cause = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
@@ -113,5 +126,5 @@ def _naming(place: str, name: str) -> Iterator[None]:
             folder = str(datasets.config.HF_DATASETS_CACHE)
             raise OSError(cause.errno, f"no space left for {place}; free space", folder) from error
         if isinstance(error, OSError) and not os.path.exists(name):
-            raise OSError(f"cannot load {place} from the Hub: {reason}: check the name and the network") from None
+            raise OSError(f"cannot load {place} from the Hub: {reason}; check the name and the network") from None
         raise InputError(f"cannot read {place}: {reason}") from error

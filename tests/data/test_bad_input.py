@@ -101,7 +101,7 @@ def test_what_is_not_a_file_is_named(tmp_path, name):
     os.mkfifo(pipe)
     for path, message in ((folder, "is a folder"), (pipe, "is not a regular file"), (absent, "does not exist")):
         if name == "babi" and path == folder:
-            message = "has no bAbI files"
+            message = "must hold bAbI files"
         for text in faults(name, path):
             assert message in text
     for path in (tmp_path / "a\0b", tmp_path / ("x" * 300), Path("/dev/zero")):
@@ -144,13 +144,13 @@ def test_a_line_that_is_too_long_does_not_fill_the_memory(tmp_path, monkeypatch,
         ('{"source": 1e999, "target": "b"}', "the number 1e999 is out of range"),
         ('{"source": "\\ud800", "target": "b"}', "'source' must be valid Unicode"),
         ('{"source": ["\\udfff"], "target": "b"}', "'source' must be valid Unicode"),
-        ('{"source": {"a": [[[]]]}, "target": "b"}', "expected text, a number"),
-        ('{"source": ' + "[" * 500 + "]" * 500 + ', "target": "b"}', "expected a list of text"),
-        ('{"source": true, "target": "b"}', "expected text, a number"),
-        ('{"source": null, "target": "b"}', "no column 'source'"),
-        ('{"target": "b"}', "no column 'source': it has target"),
-        ("3", "no column 'source': it is 3"),
-        ("[" * 500 + "]" * 500, "no column 'source': it is [[["),
+        ('{"source": {"a": [[[]]]}, "target": "b"}', "must be text, a number or a list of text"),
+        ('{"source": ' + "[" * 500 + "]" * 500 + ', "target": "b"}', "each item of 'source' must be text, got list"),
+        ('{"source": true, "target": "b"}', "must be text, a number or a list of text"),
+        ('{"source": null, "target": "b"}', "'source' must have a value, got null"),
+        ('{"target": "b"}', "must have column 'source', got target"),
+        ("3", "'source' must be in an object, got 3"),
+        ("[" * 500 + "]" * 500, "'source' must be in an object, got [[["),
         ("", "not valid JSON"),
         ("{'source': 1}", "not valid JSON"),
     ],
@@ -232,7 +232,11 @@ HUB_FILES = {
     "not_json": ("data.jsonl", b'{"source": "a", "tar', "cannot read"),
     "nul": ("data.jsonl", b"\0\0\0", "cannot read"),
     "latin1": ("data.csv", b"source,target\n\xe4,b\n", "cannot read"),
-    "number": ("data.jsonl", b'{"source": 3, "target": {"a": 1}}\n', "'target' is dict"),
+    "number": (
+        "data.jsonl",
+        b'{"source": 3, "target": {"a": 1}}\n',
+        "'target' must be text, a number or a list of text, got dict",
+    ),
     "parquet": ("data.parquet", b"PAR1 or not", "cannot read"),
     "gzip": ("data.jsonl.gz", b"\x1f\x8b garbage", "cannot read"),
     "nothing": ("data.xyz", b"", "cannot read"),

@@ -93,7 +93,7 @@ def test_every_name_of_a_held_out_line_is_well_covered():
 
 def test_a_smaller_split_is_the_beginning_of_a_larger_one():
     assert cldr_split("validation", 30)[:] == cldr_split("validation", 90)[:30]
-    with pytest.raises(ValueError, match="'dev': expected one of train, validation, test"):
+    with pytest.raises(ValueError, match="must be one of train, validation, test, got 'dev'"):
         cldr_split("dev", 30)
 
 
@@ -113,9 +113,9 @@ def test_held_out_lines_do_not_depend_on_the_training_size():
     ("arguments", "message"),
     [
         ({"size": 10, "languages": ("it",)}, "it"),
-        ({"size": 10, "languages": ()}, "expected one or more of de, fr, zh"),
-        ({"size": 2}, "2 train pairs for 3 languages"),
-        ({"size": 10, "held_out": 0}, "0 validation pairs"),
+        ({"size": 10, "languages": ()}, "languages must be one or more of de, fr, zh, got none"),
+        ({"size": 2}, "the train split must have at least one pair for each of 3 languages, got a size of 2"),
+        ({"size": 10, "held_out": 0}, "the validation split must have .* got a size of 0"),
     ],
 )
 def test_bad_arguments(arguments, message):

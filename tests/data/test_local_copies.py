@@ -97,9 +97,9 @@ def test_a_data_directory_that_does_not_exist_is_refused(source, how, monkeypatc
     ("local", "message"),
     [
         ({"format": "cldr", "split": "train"}, "local must have a format that reads files"),
-        ({"format": "tsv"}, "needs the option 'path'"),
-        ({"path": "a.tsv"}, "a data source needs a format"),
-        ("a.tsv", "local is 'a.tsv'"),
+        ({"format": "tsv"}, "must have the option 'path'"),
+        ({"path": "a.tsv"}, "a data source must have a format"),
+        ("a.tsv", "local must be a mapping, got 'a.tsv'"),
         ({"format": "tsv", "path": "a", "local": {"format": "tsv", "path": "b"}}, "local must be one mapping"),
     ],
     ids=["no files", "no path", "no format", "text", "nested"],

@@ -7,10 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, List, Value
 
-from crossmask.data.formats import babi, hub, load_lines
-from crossmask.data.formats.registry import _FORMATS
+from crossmask.data.formats import babi, hub, read_parallel_lines, register_format
+from crossmask.data.formats.registry import _READERS, check_options
 from crossmask.data.sources import SourceSpec, load_split, name_sources, split_held_out, stream_split
 from crossmask.data.text_files import read_lines
 
@@ -47,7 +47,7 @@ def test_lines_of_several_files(tmp_path):
     assert load_split(source)[:] == {"source": ["as", "bs"], "target": ["at", "bt"]}
     assert list(stream_split(source)) == list(load_split(source))
     write(tmp_path / "b.t", "one\ntwo\n")
-    with pytest.raises(ValueError, match=r"b\.s has 1 lines and .*b\.t has 2"):
+    with pytest.raises(ValueError, match=r"b\.s and .*b\.t must have the same number of lines, got 1 and 2"):
         load_split(source)
 
 
@@ -124,10 +124,10 @@ def test_babi_on_the_hub_has_the_records_of_the_files(tmp_path, monkeypatch):
     assert asked == [(("user/babi", "data/a.tar.gz"), {"repo_type": "dataset", "revision": None})]
     files = [str(tmp_path / "en" / name) for name in ("qa1_a_train.txt", "qa13_b_train.txt")]
     assert loaded[:] == load_split({"format": "babi", "path": files})[:]
-    with pytest.raises(ValueError, match=r"has no file 'x\*': expected a pattern"):
+    with pytest.raises(ValueError, match=r"members must match files of .*, got 'x\*'; give a pattern"):
         load_split({**source, "members": "x*"})
     write(tmp_path / "a.tar.gz", b"no archive")
-    with pytest.raises(ValueError, match="not a readable tar archive"):
+    with pytest.raises(ValueError, match="must be a readable tar archive"):
         load_split({**source, "members": "*"})
 
 
@@ -136,7 +136,9 @@ def test_babi_support_keeps_the_order_of_the_file(tmp_path):
     loaded = load_split({"format": "babi", "path": story})
     assert loaded["support"][:] == ["c d. a b.", ""]
     story = write(tmp_path / "qa3.txt", "1 a b.\n2 c?\td\t1\n3 e?\tf\t2\n")
-    with pytest.raises(ValueError, match=r"qa3.txt, line 3: supporting line '2' is not a sentence of the story"):
+    with pytest.raises(
+        ValueError, match=r"qa3.txt, line 3: supporting lines must be sentences of the story so far, got '2'"
+    ):
         load_split({"format": "babi", "path": story})
 
 
@@ -177,7 +179,11 @@ def broken(tmp_path: Path) -> dict[str, tuple[dict, type[Exception], list[str]]]
     lines = {"format": "lines", "source": text}
     return {
         "empty": ({**lines, "target": empty}, ValueError, ["empty.txt is empty"]),
-        "unequal": ({**lines, "target": two}, ValueError, ["three.txt has 3 lines", "two.txt has 2"]),
+        "unequal": (
+            {**lines, "target": two},
+            ValueError,
+            ["three.txt and ", "two.txt must have the same number of lines, got 3 and 2"],
+        ),
         "missing": ({**lines, "target": str(tmp_path / "no.txt")}, FileNotFoundError, ["no.txt does not exist"]),
         "folder": ({**lines, "target": str(tmp_path)}, FileNotFoundError, ["is a folder"]),
         "encoding": ({**lines, "target": latin}, ValueError, ["latin.txt, line 2", "0xfc at column 3"]),
@@ -187,11 +193,15 @@ def broken(tmp_path: Path) -> dict[str, tuple[dict, type[Exception], list[str]]]
         "header": (
             {"format": "tsv", "path": tsv, "columns": {"source": "a", "target": "z"}},
             ValueError,
-            ["a.tsv, line 1", "'z'", "it has a, b"],
+            ["a.tsv, line 1", "'z'", "got a, b"],
         ),
         "json": ({"format": "jsonl", "path": jsonl}, ValueError, ["a.jsonl, line 2, column 27"]),
         "key": ({"format": "jsonl", "path": keys}, ValueError, ["b.jsonl, line 2", "'target'", "source, other"]),
-        "kind": ({"format": "jsonl", "path": kinds}, ValueError, ["c.jsonl, line 1", "'target' is dict"]),
+        "kind": (
+            {"format": "jsonl", "path": kinds},
+            ValueError,
+            ["c.jsonl, line 1", "'target' must be text", "got dict"],
+        ),
         "squad": (
             {"format": "squad", "path": squad},
             ValueError,
@@ -200,9 +210,9 @@ def broken(tmp_path: Path) -> dict[str, tuple[dict, type[Exception], list[str]]]
         "babi": ({"format": "babi", "path": babi}, ValueError, ["qa1.txt, line 2", "`N sentence`"]),
         "no_babi": ({"format": "babi", "path": str(tmp_path / "sub")}, OSError, ["sub does not exist"]),
         "format": ({"format": "xml"}, ValueError, ["'xml'", "jsonl"]),
-        "no_format": ({"path": tsv}, ValueError, ["needs a format"]),
+        "no_format": ({"path": tsv}, ValueError, ["must have a format, got path"]),
         "option": ({"format": "tsv", "path": tsv, "sep": ","}, ValueError, ["'sep'", "path, columns"]),
-        "no_option": ({"format": "tsv"}, ValueError, ["needs the option 'path'"]),
+        "no_option": ({"format": "tsv"}, ValueError, ["must have the option 'path'"]),
         "part": ({"format": "tsv", "path": tsv, "part": "dev", "held_out": 0.1}, ValueError, ["'dev'"]),
         "half_a_part": ({"format": "tsv", "path": tsv, "part": "test"}, ValueError, ["give both or neither"]),
         "fraction": ({"format": "tsv", "path": tsv, "part": "test", "held_out": 0.6}, ValueError, ["0.6"]),
@@ -214,41 +224,53 @@ def broken(tmp_path: Path) -> dict[str, tuple[dict, type[Exception], list[str]]]
         "no_part": (
             {**lines, "target": text, "part": "test", "held_out": 0.1},
             ValueError,
-            ["no records in the test"],
+            ["the test part must have at least one record"],
         ),
         "cldr": ({"format": "cldr", "split": "dev"}, ValueError, ["'dev'"]),
-        "repeat": ({"format": "tsv", "path": tsv, "repeat": 0}, ValueError, ["repeat is 0"]),
-        "half_a_repeat": ({"format": "tsv", "path": tsv, "repeat": 1.5}, ValueError, ["repeat is 1.5"]),
-        "tag": ({"format": "tsv", "path": tsv, "tag": 2}, ValueError, ["tag is 2: expected text"]),
-        "limit": ({"format": "tsv", "path": tsv, "limit": "5"}, ValueError, ["limit is '5': expected a whole number"]),
-        "half_a_limit": ({"format": "tsv", "path": tsv, "limit": 2.5}, ValueError, ["limit is 2.5: expected a whole"]),
+        "repeat": ({"format": "tsv", "path": tsv, "repeat": 0}, ValueError, ["repeat must be at least 1, got 0"]),
+        "half_a_repeat": (
+            {"format": "tsv", "path": tsv, "repeat": 1.5},
+            ValueError,
+            ["repeat must be a whole number, got 1.5"],
+        ),
+        "tag": ({"format": "tsv", "path": tsv, "tag": 2}, ValueError, ["tag must be text, got 2"]),
+        "limit": ({"format": "tsv", "path": tsv, "limit": "5"}, ValueError, ["limit must be a whole number, got '5'"]),
+        "half_a_limit": (
+            {"format": "tsv", "path": tsv, "limit": 2.5},
+            ValueError,
+            ["limit must be a whole number, got 2.5"],
+        ),
         "text_fraction": (
             {"format": "tsv", "path": tsv, "part": "test", "held_out": "0.1"},
             ValueError,
-            ["held_out is '0.1': expected a number"],
+            ["held_out must be a number, got '0.1'"],
         ),
         "split_by_alone": (
             {"format": "babi", "path": babi, "split_by": "story"},
             ValueError,
-            ["split_by is 'story', which does nothing without held_out"],
+            ["split_by must come with held_out, without which it does nothing, got 'story'"],
         ),
         "column_number": (
             {"format": "tsv", "path": tsv, "columns": {"source": 0, "target": -1}},
             ValueError,
-            ["columns maps 'target' to -1: expected a number from 0 on"],
+            ["columns.target must be 0 or more, or a name in the header, got -1"],
         ),
         "column_list": (
             {"format": "tsv", "path": tsv, "columns": ["source", "target"]},
             ValueError,
-            ["columns is ['source', 'target']: expected a mapping from text to text or a whole number"],
+            ["columns must be a mapping from text to text or a whole number, got ['source', 'target']"],
         ),
-        "no_path": ({"format": "tsv", "path": None}, ValueError, ["path is None: expected a path"]),
-        "empty_path": ({"format": "squad", "path": ""}, ValueError, ["path is '': expected a path"]),
-        "two_paths": ({**lines, "target": [text, two]}, ValueError, ["source has 1 files and target has 2"]),
+        "no_path": ({"format": "tsv", "path": None}, ValueError, ["path must be a path, got None"]),
+        "empty_path": ({"format": "squad", "path": ""}, ValueError, ["path must be a path, got ''"]),
+        "two_paths": (
+            {**lines, "target": [text, two]},
+            ValueError,
+            ["the same number of files, one or more, got 1 and 2"],
+        ),
         "babi_paths": (
             {"format": "babi", "path": [babi, 3]},
             ValueError,
-            ["expected a path or a list, each item a path"],
+            ["path must be a path or a list, each item a path, got"],
         ),
     }
 
@@ -287,9 +309,9 @@ def test_hub_failure_is_one_line(monkeypatch):
 
 def test_options_of_formats_never_hide_the_specs_own():
     own = {field.name for field in fields(SourceSpec)}
-    for name, loader in _FORMATS.items():
-        assert not own & set(inspect.signature(loader).parameters), name
-        assert loader.__doc__
+    for name, reader in _READERS.items():
+        assert not own & set(inspect.signature(reader).parameters), name
+        assert reader.__doc__
 
 
 def test_a_stream_has_the_same_records(tmp_path, suffix):
@@ -298,7 +320,14 @@ def test_a_stream_has_the_same_records(tmp_path, suffix):
     jsonl = write(tmp_path / f"b.jsonl{suffix}", lines)
     write(tmp_path / "hub" / f"train.jsonl{suffix}", lines)
     columns = {"columns": {"source": "s", "target": "t"}}
+    qas = [{"question": f"{n}?", "answers": [{"text": n}, {"text": 2 * n}]} for n in "abc"]
+    squad = write(tmp_path / f"c.json{suffix}", json.dumps({"data": [{"paragraphs": [{"context": "c", "qas": qas}]}]}))
+    babi = [write(tmp_path / "babi" / f"qa{n}.txt{suffix}", STORIES) for n in (1, 2)]
     for spec in (
+        {"format": "squad", "path": squad, "group": "g"},
+        {"format": "babi", "path": babi},
+        {"format": "babi", "path": str(tmp_path / "babi"), "limit": 4, "repeat": 2},
+        {"format": "cldr", "size": 7, "limit": 5},
         {"format": "tsv", "path": tsv, "limit": 2, "repeat": 2},
         {"format": "tsv", "path": tsv, "columns": {"source": "a", "target": "A"}},
         {"format": "jsonl", "path": jsonl, **columns},
@@ -313,29 +342,81 @@ def test_a_stream_reads_no_further_than_it_must(tmp_path):
     path = write(tmp_path / "a.tsv", "a\tA\nb\n")
     records = stream_split({"format": "tsv", "path": path})
     assert next(records) == {"source": "a", "target": "A"}
-    with pytest.raises(ValueError, match=r"a.tsv, line 2: no column 1"):
+    with pytest.raises(ValueError, match=r"a.tsv, line 2: must have column 1 for 'target', got 1"):
         next(records)
 
 
+def test_a_stream_is_not_divided(tmp_path):
+    spec = {"format": "tsv", "path": write(tmp_path / "a.tsv", "a\tA\n"), "part": "train", "held_out": 0.1}
+    with pytest.raises(
+        ValueError, match="part must be left out where records are read as a stream, got 'train'; hold"
+    ):
+        next(stream_split(spec))
+
+
+@pytest.fixture
+def counted():
+    """A format of numbers, and the list of those that were read."""
+    read = []
+
+    @register_format("counted")
+    def read_counted(*, size: int, bad: int = -1, value: object = None):
+        """Numbers as text."""
+        for number in range(size):
+            read.append(number)
+            yield {"source": value} if number == bad else {"source": str(number), "target": [str(number)]}
+
+    yield read
+    _READERS.pop("counted")
+
+
+def test_a_reader_alone_is_a_format(counted):
+    loaded = load_split({"format": "counted", "size": 3})
+    assert loaded[:] == {"source": ["0", "1", "2"], "target": [["0"], ["1"], ["2"]]}
+    assert loaded.features == {"source": Value("string"), "target": List(Value("string"))}
+    counted.clear()
+    stream = stream_split({"format": "counted", "size": 10**9})
+    assert [next(stream)["source"] for _ in range(2)] == ["0", "1"]
+    assert counted == [0, 1]
+    assert list(stream_split({"format": "counted", "size": 3})) == list(loaded)
+
+
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("options", "message"),
     [
+        ({"size": 0}, "data format counted must have at least one record, got none"),
         (
-            {"format": "squad", "path": "a.json"},
-            r"squad is not read as a stream: expected one of .*jsonl",
+            {"size": 2, "bad": 1},
+            "record 2 of data format counted must have the columns of the first, source, target, got",
         ),
-        ({"format": "tsv", "path": "a.tsv", "part": "train", "held_out": 0.1}, "part is 'train': a stream is not div"),
+        ({"size": 1, "bad": 0}, "data format counted: column 'source' must be text .*, got NoneType"),
+        ({"size": 1, "bad": 0, "value": 3}, "column 'source' must be text .*, got int"),
+        (
+            {"size": 1, "sizes": 1},
+            "options of data format counted must be size, bad, value, got 'sizes'; did you mean 'size'",
+        ),
+        ({"bad": 1}, "data format counted must have the option 'size', got bad; give it"),
+        ({"size": "many"}, "size must be a whole number, got 'many'"),
     ],
 )
-def test_what_cannot_be_streamed_is_named(spec, message):
+def test_what_a_reader_cannot_give_is_named(counted, options, message):
     with pytest.raises(ValueError, match=message):
-        next(stream_split(spec))
+        load_split({"format": "counted", **options})
+
+
+def test_a_name_is_registered_once_and_options_are_keywords(counted):
+    with pytest.raises(ValueError, match=r"the name of a data format must be new, got 'tsv', which .*read_tsv reads"):
+        register_format("tsv")(lambda: [])
+    with pytest.raises(TypeError, match=r"parameters of .* must be keyword-only, got path"):
+        register_format("csv")(lambda path: [])
+    assert "csv" not in _READERS
+    check_options("counted", {"size": 1})
 
 
 def test_spec_is_flat_in_a_recipe():
     spec = SourceSpec.from_mapping({"format": "lines", "source": "a", "target": "b", "limit": 3})
     assert spec == SourceSpec("lines", {"source": "a", "target": "b"}, limit=3)
-    assert load_lines is _FORMATS["lines"]
+    assert read_parallel_lines is _READERS["lines"]
 
 
 def test_repeated_records_follow_one_another_after_the_limit(tmp_path):
@@ -353,9 +434,12 @@ def test_sources_are_named_as_a_recipe_has_them():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([], "train is an empty list: expected at least one source"),
-        ([{"format": "cldr"}, "b.tsv"], r"train\[1\] is 'b.tsv': expected a mapping"),
-        ([{"format": "cldr"}, {"format": "cdlr"}], r"train\[1\]: unknown data format 'cdlr'"),
+        ([], "train must have at least one source, got an empty list"),
+        ([{"format": "cldr"}, "b.tsv"], r"train\[1\] must be a mapping, got 'b.tsv'; write {format: tsv"),
+        (
+            [{"format": "cldr"}, {"format": "cdlr"}],
+            r"train\[1\]: data format must be .*, got 'cdlr'; did you mean 'cldr'",
+        ),
     ],
 )
 def test_the_source_at_fault_is_named(given, message):
