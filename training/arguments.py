@@ -230,9 +230,10 @@ class RunArguments(Seq2SeqTrainingArguments):
             super().__post_init__()
         except (ValueError, TypeError, ImportError, RuntimeError, NotImplementedError) as error:
             raise InputError(f"these training arguments cannot be used: {one_line(error)}") from error
-        for name in ("activation_checkpointing_kwargs", "lr_scheduler_kwargs"):
+        # Since Transformers 5.23 gradient_checkpointing_kwargs mirrors activation_checkpointing_kwargs.
+        for name in ("gradient_checkpointing_kwargs", "lr_scheduler_kwargs"):
             if isinstance(value := getattr(self, name), str):  # it is not JSON, which Transformers would have read
-                label = f"{name} (gradient_checkpointing_kwargs)" if name.startswith("activation") else name
+                label = f"activation_checkpointing_kwargs ({name})" if name.startswith("gradient") else name
                 raise InputError(f"{label} is {value!r}: expected a mapping")
         if left_open:
             # Transformers fills in the loss; the task knows better (build_trainer).

@@ -149,9 +149,10 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             batching == "packed",
             "leave it out, with batching: packed every epoch has other rows, which lasting workers would not see",
         ),
-        "activation_checkpointing_kwargs": (
-            not arguments.activation_checkpointing,
-            "set activation_checkpointing (gradient_checkpointing), or leave it (gradient_checkpointing_kwargs) out",
+        "gradient_checkpointing_kwargs": (  # which mirrors activation_checkpointing_kwargs, new in Transformers 5.23
+            not arguments.gradient_checkpointing,
+            "set activation_checkpointing (gradient_checkpointing), or leave out activation_checkpointing_kwargs "
+            "(gradient_checkpointing_kwargs)",
         ),
         "fsdp_config": (not arguments.fsdp, "set fsdp, or leave it out"),
         "torch_empty_cache_steps": (

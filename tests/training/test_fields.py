@@ -154,7 +154,7 @@ def _refusal(path: Path) -> str | None:
         ({"hub_model_id": True}, "hub_model_id must be text, got True"),
         ({"model_name_or_path": ""}, "model_name_or_path is empty: give it a value, or leave it out"),
         ({"gradient_checkpointing": True, "gradient_checkpointing_kwargs": [1]}, "must be a mapping"),
-        ({"activation_checkpointing": True, "activation_checkpointing_kwargs": "abc"}, "expected a mapping"),
+        ({"gradient_checkpointing": True, "gradient_checkpointing_kwargs": "abc"}, "expected a mapping"),
         ({"log_level": "loud"}, "log_level must be one of .*, got 'loud'"),
         ({"debug": [1]}, r"debug must be text or a list .*, got \[1\]"),
         ({"debug": ["overflow"]}, r"debug must be one of underflow_overflow, .*, got 'overflow'"),
