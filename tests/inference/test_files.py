@@ -225,7 +225,7 @@ def test_the_bar_counts_lines(model, lines, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["MODEL", "--input", "no.txt"], "no.txt does not exist"),
+        (["MODEL", "--input", "no.txt"], "no.txt must be a text file"),
         (["/no/model", "--input", "LINES"], "/no/model"),
         (["MODEL", "--input", "LINES", "--top-p", "0.5"], "--top-p is for sampling: give --sample, or leave it out"),
         (["MODEL", "--input", "LINES", "--max-source-length", "65"], "length is 65: expected 2 to the model's 64"),

@@ -47,7 +47,7 @@ def test_table_picture_and_logs(saved, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "--recipe", "nothing.yaml"], "nothing.yaml does not exist"),
+        (["nowhere", "--recipe", "nothing.yaml"], "nothing.yaml must be a text file"),
         (["nowhere", "--recipe", "nothing.yaml", "--k", "--no-offline"], "nothing to measure"),
     ],
 )
@@ -69,8 +69,8 @@ def test_a_model_that_looks_ahead_is_refused(saved, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ("[" * 3000, "recipe.yaml: not valid YAML: nested too deep"),
-        ("a: 1\n b: 2", "recipe.yaml, line 2, column 3: not valid YAML"),
+        ("[" * 3000, "recipe.yaml: must be valid YAML: nested too deep"),
+        ("a: 1\n b: 2", "recipe.yaml, line 2, column 3: must be valid YAML"),
         ("- 1", "recipe.yaml: expected a recipe with `test`"),
         ("test: 3", "recipe.yaml: expected a recipe with `test`"),
         ("test: {format: cldr}\ntask: 3", "recipe.yaml: task must be text, got 3"),
@@ -79,7 +79,7 @@ def test_a_model_that_looks_ahead_is_refused(saved, tmp_path, capsys):
         ("test: {format: cldr}\ntask_options: {lowercase: 3}", "task option lowercase must be true or false, got 3"),
         ("test: {format: cldr, seed: x}", "test: seed must be a whole number, got 'x'"),
         ("test: []", "test must have at least one source, got an empty list"),
-        ("test: {format: tsv, path: no.tsv}", "test: no.tsv does not exist"),
+        ("test: {format: tsv, path: no.tsv}", "test: no.tsv must be a text file"),
     ],
 )
 def test_a_bad_recipe_is_one_line(tmp_path, capsys, recipe, message):

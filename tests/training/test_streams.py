@@ -152,7 +152,7 @@ def main():
         ({"eval_strategy": "epoch", "load_best_model_at_end": False}, "set eval_strategy to steps and eval_steps to"),
         ({"save_strategy": "epoch", "load_best_model_at_end": False}, "set save_strategy to steps and save_steps to"),
         ({"source_row_length": 31}, "source_row_length=31 is less than max_source_length=32"),
-        ({"train": [{"format": "tsv", "path": "no.tsv"}]}, "train[0]: no.tsv does not exist"),
+        ({"train": [{"format": "tsv", "path": "no.tsv"}]}, "train[0]: no.tsv must be a text file"),
         ({"overlong": "ignore"}, "got 'ignore'"),
         ({"bpe_dropout": 0.1}, "leave it out with batching: stream"),
         ({"stream_buffer": 0}, "stream_buffer is 0: expected at least 1"),
@@ -191,7 +191,7 @@ def test_a_stream_of_which_nothing_is_left_is_one_line(main, tmp_path, capsys):
         tmp_path, max_source_length=1, model={**SIZES, "max_position_embeddings": 32}, overlong="drop"
     )
     assert main([recipe]) == 2
-    assert "train.py: the stream gave no example in a whole epoch" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert "train.py: the stream must give an example in every epoch" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_fault_in_the_stream_is_a_stream_fault(sources, tmp_path):
