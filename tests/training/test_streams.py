@@ -191,7 +191,9 @@ def test_a_stream_of_which_nothing_is_left_is_one_line(main, tmp_path, capsys):
         tmp_path, max_source_length=1, model={**SIZES, "max_position_embeddings": 32}, overlong="drop"
     )
     assert main([recipe]) == 2
-    assert "train.py: the stream must give an example in every epoch" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert (
+        "train.py: the stream must give an example in every epoch" in capsys.readouterr().err.strip().splitlines()[-1]
+    )
 
 
 def test_a_fault_in_the_stream_is_a_stream_fault(sources, tmp_path):
