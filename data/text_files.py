@@ -199,7 +199,7 @@ def _raw_lines(path: Path, longest: int) -> Iterator[bytes]:
                 yield line
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise OSError(
-                f"{path}, line {number + 1}: must be a whole gzip file, got {error}; fetch or compress it again"
+                f"{path}, line {number + 1}: must be a whole gzip file: {error}; fetch or compress it again"
             ) from None
         except OSError as error:
             raise OSError(f"{path}, line {number + 1}: {error.strerror or error}") from error
