@@ -72,15 +72,15 @@ def translate_ids(
             "tokenizer that the model was trained with"
         )
     outputs = [""] * len(sources)
-    full = [index for index, ids in enumerate(sources) if ids]
-    bar.update(len(sources) - len(full))
-    if not full:
+    not_blank = [index for index, ids in enumerate(sources) if ids]
+    bar.update(len(sources) - len(not_blank))
+    if not not_blank:
         return outputs
     training = model.training
     model.eval()
     try:
-        for bucket in bucket_batches([len(sources[index]) for index in full], None, batch_tokens):
-            batch = [full[position] for position in bucket]
+        for bucket in bucket_batches([len(sources[index]) for index in not_blank], None, batch_tokens):
+            batch = [not_blank[position] for position in bucket]
             inputs = pad([sources[index] for index in batch], model)
             texts = generate_texts(model, tokenizer, **inputs, **generate_kwargs)
             for index, text in zip(batch, texts, strict=True):
@@ -129,10 +129,12 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], limit: i
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prefix: str = "") -> list[list[int]]:
     """Token ids of every text after a prefix, and none for a blank text."""
-    full = [index for index, text in enumerate(texts) if not is_blank(text)]
-    encoded = tokenizer([prefix + texts[index] for index in full], verbose=False)["input_ids"] if full else []
+    not_blank = [index for index, text in enumerate(texts) if not is_blank(text)]
+    encoded = (
+        tokenizer([prefix + texts[index] for index in not_blank], verbose=False)["input_ids"] if not_blank else []
+    )
     sources: list[list[int]] = [[] for _ in texts]
-    for index, ids in zip(full, encoded, strict=True):
+    for index, ids in zip(not_blank, encoded, strict=True):
         sources[index] = ids
     return sources
 

@@ -136,10 +136,10 @@ def _translate_side_by_side(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: dict
 ) -> list[SimultaneousTranslation]:
     translations = [SimultaneousTranslation("", [], 0)] * len(texts)
-    full = [index for index, text in enumerate(texts) if not is_blank(text)]
-    if not full:
+    not_blank = [index for index, text in enumerate(texts) if not is_blank(text)]
+    if not not_blank:
         return translations
-    sources = [texts[index].split() for index in full]
+    sources = [texts[index].split() for index in not_blank]
     stream, read = TextStream(model, tokenizer, len(sources), **options), 0
     while not all(stream.finished):
         arrived = [
@@ -148,6 +148,6 @@ def _translate_side_by_side(
         ]
         stream.push(arrived, ended=[read + 1 >= len(words) for words in sources])
         read += 1
-    for index, words, delays, source in zip(full, stream.words, stream.delays, sources, strict=True):
+    for index, words, delays, source in zip(not_blank, stream.words, stream.delays, sources, strict=True):
         translations[index] = SimultaneousTranslation(" ".join(words), delays, len(source))
     return translations
