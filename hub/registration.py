@@ -1,4 +1,4 @@
-"""What `import crossmask` tells Transformers: the Auto classes, and the code files that a saved model carries."""
+"""What `import crossmask` registers with Transformers: the Auto classes, and the code files beside a saved model."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from .remote_code import write_code_files
 
 
 def register() -> None:
-    """Register the classes with the Auto classes, and have a config write the code files when it is saved.
+    """Register the classes with the Auto classes, and make a config write the code files when it is saved.
 
     Saving a model saves its config. Calling this again changes nothing.
     """
