@@ -2,7 +2,7 @@
 
 from . import masks
 from .auditing import audit
-from .bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration
+from .bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration, CrossMaskBridgeProcessor
 from .configuration import CrossMaskConfig
 from .hub.registration import register
 from .inference import translate_batch
@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CrossMaskBridgeConfig",
     "CrossMaskBridgeForConditionalGeneration",
+    "CrossMaskBridgeProcessor",
     "CrossMaskConfig",
     "CrossMaskForConditionalGeneration",
     "CrossMaskModel",

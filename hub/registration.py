@@ -2,16 +2,16 @@
 
 from functools import partial
 
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoProcessor
 
-from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration
+from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration, CrossMaskBridgeProcessor
 from ..configuration.crossmask import CrossMaskConfig
 from ..modeling.crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
 from .remote_code import write_code_files
 
 
 def register() -> None:
-    """Register the classes with the Auto classes, and have a config write the code files when it is saved.
+    """Register the classes with the Auto classes, and have configs and processors write the code files when saved.
 
     Saving a model saves its config. Calling this again changes nothing.
     """
@@ -27,3 +27,5 @@ def register() -> None:
         AutoModel.register(config, model, exist_ok=True)
         AutoModelForSeq2SeqLM.register(config, generator, exist_ok=True)
         config.code_writer = staticmethod(partial(write_code_files, model_type=config.model_type))
+    AutoProcessor.register(CrossMaskBridgeConfig, CrossMaskBridgeProcessor, exist_ok=True)
+    CrossMaskBridgeProcessor.code_writer = staticmethod(partial(write_code_files, model_type="crossmask-bridge"))

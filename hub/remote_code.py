@@ -19,9 +19,9 @@ PACKAGE = Path(__file__).resolve().parent.parent
 NAME = __name__.partition(".")[0]
 ENTRIES = {
     "crossmask": ("configuration/crossmask.py", "modeling/crossmask.py"),
-    "crossmask-bridge": ("configuration/bridge.py", "bridge/bridge.py"),
+    "crossmask-bridge": ("configuration/bridge.py", "bridge/bridge.py", "bridge/processing.py"),
 }
-"""The modules of the classes that a config's `auto_map` names, by its model type."""
+"""The modules of the classes that an `auto_map` of a config or processor names, by model type."""
 BUNDLES = (
     Bundle(
         "masks_crossmask.py", ("masks",), "What may see what: masks as values that are read, written and combined."
