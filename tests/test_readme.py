@@ -1,4 +1,4 @@
-"""Every example in README, docs/usage.md and docs/bridge.md runs as printed, and every link between pages leads to a file."""
+"""Every example in README, docs/usage.md and docs/bridge.md runs as printed, and every link leads to a file."""
 
 import doctest
 import os
