@@ -19,6 +19,8 @@ from transformers import (
     XLNetConfig,
     XLNetLMHeadModel,
 )
+from transformers.quantizers.quantizer_gguf import GgufHfQuantizer
+from transformers.utils.quantization_config import GgufConfig
 
 from crossmask import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration
 from crossmask.masks import MaskError
@@ -291,11 +293,19 @@ def test_what_a_family_cannot_take(parts, given, match):
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
+@torch.no_grad()
 def test_quantised_parts_are_not_saved(part, tmp_path):
     model = bridge_of()
-    getattr(model, part).hf_quantizer = object()
+    logits = model(input_ids=SOURCE, decoder_input_ids=TARGET).logits
+    # What a model has that was loaded from a GGUF file with its weights unpacked.
+    loaded = getattr(model, part)
+    loaded.config.quantization_config = GgufConfig(dequantize=True)
+    loaded.hf_quantizer = GgufHfQuantizer(loaded.config.quantization_config)
+    loaded.quantization_method, loaded.is_quantized = loaded.config.quantization_config.quant_method, True
     with pytest.raises(ValueError, match=f"{part} must not be quantised where it is saved"):
         model.save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model").exists()
-    del getattr(model, part).hf_quantizer
+    loaded.hf_quantizer.remove_quantization_config(loaded)
     model.save_pretrained(tmp_path / "model")
+    again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model")
+    assert torch.equal(again(input_ids=SOURCE, decoder_input_ids=TARGET).logits, logits)
