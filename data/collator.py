@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..seq2seq.decoder_inputs import IGNORED, attention_mask_from_labels, shift_right
+from ..seq2seq.decoder_inputs import pad_targets
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
 
@@ -127,16 +127,8 @@ class Seq2SeqCollator:
         rows, source_length = padded["input_ids"].shape
         targets = [with_prefix(feature) for feature in features]
         target_length = self._round_up(max((len(ids) for ids, _ in targets), default=1))
-        decoded = torch.full((rows, target_length), IGNORED)
-        labels = decoded.clone()
-        for row, (target, prefix_length) in enumerate(targets):
-            decoded[row, : len(target)] = torch.tensor(target, dtype=torch.int64)
-            labels[row, prefix_length : len(target)] = decoded[row, prefix_length : len(target)]
-        batch = {
-            "decoder_input_ids": shift_right(decoded, self.decoder_start_token_id, self.pad_token_id),
-            "decoder_attention_mask": attention_mask_from_labels(decoded),
-            "labels": labels,
-        }
+        start, pad = self.decoder_start_token_id, self.pad_token_id
+        batch = pad_targets(targets, start, pad, rows=rows, length=target_length)
         if any("cross_mask" in feature for feature in features):
             lengths = [(len(target), len(source)) for source, (target, _) in zip(sources, targets, strict=True)]
             batch["cross_mask"] = self._pad_masks(features, lengths, target_length, source_length)

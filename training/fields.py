@@ -150,7 +150,7 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
         ),
         "gradient_checkpointing_kwargs": (  # which mirrors activation_checkpointing_kwargs, new in Transformers 5.23
             not arguments.gradient_checkpointing,
-            "(activation_checkpointing_kwargs) it belongs to gradient_checkpointing (activation_checkpointing); set it",
+            "(activation_checkpointing_kwargs) set gradient_checkpointing (activation_checkpointing) with it",
         ),
         "fsdp_config": (not arguments.fsdp, "set fsdp, to which it belongs"),
         "torch_empty_cache_steps": (
