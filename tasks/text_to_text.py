@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    ProcessorMixin,
 )
 from transformers.utils import ModelOutput
 
@@ -84,7 +85,11 @@ class TextToText(Task):
         return {**super().config_of_tokenizer(tokenizer), "decoder_start_token_id": tokenizer.bos_token_id}
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-        check_special_tokens(cast(Any, tokenizer), cast(Any, config))
+        source, target = tokenizers_of(tokenizer)
+        if source is target:
+            check_special_tokens(cast(Any, tokenizer), cast(Any, config))
+        else:
+            check_two_tokenizers(source, target, config)
 
     def texts(self, example: Example) -> tuple[str, ...]:
         return (example.source, example.target)
@@ -96,7 +101,14 @@ class TextToText(Task):
         tokenizer: PreTrainedTokenizerBase,
         limits: LengthLimits,
     ) -> dict[str, list[Any]]:
-        encode = Encoder(tokenizer, limits.max_source_length, limits.max_target_length, limits.overlong)
+        source, target = tokenizers_of(tokenizer)
+        encode = Encoder(
+            source,
+            limits.max_source_length,
+            limits.max_target_length,
+            limits.overlong,
+            target_tokenizer=None if source is target else target,
+        )
         return encode(names, [example.source for example in examples], [example.target for example in examples])
 
     def collator(self, config: PreTrainedConfig) -> Seq2SeqCollator:
@@ -124,7 +136,7 @@ class TextToText(Task):
             loss = torch.stack([summed.double(), (labels != IGNORED).sum().double()])
         if generation is not None:
             inputs: dict[str, Any] = {"encoder_outputs": encoded, "attention_mask": batch["attention_mask"]}
-            texts = generate_texts(model, tokenizer, **inputs, **generation)
+            texts = generate_texts(model, tokenizers_of(tokenizer)[1], **inputs, **generation)
         return BatchResult(loss, texts)
 
     def output(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example) -> list[Any]:
@@ -157,6 +169,36 @@ class TextToText(Task):
         """The longest source and the longest target that the model takes."""
         source, target = (self.max_positions(model.config)[name] for name in self.length_fields)
         return source or sys.maxsize, target or sys.maxsize
+
+
+def tokenizers_of(
+    tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
+) -> tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase]:
+    """The tokenizers of sources and targets: twice the same one, or the two of a processor."""
+    if isinstance(tokenizer, ProcessorMixin):
+        both: Any = tokenizer
+        return both.encoder_tokenizer, both.decoder_tokenizer
+    return tokenizer, tokenizer
+
+
+def check_two_tokenizers(
+    source: PreTrainedTokenizerBase, target: PreTrainedTokenizerBase, config: PreTrainedConfig
+) -> None:
+    """Refuse tokenizers that do not fit the encoder and the decoder of a bridge. Raises InputError."""
+    if not is_bridge(config):
+        raise InputError(f"a {config.model_type} model must have one tokenizer, got two; join its parts by a bridge")
+    for name, part, tokenizer in (("encoder", config.encoder, source), ("decoder", config.decoder, target)):
+        if (size := part.get_text_config().vocab_size) < len(tokenizer):
+            raise InputError(
+                f"the tokenizer of the {name} must have at most {size} tokens, its vocab_size, got {len(tokenizer)}; "
+                "give the tokenizer that it was trained with"
+            )
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    if target.eos_token_id is None or target.eos_token_id not in ends:
+        raise InputError(
+            f"eos_token_id must be that of the decoder's tokenizer, {target.eos_token_id}, got {config.eos_token_id}; "
+            "set it in model"
+        )
 
 
 def is_bridge(config: PreTrainedConfig) -> bool:
@@ -209,7 +251,8 @@ def generate_with_attention(
     attended = model(**inputs, decoder_input_ids=output[:, :-1], output_attentions=True)
     model.set_attn_implementation({"": before})
     weights = torch.stack(attended.cross_attentions).float().mean(dim=(0, 2))[0]
-    tokens = [[str(tokenizer.decode([i])) for i in ids.tolist()] for ids in (inputs.input_ids[0], output[0, 1:])]
+    sides = zip(tokenizers_of(tokenizer), (inputs.input_ids[0], output[0, 1:]), strict=True)
+    tokens = [[str(of_side.decode([id_])) for id_ in ids.tolist()] for of_side, ids in sides]
     return weights, tokens[0], tokens[1]
 
 
@@ -217,5 +260,6 @@ def encode_source(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, longest: int
 ) -> BatchEncoding:
     """The model's inputs for a source text, without what is over the limits of tokenizer and model."""
-    limit = min(tokenizer.model_max_length, longest)
-    return tokenizer(text, return_tensors="pt", truncation=True, max_length=limit).to(model.device)
+    source = tokenizers_of(tokenizer)[0]
+    limit = min(source.model_max_length, longest)
+    return source(text, return_tensors="pt", truncation=True, max_length=limit).to(model.device)

@@ -8,7 +8,7 @@ import torch
 import yaml
 from bridge_families import decoder_of, encoder_of
 from training_jobs import assert_goes_on, corpus, job_of, recipe_file, tiny_tokenizer, trained
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM, ProcessorMixin
 
 from crossmask.bridge import CrossMaskBridgeForConditionalGeneration
 from crossmask.data.tokenizer_training import train_tokenizer
@@ -125,3 +125,36 @@ def test_parts_that_cannot_be_packed_are_refused_before_training(tmp_path):
     recipe = yaml.safe_load(Path(recipe_file(tmp_path, **fields, **UNPACKED)).read_text())
     assert recipe["batching"] == "examples"
     assert trained(job_of(recipe_file(tmp_path, **fields, **UNPACKED)))[0] == 4
+
+
+class TwoTokenizers(ProcessorMixin):
+    """A tokenizer for sources, another for targets."""
+
+    def __init__(self, encoder_tokenizer, decoder_tokenizer):
+        super().__init__(encoder_tokenizer, decoder_tokenizer)
+
+    @property
+    def tokenizer(self):
+        return self.decoder_tokenizer
+
+
+def test_sources_and_targets_may_have_two_tokenizers(tmp_path, monkeypatch):
+    fields = save_parts(tmp_path)
+    target = train_tokenizer([example.target for example in corpus()], 264, add_bos_token=True, add_eos_token=False)
+    source = tiny_tokenizer()
+    source.eos_token = source.pad_token = "<unk>"  # which must not become the model's
+    processor = TwoTokenizers(source, target)
+    monkeypatch.setattr("crossmask.training.run.load_tokenizer_of_parts", lambda _: processor)
+    job = job_of(recipe_file(tmp_path, **fields, **UNPACKED))
+    features = job.trainer.train_dataset[0]
+    text = corpus()[0]
+    assert features["input_ids"] == source(text.source).input_ids
+    assert features["labels"] == [*target(text.target, add_special_tokens=False).input_ids, target.eos_token_id]
+    model = job.trainer.model
+    names = ("pad_token_id", "bos_token_id", "eos_token_id")
+    configs = (model.config, model.config.decoder, model.generation_config)
+    special = [[getattr(config, name) for name in names] for config in configs]
+    assert trained(job)[0] == 4
+    assert [[getattr(config, name) for name in names] for config in configs] == special
+    job.trainer.evaluate(job.test)
+    assert len(job.trainer.predictions) == 3
