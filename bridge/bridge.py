@@ -25,10 +25,12 @@ from ..seq2seq.call_checks import checked_call
 from ..seq2seq.decoder_inputs import shift_right
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..seq2seq.generation import MaskedGenerationMixin
+from ..seq2seq.interactive_attention import InteractiveAttention
 from ..seq2seq.labels import check_labels, inputs_from_labels
 from ..seq2seq.loss import cross_entropy
 from ..seq2seq.mask_compiler import LayerMasks, check_blind
 from ..seq2seq.passage_attribution import ProvenanceMixin
+from ..seq2seq.simultaneous.session import StreamingMixin
 from .blocks import BridgeBlock
 from .decoding import DecoderSide
 from .encoding import EncoderSide
@@ -36,7 +38,7 @@ from .joined_layers import BridgeCall, join
 from .parts import build_decoder, build_encoder, check_parts, encoder_of
 
 
-class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationMixin, ProvenanceMixin):
+class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationMixin, StreamingMixin, ProvenanceMixin):
     """Any text encoder and any causal language model as one encoder-decoder under masks.
 
     ```python
@@ -143,6 +145,21 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
     @property
     def max_target_length(self) -> int | None:
         return self.decoder_side.max_length
+
+    @property
+    def max_source_length(self) -> int | None:
+        return self.encoder_side.max_length
+
+    @property
+    def cross_attentions(self) -> list[InteractiveAttention]:
+        return [block.cross_attn for block in self.bridge]
+
+    @property
+    def encodes_in_parts(self) -> bool:
+        return "encoder_mask" in self.encoder_side.arguments  # an encoder of ours
+
+    def encode(self, input_ids: torch.LongTensor, encoder_mask: MaskLike | None = None, **options: Any):
+        return self.encoder_side.encode(input_ids, None, as_mask(encoder_mask, "encoder_mask"), **options)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

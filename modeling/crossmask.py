@@ -31,6 +31,7 @@ from ..seq2seq.call_checks import checked_call
 from ..seq2seq.decoder_inputs import shift_right
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..seq2seq.generation import MaskedGenerationMixin
+from ..seq2seq.interactive_attention import InteractiveAttention
 from ..seq2seq.labels import check_labels, inputs_from_labels
 from ..seq2seq.loss import cross_entropy, linear_cross_entropy
 from ..seq2seq.mask_compiler import LayerMasks, check_blind
@@ -193,6 +194,17 @@ class CrossMaskForConditionalGeneration(
     @property
     def max_target_length(self) -> int:
         return self.config.max_position_embeddings
+
+    @property
+    def max_source_length(self) -> int:
+        return self.config.max_position_embeddings
+
+    @property
+    def cross_attentions(self) -> list[InteractiveAttention]:
+        return [layer.cross_attn for layer in self.model.decoder.layers]
+
+    def encode(self, input_ids: torch.LongTensor, **options) -> CrossMaskEncoderOutput:
+        return self.model.encoder(input_ids=input_ids, **options)
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.model.get_input_embeddings()
