@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreT
 
 from ..inference.loading import load_config, load_model
 from ..tasks.base import Task
-from ..tasks.language_modeling import check_causal
+from ..tasks.causal_lm_checks import check_causal
 from ..utils.errors import InputError
 from .arguments import ModelArguments
 from .build_tokenizer import load_tokenizer

@@ -12,18 +12,18 @@ from ..tasks import get_task
 from ..tasks.base import Example, Task
 from ..tasks.examples import EvaluationSplit, read_examples
 from ..utils.errors import InputError
-from .arguments import RecipeArguments
 from .batching import evaluation_split
 from .build_model import build_model, build_on_meta
 from .build_tokenizer import build_tokenizer, check_tokenizer_settings, load_tokenizer
 from .build_trainer import build_trainer
 from .checkpoint_averaging import load_average_if_better
+from .combinations import check_metric, check_task_fields
 from .continuation import check_settings_kept, check_weights_fit, settings_of
-from .fields import check_metric, check_task_fields
 from .joining import load_tokenizer_of_parts
 from .multi_path import Multipath
 from .parsing import RunSpec
 from .parts import freeze_parts, trained_parameters
+from .recipe import RecipeArguments
 from .report import RunResult, write_report
 from .requirements import check_optimizer, check_requirements
 from .run_arguments import RunArguments
