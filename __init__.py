@@ -5,13 +5,14 @@ from .auditing import audit
 from .bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration
 from .configuration import CrossMaskConfig
 from .hub.registration import register
-from .inference import translate_batch
+from .inference import answer, answer_batch, translate_batch
 from .modeling import (
     CrossMaskForConditionalGeneration,
     CrossMaskModel,
     CrossMaskPreTrainedModel,
     InteractiveAttention,
 )
+from .question_answering import CrossMaskForQuestionAnswering, CrossMaskQuestionAnsweringConfig
 from .utils.errors import count_as_error_of_input
 
 register()
@@ -23,9 +24,13 @@ __all__ = [
     "CrossMaskBridgeForConditionalGeneration",
     "CrossMaskConfig",
     "CrossMaskForConditionalGeneration",
+    "CrossMaskForQuestionAnswering",
     "CrossMaskModel",
     "CrossMaskPreTrainedModel",
+    "CrossMaskQuestionAnsweringConfig",
     "InteractiveAttention",
+    "answer",
+    "answer_batch",
     "audit",
     "masks",
     "translate_batch",

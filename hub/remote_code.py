@@ -20,6 +20,7 @@ NAME = __name__.partition(".")[0]
 ENTRIES = {
     "crossmask": ("configuration/crossmask.py", "modeling/crossmask.py"),
     "crossmask-bridge": ("configuration/bridge.py", "bridge/bridge.py"),
+    "crossmask-question-answering": ("question_answering/configuration.py", "question_answering/modeling.py"),
 }
 """The modules of the classes that a config's `auto_map` names, by its model type."""
 BUNDLES = (
@@ -28,6 +29,7 @@ BUNDLES = (
     ),
     Bundle("configuration_crossmask.py", ("configuration",), "What a crossmask model is: its config."),
     Bundle("modeling_crossmask.py", ("attention", "seq2seq", "modeling", "bridge"), "A crossmask model."),
+    Bundle("question_answering_crossmask.py", ("question_answering",), "A crossmask model that answers by pointing."),
 )
 
 # Up to version 0.1.0 each module was a file of its own, which begins so.

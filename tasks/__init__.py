@@ -1,6 +1,7 @@
 """Tasks: how an example becomes source and target, and how predictions are scored."""
 
 from .base import Example, PrimaryMetric, Scores, Task, get_task, register_task, task_names
+from .extractive_question_answering import ExtractiveQuestionAnswering
 from .language_modeling import LanguageModeling
 from .question_answering import QuestionAnswering
 from .text_to_text import TextToText
@@ -8,6 +9,7 @@ from .translation import Translation
 
 __all__ = [
     "Example",
+    "ExtractiveQuestionAnswering",
     "LanguageModeling",
     "PrimaryMetric",
     "QuestionAnswering",

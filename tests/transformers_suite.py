@@ -14,12 +14,20 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
+from tiny_encoders import encoder_config
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     MODEL_MAPPING_NAMES,
 )
 
-from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration, CrossMaskModel
+from crossmask import (
+    CrossMaskConfig,
+    CrossMaskForConditionalGeneration,
+    CrossMaskForQuestionAnswering,
+    CrossMaskModel,
+    CrossMaskQuestionAnsweringConfig,
+)
 
 SOURCE = Path(os.environ["TRANSFORMERS_TESTS"])
 PACKAGE = "transformers_tests"
@@ -69,6 +77,7 @@ GenerationTesterMixin = import_module(f"{PACKAGE}.generation.test_utils").Genera
 # The tests choose by class names in these tables, which is more than registration with the Auto classes touches.
 MODEL_MAPPING_NAMES["crossmask"] = "CrossMaskModel"
 MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES["crossmask"] = "CrossMaskForConditionalGeneration"
+MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES["crossmask-question-answering"] = "CrossMaskForQuestionAnswering"
 
 
 class CrossMaskTester:
@@ -162,3 +171,63 @@ class MaskedSuite(CrossMaskSuite):
 
 class MemorySuite(CrossMaskSuite):
     config_fields = {"memory_length": 7}
+
+
+class QuestionAnsweringTester:
+    """A small question answering model and a batch for it; attribute names are the mixins' own."""
+
+    def __init__(self, family: str):
+        self.family = family
+        self.batch_size = 3
+        self.seq_length = self.encoder_seq_length = self.key_length = 7
+        self.is_training = True
+        self.hidden_size = 32
+        self.num_hidden_layers = 2
+        self.num_attention_heads = 4
+
+    def get_config(self) -> CrossMaskQuestionAnsweringConfig:
+        return CrossMaskQuestionAnsweringConfig(
+            encoder=encoder_config(self.family), no_answer=True, initializer_range=0.2, num_attention_heads=4
+        )
+
+    def prepare_config_and_inputs_for_common(self) -> tuple[CrossMaskQuestionAnsweringConfig, dict]:
+        shape = (self.batch_size, self.seq_length)
+        inputs = {"input_ids": torch.randint(5, 60, shape), "attention_mask": torch.ones(shape, dtype=torch.long)}
+        return self.get_config(), {**inputs, "passage_ids": torch.tensor([-1, -1, -1, 0, 0, 0, -1]).expand(shape)}
+
+    def prepare_config_and_inputs_for_model_class(self, model_class):
+        return self.prepare_config_and_inputs_for_common()
+
+
+class QuestionAnsweringSuite(ModelTesterMixin, unittest.TestCase):
+    all_model_classes = (CrossMaskForQuestionAnswering,)
+    test_can_init_all_missing_weights_before_2023 = True
+    family = "bert"
+
+    def setUp(self):
+        self.model_tester = QuestionAnsweringTester(self.family)
+        self.config_tester = ConfigTester(
+            self, config_class=CrossMaskQuestionAnsweringConfig, common_properties=["num_attention_heads"]
+        )
+        if "eager_matches" in self._testMethodName:
+            self.skipTest("it gives ids alone, and the model has to know which of them are the context")
+        if "correct_missing_keys" in self._testMethodName:
+            self.skipTest("it loads the base model's folder, which is an encoder's, as the whole model")
+
+    def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
+        inputs = super()._prepare_for_class(inputs_dict, model_class, return_labels=return_labels)
+        return {name: value + 4 if name.endswith("_positions") else value for name, value in inputs.items()}
+
+    def test_config(self):
+        self.config_tester.run_common_tests()
+
+
+class QuestionAnsweringOnT5Suite(QuestionAnsweringSuite):
+    family = "t5"
+
+    def test_can_init_all_missing_weights(self):
+        self.skipTest("T5 initialises its embedding as a part of the whole model, of which the encoder is here")
+
+
+class QuestionAnsweringOnOwnEncoderSuite(QuestionAnsweringSuite):
+    family = "crossmask"

@@ -82,11 +82,11 @@ def text_of(record: Any, key: str, place: str) -> str:
 
 
 def to_dataset(records: Iterable[Record], origin: str) -> Dataset:
-    """The records as columns of text or of lists of text, those of the first record; `origin` names them in errors.
+    """The records as columns, those of the first record: of text, of lists of text or of whole numbers, or of these by
+    name; `origin` names them in errors.
 
     Raises:
-        InputError: no records, other columns in one of them, or a column that is not text throughout or a list of text
-            throughout.
+        InputError: no records, other columns in one of them, or a column that is not the same throughout.
     """
     rows = list(records)
     if not rows:
@@ -101,11 +101,14 @@ def to_dataset(records: Iterable[Record], origin: str) -> Dataset:
     return Dataset.from_dict({name: [row[name] for row in rows] for name in features}, features=Features(features))
 
 
-def _feature_of(values: list[Any], name: str, origin: str) -> Value | List:
+def _feature_of(values: list[Any], name: str, origin: str) -> Value | List | dict[str, Any]:
     if all(isinstance(value, str) for value in values):
         return Value("string")
     if all(isinstance(value, list) for value in values):
-        return List(Value("string"))
+        items = [item for value in values for item in value]
+        return List(Value("int64" if items and all(type(item) is int for item in items) else "string"))
+    if all(isinstance(value, dict) and value.keys() == values[0].keys() for value in values):
+        return {key: _feature_of([value[key] for value in values], f"{name}.{key}", origin) for key in values[0]}
     types = " and ".join(sorted({type(value).__name__ for value in values}))
     raise InputError(
         f"{origin}: column {name!r} must be text in all records, or a list of text in all, got {types}; convert it"

@@ -16,7 +16,14 @@ from crossmask.utils.errors import InputError
 
 SQUAD = {
     "data": [
-        {"paragraphs": [{"context": "Ann is here.", "qas": [{"question": "Who?", "answers": [{"text": "Ann"}]}]}]}
+        {
+            "paragraphs": [
+                {
+                    "context": "Ann is here.",
+                    "qas": [{"question": "Who?", "answers": [{"text": "Ann", "answer_start": 0}]}],
+                }
+            ]
+        }
     ]
 }
 # By format: the file's name, its text, and the options beside its path.
@@ -181,7 +188,11 @@ def changed_squad(**fields):
         {"data": [{"paragraphs": {}}]},
         {"data": []},
         changed_squad(answers=[]),
+        changed_squad(is_impossible=True),
         changed_squad(answers=[3]),
+        changed_squad(answers=[{"text": "Ann"}]),
+        changed_squad(answers=[{"text": "Ann", "answer_start": 1}]),
+        changed_squad(answers=[{"text": "Ann", "answer_start": "0"}]),
         changed_squad(answers=[{"text": None}]),
         changed_squad(answers=[{"text": "\ud800"}]),
         changed_squad(question={}),

@@ -74,12 +74,15 @@ def test_jsonl_takes_nested_keys_numbers_and_lists(tmp_path, suffix):
 
 def test_squad(tmp_path, suffix):
     qas = [
-        {"question": "Who?", "answers": [{"text": "Ada", "answer_start": 0}, {"text": "Ada L.", "answer_start": 0}]}
+        {"question": "Who?", "answers": [{"text": "Ada", "answer_start": 0}, {"text": "did", "answer_start": 7}]},
+        {"question": "Where?", "answers": [], "is_impossible": True},
     ]
     document = {"data": [{"paragraphs": [{"context": "Ada L. did.", "qas": qas}]}]}
     path = write(tmp_path / f"a.json{suffix}", json.dumps(document, indent=1))
     loaded = load_split({"format": "squad", "path": path, "group": "en"})
-    assert loaded[0] == {"question": "Who?", "context": "Ada L. did.", "answers": ["Ada", "Ada L."], "group": "en"}
+    answers = {"text": ["Ada", "did"], "answer_start": [0, 7]}
+    assert loaded[0] == {"question": "Who?", "context": "Ada L. did.", "answers": answers, "group": "en"}
+    assert loaded[1]["answers"] == {"text": [], "answer_start": []}
 
 
 STORIES = """\
@@ -320,8 +323,13 @@ def test_a_stream_has_the_same_records(tmp_path, suffix):
     jsonl = write(tmp_path / f"b.jsonl{suffix}", lines)
     write(tmp_path / "hub" / f"train.jsonl{suffix}", lines)
     columns = {"columns": {"source": "s", "target": "t"}}
-    qas = [{"question": f"{n}?", "answers": [{"text": n}, {"text": 2 * n}]} for n in "abc"]
-    squad = write(tmp_path / f"c.json{suffix}", json.dumps({"data": [{"paragraphs": [{"context": "c", "qas": qas}]}]}))
+    starts = {"a": 0, "b": 2, "c": 4}
+    qas = [
+        {"question": f"{n}?", "answers": [{"text": text, "answer_start": at} for text in (n, 2 * n)]}
+        for n, at in starts.items()
+    ]
+    document = {"data": [{"paragraphs": [{"context": "aabbcc", "qas": qas}]}]}
+    squad = write(tmp_path / f"c.json{suffix}", json.dumps(document))
     babi = [write(tmp_path / "babi" / f"qa{n}.txt{suffix}", STORIES) for n in (1, 2)]
     for spec in (
         {"format": "squad", "path": squad, "group": "g"},

@@ -1,0 +1,33 @@
+"""Where the sentences of a text are."""
+
+import re
+from itertools import pairwise
+
+# What ends a sentence, with the quotes and brackets that close behind it; a line break ends one too.
+_END = re.compile(r"(?:[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[”’」』）]*|\n)\s*")
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """The sentences of a text, `(first character, one past the last)`, without whitespace at their ends.
+
+    A sentence ends behind `.`, `!`, `?` or `…` (and what closes behind it: quotes, brackets) before whitespace, behind
+    `。`, `！` or `？`, and at a line break. So a dot behind an abbreviation ends one as well.
+
+    ```python
+    >>> sentence_spans("Ann left. Where to?")
+    [(0, 9), (10, 19)]
+    ```
+    """
+    borders = [0, *(match.end() for match in _END.finditer(text)), len(text)]
+    spans = []
+    for first, last in pairwise(borders):
+        part = text[first:last]
+        if part.strip():
+            spans.append((first + len(part) - len(part.lstrip()), first + len(part.rstrip())))
+    return spans
+
+
+def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
+    """The sentence, or the run of sentences, that the characters from `start` to before `end` are in."""
+    touched = [(first, last) for first, last in sentence_spans(text) if first < end and last > start]
+    return (min(touched[0][0], start), max(touched[-1][1], end)) if touched else (start, end)
