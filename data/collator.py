@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..seq2seq.decoder_inputs import IGNORED, attention_mask_from_labels, shift_right
+from ..seq2seq.decoder_inputs import pad_targets
 from ..utils.errors import InputError
 
 Feature = Mapping[str, Any]
@@ -65,10 +65,10 @@ class Seq2SeqCollator:
 
     Args:
         pad_token_id: fills sources and decoder inputs.
-        source_pad_token_id: fills sources, where their vocabulary is another.
         decoder_start_token_id: the first token of every decoder input.
         padding_side: where sources are padded; targets always are on the right.
         pad_to_multiple_of: rounds both lengths up, for hardware that likes round shapes.
+        source_pad_token_id: fills sources, where they have a vocabulary of their own; `pad_token_id` by default.
 
     Called with features of `input_ids` and `labels` (both end with eos), optionally `decoder_prefix_ids`, and
     optionally `cross_mask`, each a boolean (T, S) of the example's own decoder length and source length.
@@ -105,8 +105,8 @@ class Seq2SeqCollator:
 
     def _pad_sources(self, sources: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         length = self._round_up(max(map(len, sources), default=1))
-        fill = self.pad_token_id if self.source_pad_token_id is None else self.source_pad_token_id
-        input_ids = torch.full((max(len(sources), 1), length), fill)
+        pad = self.pad_token_id if self.source_pad_token_id is None else self.source_pad_token_id
+        input_ids = torch.full((max(len(sources), 1), length), pad)
         attention_mask = torch.zeros_like(input_ids)
         for row, source in enumerate(sources):
             span = self._source_span(len(source), length)
@@ -120,16 +120,8 @@ class Seq2SeqCollator:
         rows, source_length = padded["input_ids"].shape
         targets = [with_prefix(feature) for feature in features]
         target_length = self._round_up(max((len(ids) for ids, _ in targets), default=1))
-        decoded = torch.full((rows, target_length), IGNORED)
-        labels = decoded.clone()
-        for row, (target, prefix_length) in enumerate(targets):
-            decoded[row, : len(target)] = torch.tensor(target, dtype=torch.int64)
-            labels[row, prefix_length : len(target)] = decoded[row, prefix_length : len(target)]
-        batch = {
-            "decoder_input_ids": shift_right(decoded, self.decoder_start_token_id, self.pad_token_id),
-            "decoder_attention_mask": attention_mask_from_labels(decoded),
-            "labels": labels,
-        }
+        start, pad = self.decoder_start_token_id, self.pad_token_id
+        batch = pad_targets(targets, start, pad, rows=rows, length=target_length)
         if any("cross_mask" in feature for feature in features):
             lengths = [(len(target), len(source)) for source, (target, _) in zip(sources, targets, strict=True)]
             batch["cross_mask"] = self._pad_masks(features, lengths, target_length, source_length)

@@ -19,10 +19,10 @@ PACKAGE = Path(__file__).resolve().parent.parent
 NAME = __name__.partition(".")[0]
 ENTRIES = {
     "crossmask": ("configuration/crossmask.py", "modeling/crossmask.py"),
-    "crossmask-bridge": ("configuration/bridge.py", "bridge/bridge.py"),
+    "crossmask-bridge": ("configuration/bridge.py", "bridge/bridge.py", "bridge/processing.py"),
     "crossmask-question-answering": ("question_answering/configuration.py", "question_answering/modeling.py"),
 }
-"""The modules of the classes that a config's `auto_map` names, by its model type."""
+"""The modules of the classes that an `auto_map` of a config or processor names, by model type."""
 BUNDLES = (
     Bundle(
         "masks_crossmask.py", ("masks",), "What may see what: masks as values that are read, written and combined."
