@@ -17,8 +17,10 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    ProcessorMixin,
 )
 
+from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeProcessor
 from ..data.text_files import read_json
 from ..utils.errors import InputError
 from ..utils.hardware import multiplies_bfloat16
@@ -61,7 +63,7 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype | None:
 
 def load_model_and_tokenizer(
     name: str, dtype: torch.dtype | None = None, **options
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | ProcessorMixin]:
     """An encoder-decoder for evaluation and its tokenizer, from a folder or the Hub.
 
     Args:
@@ -73,7 +75,8 @@ def load_model_and_tokenizer(
         InputError: a file that cannot be read, weights that are not all there or do not fit the config.
         MaskError: a mask of the config that cannot be read.
     """
-    config, tokenizer = load_config(name), load_tokenizer(name)
+    config = load_config(name)
+    tokenizer = load_tokenizer_or_processor(name, config)
     return load_model(name, config, dtype=dtype, **options), tokenizer
 
 
@@ -144,6 +147,21 @@ def _check_json_files(folder: Path) -> None:
     for file in (folder / "config.json", *others):
         if not isinstance(read_json(file), dict):
             raise InputError(f"{file} must hold an object, {{...}}")
+
+
+def load_tokenizer_or_processor(name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase | ProcessorMixin:
+    """A model's tokenizer, or the processor that has both of a bridge.
+
+    Args:
+        config: the model's.
+
+    Raises:
+        OSError: nothing is there, or it cannot be fetched. InputError: a file that cannot be read.
+    """
+    if config.model_type != CrossMaskBridgeConfig.model_type:
+        return load_tokenizer(name)
+    with _naming(f"the processor of {name}", name):
+        return CrossMaskBridgeProcessor.from_pretrained(name)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

@@ -3,21 +3,12 @@
 from typing import Any, cast
 
 import torch
-from transformers import BatchEncoding, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import BatchEncoding, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from ..bridge import CrossMaskBridgeConfig
+from ..inference.texts import tokenizers_of
 from ..utils.errors import InputError
-
-
-def tokenizers_of(
-    tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
-) -> tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase]:
-    """The tokenizers of sources and targets: twice the same one, or the two of a processor."""
-    if isinstance(tokenizer, ProcessorMixin):
-        both: Any = tokenizer
-        return both.encoder_tokenizer, both.decoder_tokenizer
-    return tokenizer, tokenizer
 
 
 def check_two_tokenizers(

@@ -13,6 +13,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    ProcessorMixin,
 )
 
 from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration
@@ -22,7 +23,7 @@ from ..data.collator import Seq2SeqCollator
 from ..data.packing import PackedCollator
 from ..data.tokenization import Encoder
 from ..data.tokenizer_training import check_special_tokens
-from ..inference.texts import generate_texts
+from ..inference.texts import generate_texts, tokenizers_of
 from ..plotting.training import alignment, masks_in_force
 from ..seq2seq.decoder_inputs import IGNORED
 from ..utils.errors import InputError
@@ -35,7 +36,6 @@ from .seq2seq_models import (
     generate_with_attention,
     is_bridge,
     source_pad_token_id,
-    tokenizers_of,
 )
 
 
@@ -92,11 +92,10 @@ class TextToText(Task):
         return {**super().config_of_tokenizer(tokenizer), "decoder_start_token_id": tokenizer.bos_token_id}
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-        source, target = tokenizers_of(tokenizer)
-        if source is target:
-            check_special_tokens(cast(Any, tokenizer), cast(Any, config))
+        if isinstance(tokenizer, ProcessorMixin):
+            check_two_tokenizers(*tokenizers_of(tokenizer), config)
         else:
-            check_two_tokenizers(source, target, config)
+            check_special_tokens(cast(Any, tokenizer), cast(Any, config))
 
     def texts(self, example: Example) -> tuple[str, ...]:
         return (example.source, example.target)
@@ -114,7 +113,7 @@ class TextToText(Task):
             limits.max_source_length,
             limits.max_target_length,
             limits.overlong,
-            target_tokenizer=None if source is target else target,
+            target_tokenizer=target if isinstance(tokenizer, ProcessorMixin) else None,
         )
         return encode(names, [example.source for example in examples], [example.target for example in examples])
 
@@ -143,7 +142,7 @@ class TextToText(Task):
             loss = torch.stack([summed.double(), (labels != IGNORED).sum().double()])
         if generation is not None:
             inputs: dict[str, Any] = {"encoder_outputs": encoded, "attention_mask": batch["attention_mask"]}
-            texts = generate_texts(model, tokenizers_of(tokenizer)[1], **inputs, **generation)
+            texts = generate_texts(model, tokenizer, **inputs, **generation)
         return BatchResult(loss, texts)
 
     def output(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example) -> list[Any]:

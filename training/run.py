@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase, ProcessorMixin, set_seed
 
 from ..hub.upload import push_folder
 from ..tasks import get_task
@@ -19,7 +19,7 @@ from .build_trainer import build_trainer
 from .checkpoint_averaging import load_average_if_better
 from .combinations import check_metric, check_task_fields
 from .continuation import check_settings_kept, check_weights_fit, settings_of
-from .joining import load_tokenizer_of_parts
+from .joining import load_processor_of_parts
 from .multi_path import Multipath
 from .parsing import RunSpec
 from .parts import freeze_parts, trained_parameters
@@ -115,19 +115,20 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
 
 def prepare_tokenizer(
     recipe: RecipeArguments, task: Task, train: list[Example] | ExampleStream, checkpoint: Path | None
-) -> PreTrainedTokenizerBase:
+) -> PreTrainedTokenizerBase | ProcessorMixin:
     """The tokenizer: of the checkpoint to go on from, of the model or encoder to fine-tune, loaded, or trained.
 
     Raises:
         InputError: settings that do not fit. OSError: a tokenizer that cannot be loaded.
     """
     if checkpoint is not None:
-        return load_tokenizer("resume_from_checkpoint", str(checkpoint))
+        return load_tokenizer("resume_from_checkpoint", str(checkpoint), of_model=True)
     if recipe.model.decoder_name_or_path:
-        return load_tokenizer_of_parts(recipe.model)
-    for field in ("model_name_or_path", "encoder_name_or_path"):
-        if name := getattr(recipe.model, field):
-            return load_tokenizer(field, name)
+        return load_processor_of_parts(recipe.model)
+    if recipe.model.model_name_or_path:
+        return load_tokenizer("model_name_or_path", recipe.model.model_name_or_path, of_model=True)
+    if recipe.model.encoder_name_or_path:
+        return load_tokenizer("encoder_name_or_path", recipe.model.encoder_name_or_path)
     examples = train.first(recipe.tokenizer.tokenizer_examples) if isinstance(train, ExampleStream) else train
     return build_tokenizer(recipe.tokenizer, recipe.data, task, examples)
 
