@@ -17,7 +17,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    ProcessorMixin,
 )
 
 from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeProcessor
@@ -61,9 +60,7 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype | None:
     return getattr(torch, wanted)
 
 
-def load_model_and_tokenizer(
-    name: str, dtype: torch.dtype | None = None, **options
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | ProcessorMixin]:
+def load_model_and_tokenizer(name: str, dtype: torch.dtype | None = None, **options) -> tuple[PreTrainedModel, Any]:
     """An encoder-decoder for evaluation and its tokenizer, from a folder or the Hub.
 
     Args:
@@ -149,7 +146,7 @@ def _check_json_files(folder: Path) -> None:
             raise InputError(f"{file} must hold an object, {{...}}")
 
 
-def load_tokenizer_or_processor(name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase | ProcessorMixin:
+def load_tokenizer_or_processor(name: str, config: PreTrainedConfig) -> Any:
     """A model's tokenizer, or the processor that has both of a bridge.
 
     Args:

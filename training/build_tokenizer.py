@@ -3,8 +3,9 @@
 import inspect
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedTokenizerBase
 
 from ..data.sources import name_sources
 from ..data.tokenizer_training import check_settings, train_tokenizer
@@ -20,7 +21,7 @@ _FILLED_IN = {"texts", "model_max_length", "add_bos_token", "add_eos_token"}
 
 def build_tokenizer(
     arguments: TokenizerArguments, data: DataArguments, task: Task, examples: Iterable[Example]
-) -> PreTrainedTokenizerBase | ProcessorMixin:
+) -> PreTrainedTokenizerBase:
     """The tokenizer that a recipe names, or one that is trained on the examples.
 
     Raises:
@@ -39,7 +40,7 @@ def build_tokenizer(
     )
 
 
-def load_tokenizer(field: str, name: str, of_model: bool = False) -> PreTrainedTokenizerBase | ProcessorMixin:
+def load_tokenizer(field: str, name: str, of_model: bool = False) -> Any:
     """The tokenizer of a local folder or a Hub id, which a recipe's field gives.
 
     Args:

@@ -3,9 +3,10 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
-from transformers import PreTrainedTokenizerBase, ProcessorMixin, set_seed
+from transformers import set_seed
 
 from ..hub.upload import push_folder
 from ..tasks import get_task
@@ -115,7 +116,7 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
 
 def prepare_tokenizer(
     recipe: RecipeArguments, task: Task, train: list[Example] | ExampleStream, checkpoint: Path | None
-) -> PreTrainedTokenizerBase | ProcessorMixin:
+) -> Any:
     """The tokenizer: of the checkpoint to go on from, of the model or encoder to fine-tune, loaded, or trained.
 
     Raises:
