@@ -72,7 +72,6 @@ class Seq2SeqCollator:
 
     Args:
         pad_token_id: fills sources and decoder inputs.
-        source_pad_token_id: fills sources, where their vocabulary is another.
         decoder_start_token_id: the first token of every decoder input.
         padding_side: where sources are padded; targets always are on the right.
         pad_to_multiple_of: both lengths are rounded up to a multiple of it, for hardware that is faster then.

@@ -85,17 +85,23 @@ def map_to_features(
 
 @dataclass(frozen=True)
 class Encoder:
-    """Texts to token ids; `tokenize` explains the fields."""
+    """Texts to token ids; `tokenize` explains the fields.
+
+    With a `target_tokenizer` targets have its tokens, none of which it adds by itself, and its eos token at their end.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     max_source_length: int
     max_target_length: int
     overlong: Overlong = "error"
+    target_tokenizer: PreTrainedTokenizerBase | None = None
 
     def __post_init__(self) -> None:
         kinds = [kind for kind in get_args(Overlong) if kind != "split"]  # a text does not lose its translation
         if self.overlong not in kinds:
-            raise InputError(f"overlong is {self.overlong!r}: expected one of {', '.join(kinds)}")
+            raise InputError(
+                f"overlong must be one of {', '.join(kinds)} for a source with its target, got {self.overlong}"
+            )
 
     def __call__(
         self, names: Sequence[str], sources: Sequence[str], targets: Sequence[str]
@@ -106,7 +112,7 @@ class Encoder:
             ValueError: an example over a limit; the message starts with its name.
         """
         rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
-        for name, source, target in zip(names, self._ids(sources), self._ids(targets), strict=True):
+        for name, source, target in zip(names, self._ids(sources), self._target_ids(targets), strict=True):
             sides = {
                 "source": (len(source), self.max_source_length),
                 "target": (len(target), self.max_target_length),
@@ -120,11 +126,23 @@ class Encoder:
             rows["labels"].append(cut(target, self.max_target_length))
         return rows
 
+    def _target_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        if self.target_tokenizer is None:
+            return self._ids(texts)
+        check_texts(texts)
+        encoded = self.target_tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return [[*ids, self.target_tokenizer.eos_token_id] for ids in encoded]
+
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        for number, text in enumerate(texts):
-            check_unicode(text, f"text {number} of a batch to tokenize")
+        check_texts(texts)
         # verbose=False: lengths are checked here, against the limits given.
         return self.tokenizer(list(texts), verbose=False)["input_ids"]
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse texts of a batch that are not Unicode. Raises InputError."""
+    for number, text in enumerate(texts):
+        check_unicode(text, f"text {number} of a batch to tokenize")
 
 
 def cut(ids: list[int], limit: int, side: str = "right") -> list[int]:

@@ -53,7 +53,8 @@ class CardFacts:
         training_data: what the model learnt from, in prose.
         masks: the config's, by scope (`{"encoder": "full()", ...}`): a text, or a mapping from layers to texts. Empty
             for a model of Transformers' own.
-        auto_class: what loads the model. model_type: of its config.
+        auto_class: what loads the model. tokenizer_class: what loads its tokenizer or processor. model_type: of its
+            config.
         architecture: names and sizes worth a line, in order; parameters: their number.
         recipe: its name; recipe_text: its YAML; command: what was run.
         seconds: of training; hardware: on what; versions: of the libraries.
@@ -92,6 +93,7 @@ class CardFacts:
     usage: str | None = None
     pipeline_tag: str | None = None
     auto_class: str = "AutoModelForSeq2SeqLM"
+    tokenizer_class: str = "AutoTokenizer"
     model_type: str = "crossmask"
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeProcessor
 from ..data.text_files import read_json
 from ..utils.errors import InputError
 from ..utils.hardware import multiplies_bfloat16
@@ -59,9 +60,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype | None:
     return getattr(torch, name)
 
 
-def load_model_and_tokenizer(
-    name: str, dtype: torch.dtype | None = None, **options
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model_and_tokenizer(name: str, dtype: torch.dtype | None = None, **options) -> tuple[PreTrainedModel, Any]:
     """An encoder-decoder in evaluation mode and its tokenizer, from a folder or the Hub.
 
     Args:
@@ -73,7 +72,8 @@ def load_model_and_tokenizer(
         InputError: a file that cannot be read, weights that are missing or do not fit the config.
         MaskError: a mask of the config that cannot be read.
     """
-    config, tokenizer = load_config(name), load_tokenizer(name)
+    config = load_config(name)
+    tokenizer = load_tokenizer_or_processor(name, config)
     return load_model(name, config, dtype=dtype, **options), tokenizer
 
 
@@ -146,6 +146,21 @@ def _check_json_files(folder: Path) -> None:
     for file in (folder / "config.json", *others):
         if not isinstance(read_json(file), dict):
             raise InputError(f"{file} must hold an object, {{...}}; copy it again")
+
+
+def load_tokenizer_or_processor(name: str, config: PreTrainedConfig) -> Any:
+    """A model's tokenizer, or the processor that has both of a bridge.
+
+    Args:
+        config: the model's.
+
+    Raises:
+        OSError: nothing is there, or it cannot be fetched. InputError: a file that cannot be read.
+    """
+    if config.model_type != CrossMaskBridgeConfig.model_type:
+        return load_tokenizer(name)
+    with _naming(f"the processor of {name}", name):
+        return CrossMaskBridgeProcessor.from_pretrained(name)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

@@ -4,11 +4,12 @@ A batch takes as long as its longest text, and random batches of real sentences 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..data.length_buckets import bucket_batches
 from ..utils.errors import InputError, InputTypeError
@@ -93,7 +94,17 @@ def translate_ids(
 
 def generate_texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **inputs) -> list[str]:
     """The texts generated for one batch, without special tokens; `inputs` are those of `model.generate`."""
-    return tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)
+    return tokenizers_of(tokenizer)[1].batch_decode(model.generate(**inputs), skip_special_tokens=True)
+
+
+def tokenizers_of(
+    tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
+) -> tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase]:
+    """The tokenizers of sources and targets: twice the same one, or the two of a bridge's processor."""
+    if isinstance(tokenizer, ProcessorMixin):
+        processor: Any = tokenizer
+        return processor.encoder_tokenizer, processor.decoder_tokenizer
+    return tokenizer, tokenizer
 
 
 def is_blank(text: str) -> bool:
@@ -130,9 +141,8 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], limit: i
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prefix: str = "") -> list[list[int]]:
     """Token ids of every text after a prefix, and none for a blank text."""
     not_blank = [index for index, text in enumerate(texts) if not is_blank(text)]
-    encoded = (
-        tokenizer([prefix + texts[index] for index in not_blank], verbose=False)["input_ids"] if not_blank else []
-    )
+    own, _ = tokenizers_of(tokenizer)
+    encoded = own([prefix + texts[index] for index in not_blank], verbose=False)["input_ids"] if not_blank else []
     sources: list[list[int]] = [[] for _ in texts]
     for index, ids in zip(not_blank, encoded, strict=True):
         sources[index] = ids

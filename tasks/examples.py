@@ -53,6 +53,14 @@ class EvaluationSplit(torch.utils.data.Dataset):
             found[owner].append(outputs[index])
         return found
 
+    @property
+    def lengths(self) -> tuple[list[int], list[int] | None]:
+        """The source and the target tokens of each item; None where labels are not sequences, or there are none."""
+        sources = [len(ids) for ids in self.features["input_ids"]]
+        labels = self.features["labels"] if self.has_targets else []
+        targets = [len(ids) for ids in labels if isinstance(ids, Sequence)]
+        return sources, targets if len(targets) == len(sources) else None
+
     def __len__(self) -> int:
         return len(self.features)
 

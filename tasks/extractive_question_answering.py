@@ -45,8 +45,8 @@ from .base import (
 from .metrics import load_metric
 
 NOTHING = "(no answer)"
-_ONE_SIDE = "leave it out, question and context are one source, and an answer is a span of it"
-_NOT_GENERATED = "leave it out, an answer is read from the context, not generated"
+_ONE_SIDE = "question and context are one source, and an answer is a span of it"
+_NOT_GENERATED = "an answer is read from the context, not generated"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class ExtractiveQuestionAnswering(Task):
     unused_fields = {
         **dict.fromkeys(("max_target_length", "target_row_length", "source_row_length"), _ONE_SIDE),
         **dict.fromkeys(("generation", "generation_num_beams"), _NOT_GENERATED),
-        "multipath_k": "leave it out, nothing is translated",
+        "multipath_k": "nothing is translated",
     }
 
     stride: int = 128

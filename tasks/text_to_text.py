@@ -10,12 +10,11 @@ from typing import Any, cast
 import torch
 from transformers import (
     AutoModelForSeq2SeqLM,
-    BatchEncoding,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    ProcessorMixin,
 )
-from transformers.utils import ModelOutput
 
 from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration
 from ..configuration.base import MaskedConfig
@@ -24,11 +23,20 @@ from ..data.collator import Seq2SeqCollator
 from ..data.packing import PackedCollator
 from ..data.tokenization import Encoder
 from ..data.tokenizer_training import check_special_tokens
-from ..inference.texts import generate_texts
+from ..inference.texts import generate_texts, tokenizers_of
 from ..plotting.training import alignment, masks_in_force
 from ..seq2seq.decoder_inputs import IGNORED
 from ..utils.errors import InputError
 from .base import BatchResult, Example, LengthLimits, Sample, Scores, Task, sample_indices
+from .seq2seq_models import (
+    check_packing,
+    check_two_tokenizers,
+    encode,
+    encode_source,
+    generate_with_attention,
+    is_bridge,
+    source_pad_token_id,
+)
 
 
 class TextToText(Task):
@@ -84,7 +92,10 @@ class TextToText(Task):
         return {**super().config_of_tokenizer(tokenizer), "decoder_start_token_id": tokenizer.bos_token_id}
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-        check_special_tokens(cast(Any, tokenizer), cast(Any, config))
+        if isinstance(tokenizer, ProcessorMixin):
+            check_two_tokenizers(*tokenizers_of(tokenizer), config)
+        else:
+            check_special_tokens(cast(Any, tokenizer), cast(Any, config))
 
     def texts(self, example: Example) -> tuple[str, ...]:
         return (example.source, example.target)
@@ -96,7 +107,14 @@ class TextToText(Task):
         tokenizer: PreTrainedTokenizerBase,
         limits: LengthLimits,
     ) -> dict[str, list[Any]]:
-        encode = Encoder(tokenizer, limits.max_source_length, limits.max_target_length, limits.overlong)
+        source, target = tokenizers_of(tokenizer)
+        encode = Encoder(
+            source,
+            limits.max_source_length,
+            limits.max_target_length,
+            limits.overlong,
+            target_tokenizer=target if isinstance(tokenizer, ProcessorMixin) else None,
+        )
         return encode(names, [example.source for example in examples], [example.target for example in examples])
 
     def collator(self, config: PreTrainedConfig) -> Seq2SeqCollator:
@@ -157,65 +175,3 @@ class TextToText(Task):
         """The longest source and the longest target that the model takes."""
         source, target = (self.max_positions(model.config)[name] for name in self.length_fields)
         return source or sys.maxsize, target or sys.maxsize
-
-
-def is_bridge(config: PreTrainedConfig) -> bool:
-    """Whether a model joins an encoder and a decoder of their own; by name, as a saved model may have its own code."""
-    return config.model_type == CrossMaskBridgeConfig.model_type
-
-
-def encode(model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> ModelOutput:
-    """The encoder's output under the masks of the config, as `encoder_outputs` of a call."""
-    if is_bridge(model.config):
-        return cast(Any, model).encoder_side.encode(input_ids, None, attention_mask=attention_mask)
-    return model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
-
-
-def source_pad_token_id(config: PreTrainedConfig) -> int | None:
-    """What fills sources where encoder and decoder have different vocabularies; else None."""
-    if not is_bridge(config):
-        return None
-    return config.encoder.get_text_config(encoder=True).pad_token_id or 0
-
-
-@torch.no_grad()
-def check_packing(model: PreTrainedModel) -> None:
-    """Refuse a bridge of which a part cannot keep packed examples apart.
-
-    Raises:
-        InputError: with what it says.
-    """
-    ids = torch.ones(1, 4, dtype=torch.int64, device=model.device)
-    segments = torch.tensor([[1, 1, 2, 2]], device=model.device)
-    try:
-        model(ids, decoder_input_ids=ids, segment_ids=segments, decoder_segment_ids=segments)
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"batching must be examples or buckets for this model: {reason}") from error
-
-
-@torch.no_grad()
-def generate_with_attention(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, longest_source: int, longest_target: int
-) -> tuple[torch.Tensor, list[str], list[str]]:
-    """Generate from a source text: interactive attention (T, S), mean over heads and layers, and both sides' tokens.
-
-    Row t belongs to the token that was predicted at step t.
-    """
-    inputs = encode_source(model, tokenizer, text, longest_source)
-    output = cast(Any, model).generate(**inputs, num_beams=1)[:, :longest_target]
-    before = model.config._attn_implementation
-    model.set_attn_implementation({"": "eager"})
-    attended = model(**inputs, decoder_input_ids=output[:, :-1], output_attentions=True)
-    model.set_attn_implementation({"": before})
-    weights = torch.stack(attended.cross_attentions).float().mean(dim=(0, 2))[0]
-    tokens = [[str(tokenizer.decode([i])) for i in ids.tolist()] for ids in (inputs.input_ids[0], output[0, 1:])]
-    return weights, tokens[0], tokens[1]
-
-
-def encode_source(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, longest: int
-) -> BatchEncoding:
-    """The model's inputs for a source text, without what is over the limits of tokenizer and model."""
-    limit = min(tokenizer.model_max_length, longest)
-    return tokenizer(text, return_tensors="pt", truncation=True, max_length=limit).to(model.device)

@@ -73,6 +73,7 @@ METHODS = {
     "PreTrainedModel._resize_token_embeddings": "new_num_tokens, pad_to_multiple_of, mean_resizing",
     "Trainer._get_grad_norm": "model, grad_norm",
     "Trainer._get_learning_rate": "",
+    "Trainer._get_num_items_in_batch": "batch_samples, device",
     "Trainer._load_callback_state": "",
     "Trainer._load_optimizer_and_scheduler": "checkpoint",
     "Trainer._prepare_inputs": "inputs",

@@ -18,10 +18,10 @@ from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.seq2seq.decoder_inputs import IGNORED
 from crossmask.tasks import get_task
 from crossmask.tasks.base import Example
-from crossmask.training.arguments import RecipeArguments
 from crossmask.training.build_model import build_model
 from crossmask.training.build_trainer import build_trainer
 from crossmask.training.parsing import parse_run
+from crossmask.training.recipe import RecipeArguments
 from crossmask.training.run import PreparedRun, prepare
 from crossmask.training.run_arguments import RunArguments
 from crossmask.training.streams import ExampleStream

@@ -1,43 +1,14 @@
-"""The fields of a recipe, in groups: each builder takes its own. On the command line they are one list of flags."""
+"""The fields of a recipe, in groups: each builder takes its own."""
 
-import json
-from collections.abc import Iterator
-from dataclasses import Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, get_args
+from dataclasses import dataclass, field
+from typing import get_args
 
 from ..data.tokenization import Overlong
 from ..tasks.base import LengthLimits
 from ..utils.errors import InputError
 from ..utils.type_checks import check_type
-from .validation import check_attention, check_fields
-
-SOURCES = ("train", "validation", "test")
-# The command line gives mappings and lists as JSON, which is read before anything else looks at them.
-if TYPE_CHECKING:
-    Settings = dict[str, Any]
-    Sources = dict[str, Any] | list[dict[str, Any]]
-else:
-    Settings = dict | str
-    Sources = dict | str | list
-
-
-@dataclass
-class RecipeGroup:
-    """Some fields of a recipe, checked one by one."""
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            opening = ("{", "[") if item.name in SOURCES else "{"
-            if isinstance(value, str) and value.lstrip().startswith(opening):
-                try:
-                    setattr(self, item.name, json.loads(value))  # how the command line gives a mapping or a list
-                except (ValueError, RecursionError) as error:
-                    raise InputError(f"{item.name}: {value[:80]!r} is not valid JSON: {error}") from error
-        check_fields(self)
-        for name in ("task_options", "model", "generation", "learning_rates"):
-            if isinstance(value := getattr(self, name, None), str):
-                raise InputError(f"{name} must be a mapping from names to values, got {value!r}")
+from .recipe_group import SOURCES, RecipeGroup, Settings, Sources
+from .validation import check_attention
 
 
 @dataclass
@@ -251,46 +222,3 @@ class ReportArguments(RecipeGroup):
             "is whole."
         },
     )
-
-
-@dataclass
-class RecipeArguments:
-    """A recipe without Transformers' training arguments.
-
-    On the command line mappings and lists are JSON, or given by key: `--model.dropout 0.3`, `--train.0.limit 9`.
-    """
-
-    data: DataArguments
-    tokenizer: TokenizerArguments
-    model: ModelArguments
-    batching: BatchingArguments
-    optimization: OptimizationArguments
-    report: ReportArguments
-
-    @classmethod
-    def of(cls, **values: Any) -> "RecipeArguments":
-        """From fields of any group.
-
-        Raises:
-            TypeError: no group has a field of that name.
-        """
-        known = {item.name for kind in GROUPS for item in fields(kind)}
-        if unknown := sorted(values.keys() - known):
-            raise TypeError(f"no field is named {unknown[0]!r}")
-        return cls(*(kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values}) for kind in GROUPS))
-
-    def items(self) -> Iterator[tuple[Field, Any]]:
-        """Every field of every group, with its value."""
-        for group in vars(self).values():
-            for item in fields(group):
-                yield item, getattr(group, item.name)
-
-
-GROUPS = (
-    DataArguments,
-    TokenizerArguments,
-    ModelArguments,
-    BatchingArguments,
-    OptimizationArguments,
-    ReportArguments,
-)

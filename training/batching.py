@@ -1,7 +1,7 @@
 """Examples to features to batches, as a recipe's `batching` says."""
 
 from datasets import Dataset
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..data.bpe_dropout import BPEDropout
 from ..data.length_buckets import BucketSampler
@@ -10,6 +10,7 @@ from ..data.packing import PackedDataset, PackedSampler
 from ..data.samplers import Batches, EpochBatches, ShuffledSampler
 from ..tasks.base import Collator, Example, LengthLimits, Task
 from ..tasks.examples import EvaluationSplit, to_features
+from ..utils.errors import InputError
 from .arguments import BatchingArguments, TokenizerArguments
 from .run_arguments import RunArguments
 
@@ -29,6 +30,10 @@ def training_features(
     """
     if arguments.bpe_dropout is None:
         return to_features(examples, task, tokenizer, limits)
+    if isinstance(tokenizer, ProcessorMixin):
+        raise InputError(
+            f"bpe_dropout must be left out for a bridge, which has two tokenizers, got {arguments.bpe_dropout}"
+        )
     size, dropout, copies = len(examples), arguments.bpe_dropout, arguments.bpe_dropout_copies or 8
 
     def name(index: int) -> str:

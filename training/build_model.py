@@ -41,7 +41,7 @@ def build_model(
     if arguments.model_name_or_path:
         model = load_model_to_tune(arguments, task)
     elif arguments.decoder_name_or_path:
-        model = join_parts(arguments, task)
+        model = join_parts(arguments, task, tokenizer)
     elif arguments.encoder_name_or_path:
         model = build_on_encoder(arguments, task)
     else:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -39,8 +40,11 @@ def build_tokenizer(
     )
 
 
-def load_tokenizer(field: str, name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(field: str, name: str, of_model: bool = False) -> Any:
     """The tokenizer of a local folder or a Hub id, which a recipe's field gives.
+
+    Args:
+        of_model: whether a model is beside it; that of a bridge has a processor.
 
     Raises:
         OSError: there is none. What can only be a path is not looked for on the Hub, which takes a minute to give up.
@@ -51,7 +55,10 @@ def load_tokenizer(field: str, name: str) -> PreTrainedTokenizerBase:
         what = "is a file" if path.is_file() else "does not exist"
         raise FileNotFoundError(f"{field}: {name} {what}; give a folder that holds a tokenizer, or a Hub id")
     try:
-        return loading.load_tokenizer(str(path) if path.is_dir() else name)
+        place = str(path) if path.is_dir() else name
+        if of_model:
+            return loading.load_tokenizer_or_processor(place, loading.load_config(place))
+        return loading.load_tokenizer(place)
     except (OSError, InputError) as error:
         reason = str(error).split("\n")[0]
         raise OSError(

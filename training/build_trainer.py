@@ -4,12 +4,12 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedToken
 
 from ..tasks.base import Example, Task
 from ..utils.errors import InputError
-from .arguments import RecipeArguments
 from .batching import evaluation_split, make_batching, training_features
 from .checkpoint_averaging import check_averaging
 from .continuation import SettingsRecord
 from .multi_path import Multipath
 from .precision import PrecisionRecord
+from .recipe import RecipeArguments
 from .run_arguments import RunArguments
 from .streams import ExampleStream, packed_stream
 from .timing import Stopwatch

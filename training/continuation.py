@@ -14,12 +14,12 @@ from transformers.trainer_callback import ExportableState
 
 from ..utils.errors import InputError
 from ..utils.secrets import Secrets
-from .fields import all_fields
+from .combinations import all_fields
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from .arguments import RecipeArguments
+    from .recipe import RecipeArguments
     from .run_arguments import RunArguments
 
 logger = logging.getLogger(__name__)

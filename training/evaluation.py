@@ -68,9 +68,7 @@ class EvaluatingTrainer(Seq2SeqTrainer):
 
     def get_eval_dataloader(self, eval_dataset: EvaluationSplit | None = None) -> DataLoader:
         split = eval_dataset if eval_dataset is not None else self.eval_dataset
-        sources = [len(ids) for ids in split.features["input_ids"]]
-        targets = [len(ids) for ids in split.features["labels"]] if split.has_targets else None
-        batches = bucket_batches(sources, targets, max_tokens=self.eval_tokens)
+        batches = bucket_batches(*split.lengths, max_tokens=self.eval_tokens)
         mine = batches[self.args.process_index :: self.args.world_size]
         return DataLoader(split, batch_sampler=mine, collate_fn=self.eval_collator, **self._worker_options())
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
+from ..bridge import CrossMaskBridgeProcessor
 from ..inference.loading import load_config, load_model
 from ..tasks.base import Task
-from ..tasks.language_modeling import check_causal
+from ..tasks.causal_lm_checks import check_causal
 from ..utils.errors import InputError
 from .arguments import ModelArguments
 from .build_tokenizer import load_tokenizer
@@ -25,13 +26,18 @@ def joined_config(arguments: ModelArguments, task: Task) -> PreTrainedConfig:
     Raises:
         InputError: the task has no such models, or fields that do not fit. OSError: a part that cannot be loaded.
     """
+    special = load_processor_of_parts(arguments).special_token_ids
     with naming_parts(arguments):
         encoder, decoder = (load_config(str(getattr(arguments, name))) for name in FIELDS)
-        return bridge_class(task).config_class(encoder=encoder, decoder=decoder, **(arguments.model or {}))
+        fields = {**special, **(arguments.model or {})}
+        return bridge_class(task).config_class(encoder=encoder, decoder=decoder, **fields)
 
 
-def join_parts(arguments: ModelArguments, task: Task) -> PreTrainedModel:
+def join_parts(arguments: ModelArguments, task: Task, processor: Any) -> PreTrainedModel:
     """The model, in float32: both parts as they are, and between them blocks that are closed.
+
+    Args:
+        processor: of `load_processor_of_parts`, whose special tokens the model has.
 
     Raises:
         InputError: parts that cannot be joined, or fields that do not fit. OSError: a part that cannot be loaded.
@@ -45,25 +51,22 @@ def join_parts(arguments: ModelArguments, task: Task) -> PreTrainedModel:
         )
         decoder = load_model(decoder_name, load_config(decoder_name), auto_class=AutoModelForCausalLM, **options)
         check_causal(decoder)
-        model = bridge_class(task).from_encoder_decoder_pretrained(encoder, decoder, **(arguments.model or {}))
+        fields = {**processor.special_token_ids, **(arguments.model or {})}
+        model = bridge_class(task).from_encoder_decoder_pretrained(encoder, decoder, **fields)
         if arguments.attn_implementation is not None:
             model.set_attn_implementation({"": arguments.attn_implementation})
         return model
 
 
-def load_tokenizer_of_parts(arguments: ModelArguments) -> PreTrainedTokenizerBase:
-    """The tokenizer of both parts.
+def load_processor_of_parts(arguments: ModelArguments) -> CrossMaskBridgeProcessor:
+    """The tokenizers of both parts as one processor.
 
     Raises:
-        InputError: the parts have different ones. OSError: one cannot be loaded.
+        InputError: one has no token for padding or for the end. OSError: one cannot be loaded.
     """
     source, target = (load_tokenizer(name, str(getattr(arguments, name))) for name in FIELDS)
-    if source.get_vocab() != target.get_vocab():
-        raise InputError(
-            f"encoder_name_or_path and decoder_name_or_path must have one tokenizer, got {len(source)} tokens in "
-            f"{arguments.encoder_name_or_path} and {len(target)} others in {arguments.decoder_name_or_path}"
-        )
-    return target
+    with naming_parts(arguments):
+        return CrossMaskBridgeProcessor(source, None if source.get_vocab() == target.get_vocab() else target)
 
 
 def bridge_class(task: Task) -> Any:

@@ -15,9 +15,9 @@ from transformers.hf_argparser import string_to_bool
 from ..data.text_files import YAML_FAULTS, parse_yaml, read_text
 from ..utils.errors import InputError
 from ..utils.secrets import Secrets
-from .arguments import GROUPS, RecipeArguments
-from .fields import check_together
+from .combinations import check_together
 from .precision import AUTO
+from .recipe import GROUPS, RecipeArguments
 from .run_arguments import RunArguments
 from .validation import one_line
 

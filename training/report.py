@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..hub.card import CardFacts, Result, write_card
 from ..hub.card import Sample as CardSample
@@ -132,6 +132,7 @@ def card_facts(
         task=data.task,
         pipeline_tag=outcome.task.pipeline_tag,
         auto_class=outcome.task.auto_class.__name__,
+        tokenizer_class="AutoProcessor" if isinstance(outcome.tokenizer, ProcessorMixin) else "AutoTokenizer",
         model_type=config.model_type,
         example=samples[0].source,
         example_output=samples[0].output,

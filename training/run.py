@@ -3,27 +3,28 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import set_seed
 
 from ..hub.upload import push_folder
 from ..tasks import get_task
 from ..tasks.base import Example, Task
 from ..tasks.examples import EvaluationSplit, read_examples
 from ..utils.errors import InputError
-from .arguments import RecipeArguments
 from .batching import evaluation_split
 from .build_model import build_model, build_on_meta
 from .build_tokenizer import build_tokenizer, check_tokenizer_settings, load_tokenizer
 from .build_trainer import build_trainer
 from .checkpoint_averaging import load_average_if_better
+from .combinations import check_metric, check_task_fields
 from .continuation import check_settings_kept, check_weights_fit, settings_of
-from .fields import check_metric, check_task_fields
-from .joining import load_tokenizer_of_parts
+from .joining import load_processor_of_parts
 from .multi_path import Multipath
 from .parsing import RunSpec
 from .parts import freeze_parts, trained_parameters
+from .recipe import RecipeArguments
 from .report import RunResult, write_report
 from .requirements import check_optimizer, check_requirements
 from .run_arguments import RunArguments
@@ -115,19 +116,20 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
 
 def prepare_tokenizer(
     recipe: RecipeArguments, task: Task, train: list[Example] | ExampleStream, checkpoint: Path | None
-) -> PreTrainedTokenizerBase:
+) -> Any:
     """The tokenizer: of the checkpoint to go on from, of the model or encoder to fine-tune, loaded, or trained.
 
     Raises:
         InputError: settings that do not fit. OSError: a tokenizer that cannot be loaded.
     """
     if checkpoint is not None:
-        return load_tokenizer("resume_from_checkpoint", str(checkpoint))
+        return load_tokenizer("resume_from_checkpoint", str(checkpoint), of_model=True)
     if recipe.model.decoder_name_or_path:
-        return load_tokenizer_of_parts(recipe.model)
-    for field in ("model_name_or_path", "encoder_name_or_path"):
-        if name := getattr(recipe.model, field):
-            return load_tokenizer(field, name)
+        return load_processor_of_parts(recipe.model)
+    if recipe.model.model_name_or_path:
+        return load_tokenizer("model_name_or_path", recipe.model.model_name_or_path, of_model=True)
+    if recipe.model.encoder_name_or_path:
+        return load_tokenizer("encoder_name_or_path", recipe.model.encoder_name_or_path)
     examples = train.first(recipe.tokenizer.tokenizer_examples) if isinstance(train, ExampleStream) else train
     return build_tokenizer(recipe.tokenizer, recipe.data, task, examples)
 

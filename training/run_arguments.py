@@ -80,7 +80,7 @@ class RunArguments(Seq2SeqTrainingArguments):
             raise InputError(f"these training arguments cannot be used: {one_line(error)}") from error
         for name in ("gradient_checkpointing_kwargs", "lr_scheduler_kwargs"):
             if isinstance(value := getattr(self, name), str):  # it is not JSON, which Transformers would have read
-                label = f"{name} (gradient_checkpointing_kwargs)" if name.startswith("activation") else name
+                label = f"activation_checkpointing_kwargs ({name})" if name.startswith("gradient") else name
                 raise InputError(f"{label} must be a mapping, got {value!r}")
         if left_open:
             # Transformers fills in the loss; `build_trainer` asks the task instead.

@@ -14,7 +14,8 @@ from ..data.sources import SourceSpec, name_sources, stream_split
 from ..tasks.base import Example, LengthLimits, Task
 from ..tasks.examples import make_examples
 from ..utils.errors import InputError
-from .arguments import BatchingArguments, DataArguments, RecipeArguments
+from .arguments import BatchingArguments, DataArguments
+from .recipe import RecipeArguments
 from .run_arguments import RunArguments
 
 

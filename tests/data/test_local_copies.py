@@ -12,8 +12,8 @@ from crossmask.data.formats import babi, hub
 from crossmask.data.sources import SourceSpec, load_split, name_sources, stream_split
 from crossmask.tasks import get_task
 from crossmask.tasks.examples import read_examples
-from crossmask.training.arguments import SOURCES
 from crossmask.training.parsing import parse_run
+from crossmask.training.recipe_group import SOURCES
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 CORPORA = Path(os.environ.get("CROSSMASK_DATA", Path(__file__).parents[2] / "../shared/data"))

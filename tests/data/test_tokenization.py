@@ -74,7 +74,9 @@ def test_drop(tokenizer, dataset):
 
 
 def test_bad_arguments(tokenizer, dataset):
-    with pytest.raises(ValueError, match="overlong is 'cut': expected one of error, truncate, drop"):
+    with pytest.raises(
+        ValueError, match="overlong must be one of error, truncate, drop for a source with its target, got cut"
+    ):
         tokenize(dataset, tokenizer, **LIMITS, overlong="cut")
     with pytest.raises(ValueError, match=r"no column 'story'.*source, target"):
         tokenize(dataset, tokenizer, **LIMITS, target_column="story")

@@ -4,8 +4,8 @@ import pytest
 
 from crossmask.tasks import get_task
 from crossmask.tasks.examples import read_examples
-from crossmask.training.arguments import RecipeArguments
 from crossmask.training.build_tokenizer import build_tokenizer
+from crossmask.training.recipe import RecipeArguments
 
 
 @pytest.fixture

@@ -12,12 +12,15 @@ from transformers import AutoModelForSeq2SeqLM
 
 from crossmask.bridge import CrossMaskBridgeForConditionalGeneration
 from crossmask.data.tokenizer_training import train_tokenizer
+from crossmask.inference import translate_batch
+from crossmask.inference.loading import load_model_and_tokenizer
 from crossmask.training.run import execute
 from crossmask.utils.errors import InputError
 
 PARTS = {"encoder": ("bert", encoder_of), "decoder": ("llama", decoder_of)}
 UNPACKED = {"batching": "examples"}
 PACKED = {"batching": "packed", "source_row_length": 48, "target_row_length": 48}
+NO_PARTS = dict.fromkeys(("encoder_name_or_path", "decoder_name_or_path"))
 SHORT = {"max_source_length": 32, "max_target_length": 32}
 
 
@@ -74,12 +77,7 @@ def test_a_run_with_a_bridge_goes_on_to_the_bit(tmp_path, parts, batching):
 def test_a_second_stage_begins_with_the_first(tmp_path, parts):
     execute(job_of(recipe_file(tmp_path, **parts, freeze=["encoder", "decoder"])))
     (tmp_path / "second").mkdir()
-    stage = {
-        **parts,
-        "encoder_name_or_path": None,
-        "decoder_name_or_path": None,
-        "model_name_or_path": str(tmp_path / "run"),
-    }
+    stage = {**parts, **NO_PARTS, "model_name_or_path": str(tmp_path / "run")}
     job = job_of(recipe_file(tmp_path / "second", **stage, freeze=["encoder"], learning_rates={"decoder": 0.01}))
     first = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "run").state_dict()
     torch.testing.assert_close(job.trainer.model.state_dict(), first, rtol=0, atol=0)
@@ -111,13 +109,6 @@ def test_what_cannot_be_joined_is_refused(tmp_path, parts, changes, message):
     assert "\n" not in str(error.value)
 
 
-def test_parts_with_two_tokenizers_are_refused_yet(tmp_path):
-    fields = save_parts(tmp_path)
-    train_tokenizer([example.target for example in corpus()], 280).save_pretrained(fields["decoder_name_or_path"])
-    with pytest.raises(InputError, match="encoder_name_or_path and decoder_name_or_path must have one tokenizer, got"):
-        job_of(recipe_file(tmp_path, **fields))
-
-
 def test_parts_that_cannot_be_packed_are_refused_before_training(tmp_path):
     fields = save_parts(tmp_path, decoder="bloom")
     with pytest.raises(InputError, match="batching must be examples or buckets for this model: "):
@@ -125,3 +116,46 @@ def test_parts_that_cannot_be_packed_are_refused_before_training(tmp_path):
     recipe = yaml.safe_load(Path(recipe_file(tmp_path, **fields, **UNPACKED)).read_text())
     assert recipe["batching"] == "examples"
     assert trained(job_of(recipe_file(tmp_path, **fields, **UNPACKED)))[0] == 4
+
+
+def test_sources_and_targets_may_have_two_tokenizers(tmp_path):
+    fields = save_parts(tmp_path)
+    source, target = tiny_tokenizer(), decoder_tokenizer()
+    target.save_pretrained(fields["decoder_name_or_path"])
+    job = job_of(recipe_file(tmp_path, **fields, **UNPACKED))
+    features, text = job.trainer.train_dataset[0], corpus()[0]
+    assert features["input_ids"] == source(text.source).input_ids
+    assert features["labels"] == [*target(text.target, add_special_tokens=False).input_ids, target.eos_token_id]
+    execute(job)
+    model, processor = load_model_and_tokenizer(str(tmp_path / "run"))
+    assert processor.decoder_tokenizer.get_vocab() == target.get_vocab() != source.get_vocab()
+    assert (model.config.eos_token_id, model.config.decoder_start_token_id) == (
+        target.eos_token_id,
+        target.bos_token_id,
+    )
+    texts = [example.source for example in corpus(3)]
+    assert translate_batch(model, processor, texts, max_new_tokens=4, progress=False) == job.trainer.predictions
+    assert "AutoProcessor.from_pretrained" in (tmp_path / "run" / "README.md").read_text()
+
+
+def decoder_tokenizer():
+    """One that begins a text, as those of causal language models do."""
+    texts = [example.target for example in corpus()]
+    return train_tokenizer(texts, 264, special_tokens=["<other>"], add_bos_token=True, add_eos_token=False)
+
+
+def test_a_run_with_two_tokenizers_goes_on_and_is_trained_further(tmp_path):
+    fields = save_parts(tmp_path)
+    decoder_tokenizer().save_pretrained(fields["decoder_name_or_path"])
+    recipe = recipe_file(tmp_path, **fields, **PACKED)
+    assert_goes_on(recipe, 2)
+    execute(job_of(recipe, "--overwrite"))
+    stage = {**fields, **NO_PARTS, "model_name_or_path": str(tmp_path / "run"), "output_dir": str(tmp_path / "second")}
+    job = job_of(recipe_file(tmp_path, **stage, **PACKED))
+    assert job.trainer.processing_class.decoder_tokenizer.get_vocab() == decoder_tokenizer().get_vocab()
+    assert trained(job)[0] == 4
+
+
+def test_bpe_dropout_needs_one_tokenizer(tmp_path, parts):
+    with pytest.raises(InputError, match=r"bpe_dropout must be left out for a bridge, .*, got 0\.1"):
+        job_of(recipe_file(tmp_path, **parts, bpe_dropout=0.1))

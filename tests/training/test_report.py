@@ -10,9 +10,9 @@ from transformers import AutoModelForSeq2SeqLM
 
 from crossmask.tasks import get_task
 from crossmask.tasks.base import Example
-from crossmask.training.arguments import RecipeArguments
 from crossmask.training.build_model import build_model
 from crossmask.training.parsing import RunSpec
+from crossmask.training.recipe import RecipeArguments
 from crossmask.training.report import RunResult, card_facts, results, sample_page, samples_of, write_report
 from crossmask.training.run import check_reload
 from crossmask.training.run_arguments import RunArguments

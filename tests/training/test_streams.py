@@ -16,8 +16,8 @@ from crossmask.data.packed_stream import StreamFault
 from crossmask.tasks import get_task
 from crossmask.tasks.base import LengthLimits
 from crossmask.tasks.examples import read_examples, to_features
-from crossmask.training.arguments import RecipeArguments
 from crossmask.training.parsing import parse_run
+from crossmask.training.recipe import RecipeArguments
 from crossmask.training.run import execute, prepare
 from crossmask.training.run_arguments import RunArguments
 from crossmask.training.streams import ExampleStream, check_stream, packed_stream
