@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from ..masks.ascii_plot import printable
+from ..masks.view import printable
 
 if TYPE_CHECKING:
     from .report import AuditReport, Leak, Relation

@@ -1,4 +1,4 @@
-"""What the parameters of a rule may be: what a text can hold, and what tells two rules apart."""
+"""What the parameters of a rule may be, so that a text can have them, and when they are the same."""
 
 import math
 from typing import Any
@@ -7,14 +7,16 @@ from .expressions import Mask, MaskError
 from .limits import brief
 
 DEEPEST = 8
+"""How deep tuples in a parameter may be nested."""
 _LARGEST = 2**63
 
 
 def check_parameter(value: Any, what: str, depth: int = 0) -> None:
-    """Check that a value can be written into a mask's text, and read back as the same value.
+    """Check that a value can be written into a mask's text and read back as the same value.
 
     Args:
-        what: the value's name, for the error.
+        what: the name of the value, for the error.
+        depth: how many tuples it is in.
 
     Raises:
         MaskError: it cannot; the message says what a value may be.
@@ -23,8 +25,10 @@ def check_parameter(value: Any, what: str, depth: int = 0) -> None:
         return
     if type(value) is tuple:
         if depth == DEEPEST:
-            raise MaskError(f"{what} must be nested at most {DEEPEST} deep; write fewer brackets")
-        if set(map(type, value)) == {int}:  # at once, since tables are long
+            raise MaskError(
+                f"{what} must be nested at most {DEEPEST} deep, got {brief(value)} within; write fewer brackets"
+            )
+        if set(map(type, value)) == {int}:  # of a long table only the largest number is checked
             value = max(value, key=abs)
         else:
             for part in value:
@@ -35,7 +39,7 @@ def check_parameter(value: Any, what: str, depth: int = 0) -> None:
             raise MaskError(f"{what} must be an integer of at most 63 bits, got {brief(value)}")
     elif type(value) is float:
         if not math.isfinite(value):
-            raise MaskError(f"{what} must be finite, got {value}; write a number")
+            raise MaskError(f"{what} must be a finite number, got {value}")
     elif type(value) is str:
         check_text(value, what)
     else:
@@ -46,10 +50,13 @@ def check_parameter(value: Any, what: str, depth: int = 0) -> None:
 
 
 def check_text(text: str, what: str) -> None:
-    """Check that a string holds characters only, not halves of them (lone surrogates).
+    """Check that a string has no lone surrogates, which are halves of characters.
+
+    Args:
+        what: the name of the string, for the error.
 
     Raises:
-        MaskError: it does not.
+        MaskError: it has one.
     """
     try:
         text.encode()
@@ -67,5 +74,5 @@ def same(a: Any, b: Any) -> bool:
         return False
     if type(a) is tuple:
         return len(a) == len(b) and all(map(same, a, b))
-    # Of floats, zero and minus zero are equal too, but not written alike.
+    # 0.0 and -0.0 are equal, but their texts differ.
     return a == b and (type(a) is not float or repr(a) == repr(b))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..masks.ascii_plot import Side, printable
+from ..masks.view import Side, printable
 from ..utils.errors import InputError
 from .masks import (
     ALLOWED,

@@ -11,6 +11,7 @@ from textwrap import wrap
 
 import torch
 
+from ..utils.atomic_write import write_bytes
 from ..utils.errors import MissingLibraryError
 
 try:
@@ -20,9 +21,9 @@ try:
 except ModuleNotFoundError as error:
     raise MissingLibraryError("figures need matplotlib: pip install 'crossmask[plots]'") from error
 
-from ..masks.ascii_plot import Side, View, labels, lay_view
-from ..masks.glyphs import fit_fonts
 from ..masks.tensor_mask import MaskLike
+from ..masks.view import Side, View, labels, lay_view
+from .fonts import fit_fonts
 
 INK = "#333f48"
 ALLOWED = "#2f6f9f"
@@ -100,24 +101,22 @@ def gallery(views: Sequence[View], *, columns: int = 4) -> Figure:
     return figure
 
 
-def save_png(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
-    """Write a figure as PNG, whole or not at all.
+def save_png(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150, description: str | None = None) -> Path:
+    """Write a figure as PNG, completely or not at all.
+
+    Args:
+        description: what is drawn, for the file's metadata.
 
     Raises:
-        OSError: the file cannot be written; what was at `path` is whole.
+        OSError: the file cannot be written; a file that was at `path` is as it was.
     """
     path = Path(path)
     buffer = io.BytesIO()
     # Without the version of matplotlib the same figure gives the same bytes.
+    metadata = {"Software": None} | ({} if description is None else {"Description": description})
     look = {"dpi": dpi, "facecolor": "white", "bbox_inches": "tight", "pad_inches": 0.12}
-    figure.savefig(buffer, format="png", metadata={"Software": None}, **look)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(buffer.getvalue())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    figure.savefig(buffer, format="png", metadata=metadata, **look)
+    write_bytes(path, buffer.getvalue())
     return path
 
 

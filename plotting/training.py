@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.ascii_plot import Side, View, lay_view
-from ..masks.glyphs import fit_fonts
 from ..masks.scope import SCOPES, Scope
+from ..masks.view import Side, View, lay_view
 from ..utils.errors import InputError
+from .fonts import fit_fonts
 from .masks import BORDER, INK, Axes, Figure, figure_size, gallery, rule_cells, save_png, write_side
 
 _TRAIN = "#8a969e"

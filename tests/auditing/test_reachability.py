@@ -5,26 +5,12 @@ import random
 import pytest
 import torch
 from audit_cases import PACKED
+from mask_cases import EXAMPLES, names_source_tokens
 from small_models import pad, small_model, tokens
 
 from crossmask import audit, masks
 
-RULES = (
-    "full()",
-    "causal()",
-    "window(1)",
-    "window(left=0, right=1)",
-    "wait_k(2)",
-    "prefix(2)",
-    "blocks(2)",
-    "chunked(size=2, lookback=1)",
-    "dilated(2)",
-    "monotonic(slope=1.0, width=1)",
-    "keep((1, 3))",
-    "heads({0: window(0), 'rest': causal()})",
-    "layers({0: window(1), 'rest': causal()})",
-    "random(p=0.5, seed=1)",
-)
+RULES = [text for text, mask in EXAMPLES.items() if not names_source_tokens(mask)]
 LAYOUTS = ("whole", "left", "right", "packed")
 
 

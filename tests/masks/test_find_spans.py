@@ -50,19 +50,23 @@ def test_positions_do_not_depend_on_padding(tokenizer):
 
 
 def test_mistakes_are_named(tokenizer):
-    with pytest.raises(masks.MaskError, match="does not tell from which characters"):
+    with pytest.raises(masks.MaskError, match="must be a fast one, which knows the characters of a token, got"):
         masks.find_spans(TEXTS, object())
-    with pytest.raises(masks.MaskError, match=r"the pattern '\(' cannot be read"):
+    with pytest.raises(masks.MaskError, match=r"a pattern must be a regular expression, got '\('"):
         masks.find_spans(TEXTS, tokenizer, patterns="(")
-    with pytest.raises(masks.MaskError, match="characters of 1 texts, but there are 3"):
+    with pytest.raises(masks.MaskError, match="characters must be for all 3 texts, got them for 1"):
         masks.find_spans(TEXTS, tokenizer, characters=[[]])
-    with pytest.raises(masks.MaskError, match=r"\(3, 99\) is not a stretch of text 1, of 12 characters"):
+    with pytest.raises(masks.MaskError, match=r"within text 1, which has 12 characters, got \(3, 99\)"):
         masks.find_spans(TEXTS, tokenizer, characters=[[], [(3, 99)], []])
 
 
 @pytest.mark.parametrize(
     ("search", "message"),
-    [({}, "nothing to look for"), ({"terms": []}, "nothing to look for"), ({"terms": ["Ada", ""]}, "'' is empty")],
+    [
+        ({}, "must be given, got none, so that nothing would be hidden"),
+        ({"terms": []}, "must be given, got none, so that nothing would be hidden"),
+        ({"terms": ["Ada", ""]}, "must not be empty, got ''"),
+    ],
 )
 def test_a_search_that_hides_nothing_is_refused(tokenizer, search, message):
     with pytest.raises(masks.MaskError, match=message):

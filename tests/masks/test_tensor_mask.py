@@ -40,7 +40,7 @@ def test_wrong_number_of_dimensions_is_refused(shape):
 
 @pytest.mark.parametrize("given", [[[True]], np.ones((2, 3), dtype=bool)])
 def test_only_tensors_are_tensors(given):
-    with pytest.raises(masks.MaskError, match="expected a torch tensor, got"):
+    with pytest.raises(masks.MaskError, match="a tensor mask must be a torch tensor, got"):
         masks.tensor(given)
 
 
@@ -56,11 +56,11 @@ def test_reading_what_a_caller_passed():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("casual()", "cross_mask: 'casual()' in the mask"),
+        ("casual()", "cross_mask: a rule must have a known name, got 'casual' in the mask"),
         (torch.ones(2, 2), "cross_mask: a tensor mask must be boolean"),
-        (3, "cross_mask: expected a mask, its text or a boolean tensor, got int"),
-        ([[True]], "cross_mask: expected a mask, its text or a boolean tensor, got list"),
-        (masks.causal, "cross_mask: expected a mask, its text or a boolean tensor, got type"),
+        (3, "cross_mask must be a mask, its text or a boolean tensor, got int"),
+        ([[True]], "cross_mask must be a mask, its text or a boolean tensor, got list"),
+        (masks.causal, "cross_mask must be a mask, its text or a boolean tensor, got type"),
     ],
 )
 def test_errors_name_the_argument(given, message):
