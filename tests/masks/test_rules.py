@@ -44,7 +44,8 @@ def test_text_of_each_rule_is_read_back(text):
 
 def test_every_rule_is_imported_by_the_library():
     files = {f"{rules.__name__}.{path.stem}" for path in Path(rules.__file__).parent.glob("[!_]*.py")}
-    assert files <= sys.modules.keys(), "masks/rules/__init__.py must have a line for each rule"
+    missing = sorted(files - sys.modules.keys())
+    assert not missing, f"masks/rules/__init__.py must have a line for the rules in {missing}"
     for name, builder in built_in_rules().items():
         line = f"from .{builder.__module__.rpartition('.')[2]} import {name} as {name}"
         assert getattr(masks, name, None) is builder, f"masks/rules/__init__.py must have the line: {line}"
