@@ -7,8 +7,8 @@ from torch.nn.attention import flex_attention as flex
 
 from crossmask import masks
 from crossmask.attention.blockwise import BlockwiseMask
-from crossmask.attention.flash import Varlen
 from crossmask.attention.packed import ExamplesMask
+from crossmask.attention.varlen import Varlen
 from crossmask.modeling import mask_compiler
 
 pytestmark = pytest.mark.usefixtures("without_kernels")
