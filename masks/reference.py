@@ -36,6 +36,29 @@ def naive_mask(
     return result
 
 
+def depends_on_head(mask: Mask) -> bool:
+    """Whether what the mask allows may differ between heads: whether it reads the head of a query."""
+    query = _RecordingHead()
+    mask.allows(query, TokenPosition(0))
+    return query.head_was_read
+
+
+class _RecordingHead(TokenPosition):
+    """A position that records whether a mask reads its head."""
+
+    position = 0
+    head_was_read = False
+
+    def __init__(self) -> None:
+        # Not by the base's constructor: that class is frozen, and would set `head`.
+        pass
+
+    @property
+    def head(self) -> int:
+        object.__setattr__(self, "head_was_read", True)
+        return 0
+
+
 def _position(side: Layout, row: int, index: int, head: int = 0) -> TokenPosition:
     def number_in(tensor: torch.Tensor) -> int:
         return int(tensor[row if tensor.shape[0] > 1 else 0, index])

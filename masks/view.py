@@ -12,7 +12,8 @@ from .expressions import Mask, MaskError
 from .layout import Layout, lay_out
 from .limits import CELLS_LIMIT, brief
 from .materialize import compile_mask
-from .rules import full, heads, layers, random
+from .reference import depends_on_head
+from .rules import full, heads, layers
 from .scope import Scope
 from .tensor_mask import MaskLike, TensorMask, as_mask
 
@@ -131,7 +132,7 @@ def _choose(mask: Mask, head: int, layer: int) -> tuple[Mask, str]:
     """The mask of one layer, and a title that names the layer and the head, if the mask differs between them."""
     chosen = mask.for_layer(layer, _count(mask, layers, layer))
     shown = {"layer": layer} if any(isinstance(rule, layers) for rule in mask.rules()) else {}
-    if any(isinstance(rule, heads | random) for rule in chosen.rules()):
+    if depends_on_head(chosen):
         shown["head"] = head
     return chosen, "; ".join([_title(mask), *(f"{name} {number}" for name, number in shown.items())])
 

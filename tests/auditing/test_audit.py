@@ -195,7 +195,9 @@ def test_on_each_attention(attention):
     model = small_model(attention=attention, encoder_mask="causal()")
     assert found(audit(model, case.leaking, **case.should)) == case.leaks
     if attention == "flex_attention":
-        with pytest.raises(ValueError, match="flex_attention does not run in float64; pass dtype=None"):
+        with pytest.raises(
+            ValueError, match=r"must be one that flex_attention runs in, got torch\.float64; pass dtype=None"
+        ):
             audit(model, case.leaking, method="perturbation")
 
 
@@ -203,13 +205,17 @@ def test_on_each_attention(attention):
     ("change", "options", "message"),
     [
         ({}, {"method": "guess"}, "method must be one of 'gradient', 'perturbation', got 'guess'"),
-        ({"input_ids": None}, {}, "no input_ids"),
-        ({"labels": None}, {}, "neither decoder_input_ids nor labels"),
-        ({"encoder_outputs": (torch.zeros(2, 5, 16),)}, {}, "encoder_outputs cannot be audited"),
+        ({"input_ids": None}, {}, "the batch must have input_ids, from which influence is measured, got none"),
+        ({"labels": None}, {}, "must have decoder_input_ids or labels, got neither"),
+        (
+            {"encoder_outputs": (torch.zeros(2, 5, 16),)},
+            {},
+            "must go from tokens to outputs in one pass, got encoder_outputs",
+        ),
         (
             {"logits_to_keep": 1, "decoder_input_ids": tokens(2, 4), "labels": None},
             {},
-            "no output for each of the (2, 4) target tokens",
+            "must have an output for each of the (2, 4) target tokens, got (2, 1)",
         ),
         ({}, {"cross_mask": "wait_q(2)"}, "cross_mask: "),
         (
@@ -220,24 +226,24 @@ def test_on_each_attention(attention):
         ({}, {"encoder_mask": {"5": "full()", "rest": "full()"}}, "encoder_mask: '5' names layer 5"),
         ({}, {"cross_mask": "keep((0, 9))"}, "cross_mask: keep: a span must end within the 5 tokens"),
         ({}, {"cross_mask": "blind((0, 2))"}, "encoder_mask must have blind((0, 2)) in every layer and head"),
-        ({}, {"segment_ids": torch.ones(2, 5)}, "need both segment_ids and decoder_segment_ids"),
+        ({}, {"segment_ids": torch.ones(2, 5)}, "must have segment_ids and decoder_segment_ids, got one of them"),
         ({}, {"attention_mask": torch.ones(2, 4)}, "attention_mask must be (2, 5)"),
         ({}, {"attention_mask": [[1] * 5] * 2}, "attention_mask must be a tensor, got list"),
         ({"attention_mask": [[1] * 5] * 2}, {}, "attention_mask must be a tensor, got list"),
         ({}, {"attention_mask": torch.full((2, 5), 0.5)}, "attention_mask must hold 0 and 1 only"),
         ({}, {"attention_mask": torch.full((2, 5), float("nan"))}, "attention_mask must hold 0 and 1 only"),
         ({"segment_ids": torch.full((2, 5), -1), "decoder_segment_ids": torch.ones(2, 4)}, {}, "from 0 up, got -1"),
-        ({}, {"passage_ids": torch.full((2, 5), 0.5)}, "passage_ids must be whole numbers"),
+        ({}, {"passage_ids": torch.full((2, 5), 0.5)}, "passage_ids must be integers, got fractions"),
         ({"input_ids": [[5, 6]]}, {}, "input_ids must be a tensor, got list"),
-        ({"input_ids": tokens(2, 5)[0]}, {}, "input_ids must be whole numbers of shape (batch, tokens)"),
-        ({"input_ids": tokens(2, 5).float()}, {}, "input_ids must be whole numbers of shape (batch, tokens)"),
+        ({"input_ids": tokens(2, 5)[0]}, {}, "input_ids must be integers of shape (batch, tokens)"),
+        ({"input_ids": tokens(2, 5).float()}, {}, "input_ids must be integers of shape (batch, tokens)"),
         ({"input_ids": tokens(2, 5) + 1000}, {}, "input_ids must be ids from 0 to "),
         ({"labels": tokens(2, 4) + 1000}, {}, "labels must be ids from 0 to "),
         ({}, {"method": ["gradient"]}, "method must be one of 'gradient', 'perturbation', got ['gradient']"),
         ({}, {"dtype": "float64"}, "dtype must be a floating point type"),
         ({}, {"dtype": torch.int64}, "dtype must be a floating point type"),
         ({}, {"tokenizer": 3}, "tokenizer must be a tokenizer or None, got int"),
-        ({}, {"seed": 1.5}, "seed must be a whole number"),
+        ({}, {"seed": 1.5}, "seed must be an integer"),
     ],
 )
 def test_bad_input_gets_one_line(change, options, message):
@@ -247,11 +253,13 @@ def test_bad_input_gets_one_line(change, options, message):
 
 
 def test_other_things_than_models_and_batches():
-    with pytest.raises(TypeError, match="expected an encoder-decoder of Transformers, got GPT2LMHeadModel"):
+    with pytest.raises(TypeError, match="must be an encoder-decoder of Transformers, got GPT2LMHeadModel"):
         audit(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=9)), BATCH)
     with pytest.raises(TypeError, match="must be a mapping"):
         audit(small_model(), [BATCH])
-    with pytest.raises(masks.MaskError, match="has no meaning over a memory"):
+    with pytest.raises(
+        masks.MaskError, match=r"must be full\(\) over a memory, got wait_k\(2\); put the rule into encoder_mask"
+    ):
         audit(small_model(memory_length=2), BATCH, cross_mask="wait_k(2)")
 
 

@@ -13,6 +13,7 @@ from crossmask import masks
 from crossmask.masks import rules
 from crossmask.masks.__main__ import gallery_views, main
 from crossmask.masks.expressions import Not
+from crossmask.masks.reference import depends_on_head
 from crossmask.masks.rule_docs import built_in_rules, pictures, summary, when_to_use
 
 DOCS = Path(masks.__file__).parents[1] / "docs"
@@ -40,6 +41,14 @@ def test_text_of_each_rule_is_read_back(text):
     assert masks.parse(str(EXAMPLES[text])) == EXAMPLES[text]
     combined = ~(EXAMPLES[text] & masks.prefix(40)) | masks.prefix(41)
     assert masks.parse(str(combined)) == combined
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_rules_that_differ_between_heads_read_the_head(text):
+    mask = EXAMPLES[text].for_layer(0, 2)
+    side = masks.lay_out(8, torch.device("cpu"))
+    allowed = masks.naive_mask(mask, side, side, heads=3)
+    assert depends_on_head(mask) == (not allowed.equal(allowed[:, :1].expand_as(allowed)))
 
 
 def test_every_rule_is_imported_by_the_library():

@@ -6,13 +6,13 @@ from small_models import small_model, tokens
 from torch.nn.attention import flex_attention as flex
 
 from crossmask import masks
+from crossmask.attention.backends import BACKENDS
 from crossmask.attention.blockwise import BlockwiseMask
 from crossmask.attention.packed import ExamplesMask
 from crossmask.attention.varlen import Varlen
 from crossmask.modeling import mask_compiler
 
 pytestmark = pytest.mark.usefixtures("without_kernels")
-BACKENDS = ("eager", "sdpa", "blockwise", "flex_attention", "flash_attention_2")
 KINDS = {
     **{name: {"on": name} for name in BACKENDS},
     "additive": {"cross_attention_score": "additive"},

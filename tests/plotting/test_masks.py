@@ -52,7 +52,7 @@ def test_a_failed_write_keeps_what_was_there(tmp_path, monkeypatch):
 
 
 def test_gallery_needs_masks():
-    with pytest.raises(ValueError, match="at least one mask"):
+    with pytest.raises(ValueError, match="must have at least one mask"):
         figures.gallery([])
 
 
