@@ -107,13 +107,13 @@ def compile_by_example(
 class _Group(Layout):
     """Tokens of a layout, laid out again as (N, L)."""
 
-    whole: Layout = field(kw_only=True)
+    original: Layout = field(kw_only=True)
     tokens: torch.Tensor = field(kw_only=True)
     batch: int = 1
 
     @property
     def examples(self) -> torch.Tensor:
-        return self.whole.examples.expand(self.batch, self.whole.length).flatten()[self.tokens]
+        return self.original.examples.expand(self.batch, self.original.length).flatten()[self.tokens]
 
 
 class _Side:
@@ -161,7 +161,7 @@ class _Side:
         passages = None if self.side.passages is None else self.spread(self.side.passages)[tokens]
         segments = self.segments[tokens] * filled
         self.groups.append(
-            _Group(positions, segments, passages, packed=True, whole=self.side, batch=self.batch, tokens=tokens)
+            _Group(positions, segments, passages, packed=True, original=self.side, batch=self.batch, tokens=tokens)
         )
 
     def index(self) -> PackedIndex:
@@ -171,8 +171,8 @@ class _Side:
 
 def _pick(tensor_mask: torch.Tensor, query: _Group, key: _Group) -> torch.Tensor:
     """A mask (B, 1 or H, T or 1, S) for the pairs of a group: (N, 1 or H, T, S)."""
-    batch_rows, columns = query.tokens // query.whole.length, key.tokens % key.whole.length
-    rows = query.tokens % query.whole.length if tensor_mask.shape[-2] > 1 else torch.zeros_like(query.tokens)
+    batch_rows, columns = query.tokens // query.original.length, key.tokens % key.original.length
+    rows = query.tokens % query.original.length if tensor_mask.shape[-2] > 1 else torch.zeros_like(query.tokens)
     return tensor_mask[batch_rows[:, :1, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 

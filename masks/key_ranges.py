@@ -96,8 +96,8 @@ def passage_ends(keys: Layout, segment: int | torch.Tensor, passage: int | torch
     order = positions.argsort(dim=-1, stable=True)
     order = order.gather(-1, codes.gather(-1, order).argsort(dim=-1, stable=True))
     codes, positions = codes.gather(-1, order), positions.gather(-1, order)
-    wanted = torch.as_tensor(segment * _PASSAGES + passage)
-    first, last = _bisect(codes, wanted, right=False), _bisect(codes, wanted, right=True) - 1
+    code = torch.as_tensor(segment * _PASSAGES + passage)
+    first, last = _bisect(codes, code, right=False), _bisect(codes, code, right=True) - 1
     positions = positions.expand(len(first), -1)
     ends = (positions.gather(-1, index.clamp(0, keys.length - 1).flatten(1)).view_as(index) for index in (first, last))
     # Without such a passage the last index is below the first, and the range is to be empty.
@@ -125,9 +125,9 @@ def blocks_in_reach(mask: Mask, key: Layout, queries: TokenPosition, rows: int, 
     for low, high in ranges(mask, queries, key):
         first = _bisect(highest, segment_codes + _clamp(low, segments), right=False)
         last = _bisect(lowest, segment_codes + _clamp(high, segments), right=True) - 1
-        seen = (first <= last) & (segments > 0).squeeze(-1)
-        first = _by_block(torch.where(seen, first, key.length), rows, key.length).amin(-1, keepdim=True)
-        last = _by_block(torch.where(seen, last, -1), rows, -1).amax(-1, keepdim=True)
+        has_keys = (first <= last) & (segments > 0).squeeze(-1)
+        first = _by_block(torch.where(has_keys, first, key.length), rows, key.length).amin(-1, keepdim=True)
+        last = _by_block(torch.where(has_keys, last, -1), rows, -1).amax(-1, keepdim=True)
         result = result | (first // columns <= key_blocks) & (key_blocks * columns <= last)
     return result
 
@@ -145,15 +145,15 @@ def _clamp(bound: int | torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(bound, device=segments.device).clamp(*EVERYWHERE)
 
 
-def _bisect(codes: torch.Tensor, wanted: torch.Tensor, right: bool) -> torch.Tensor:
-    """The index of `wanted` (B, H, T, 1) in `codes` (B, S), as `torch.searchsorted` counts it: (B, H, T).
+def _bisect(codes: torch.Tensor, bounds: torch.Tensor, right: bool) -> torch.Tensor:
+    """The index of `bounds` (B, H, T, 1) in `codes` (B, S), as `torch.searchsorted` counts it: (B, H, T).
 
     Either may have a B of 1.
     """
-    wanted = wanted.squeeze(-1)
-    batch = max(len(codes), len(wanted))
-    flat = wanted.expand(batch, -1, -1).flatten(1).contiguous()
-    return torch.searchsorted(codes.expand(batch, -1).contiguous(), flat, right=right).view(batch, *wanted.shape[1:])
+    bounds = bounds.squeeze(-1)
+    batch = max(len(codes), len(bounds))
+    flat = bounds.expand(batch, -1, -1).flatten(1).contiguous()
+    return torch.searchsorted(codes.expand(batch, -1).contiguous(), flat, right=right).view(batch, *bounds.shape[1:])
 
 
 def _by_block(indices: torch.Tensor, rows: int, fill: int) -> torch.Tensor:

@@ -11,11 +11,11 @@ DEEPEST = 8
 _LARGEST = 2**63
 
 
-def check_parameter(value: Any, what: str, depth: int = 0) -> None:
+def check_parameter(value: Any, name: str, depth: int = 0) -> None:
     """Check that a value can be written into a mask's text and read back as the same value.
 
     Args:
-        what: the name of the value, for the error.
+        name: the name of the value, for the error.
         depth: how many tuples it is in.
 
     Raises:
@@ -26,34 +26,34 @@ def check_parameter(value: Any, what: str, depth: int = 0) -> None:
     if type(value) is tuple:
         if depth == DEEPEST:
             raise MaskError(
-                f"{what} must be nested at most {DEEPEST} deep, got {brief(value)} within; write fewer brackets"
+                f"{name} must be nested at most {DEEPEST} deep, got {brief(value)} within; write fewer brackets"
             )
         if set(map(type, value)) == {int}:  # of a long table only the largest number is checked
             value = max(value, key=abs)
         else:
             for part in value:
-                check_parameter(part, what, depth + 1)
+                check_parameter(part, name, depth + 1)
             return
     if type(value) is int:
         if abs(value) >= _LARGEST:
-            raise MaskError(f"{what} must be an integer of at most 63 bits, got {brief(value)}")
+            raise MaskError(f"{name} must be an integer of at most 63 bits, got {brief(value)}")
     elif type(value) is float:
         if not math.isfinite(value):
-            raise MaskError(f"{what} must be a finite number, got {value}")
+            raise MaskError(f"{name} must be a finite number, got {value}")
     elif type(value) is str:
-        check_text(value, what)
+        check_text(value, name)
     else:
         raise MaskError(
-            f"{what} must be a number, a string, None, or a tuple of these, so that it can be written as text, got "
+            f"{name} must be a number, a string, None, or a tuple of these, so that it can be written as text, got "
             f"{brief(value)} of type {type(value).__name__}"
         )
 
 
-def check_text(text: str, what: str) -> None:
+def check_text(text: str, name: str) -> None:
     """Check that a string has no lone surrogates, which are halves of characters.
 
     Args:
-        what: the name of the string, for the error.
+        name: the name of the string, for the error.
 
     Raises:
         MaskError: it has one.
@@ -62,7 +62,7 @@ def check_text(text: str, what: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise MaskError(
-            f"{what} must be valid Unicode, got {brief(text)} with a lone surrogate at character {error.start}"
+            f"{name} must be valid Unicode, got {brief(text)} with a lone surrogate at character {error.start}"
         ) from None
 
 

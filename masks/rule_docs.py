@@ -96,13 +96,13 @@ def pictures(builder: Callable[..., Mask]) -> list[Picture]:
         ValueError: there is none, or one is not of this form.
     """
     blocks = [body for language, body in _BLOCK.findall(_docstring(builder)) if not language]
-    found = [picture for block in blocks for picture in _read_block(block, builder.__name__)]
-    if not found:
+    drawn = [picture for block in blocks for picture in _read_block(block, builder.__name__)]
+    if not drawn:
         raise ValueError(
             f"the docstring of {builder.__name__} must have a picture between ``` and ```: {builder.__name__}(...), "
             "and below it a line of # and . for each query"
         )
-    return found
+    return drawn
 
 
 def _docstring(builder: Callable[..., Mask]) -> str:
@@ -113,7 +113,7 @@ def _read_block(block: str, name: str) -> list[Picture]:
     first, *lines = block.splitlines()
     headings = re.split(r"\s{2,}", first.strip())
     rows = [line.split() for line in lines]
-    found = []
+    drawn = []
     for index, heading in enumerate(headings):
         match = _HEADING.fullmatch(heading)
         column = tuple(row[index] for row in rows if len(row) == len(headings))
@@ -128,8 +128,8 @@ def _read_block(block: str, name: str) -> list[Picture]:
                 f"a picture of {name} must be a mask's text with lines of # and . of one length below it, got "
                 f"{block!r}"
             )
-        found.append(Picture(match["text"], column, _options(match["option"], match["value"])))
-    return found
+        drawn.append(Picture(match["text"], column, _options(match["option"], match["value"])))
+    return drawn
 
 
 def _options(name: str | None, value: str) -> dict[str, Any]:

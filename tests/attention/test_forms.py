@@ -28,7 +28,7 @@ from crossmask.masks.materialize import positions_of
 
 CPU = torch.device("cpu")
 HEADS, WIDTH, SCALE = 2, 4, 0.5
-few = settings(randomised, max_examples=8, derandomize=True)
+eight_examples = settings(randomised, max_examples=8, derandomize=True)
 MODULE = SimpleNamespace(
     num_key_value_groups=2,
     training=False,
@@ -86,7 +86,7 @@ def check_same(output: torch.Tensor, inputs: list[torch.Tensor], allowed: torch.
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
 
 
-@few
+@eight_examples
 @given(expressions, layouts(batch=2), layouts(batch=2), st.integers(1, 3), st.integers(1, 3))
 def test_nothing_allowed_is_out_of_reach(mask, query, key, rows, columns):
     reached = blocks_in_reach(mask, key, positions_of(query, -1, HEADS), rows, columns)
@@ -95,7 +95,7 @@ def test_nothing_allowed_is_out_of_reach(mask, query, key, rows, columns):
     assert not (dense(mask, query, key) & ~spread).any()
 
 
-@few
+@eight_examples
 @given(expressions, layouts(batch=2), layouts(batch=2), st.integers(1, 3), st.integers(1, 3))
 @pytest.mark.parametrize("inner", [None, eager_attention])
 def test_blockwise(inner, mask, query, key, rows, columns):
@@ -110,7 +110,7 @@ def test_blockwise(inner, mask, query, key, rows, columns):
 
 
 @pytest.mark.usefixtures("without_kernels")
-@few
+@eight_examples
 @given(expressions, layouts(batch=2), layouts(batch=2))
 @pytest.mark.parametrize("with_gradients", [True, False])
 @pytest.mark.parametrize("name", BACKENDS)
@@ -142,7 +142,7 @@ def try_to_compile(name: str, request: MaskRequest) -> tuple[object, str]:
 segmented = layouts(batch=2).filter(lambda side: side.segments is not None)
 
 
-@few
+@eight_examples
 @given(expressions | of_examples, segmented, segmented, passage_numbers)
 @pytest.mark.parametrize("inner", [None, eager_attention])
 def test_by_example(inner, mask, query, key, numbers):
@@ -196,7 +196,7 @@ def test_packed_rows_take_the_form_of_least_work(text, length, kind):
 
 
 @pytest.mark.usefixtures("_without_kernel")
-@few
+@eight_examples
 @given(expressions, layouts(batch=2), layouts(batch=2))
 def test_flex(mask, query, key):
     inputs = [x.detach() for x in states(query.length, key.length)]
@@ -229,7 +229,7 @@ def test_flex_with_its_kernel(mask):
     torch.testing.assert_close(output.transpose(1, 2), expected, atol=1e-5, rtol=1e-5)
 
 
-@few
+@eight_examples
 @given(bands, layouts(batch=2))
 def test_sequence_lengths(mask, side):
     inputs = states(side.length, side.length)
@@ -240,7 +240,7 @@ def test_sequence_lengths(mask, side):
     check_same(output, inputs, dense(mask, side, side))
 
 
-@few
+@eight_examples
 @given(bands, layouts(batch=2), layouts(batch=2))
 def test_sequence_lengths_of_two_sides(mask, query, key):
     """Either the band lies alike in all examples, or there is an error; `full()` always has lengths."""
@@ -269,7 +269,7 @@ choices = st.one_of(
 choices = choices | st.builds(lambda a, b: a & b, choices, choices) | st.builds(lambda a, b: a | b, choices, choices)
 
 
-@few
+@eight_examples
 @given(choices, layouts(batch=2), layouts(batch=2), passage_numbers)
 def test_sequence_lengths_of_chosen_keys(mask, query, key, numbers):
     key = with_passages(key, numbers)
@@ -282,7 +282,7 @@ def test_sequence_lengths_of_chosen_keys(mask, query, key, numbers):
     check_same(output, inputs, dense(mask, query, key))
 
 
-@few
+@eight_examples
 @given(bands, layouts(batch=2), passage_numbers)
 def test_sequence_lengths_of_passages(band, side, numbers):
     """Each is a sequence of its own, in which a band needs positions that are neighbours."""

@@ -24,7 +24,7 @@ each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 each_method = pytest.mark.parametrize("method", METHODS)
 
 
-def found(report, side: str = "source") -> set[tuple[int, int, int]]:
+def leaks_of(report, side: str = "source") -> set[tuple[int, int, int]]:
     return {(leak.row, leak.target, leak.position) for leak in report.leaks if leak.side == side}
 
 
@@ -34,11 +34,11 @@ def test_planted_leaks_are_found_where_they_are_and_nowhere_else(case):
     reports = [audit(case.model, case.leaking, method=method, **case.should) for method in METHODS]
     for report in reports:
         assert not report.ok
-        assert found(report) == case.leaks
+        assert leaks_of(report) == case.leaks
         assert report.cause.startswith(case.cause)
     for side in ("source", "target"):
-        one, other = (getattr(report, side) for report in reports)
-        assert one.measured.equal(other.measured)
+        by_gradient, by_perturbation = (getattr(report, side) for report in reports)
+        assert by_gradient.measured.equal(by_perturbation.measured)
     for method in METHODS:
         sound = audit(case.model, case.sound, method=method, **case.should)
         assert sound.ok
@@ -49,10 +49,10 @@ def test_planted_leaks_are_found_where_they_are_and_nowhere_else(case):
 def test_leaks_from_the_target_and_their_kinds():
     case = CASES["packed_without_segments"]()
     report = audit(case.model, case.leaking, **case.should)
-    assert found(report, "target") == {(0, t, u) for t in (2, 3, 4) for u in (0, 1)}
+    assert leaks_of(report, "target") == {(0, t, u) for t in (2, 3, 4) for u in (0, 1)}
     assert {leak.kind for leak in report.leaks} == {"segment", "padding"}
     report = audit(small_model(decoder_mask="full()"), BATCH, decoder_mask="causal()")
-    assert found(report, "target") == {(row, t, u) for row in range(2) for t in range(4) for u in range(t + 1, 4)}
+    assert leaks_of(report, "target") == {(row, t, u) for row in range(2) for t in range(4) for u in range(t + 1, 4)}
     assert {leak.kind for leak in report.leaks} == {"mask"}
 
 
@@ -79,7 +79,7 @@ def test_a_fault_of_the_model_itself_is_found_without_any_declaration(monkeypatc
     report = audit(model, BATCH)
     assert report.cause.startswith(cause)
     if scope == "cross":
-        assert found(report) == {(row, t, t + 1) for row in range(2) for t in range(4)}
+        assert leaks_of(report) == {(row, t, t + 1) for row in range(2) for t in range(4)}
 
 
 @each_method
@@ -134,7 +134,7 @@ def test_other_encoder_decoders(make, method):
     model = make()
     ids, attention_mask = pad([tokens(5), tokens(3, seed=2)], "left")
     batch = {"input_ids": ids, "labels": tokens(2, 4, seed=1)}
-    assert found(audit(model, batch, method=method)) == {(1, t, s) for t in range(4) for s in (0, 1)}
+    assert leaks_of(audit(model, batch, method=method)) == {(1, t, s) for t in range(4) for s in (0, 1)}
     sound = audit(model, {**batch, "attention_mask": attention_mask}, method=method)
     assert sound.ok
     assert not sound.source.unused.any()
@@ -168,7 +168,7 @@ def test_passages():
     should = {"encoder_mask": "passages()", "cross_mask": "keep(passages=(0,))"}
     assert audit(small_model(), {**BATCH, **passages, **should}).ok
     report = audit(small_model(), BATCH, **passages, **should)
-    assert found(report) == {(row, t, s) for row in range(2) for t in range(4) for s in (3, 4)}
+    assert leaks_of(report) == {(row, t, s) for row in range(2) for t in range(4) for s in (3, 4)}
     report = audit(small_model(), {**BATCH, **passages, "cross_mask": should["cross_mask"]}, **should)
     assert report.cause.startswith("the model ran under encoder_mask full(), and passages() should hold")
 
@@ -181,19 +181,19 @@ def test_declared_positions_are_what_holds():
 def test_a_model_without_a_head():
     case = CASES["off_by_one"]()
     batch = {"input_ids": case.leaking["input_ids"], "decoder_input_ids": tokens(2, 4), "cross_mask": "wait_k(3)"}
-    assert found(audit(case.model.model, batch, **case.should)) == case.leaks
+    assert leaks_of(audit(case.model.model, batch, **case.should)) == case.leaks
 
 
 def test_in_the_models_own_precision():
     case = CASES["off_by_one"]()
-    assert found(audit(case.model, case.leaking, dtype=None, **case.should)) == case.leaks
+    assert leaks_of(audit(case.model, case.leaking, dtype=None, **case.should)) == case.leaks
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa", "blockwise", "flex_attention"])
 def test_on_each_attention(attention):
     case = CASES["off_by_one"]()
     model = small_model(attention=attention, encoder_mask="causal()")
-    assert found(audit(model, case.leaking, **case.should)) == case.leaks
+    assert leaks_of(audit(model, case.leaking, **case.should)) == case.leaks
     if attention == "flex_attention":
         with pytest.raises(
             ValueError, match=r"must be one that flex_attention runs in, got torch\.float64; pass dtype=None"

@@ -9,10 +9,10 @@ from crossmask import masks
 
 CPU = torch.device("cpu")
 HEADS = 3
-few = settings(randomised, max_examples=20)
+twenty_examples = settings(randomised, max_examples=20)
 
 
-@few
+@twenty_examples
 @given(of_examples, layouts(batch=2), layouts(batch=2), passage_numbers)
 def test_compiled_is_what_the_specification_says(mask, query, key, numbers):
     key = with_passages(key, numbers)

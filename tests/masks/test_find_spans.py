@@ -20,16 +20,16 @@ def covered(tokenizer, text, spans):
 
 
 def test_patterns_and_terms_are_covered_whole(tokenizer):
-    found = masks.find_spans(TEXTS, tokenizer, patterns=[r"\d+", re.compile("dorset", re.I)], terms="Ada")
-    assert len(found) == 3
-    assert found[1] == ()
-    pieces = covered(tokenizer, TEXTS[0], found[0])
+    spans = masks.find_spans(TEXTS, tokenizer, patterns=[r"\d+", re.compile("dorset", re.I)], terms="Ada")
+    assert len(spans) == 3
+    assert spans[1] == ()
+    pieces = covered(tokenizer, TEXTS[0], spans[0])
     assert "Ada" in pieces[0]
     assert any("12" in piece for piece in pieces)
     assert any("Dorset" in piece for piece in pieces)
     assert sum("Ada" in piece for piece in pieces) == 2
     assert all("wrote" not in piece and "Street" not in piece for piece in pieces)
-    hidden = masks.blind(examples=found)
+    hidden = masks.blind(examples=spans)
     assert masks.parse(str(hidden)) == hidden
 
 
@@ -105,10 +105,10 @@ def test_odd_inputs_are_refused_in_one_line(arguments, options, tokenizer):
 
 def test_many_finds_in_a_long_text_are_cheap(tokenizer):
     text = "Ada 12 " * 3000
-    found = masks.find_spans(text, tokenizer, terms="Ada", patterns=r"\d")
+    spans = masks.find_spans(text, tokenizer, terms="Ada", patterns=r"\d")
     stretches = [(match.start(), match.end()) for match in re.finditer(r"Ada|\d", text)]
     offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
-    inside = {index for first, last in found[0] for index in range(first, last)}
+    inside = {index for first, last in spans[0] for index in range(first, last)}
     for index in range(0, len(offsets), 397):
         first, last = offsets[index]
         assert (index in inside) == any(first < end and start < last for start, end in stretches)

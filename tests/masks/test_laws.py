@@ -18,7 +18,7 @@ nothing = ~everything
 @given(expressions, expressions, expressions)
 def test_masks_equal_by_the_laws_are_the_same_value(a, b, c):
     assume(len({*a.rules(), *b.rules(), *c.rules()}) <= MOST_RULES)  # beyond, the laws hold in meaning only
-    for one, other in (
+    for left, right in (
         (a & b, b & a),
         (a | b, b | a),
         ((a & b) & c, a & (b & c)),
@@ -40,9 +40,9 @@ def test_masks_equal_by_the_laws_are_the_same_value(a, b, c):
         (a | ~a, everything),
         ((a & b) | (a & ~b), a),
     ):
-        assert one == other
-        assert hash(one) == hash(other)
-        assert str(one) == str(other)
+        assert left == right
+        assert hash(left) == hash(right)
+        assert str(left) == str(right)
 
 
 @randomised
@@ -73,16 +73,16 @@ def test_canonical_forms(text, canonical):
 
 def test_many_rules_are_simplified_by_form():
     parts = [masks.prefix(n) for n in range(MOST_RULES + 3)]
-    whole = parts[0]
+    mask = parts[0]
     for part in parts[1:]:
-        whole = whole & part
-    assert whole & parts[4] == whole
-    assert whole & ~parts[4] == nothing
-    assert whole | ~whole == everything
-    assert whole & (parts[2] | masks.causal()) == whole
-    assert ~~whole == whole
-    assert masks.parse(str(whole)) == whole
-    assert draw(whole, 2, 3) == draw(parts[0], 2, 3)
+        mask = mask & part
+    assert mask & parts[4] == mask
+    assert mask & ~parts[4] == nothing
+    assert mask | ~mask == everything
+    assert mask & (parts[2] | masks.causal()) == mask
+    assert ~~mask == mask
+    assert masks.parse(str(mask)) == mask
+    assert draw(mask, 2, 3) == draw(parts[0], 2, 3)
 
 
 def test_kinds_of_combination_differ():
@@ -112,8 +112,8 @@ def answer(mask, cases):
     if isinstance(mask, And | Or):
         answers = [answer(part, cases) for part in mask.parts]
         result = answers[0]
-        for one in answers[1:]:
-            result = result & one if isinstance(mask, And) else result | one
+        for each in answers[1:]:
+            result = result & each if isinstance(mask, And) else result | each
         return result
     return ~answer(mask.part, cases) if isinstance(mask, Not) else cases[str(mask)]
 

@@ -45,8 +45,10 @@ def test_each_packed_example_sees_what_it_sees_alone(mask, packed):
     """The rule in a packed row, or a padded one, is the rule of each segment by itself."""
     if packed.segments is None:
         return
-    whole = compiled(mask, packed, packed, 2, 1)[:, 0]
-    for row, segments, examples in zip(whole, packed.segments, packed.examples.expand(2, packed.length), strict=True):
+    allowed = compiled(mask, packed, packed, 2, 1)[:, 0]
+    for row, segments, examples in zip(
+        allowed, packed.segments, packed.examples.expand(2, packed.length), strict=True
+    ):
         for segment in segments.unique():
             members = (segments == segment).nonzero().squeeze(-1)
             inside = row[members][:, members]

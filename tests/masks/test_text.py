@@ -163,10 +163,10 @@ def test_endless_text_is_refused(text):
     assert len(str(error.value)) < 300
 
 
-@pytest.mark.parametrize("given", [None, 3, b"causal()", masks.causal()])
-def test_only_text_is_parsed(given):
+@pytest.mark.parametrize("value", [None, 3, b"causal()", masks.causal()])
+def test_only_text_is_parsed(value):
     with pytest.raises(masks.MaskError, match="a mask's text must be a string"):
-        masks.parse(given)
+        masks.parse(value)
 
 
 @pytest.mark.parametrize(
@@ -181,10 +181,10 @@ def test_only_text_is_parsed(given):
     ],
 )
 def test_nothing_is_evaluated(text, tmp_path):
-    made = tmp_path / "made"
+    folder = tmp_path / "folder"
     with pytest.raises(masks.MaskError):
-        masks.parse(text.format(path=made))
-    assert not made.exists()
+        masks.parse(text.format(path=folder))
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(
@@ -292,15 +292,15 @@ SAME_NUMBER = (1, True, 1.0)
 
 @pytest.mark.parametrize("wrap", [lambda n: n, lambda n: (n,), lambda n: ("a", (2, n))])
 def test_parameters_of_different_types_are_different_masks(wrap):
-    made = [masks.lookup("of_anything", value=wrap(n)) for n in SAME_NUMBER]
-    assert len(set(made)) == 3
-    for mask, number in zip(made, SAME_NUMBER, strict=True):
+    of_each_type = [masks.lookup("of_anything", value=wrap(n)) for n in SAME_NUMBER]
+    assert len(set(of_each_type)) == 3
+    for mask, number in zip(of_each_type, SAME_NUMBER, strict=True):
         assert str(mask) == f"lookup('of_anything', value={wrap(number)!r})"
         for combined in (mask & masks.causal(), ~mask, masks.heads({0: mask, "rest": "full()"})):
             assert masks.parse(str(combined)) == combined
             assert repr(wrap(number)) in str(combined)
-    assert (made[0] | made[1]) != made[0]
-    assert (made[0] & ~made[2]) != ~masks.full()
+    assert (of_each_type[0] | of_each_type[1]) != of_each_type[0]
+    assert (of_each_type[0] & ~of_each_type[2]) != ~masks.full()
 
 
 def test_minus_zero_is_written_as_given_where_it_matters():
@@ -326,10 +326,10 @@ def own_rule():
 
 
 def test_rules_of_ones_own_tell_types_apart_too(own_rule):
-    made = [own_rule(n) for n in SAME_NUMBER]
-    assert len(set(made)) == 3
+    of_each_type = [own_rule(n) for n in SAME_NUMBER]
+    assert len(set(of_each_type)) == 3
     expected = [f"causal() & own_rule_of_a_test({number!r})" for number in SAME_NUMBER]
-    assert [str(mask & masks.causal()) for mask in made] == expected
+    assert [str(mask & masks.causal()) for mask in of_each_type] == expected
     assert own_rule(1) == own_rule(1)
     assert own_rule(1) != masks.prefix(1)
 
