@@ -149,7 +149,7 @@ def test_mask_that_flash_attention_cannot_run():
 
 
 @pytest.mark.parametrize("name", ["eager", *IMPLEMENTATIONS])
-def test_one_compilation_a_pass(name, monkeypatch):
+def test_each_mask_is_compiled_once_in_a_pass(name, monkeypatch):
     """Each distinct mask once, however many layers have it."""
     compiled = []
 
@@ -186,7 +186,7 @@ def test_a_backend_from_outside_runs_what_it_supports(toy):
     assert set(toy.compiled) == {"causal() & window(left=4)"}
 
 
-def test_a_backend_from_outside_is_left_out_under_tracers(toy):
+def test_a_backend_from_outside_is_not_used_under_tracers(toy):
     batch = {name: ids for name, ids in inputs("padded").items() if name != "labels"}
     expected = on("eager", **MASKS)(**batch).logits
     toy.compiled.clear()

@@ -63,7 +63,7 @@ def test_leaks_from_the_target_and_their_kinds():
         ("encoder", "the model reads as if encoder_mask window(left=0) were not applied"),
     ],
 )
-def test_a_fault_of_the_model_itself_is_found_without_any_declaration(monkeypatch, scope, cause):
+def test_a_fault_of_the_model_itself_is_found_without_expected_masks(monkeypatch, scope, cause):
     """The compiled mask is wrong, and config and batch are right: the reference must not share the fault."""
     compile_masks = mask_compiler.compile_masks
 
@@ -146,7 +146,7 @@ def test_other_encoder_decoders(make, method):
     assert "segment_ids" in audit(model, packed, **PACKED, method=method).cause
 
 
-def test_a_batch_that_looks_packed_is_remarked_upon():
+def test_a_batch_that_looks_packed_is_noted():
     source = tokens(2, 8)
     source[1, [3, 7]] = 2
     batch = {"input_ids": source, "decoder_input_ids": tokens(2, 4)}
@@ -155,7 +155,7 @@ def test_a_batch_that_looks_packed_is_remarked_upon():
     assert not audit(small_model(), {name: ids[:1] for name, ids in batch.items()}).notes
 
 
-def test_a_cross_mask_that_hides_nothing_is_remarked_upon():
+def test_a_cross_mask_that_hides_nothing_is_noted():
     report = audit(small_model(cross_mask="wait_k(1)"), BATCH)
     (note,) = report.notes
     assert note.startswith("cross_mask wait_k(1) hides nothing: under encoder_mask full()")
@@ -173,7 +173,7 @@ def test_passages():
     assert report.cause.startswith("the model ran under encoder_mask full(), and passages() should hold")
 
 
-def test_declared_positions_are_what_holds():
+def test_positions_that_are_passed_to_the_audit_hold():
     case = CASES["left_padded_with_raw_positions"]()
     assert audit(case.model, case.leaking, position_ids=case.leaking["position_ids"]).ok
 

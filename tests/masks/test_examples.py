@@ -46,7 +46,7 @@ def test_hypotheses_share_their_example():
     assert packed.examples.tolist() == [[0, 1, 1, 0]] * 2 + [[2, 2, 2, 2]] * 2
 
 
-def test_random_leaves_out_as_many_as_it_says_and_not_always_the_same():
+def test_random_forbids_a_share_of_p_and_not_always_the_same_pairs():
     side = masks.lay_out(64, CPU, rows=2)
     allowed = masks.compile_mask(masks.random(0.3, 1), side, side, heads=2)
     assert abs(allowed.float().mean() - 0.7) < 0.02
@@ -137,7 +137,7 @@ class TestLookup:
         assert picture(masks.compile_mask(mask, side, side)[0, 0]) == "#.#.\n##.#\n###.\n####"
         assert masks.naive_mask(mask, side, side).equal(masks.compile_mask(mask, side, side))
 
-    def test_python_s_own_logic_is_refused_and_says_how_to_fix_it(self):
+    def test_and_or_not_of_python_are_refused(self):
         @masks.register
         def both(q, k):
             return q.position > k.position and k.position > 2

@@ -231,7 +231,7 @@ def test_nothing_is_evaluated(text, tmp_path):
         ("heads({0: 'heads({1: full(), 1: causal()})'})", "every key must be there once, got 1 twice"),
     ],
 )
-def test_what_is_not_a_text_form_is_never_interpreted(text, why):
+def test_other_python_is_refused(text, why):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(masks.MaskError) as error:
@@ -325,7 +325,7 @@ def own_rule():
     del registry.RULES[own.name]
 
 
-def test_rules_of_ones_own_tell_types_apart_too(own_rule):
+def test_rules_of_your_own_distinguish_types_too(own_rule):
     of_each_type = [own_rule(n) for n in SAME_NUMBER]
     assert len(set(of_each_type)) == 3
     expected = [f"causal() & own_rule_of_a_test({number!r})" for number in SAME_NUMBER]
