@@ -1,5 +1,4 @@
-"""Attention backends, a file for each: the form to which it compiles masks, and the function that computes "
-"attention."""
+"""Attention backends, a file for each: the form to which it compiles masks, and the function that attends."""
 
 from .backends import register_backend
 from .base import AttentionBackend, AttentionResult, MaskRequest

@@ -1,5 +1,4 @@
-"""FlexAttention (https://pytorch.org/blog/flexattention/): a mask as the blocks that it needs and a function of "
-"pairs."""
+"""FlexAttention (https://pytorch.org/blog/flexattention/): a mask as needed blocks and a function of pairs."""
 
 from collections.abc import Callable
 from typing import Any

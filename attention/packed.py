@@ -20,8 +20,7 @@ from ..masks.materialize import check, materialize_unchecked
 from .base import AttentionResult
 
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-"""Examples of up to these lengths, on their longer side, form groups. More groups need less padding, but each takes "
-"time."""
+"""Examples of up to these lengths, on their longer side, form groups. More groups pad less, but each takes time."""
 
 _ROW = 2**40  # a code is `row * _ROW + segment`
 
@@ -48,8 +47,10 @@ class PackedIndex:
 
 @dataclass(frozen=True)
 class ExamplesMask:
-    """A mask example by example: the slots of queries and keys, and what is allowed, (N, 1 or H, T, S) bool a "
-    "group."""
+    """A mask example by example: the slots of queries and keys, and for each group what is allowed.
+
+    `allowed` has (N, 1 or H, T, S) bool for each group.
+    """
 
     queries: PackedIndex
     keys: PackedIndex

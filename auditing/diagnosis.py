@@ -22,7 +22,7 @@ class _Guess:
 
     changes: dict
     text: str
-    certain: bool = True  # whether the model is known to have actual so
+    certain: bool = True  # whether the model is known to have run so
 
 
 def explain(report: AuditReport, expected: BatchMasks, actual: BatchMasks) -> str | None:

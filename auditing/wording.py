@@ -60,8 +60,7 @@ def _unused(relation: "Relation") -> str:
 
 
 def _grouped(leaks: Sequence["Leak"]) -> list[list[list["Leak"]]]:
-    """Groups of neighbouring outputs that read the same positions, or each the next ones; for each output its "
-    "leaks."""
+    """Groups of neighbouring outputs that read the same positions, or each the next ones: the leaks of each output."""
     groups: list[list[list[Leak]]] = []
     for _, of_side in groupby(sorted(leaks, key=lambda leak: leak.side), key=lambda leak: leak.side):
         step_of_group = None

@@ -62,7 +62,7 @@ def _show(options: argparse.Namespace) -> None:
         views = [lay_view(options.mask, **sides)]
         print(render(views[0]))
     if file is not None:
-        # Late, so that the terminal form needs no matplotlib.
+        # Imported here, so that the text form needs no matplotlib.
         from ..plotting.masks import gallery, save_png
 
         save_png(gallery(views), file, description="\n".join(view.title for view in views))

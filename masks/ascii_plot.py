@@ -1,4 +1,4 @@
-"""A mask as text, for a terminal: rows of `#` and `.` under the tokens."""
+"""A mask as text for a terminal: rows of `#` and `.`, with tokens on the axes."""
 
 import unicodedata
 from typing import Any

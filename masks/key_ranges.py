@@ -100,7 +100,7 @@ def passage_ends(keys: Layout, segment: int | torch.Tensor, passage: int | torch
     first, last = _bisect(codes, code, right=False), _bisect(codes, code, right=True) - 1
     positions = positions.expand(len(first), -1)
     ends = (positions.gather(-1, index.clamp(0, keys.length - 1).flatten(1)).view_as(index) for index in (first, last))
-    # Without such a passage the last index is below the first, and the range is to be empty.
+    # If there is no such passage, the last index is below the first; then the range is empty.
     low, high = (torch.where(first <= last, end, empty) for end, empty in zip(ends, (FAR, -FAR), strict=True))
     return low[..., None], high[..., None]
 

@@ -69,8 +69,7 @@ def _position(side: Layout, row: int, index: int, head: int = 0) -> TokenPositio
 
 
 def _example(side: Layout, row: int, segment: int) -> int:
-    """The number of the example in the batch: all examples of earlier rows come before it, and earlier ones of its "
-    "row."""
+    """The number of the example in the batch, after all examples of earlier rows and earlier ones of its row."""
     rows: list[int] = side.rows.tolist() if isinstance(side.rows, torch.Tensor) else list(range(row + 1))
     if not side.packed or side.segments is None:
         return rows[row]

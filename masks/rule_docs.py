@@ -142,5 +142,5 @@ def _options(name: str | None, value: str) -> dict[str, Any]:
 
 @register
 def even_keys(q: TokenPosition, k: TokenPosition) -> Allowed:
-    """The mask of one's own in the picture of `lookup`."""
+    """The function in the picture of `lookup`."""
     return k.position % 2 == 0

@@ -102,8 +102,7 @@ def as_mask(mask: MaskLike | None, name: str = "mask") -> Mask | TensorMask | No
 
 
 def describe(mask: Mask | TensorMask | None) -> Mask | str | None:
-    """A call's mask for a report: the text of a mask, the mask itself if its text would be too long, a tensor's "
-    "shape."""
+    """A call's mask for a report: its text, the mask itself if the text would be too long, or a tensor's shape."""
     if isinstance(mask, TensorMask):
         return f"a tensor of shape {tuple(mask.allowed.shape)}"
     # First by the extent: to write a long table takes time.

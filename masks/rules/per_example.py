@@ -12,8 +12,7 @@ Table = tuple[tuple[int, ...], ...]
 
 
 def look_up(table: Table, row: int | torch.Tensor, column: int | torch.Tensor, fill: int) -> int | torch.Tensor:
-    """`table[row][column]`, or `fill` beyond the end of the row; tensors broadcast. One row alone is for all "
-    "examples."""
+    """`table[row][column]`, or `fill` beyond the end of the row. A table of one row has it for all examples."""
     if isinstance(row, int) and isinstance(column, int):
         numbers = table[row if len(table) > 1 else 0]
         return numbers[column] if column < len(numbers) else fill
