@@ -80,7 +80,15 @@ def test_command_reports_errors_in_one_line(arguments, message, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["full()", "--gallery", "x.png"], ["full()", "--sauce", "3"], ["full()", "--png", ""]]
+    "arguments",
+    [
+        [],
+        ["full()", "--gallery", "x.png"],
+        ["--gallery", "x.png", "--source", "3"],
+        ["--gallery", "x.png", "--png", "y.png"],
+        ["full()", "--sauce", "3"],
+        ["full()", "--png", ""],
+    ],
 )
 def test_command_reports_usage_in_one_line(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
