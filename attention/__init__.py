@@ -1,4 +1,4 @@
-"""Attention backends, each in a file: the form that it wants a mask in, and the function that computes with it."""
+"""Attention backends, a file for each: the form to which it compiles masks, and the function that attends."""
 
 from .backends import register_backend
 from .base import AttentionBackend, AttentionResult, MaskRequest

@@ -1,7 +1,7 @@
 """The attention backends by name, and which of them runs a mask.
 
-`config._attn_implementation` names one, as everywhere in Transformers. A mask that it does not support goes to its
-fallback, with the same numbers: `docs/backends.md` has the table. What a backend supports is said in its own file.
+`config._attn_implementation` has the name, as everywhere in Transformers. A mask that the backend does not support
+goes to its fallback, which gives the same numbers. `docs/backends.md` has a table of which masks run where.
 """
 
 from collections.abc import Sequence
@@ -15,24 +15,25 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterf
 from ..masks.expressions import MaskError
 from .base import AttentionBackend, AttentionResult, MaskRequest
 from .blockwise import BlockwiseBackend
-from .dense import DenseBackend, EagerBackend
+from .dense import DenseBackend, EagerBackend, SdpaBackend
 from .flash import FlashBackend
 from .flex import FlexBackend
 
 CompiledMask = object
-"""What a backend compiles a mask to: a boolean tensor, or a type of its own; None where everything is allowed."""
+"""What a backend compiles a mask to: a boolean tensor, or a type of its own; None if everything is allowed."""
 
-_BACKENDS: dict[str, AttentionBackend] = {}
+BACKENDS: dict[str, AttentionBackend] = {}
+"""The registered backends by name."""
 
 
 def register_backend(backend: AttentionBackend) -> AttentionBackend:
-    """Make a backend known by its name, to configs, `attn_implementation` and `set_attn_implementation`.
+    """Make a backend known by its name to configs, `attn_implementation` and `set_attn_implementation`.
 
-    Models of Transformers can name it too, unless Transformers has an implementation of that name: their masks are
-    tensors, which go to the first backend that takes tensors, from this one on through the fallbacks.
+    Models of Transformers can use it too, unless Transformers has an implementation of that name. Their masks are
+    tensors, which go to the first backend that takes tensors: this one, or one of its fallbacks.
 
     Raises:
-        TypeError: it is not an instance of `AttentionBackend` with a name.
+        TypeError: `backend` is not an instance of `AttentionBackend` with a name.
         ValueError: another backend has that name.
     """
     name: str | None = getattr(backend, "name", None)
@@ -41,9 +42,11 @@ def register_backend(backend: AttentionBackend) -> AttentionBackend:
             f"a backend must be an instance of AttentionBackend with a name, got {type(backend).__name__} with "
             f"name={name!r}; write register_backend(MyBackend())"
         )
-    if not _defined_again(backend, _BACKENDS.get(name)):
-        raise ValueError(f"an attention backend named {name!r} exists already; choose another name")
-    _BACKENDS[name] = backend
+    if not _defined_again(backend, BACKENDS.get(name)):
+        raise ValueError(
+            f"an attention backend must have a new name, got {name!r}, which exists already; choose another name"
+        )
+    BACKENDS[name] = backend
     if name != "eager" and name not in ALL_ATTENTION_FUNCTIONS:
         AttentionInterface.register(name, partial(attend, name))
         AttentionMaskInterface.register(name, sdpa_mask)
@@ -51,52 +54,54 @@ def register_backend(backend: AttentionBackend) -> AttentionBackend:
 
 
 def _defined_again(new: AttentionBackend, old: AttentionBackend | None) -> bool:
-    """Whether `new` is the same definition, run once more, as in a notebook's cell."""
+    """Whether `new` is the same definition, run again, as in a cell of a notebook."""
     kinds = [(type(backend).__module__, type(backend).__qualname__) for backend in (new, old)]
     return old is None or kinds[0] == kinds[1]
 
 
 def find_backend(name: str | None) -> AttentionBackend:
-    """The backend of this name; one that only Transformers knows runs under boolean tensors.
+    """The backend of this name. A function that only Transformers knows gets boolean tensors.
 
     Args:
         name: the attention implementation; None is `"eager"`.
     """
     name = name or "eager"
-    if name in _BACKENDS:
-        return _BACKENDS[name]
-    for backend in _BACKENDS.values():
+    if name in BACKENDS:
+        return BACKENDS[name]
+    for backend in BACKENDS.values():
         if (variant := backend.variant(name)) is not None:
             return variant
     return DenseBackend(name)
 
 
 def compile_masks(name: str | None, requests: Sequence[MaskRequest]) -> list[CompiledMask]:
-    """Compile the masks of one scope, all of them with one backend; None for those that forbid nothing.
+    """Compile the masks of one scope, all of them by the same backend; None for those that forbid nothing.
 
     Args:
-        name: the attention implementation. What it does not support goes to its fallback.
+        name: the attention implementation; masks that it does not support go to its fallback.
 
     Raises:
-        MaskError: a mask that does not fit, or that no backend from this one on can run; it names both.
-        TypeError: a backend that compiles to something that it does not name in `mask_types`.
+        MaskError: a mask does not fit the batch, or neither the backend nor a fallback can run it.
+        TypeError: a backend compiles to a type that is not in its `mask_types`.
     """
     backend = _supporting(find_backend(name), requests)
     return [None if request.allows_all else _compile(backend, request) for request in requests]
 
 
 def _supporting(backend: AttentionBackend, requests: Sequence[MaskRequest]) -> AttentionBackend:
-    """The first backend, from this one on, that supports all the masks."""
-    refusals: list[tuple[AttentionBackend, MaskRequest]] = []
+    """The backend, or the first of its fallbacks, that supports all the masks."""
+    refusals: dict[str, str] = {}
     while True:
         refused = next((request for request in requests if backend.supports(request) is not None), None)
         if refused is None:
             return backend
-        refusals.append((backend, refused))
+        refusals[backend.name] = f"{backend.name} cannot run {refused.rule}: {backend.supports(refused)}"
         fallback = backend.fallback_for(refused)
-        if fallback is None or fallback in [one.name for one, _ in refusals]:
-            reasons = [f"{one.name} cannot run {request.rule}: {one.supports(request)}" for one, request in refusals]
-            raise MaskError(f"{'; '.join(reasons)}; choose another attn_implementation")
+        if fallback is None or fallback in refusals:
+            raise MaskError(
+                f"a mask must be one that the attention backend or its fallbacks can run, got {refused.rule} "
+                f"({'; '.join(refusals.values())}); choose another attn_implementation"
+            )
         backend = find_backend(fallback)
 
 
@@ -122,17 +127,17 @@ def attend(
     additive: bool = False,
     **kwargs: Any,
 ) -> AttentionResult:
-    """Attention by the backend of this name, or by the first of its fallbacks that takes such a mask.
+    """Attention by the backend of this name, or by the first of its fallbacks that takes the mask.
 
     Args:
         name: the attention implementation.
         module, query, key, value, compiled_mask, additive, kwargs: as in `AttentionBackend.attend`.
 
     Raises:
-        TypeError: no backend from this one on takes such a mask.
+        TypeError: neither the backend nor a fallback takes the mask.
     """
     backend = find_backend(name)
-    for _ in range(len(_BACKENDS) + 1):
+    for _ in range(len(BACKENDS) + 1):
         if backend.takes(query, compiled_mask, additive):
             return backend.attend(module, query, key, value, compiled_mask, additive=additive, **kwargs)
         if backend.fallback is None:
@@ -140,13 +145,13 @@ def attend(
         backend = find_backend(backend.fallback)
     scores = "additive scores" if additive else "dot products"
     raise TypeError(
-        f"the attention backend {name!r} and its fallbacks cannot compute {scores} under a mask compiled to "
-        f"{type(compiled_mask).__name__}; add that type to the mask_types of the backend that compiles to it"
+        f"a mask must be compiled to a type that the attention backend {name!r} or its fallbacks take for {scores}, "
+        f"got {type(compiled_mask).__name__}; add that type to the mask_types of the backend that compiles to it"
     )
 
 
 register_backend(EagerBackend())
-register_backend(DenseBackend("sdpa"))
+register_backend(SdpaBackend())
 register_backend(BlockwiseBackend())
 register_backend(FlexBackend())
-register_backend(FlashBackend("flash_attention_2"))  # and 3, 4, and kernels of the Hub, as its variants
+register_backend(FlashBackend("flash_attention_2"))  # versions 3 and 4 and kernels of the Hub are its variants

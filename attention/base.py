@@ -1,4 +1,4 @@
-"""What an attention backend is: the masks that it supports, the form that it compiles them to, and how it attends.
+"""What an attention backend is: the masks that it supports, the form to which it compiles them, and how it attends.
 
 Letters: B batch, S source length, T target length, H query heads, D head width.
 """
@@ -22,14 +22,14 @@ class MaskRequest:
     """A mask to compile, and the attention that it is for.
 
     Attributes:
-        rule: asked about positions inside segments.
+        rule: the mask, which is asked about positions inside of segments.
         query, key: the layouts of T queries and S keys.
         tensor_mask: (1 or B, 1 or H, T or 1, S) bool, and-ed with the rule.
         heads: H.
-        batch: B, which layouts that are the same in every row do not tell.
-        beams_per_source: G, how many rows of queries share each row of keys, as the hypotheses of a beam search do.
-            Above 1 attention has B / G rows, in which the queries of G hypotheses stand one after the other.
-        additive: whether scores are additive (Bahdanau et al. 2015), not scaled dot products.
+        batch: B, which cannot be told from layouts that are the same in every row.
+        beams_per_source: G, the number of rows of queries that share a row of keys, as the beams of a source do. If it
+            is above 1, attention has B / G rows, each with the queries of G beams one after the other.
+        additive: whether scores are additive (Bahdanau et al. 2015) instead of scaled dot products.
     """
 
     rule: Mask
@@ -53,15 +53,15 @@ class MaskRequest:
 
 
 class AttentionBackend:
-    """One way to compute attention. A subclass has `compile` and `attend`; `register_backend` makes it known.
+    """A way to compute attention. A subclass has `compile` and `attend`; `register_backend` makes it known.
 
     Attributes:
-        name: what `attn_implementation` says.
-        fallback: the backend that takes what this one does not support, or None.
+        name: its name in `attn_implementation`.
+        fallback: the name of the backend for masks that this one does not support, or None.
         mask_types: the types that `compile` returns and `attend` takes.
         additive_scores: whether `attend` computes additive scores too.
-        shared_beams: whether it computes with queries of several hypotheses in a row (`beams_per_source`).
-        traceable: whether `compile` looks at no tensor's values on the host, so that a tracer can follow it.
+        shared_beams: whether it takes the queries of several beams in a row (`beams_per_source`).
+        traceable: whether `compile` reads no values of tensors on the host, so that a tracer can follow it.
     """
 
     name: str
@@ -72,37 +72,38 @@ class AttentionBackend:
     traceable = False
 
     def supports(self, request: MaskRequest) -> str | None:
-        """Why this backend cannot run the mask, so that its fallback is asked, or None where it can."""
+        """None if this backend can run the mask, else the reason why its fallback is asked."""
         if request.beams_per_source > 1 and not self.shared_beams:
-            return "hypotheses that share a source's keys need a mask of several hypotheses in a row"
+            return "it does not take the queries of several beams in a row"
         if request.additive and not self.additive_scores:
             return "it computes scaled dot products, not additive scores"
         if not self.traceable and is_observed():
-            return "its masks are compiled by values on the host, which a tracer cannot ask"
+            return "it compiles masks by values on the host, which a tracer does not have"
         return None
 
     def variant(self, name: str) -> "AttentionBackend | None":
-        """The backend for a name that none is registered under, where this one knows it: another version, say."""
+        """The backend for a name that is not registered but that this one knows, such as another version, or None."""
         return None
 
     def fallback_for(self, request: MaskRequest) -> str | None:
-        """The backend to ask for a mask that this one does not support."""
+        """The name of the backend to ask about a mask that this one does not support."""
         return self.fallback
 
     def compile(self, request: MaskRequest) -> object:
-        """The mask as `attend` takes it, one of `mask_types`. Never asked where everything is allowed.
+        """The mask as `attend` takes it, of one of `mask_types`. Not called for masks that allow everything.
 
         Raises:
-            MaskError: the mask does not fit, or is one that this backend refuses instead of leaving it to another.
+            MaskError: the mask does not fit the batch, or this backend refuses it instead of leaving it to another.
         """
         raise NotImplementedError
 
     def takes(self, query: torch.Tensor, compiled_mask: object, additive: bool) -> bool:
-        """Whether `attend` computes with such a mask; else the fallback is asked.
+        """Whether `attend` computes with such a mask; if not, the fallback is asked.
 
         Args:
             query: (B, H, T, D).
-            compiled_mask: what some backend compiled; None where everything is allowed.
+            compiled_mask: what a backend compiled; None if everything is allowed.
+            additive: whether scores are additive.
         """
         fits = compiled_mask is None or isinstance(compiled_mask, self.mask_types)
         return fits and (self.additive_scores or not additive)
@@ -118,16 +119,16 @@ class AttentionBackend:
         additive: bool = False,
         **kwargs: Any,
     ) -> AttentionResult:
-        """Attention; a query with nothing to see gets zero.
+        """Attention. A query that may see no key gets zero.
 
         Args:
             module: has `num_key_value_groups`, `training`, `config`, and `score_vector` (H, D) for additive scores.
             query: (B, H, T, D). key, value: (B, H / groups, S, D).
-            compiled_mask: one of `mask_types`, or None where everything is allowed.
+            compiled_mask: of one of `mask_types`, or None if everything is allowed.
             additive: whether scores are additive.
-            kwargs: `scaling` of the dot product, `dropout` of the weights, and what Transformers passes on.
+            kwargs: `scaling` of the dot product, `dropout` of the weights, and further arguments of Transformers.
 
         Returns:
-            (B, T, H, D), and the weights (B, H, T, S), or None where the backend keeps them to itself.
+            (B, T, H, D), and the weights (B, H, T, S), or None if the backend does not return them.
         """
         raise NotImplementedError

@@ -1,8 +1,8 @@
-"""A mask in blocks: for each block of queries the keys that it may see, and the rule asked about those pairs only.
+"""Attention in blocks: for each block of queries, only over the blocks of keys that it may see.
 
-What attention costs then grows with what the mask allows: linear in the length for `window(64)`, forward and backward,
-and no (T, S) mask is ever made. FlexAttention does this in one kernel, but has no backward on CPU; here any inner
-attention is called once a block.
+Time and memory then grow with what the mask allows, linearly in the length for `window(64)`, forward and backward, and
+no (T, S) mask is made. FlexAttention does this in one kernel, but has no backward on CPU. Here another attention
+function is called for each block.
 """
 
 from collections.abc import Callable
@@ -22,17 +22,17 @@ from .dense import additive_attention, eager_attention
 from .packed import ExamplesMask, attention_by_example, compile_by_example
 
 ROWS, COLUMNS = 128, 64
-"""Queries in a block, and keys: wide enough for the matrix products, narrow enough for windows of 64."""
+"""The queries and the keys of a block: enough for fast matrix products, and few enough for windows of 64."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some queries, in a row, and the keys that they may see.
+    """Contiguous queries, and runs of contiguous keys that they may see.
 
     Attributes:
-        queries: first query, and one past the last.
-        keys: first and one past the last of each run of keys.
-        allowed: (1 or B, 1 or H, queries or 1, keys) bool, the runs side by side, or None where all is allowed.
+        queries: the first query, and one past the last.
+        keys: for each run the first key, and one past the last.
+        allowed: (1 or B, 1 or H, queries or 1, keys) bool, the runs side by side, or None if all pairs are allowed.
     """
 
     queries: tuple[int, int]
@@ -42,15 +42,16 @@ class Block:
 
 @dataclass(frozen=True)
 class BlockwiseMask:
-    """The blocks of a mask, which cover all T queries in order."""
+    """A mask in blocks, which have all T queries in order."""
 
     blocks: tuple[Block, ...]
 
 
 class BlockwiseBackend(AttentionBackend):
-    """Blocks, or packed rows by examples, whichever looks at fewer pairs.
+    """Blocks of 128 queries, each over the blocks of 64 keys that it may see; packed rows example by example.
 
-    Additive scores are computed inside a block as well as dot products are. None and tensors have no blocks.
+    When to use: for packed rows, and for long sequences under local masks, on CPU and wherever FlexAttention does not
+    run; in training and inference. It computes additive scores too.
     """
 
     name = "blockwise"
@@ -91,7 +92,7 @@ def compile_blockwise(
     tensor_mask: torch.Tensor | None = None,
     heads: int = 1,
 ) -> BlockwiseMask:
-    """Compile to blocks. Where they lie is decided on the host, so a GPU is waited for once.
+    """Compile to blocks. The host decides which blocks there are, so it waits for a GPU once.
 
     Args:
         mask, query, key, tensor_mask, heads: as in `compile_mask`.
@@ -100,12 +101,12 @@ def compile_blockwise(
         MaskError: as in `compile_mask`.
     """
     check(mask, query, key, heads)
-    touched = _touched(mask, query, key, heads).tolist()
+    needed_blocks = _needed_blocks(mask, query, key, heads).tolist()
     device = query.positions.device
     blocks = []
-    for index, numbers in enumerate(touched):
+    for index, is_needed in enumerate(needed_blocks):
         queries = (index * ROWS, min((index + 1) * ROWS, query.length))
-        keys = _runs(numbers, COLUMNS, key.length)
+        keys = _runs(is_needed, COLUMNS, key.length)
         i, j = torch.arange(*queries, device=device), torch.cat([torch.arange(*run, device=device) for run in keys])
         part = None if tensor_mask is None else tensor_mask.index_select(-1, j)
         if part is not None and part.shape[-2] > 1:
@@ -115,19 +116,19 @@ def compile_blockwise(
 
 
 def pairs_in_blocks(mask: Mask, query: Layout, key: Layout, heads: int = 1) -> int:
-    """How many pairs of a query and a key are looked at in each row of the batch."""
-    return int(_touched(mask, query, key, heads).sum()) * ROWS * COLUMNS
+    """The number of pairs of a query and a key that are computed in each row of the batch."""
+    return int(_needed_blocks(mask, query, key, heads).sum()) * ROWS * COLUMNS
 
 
-def _touched(mask: Mask, query: Layout, key: Layout, heads: int) -> torch.Tensor:
-    """(blocks of queries, blocks of keys) bool, whether any row of the batch has something to see there."""
+def _needed_blocks(mask: Mask, query: Layout, key: Layout, heads: int) -> torch.Tensor:
+    """(blocks of queries, blocks of keys) bool: whether a query may see a key there, in any row of the batch."""
     return blocks_in_reach(mask, key, positions_of(query, -1, heads), ROWS, COLUMNS).flatten(0, 1).any(0)
 
 
-def _runs(numbers: list[bool], size: int, length: int) -> tuple[tuple[int, int], ...]:
-    """Runs of neighbouring blocks as index ranges; at least one block, so that every query has keys to ignore."""
+def _runs(is_needed: list[bool], size: int, length: int) -> tuple[tuple[int, int], ...]:
+    """Runs of neighbouring blocks as ranges of keys; at least one block, since attention needs a key."""
     runs: list[tuple[int, int]] = []
-    for index in [index for index, wanted in enumerate(numbers) if wanted] or [0]:
+    for index in [index for index, needed in enumerate(is_needed) if needed] or [0]:
         first, last = index * size, min((index + 1) * size, length)
         if runs and runs[-1][1] == first:
             first = runs.pop()[0]
@@ -144,18 +145,18 @@ def blockwise_attention(
     inner: Callable[..., AttentionResult] | None = None,
     **kwargs: Any,
 ) -> AttentionResult:
-    """Scaled dot-product attention, or another, block by block.
+    """Attention block by block, or example by example.
 
     Args:
         query: (B, H, T, D). key, value: (B, H / groups, S, D).
-        attention_mask: what `compile_blockwise` or `compile_by_example` returns.
-        inner: attention inside a block, or among examples; the fastest by default.
+        attention_mask: from `compile_blockwise` or `compile_by_example`.
+        inner: the attention function for a block; by default the faster one for scaled dot products.
 
     Returns:
         (B, T, H, D), and None instead of the weights.
     """
     if inner is None:
-        # Measured: in half precision SDPA's kernel for CPU takes twice as long, forward and backward.
+        # Measured: in half precision on CPU, SDPA takes twice as long as matrix products, forward and backward.
         half = query.device.type == "cpu" and query.dtype != torch.float32
         inner = eager_attention if half else sdpa_attention_forward
     if isinstance(attention_mask, ExamplesMask):
@@ -169,10 +170,10 @@ def blockwise_attention(
 
 
 class _Pieces:
-    """Keys or values (B, H, S, D), of which runs are taken.
+    """Keys or values (B, H, S, D), split into pieces, for gradients in linear time.
 
-    Slices would do, but the gradient of a slice is as long as the whole, and every block of queries has one:
-    the cost would be quadratic. The gradient of a piece is as long as the piece.
+    The gradient of a slice has the size of the whole tensor, and each block of queries would take slices. The gradient
+    of a piece has the size of the piece.
     """
 
     def __init__(self, states: torch.Tensor, size: int):
@@ -182,6 +183,7 @@ class _Pieces:
         self.pieces = states.split(size, dim=2) if differentiable else None
 
     def of(self, runs: tuple[tuple[int, int], ...]) -> torch.Tensor:
+        """The keys or values of some runs, side by side."""
         parts = []
         for first, last in runs:
             if self.pieces is None:

@@ -1,7 +1,7 @@
-"""Attention under a boolean tensor: eager, with all its weights at hand, SDPA, and what else Transformers knows.
+"""Attention under a boolean tensor: eager, SDPA, and other functions that Transformers knows.
 
 Letters: B batch, S source length, T target length, H query heads, D head width.
-Masks are boolean, True = allowed, and a query with nothing to see gets zero, forward and backward.
+Masks are boolean, True = allowed. A query that may see no key gets zero, and so do its gradients.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from .base import AttentionBackend, AttentionResult, MaskRequest
 
 
 class DenseBackend(AttentionBackend):
-    """An attention function of Transformers, under a tensor (1 or B, 1 or H, T, S)."""
+    """An attention function that is registered with Transformers, under a boolean tensor (1 or B, 1 or H, T, S)."""
 
     fallback: str | None = "eager"
     shared_beams = True
@@ -42,14 +42,27 @@ class DenseBackend(AttentionBackend):
         additive: bool = False,
         **kwargs: Any,
     ) -> AttentionResult:
-        # Asked each time: someone may register a function of their own under a name that is there.
+        # Looked up at each call, since another function may be registered under the name at any time.
         function = ALL_ATTENTION_FUNCTIONS.get_interface(self.name, eager_attention)
         result: AttentionResult = function(module, query, key, value, compiled_mask, **kwargs)
         return result
 
 
+class SdpaBackend(DenseBackend):
+    """PyTorch's fused attention under a boolean mask; the default.
+
+    When to use: for short sequences, and for masks that allow most pairs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("sdpa")
+
+
 class EagerBackend(DenseBackend):
-    """Plain matrix products, and additive scores, which no kernel computes."""
+    """Plain matrix products; returns the attention weights, and computes additive scores.
+
+    When to use: to look at attention weights. In bfloat16 on CPU, short rows train faster than under `sdpa`.
+    """
 
     fallback = None
     additive_scores = True
@@ -74,7 +87,7 @@ class EagerBackend(DenseBackend):
 
 
 def fold_mask(mask: torch.Tensor, beams_per_source: int) -> torch.Tensor:
-    """A boolean mask (1 or B * G, 1 or H, T, S) to (1 or B, 1 or H, G * T, S), for G hypotheses in a row."""
+    """A boolean mask (1 or B * G, 1 or H, T, S) to (1 or B, 1 or H, G * T, S), for the queries of G beams in a row."""
     rows, heads, length, keys = mask.shape
     if rows == 1:
         return mask.repeat(1, 1, beams_per_source, 1)
@@ -85,13 +98,13 @@ def fold_mask(mask: torch.Tensor, beams_per_source: int) -> torch.Tensor:
 
 
 def masked_softmax(scores: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:
-    """Softmax over the allowed keys, (B, H, T, S) to the same; all zero where none is allowed."""
+    """Softmax over the allowed keys, (B, H, T, S) to the same; all zero for a query without an allowed key."""
     if allowed is None:
         return scores.softmax(dim=-1)
-    # Half of the lowest number is far enough to give weights of exactly zero, and leaves room for the sum.
+    # Half of the lowest number gives weights of exactly zero, and the sum with a score cannot overflow.
     lowest = torch.full((), torch.finfo(scores.dtype).min / 2, dtype=scores.dtype, device=scores.device)
     weights = (scores + torch.where(allowed, torch.zeros_like(lowest), lowest)).softmax(dim=-1)
-    # A row without any allowed key is an average by now. -inf scores would have made it NaN.
+    # A row without an allowed key is now the average of all keys. With scores of -inf it would be NaN.
     return weights * allowed.any(dim=-1, keepdim=True)
 
 
@@ -101,7 +114,7 @@ def _weigh(weights: torch.Tensor, value: torch.Tensor, dropout: float, training:
 
 
 def _key_value_groups(module: nn.Module) -> int:
-    """How many query heads share a key/value head."""
+    """The number of query heads that share a key/value head."""
     groups: Any = module.num_key_value_groups
     return int(groups)
 
@@ -116,10 +129,12 @@ def eager_attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> AttentionResult:
-    """Scaled dot-product attention (Vaswani et al. 2017) that also returns its weights.
+    """Scaled dot-product attention (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762), and its weights.
 
     Args:
         query: (B, H, T, D). key, value: (B, H / groups, S, D). attention_mask: bool, broadcast to (B, H, T, S).
+        scaling: of the dot product.
+        dropout: of the weights, in training.
 
     Returns:
         (B, T, H, D) and (B, H, T, S).
@@ -138,9 +153,10 @@ def additive_attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> AttentionResult:
-    """Additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473): score `v . tanh(q + k)` per head.
+    """Additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473), and its weights.
 
-    Shapes as in `eager_attention`; takes T x S x D of memory for each head.
+    The score of a head is `v . tanh(q + k)`, with its row of the module's `score_vector` (H, D) as `v`. Shapes are as
+    in `eager_attention`. It needs T x S x D of memory for each head.
     """
     key, value = (repeat_kv(states, _key_value_groups(module)) for states in (key, value))
     summed = torch.tanh(query[:, :, :, None] + key[:, :, None])

@@ -1,4 +1,4 @@
-"""A mask for FlexAttention: the blocks that need looking at, and the rule to ask inside them."""
+"""FlexAttention (https://pytorch.org/blog/flexattention/): a mask as needed blocks and a function of pairs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,13 +17,14 @@ from .base import AttentionBackend, AttentionResult, MaskRequest
 from .dense import eager_attention
 
 SIZE = 128
-"""Queries, and keys, in a block: FlexAttention's default."""
+"""The queries and the keys of a block: FlexAttention's default."""
 
 
 class FlexBackend(AttentionBackend):
-    """FlexAttention: one kernel over the blocks that a mask touches.
+    """PyTorch's FlexAttention, compiled: one kernel over blocks of 128 queries and 128 keys that the mask needs.
 
-    What it cannot do in blocks goes to `blockwise`; what blocks are of no use to goes to `sdpa`.
+    When to use: for long sequences under local masks, on a GPU. What its kernel cannot do in blocks goes to
+    `blockwise`, and a single query goes to `sdpa`.
     """
 
     name = "flex_attention"
@@ -33,18 +34,18 @@ class FlexBackend(AttentionBackend):
 
     def supports(self, request: MaskRequest) -> str | None:
         if _is_recorded():
-            return "its kernel runs under torch.compile, but under no other tracer"
-        if _has_no_gradient(request.device):
+            return "its kernel runs under torch.compile, but not under other tracers"
+        if _needs_missing_gradient(request.device):
             return "FlexAttention has no gradient on CPU"
         reason = super().supports(request)
         if reason is None and request.query.length == 1:
-            reason = "blocks are of no use to a single query"
+            reason = "blocks save nothing for a single query"
         if reason is None and _uses_lookup_table(request.rule):
             reason = "it has a lookup table, which FlexAttention's kernels cannot read"
         return reason
 
     def fallback_for(self, request: MaskRequest) -> str:
-        in_blocks = _has_no_gradient(request.device) or (
+        in_blocks = _needs_missing_gradient(request.device) or (
             super().supports(request) is None and request.query.length > 1
         )
         return "blockwise" if in_blocks else "sdpa"
@@ -54,9 +55,9 @@ class FlexBackend(AttentionBackend):
 
     def takes(self, query: torch.Tensor, compiled_mask: object, additive: bool) -> bool:
         if compiled_mask is None:
-            # Hypotheses of a beam search stand side by side as queries, and are fewer than there are in a block.
+            # The queries of a step of beam search are fewer than a block has.
             short_query = query.shape[2] < SIZE
-            if short_query or _has_no_gradient(query.device) or _is_recorded():
+            if short_query or _needs_missing_gradient(query.device) or _is_recorded():
                 return False
         return super().takes(query, compiled_mask, additive)
 
@@ -77,12 +78,12 @@ class FlexBackend(AttentionBackend):
 
 
 def _is_recorded() -> bool:
-    """Whether a tracer other than torch.compile follows what is computed."""
+    """Whether a tracer other than torch.compile records what is computed."""
     return is_observed() and not torch.compiler.is_compiling()
 
 
-def _has_no_gradient(device: torch.device) -> bool:
-    """Whether gradients are wanted where FlexAttention has none."""
+def _needs_missing_gradient(device: torch.device) -> bool:
+    """Whether gradients are enabled on CPU, where FlexAttention has none."""
     return device.type == "cpu" and torch.is_grad_enabled()
 
 
@@ -93,7 +94,7 @@ def _uses_lookup_table(rule: Mask) -> bool:
 def compile_flex(
     mask: Mask, query: Layout, key: Layout, tensor_mask: torch.Tensor | None = None, heads: int = 1
 ) -> BlockMask:
-    """Compile to a `BlockMask`, not asking about every pair as `create_block_mask` does. Nothing leaves the device.
+    """Compile to a `BlockMask` without asking about every pair, as `create_block_mask` does, or waiting for a GPU.
 
     Args:
         mask, query, key, tensor_mask, heads: as in `compile_mask`.
@@ -102,10 +103,10 @@ def compile_flex(
         MaskError: as in `compile_mask`.
     """
     check(mask, query, key, heads)
-    touched = blocks_in_reach(mask, key, positions_of(query, -1, heads), SIZE, SIZE)
+    is_needed = blocks_in_reach(mask, key, positions_of(query, -1, heads), SIZE, SIZE)
     return BlockMask.from_kv_blocks(
-        touched.sum(-1, dtype=torch.int32),
-        touched.int().argsort(dim=-1, descending=True, stable=True).int(),
+        is_needed.sum(-1, dtype=torch.int32),
+        is_needed.int().argsort(dim=-1, descending=True, stable=True).int(),
         BLOCK_SIZE=SIZE,
         mask_mod=mask_mod(mask, query, key, tensor_mask),
         seq_lengths=(query.length, key.length),
@@ -113,12 +114,12 @@ def compile_flex(
 
 
 def mask_mod(mask: Mask, query: Layout, key: Layout, tensor_mask: torch.Tensor | None) -> Callable[..., torch.Tensor]:
-    """The mask as FlexAttention asks it: by row of the batch, head, query and key."""
+    """The mask as a function of a row of the batch, a head, and the indices of a query and a key."""
     examples = query.examples, key.examples
     in_segments = query.segments is not None or key.segments is not None
 
     def allowed(b: torch.Tensor, h: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
-        q, k = _place(query, examples[0], b, h, i), _place(key, examples[1], b, h, j)
+        q, k = _position_at(query, examples[0], b, h, i), _position_at(key, examples[1], b, h, j)
         result = (j >= 0) & mask.allows(q, k)
         if in_segments:
             result = result & (q.segment == k.segment) & (k.segment > 0)
@@ -127,12 +128,14 @@ def mask_mod(mask: Mask, query: Layout, key: Layout, tensor_mask: torch.Tensor |
     return allowed
 
 
-def _place(side: Layout, examples: torch.Tensor, b: torch.Tensor, h: torch.Tensor, i: torch.Tensor) -> TokenPosition:
+def _position_at(
+    side: Layout, examples: torch.Tensor, b: torch.Tensor, h: torch.Tensor, i: torch.Tensor
+) -> TokenPosition:
     segment = 1 if side.segments is None else _at(side.segments, b, i)
     passage = 0 if side.passages is None else _at(side.passages, b, i)
     return TokenPosition(_at(side.positions, b, i), segment, passage, _at(examples, b, i), h)
 
 
 def _at(tensor: torch.Tensor, *indices: torch.Tensor) -> torch.Tensor:
-    """The entry at these indices; a dimension of 1 holds for all."""
+    """The number at these indices; along a dimension of size 1 it is the same for all."""
     return tensor[tuple(index if size > 1 else 0 for index, size in zip(indices, tensor.shape, strict=True))]

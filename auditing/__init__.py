@@ -1,7 +1,8 @@
-"""Does a model read only what its masks allow? `audit` measures it, and says where not.
+"""`audit` measures whether a model reads only what its masks allow, and reports what else it reads.
 
-`declaration.py`: what should hold. `allowed.py`: what that allows, composed over layers, slowly and obviously.
-`measure.py`: what the model reads indeed. `report.py`, `figures.py`: the difference. `diagnosis.py`: where it is from.
+`expected_masks.py`: the masks that should hold, and those that the model ran under. `reachability.py`: what they allow
+through all layers, computed slowly and simply. `measure.py`: what the model does read. `diagnosis.py`: what explains
+the difference. `report.py` and `wording.py`: the report.
 """
 
 from .audit import audit

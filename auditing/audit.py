@@ -1,4 +1,4 @@
-"""`audit`: what a model reads against what its masks allow."""
+"""`audit`: what a model reads, compared with what its masks allow."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +10,7 @@ from torch import nn
 from ..masks import MaskLike
 from .arguments import check_batch, check_method, check_model, check_rest
 from .diagnosis import explain, suspect
-from .expected_masks import Declaration, actual_masks, expected_masks
+from .expected_masks import BatchMasks, actual_masks, expected_masks
 from .measure import Probe, by_gradient, by_perturbation
 from .reachability import allowed_influence
 from .report import AuditReport, Relation
@@ -39,9 +39,10 @@ def audit(
 ) -> AuditReport:
     """Measure which token can change which target position's output, and compare it with what the masks allow.
 
-    The batch is run as it is given. What *should* hold is what the config and the batch say, or what is given here in
-    its place. It is composed over layers by a slow reference that shares no code with what the model compiles, and its
-    positions are counted from the first token of each example, whatever positions the batch passes.
+    The batch is run as it is. The masks that *should* hold are those of the config and the batch, or those that are
+    passed here instead. What they allow through all layers is computed by a slow reference that shares no code with
+    what the model compiles. It counts positions from the first token of each example, whatever positions the batch
+    passes.
 
     ```python
     >>> from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration, audit
@@ -56,36 +57,38 @@ def audit(
     ```
 
     Args:
-        model: an encoder-decoder of ours, or another of Transformers: without masks in its config, these are `full()`
-            in the encoder, `causal()` in the decoder and `full()` between them. A copy of it is run, in evaluation.
-        batch: what the model is called with: ids (B, S), and decoder ids (B, T) or labels.
-        encoder_mask, decoder_mask, cross_mask: what should hold instead of the config's and the batch's masks: a mask,
-            its text, a mapping from layers to texts, or a boolean tensor (B, S), (B, T, S) or (B, H, T, S).
-        attention_mask, segment_ids, position_ids, passage_ids: (B, S), what should hold instead of the batch's. Where
-            nobody says what is padding, padding tokens at the ends of a row are.
+        model: an encoder-decoder of this package or of Transformers. If its config has no masks, they are `full()` in
+            the encoder, `causal()` in the decoder and `full()` between them. A copy of it is run, in evaluation mode.
+        batch: the arguments of the model: ids (B, S), and decoder ids (B, T) or labels.
+        encoder_mask, decoder_mask, cross_mask: the masks that should hold instead of the config's and the batch's: a
+            mask, its text, a mapping from layers to texts, or a boolean tensor (B, S), (B, T, S) or (B, H, T, S).
+        attention_mask, segment_ids, position_ids, passage_ids: (B, S), what should hold instead of the batch's.
+        Without
+            an attention mask, padding tokens at the ends of a row are padding.
         decoder_attention_mask, decoder_segment_ids, decoder_position_ids: (B, T), likewise.
-        method: `"gradient"` goes back from each target position to the embeddings, T + B backward passes;
-            `"perturbation"` embeds other tokens in the place of each one, 2 (S + T) + B forward passes, and compares
-            outputs bit for bit. Neither reports an influence that is not there; missed can be one below the precision,
-            where the gradient is flat, or that other tokens would show.
-        dtype: what the copy of the model is cast to; None leaves it, for attention that knows no float64.
+        method: `"gradient"` computes the gradient of each target position with respect to the embeddings, in T + B
+            backward passes; `"perturbation"` replaces each token by others, in 2 (S + T) + B forward passes, and
+            compares outputs bit for bit. Neither reports an influence that does not exist. Either may miss one that is
+            below the precision, where the gradient is zero all the same, or that needs other tokens to show.
+        dtype: the dtype of the copy of the model; None keeps the model's, for attention that does not run in float64.
         tokenizer: writes tokens into the report and its figure.
-        seed: of the projection, or of the tokens that are swapped in.
+        seed: of the projection, or of the replacing tokens.
 
     Raises:
-        ValueError: no such method, a batch that cannot be audited, masks or ids that do not fit.
+        TypeError: the model is not an encoder-decoder, or an argument is of another type.
+        ValueError: the method does not exist, the batch cannot be audited, or masks or ids do not fit.
     """
     check_model(model)
     check_batch(model, batch)
     check_method(model, method, dtype, _METHODS)
     check_rest(tokenizer, seed)
     probe = Probe(model, batch, dtype)
-    # Where gradients are wanted, another attention may be at work.
+    # With gradients another attention backend may run than without.
     with torch.set_grad_enabled(method == "gradient"):
         probe.run()
     ids = dict(probe.ids)
-    run = actual_masks(model, batch, ids)
-    given = {
+    actual = actual_masks(model, batch, ids)
+    arguments = {
         "encoder_mask": encoder_mask,
         "decoder_mask": decoder_mask,
         "cross_mask": cross_mask,
@@ -97,23 +100,23 @@ def audit(
         "decoder_position_ids": decoder_position_ids,
         "passage_ids": passage_ids,
     }
-    declared = expected_masks(run, given, ids, batch, model.config)
-    allowed = allowed_influence(declared)
-    influence = _METHODS[method](probe, declared.target.segments > 0, seed)
+    expected = expected_masks(actual, arguments, ids, batch, model.config)
+    allowed = allowed_influence(expected)
+    influence = _METHODS[method](probe, expected.target.segments > 0, seed)
     tokens = {side: _tokens(tokenizer, rows) for side, rows in ids.items()}
     report = AuditReport(
-        source=_relation("source", allowed[0], influence.source, declared, tokens),
-        target=_relation("target", allowed[1], influence.target, declared, tokens),
+        source=_relation("source", allowed[0], influence.source, expected, tokens),
+        target=_relation("target", allowed[1], influence.target, expected, tokens),
         across=influence.across,
         method=method,
     )
-    cause = explain(report, declared, run) if report.leaks else None
-    return replace(report, cause=cause, notes=suspect(report, declared, run, ids["source"], model.config))
+    cause = explain(report, expected, actual) if report.leaks else None
+    return replace(report, cause=cause, notes=suspect(report, expected, actual, ids["source"], model.config))
 
 
-def _relation(side: str, allowed: torch.Tensor, influence: torch.Tensor, declared: Declaration, tokens) -> Relation:
-    target, read = declared.target, getattr(declared, side)
-    return Relation(side, allowed, influence, target.segments, read.segments, tokens["target"], tokens[side])
+def _relation(side: str, allowed: torch.Tensor, influence: torch.Tensor, expected: BatchMasks, tokens) -> Relation:
+    target, layout = expected.target, getattr(expected, side)
+    return Relation(side, allowed, influence, target.segments, layout.segments, tokens["target"], tokens[side])
 
 
 def _tokens(tokenizer: Any, ids: torch.Tensor) -> tuple[tuple[str, ...], ...] | None:

@@ -1,4 +1,4 @@
-"""Which tokens change which outputs of a model, measured by gradients or by swapping tokens."""
+"""Which tokens change which outputs of a model, measured by gradients or by replacing tokens."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -9,14 +9,14 @@ from torch import nn
 
 from ..utils.errors import InputError
 
-_DRAWS = 2  # tokens that each one is swapped for
+_REPLACEMENTS = 2  # tokens that each token is replaced by
 
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """How strongly tokens change outputs that count: (B, T, S) and (B, T, T) float64, 0 for not at all.
+    """How strongly tokens change outputs: (B, T, S) and (B, T, T) float64, 0 for no change.
 
-    `across` is (B, B) bool: whether row i's outputs depend on row j's tokens, which nothing ever allows.
+    `across` is (B, B) bool: whether the outputs of row i depend on the tokens of row j, which no mask allows.
     """
 
     source: torch.Tensor
@@ -26,21 +26,21 @@ class Influence:
 
 @dataclass(eq=False)
 class Probe:
-    """A copy of a model that runs one batch, and stands between it and its embeddings.
+    """A copy of a model that runs a batch, with hooks at its embeddings.
 
     Attributes:
-        ids: `"source"` (B, S) and `"target"` (B, T) int64, as the model embedded them last.
-        swapped: ids to embed in their place.
-        leaves: the embeddings, from where gradients are taken, if `open_leaves`.
+        ids: `"source"` (B, S) and `"target"` (B, T) int64, as the model embedded them in its last run.
+        replacements: the ids to embed instead.
+        leaves: the embeddings, with respect to which gradients are computed, if `record_leaves`.
     """
 
     model: nn.Module
     batch: Mapping
     dtype: torch.dtype | None
     ids: dict[str, torch.Tensor] = field(default_factory=dict)
-    swapped: dict[str, torch.Tensor] = field(default_factory=dict)
+    replacements: dict[str, torch.Tensor] = field(default_factory=dict)
     leaves: dict[str, torch.Tensor] = field(default_factory=dict)
-    open_leaves: bool = False
+    record_leaves: bool = False
 
     def __post_init__(self) -> None:
         self.model = deepcopy(self.model).eval().requires_grad_(False)
@@ -51,75 +51,86 @@ class Probe:
             name: value.to(device) if torch.is_tensor(value) else value for name, value in self.batch.items()
         }
         encoder, decoder = self.model.get_encoder(), self.model.get_decoder()
-        # The two sides may share one embedding module, so it is the encoder's run that tells them apart.
+        # Both sides may use the same embedding module, so the encoder's hooks say which side it embeds.
         self.side = "target"
         encoder.register_forward_pre_hook(lambda *_: setattr(self, "side", "source"))
         encoder.register_forward_hook(lambda *_: setattr(self, "side", "target"))
         self.embeddings = {"source": encoder.get_input_embeddings(), "target": decoder.get_input_embeddings()}
         for module in {id(module): module for module in self.embeddings.values()}.values():
-            module.register_forward_pre_hook(self._take_ids)
-            module.register_forward_hook(self._give_embeddings)
+            module.register_forward_pre_hook(self._before_embedding)
+            module.register_forward_hook(self._after_embedding)
 
     def run(self) -> torch.Tensor:
-        """Logits, or last hidden states where the model has no head: (B, T, width)."""
+        """Logits, or the last hidden states of a model without a head: (B, T, width).
+
+        Raises:
+            ValueError: the model does not embed each side once, or has no output for each target token.
+        """
         self.ids, self.leaves = {}, {}
         output = self.model(**self.batch, return_dict=True)
-        found = output.get("logits")
-        found = output.get("last_hidden_state") if found is None else found
+        logits = output.get("logits")
+        states = output.get("last_hidden_state") if logits is None else logits
         if set(self.ids) != {"source", "target"}:
+            embedded = " and ".join(sorted(self.ids)) or "neither"
+            raise InputError(f"audit: the model must embed source and target tokens, got {embedded}; pass both as ids")
+        shape = tuple(self.ids["target"].shape)
+        if states is None or states.shape[:2] != shape:
+            got = "none" if states is None else tuple(states.shape[:2])
             raise InputError(
-                "audit: the model embeds no source or no target tokens; give it both as ids, not as embeddings"
+                f"audit: the model must have an output for each of the {shape} target tokens, got {got}; ask for all "
+                "logits"
             )
-        if found is None or found.shape[:2] != self.ids["target"].shape:
-            wanted = tuple(self.ids["target"].shape)
-            raise InputError(
-                f"audit: the model has no output for each of the {wanted} target tokens; ask for all logits"
-            )
-        return found
+        return states
 
-    def _take_ids(self, module: nn.Module, args: tuple) -> tuple:
+    def _before_embedding(self, module: nn.Module, args: tuple) -> tuple:
         ids = args[0]
         if self.side in self.ids:
-            raise InputError(f"audit: the model embeds its {self.side} twice, and only one of them could be measured")
+            raise InputError(
+                f"audit: the model must embed its {self.side} once, since only one embedding can be measured, got two"
+            )
         self.ids[self.side] = ids.cpu()
-        return (self.swapped[self.side].to(ids.device), *args[1:]) if self.side in self.swapped else args
+        return (self.replacements[self.side].to(ids.device), *args[1:]) if self.side in self.replacements else args
 
-    def _give_embeddings(self, module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
-        if not self.open_leaves:
+    def _after_embedding(self, module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
+        if not self.record_leaves:
             return output
         return self.leaves.setdefault(self.side, output.detach().requires_grad_())
 
 
 def by_gradient(probe: Probe, counted: torch.Tensor, seed: int) -> Influence:
-    """The gradient of a random projection of each output to each embedding: 0 without any way from one to the other.
+    """The gradient of a random projection of each output with respect to each embedding, 0 if they are not connected.
 
     Args:
-        counted: (B, T) bool, the outputs that count.
+        counted: (B, T) bool, which outputs to measure.
+        seed: of the projection.
 
     Raises:
-        ValueError: a gradient that is not a number.
+        ValueError: a gradient is not finite.
     """
-    probe.open_leaves = True
+    probe.record_leaves = True
     with torch.enable_grad():
         output = probe.run()
         direction = torch.randn(output.shape[-1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         projected = output @ direction.to(output)
-    probe.open_leaves = False
+    probe.record_leaves = False
     leaves = (probe.leaves["source"], probe.leaves["target"])
 
     def strengths(outputs: torch.Tensor) -> list[torch.Tensor]:
         if not outputs.requires_grad:
             return [torch.zeros(leaf.shape[:2], dtype=torch.float64) for leaf in leaves]
-        found = torch.autograd.grad(outputs.sum(), leaves, retain_graph=True, allow_unused=True)
-        found = [torch.zeros_like(leaf) if one is None else one for one, leaf in zip(found, leaves, strict=True)]
-        if not all(one.isfinite().all() for one in found):
-            raise InputError('audit: a gradient of the model is not finite; audit by method="perturbation"')
-        # The largest component, not the length, whose squares could vanish.
-        return [one.abs().amax(-1).double().cpu() for one in found]
+        gradients = torch.autograd.grad(outputs.sum(), leaves, retain_graph=True, allow_unused=True)
+        gradients = [
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for gradient, leaf in zip(gradients, leaves, strict=True)
+        ]
+        if not all(gradient.isfinite().all() for gradient in gradients):
+            raise InputError('audit: gradients must be finite, got others; audit by method="perturbation"')
+        # The largest component, not the norm, in which small squares would become zero.
+        return [gradient.abs().amax(-1).double().cpu() for gradient in gradients]
 
-    real = counted.to(output.device)
-    of_position = [strengths(projected[:, t][real[:, t]]) for t in range(output.shape[1])]
-    of_row = [strengths(projected[b][real[b]]) for b in range(len(output))]
+    measured = counted.to(output.device)
+    of_position = [strengths(projected[:, t][measured[:, t]]) for t in range(output.shape[1])]
+    of_row = [strengths(projected[b][measured[b]]) for b in range(len(output))]
     across = torch.stack([(source.amax(-1) > 0) | (target.amax(-1) > 0) for source, target in of_row])
     source, target = (torch.stack(sides, dim=1) for sides in zip(*of_position, strict=True))
     return Influence(source, target, across.fill_diagonal_(False))
@@ -127,54 +138,58 @@ def by_gradient(probe: Probe, counted: torch.Tensor, seed: int) -> Influence:
 
 @torch.no_grad()
 def by_perturbation(probe: Probe, counted: torch.Tensor, seed: int) -> Influence:
-    """The largest change of each output, to the bit, when another token is embedded in a token's place.
+    """The largest change of each output, compared bit for bit, when a token is replaced by others.
 
     Args:
-        counted: (B, T) bool, the outputs that count.
+        counted: (B, T) bool, which outputs to measure.
+        seed: of the replacing tokens.
 
     Raises:
-        ValueError: outputs that are not numbers, or that differ from run to run.
+        ValueError: an output is not finite, or outputs differ from run to run.
     """
     before = probe.run()
     ids = dict(probe.ids)
     if not before[counted.to(before.device)].isfinite().all():
-        raise InputError("audit: an output of the model is not finite, so no change of it could be seen")
+        raise InputError("audit: outputs of the model must be finite, got others, in which a change cannot be seen")
     if not torch.equal(before.nan_to_num(), probe.run().nan_to_num()):
-        raise InputError("audit: the model's outputs differ from run to run, so a change would say nothing")
+        raise InputError("audit: outputs of the model must be the same in each run, got others in a second run")
     generator = torch.Generator().manual_seed(seed)
     others = {side: _others(probe, side, ids[side], generator) for side in ids}
 
-    def change(swapped: dict[str, torch.Tensor]) -> torch.Tensor:
-        probe.swapped = swapped
+    def change(replacements: dict[str, torch.Tensor]) -> torch.Tensor:
+        probe.replacements = replacements
         after = probe.run()
-        probe.swapped = {}
+        probe.replacements = {}
         changed = torch.where(after == before, 0.0, (after - before).abs()).amax(-1).double().cpu()
-        # What is no longer a number has changed beyond all measure.
+        # An output that is no longer a number counts as an infinite change.
         return changed.nan_to_num(torch.inf) * counted
 
-    found = {}
+    strengths = {}
     for side, tokens in ids.items():
         of_token = []
         for index in range(tokens.shape[1]):
             column = torch.arange(tokens.shape[1]) == index
-            changes = [change({side: torch.where(column, drawn, tokens)}) for drawn in others[side]]
+            changes = [change({side: torch.where(column, other, tokens)}) for other in others[side]]
             of_token.append(torch.stack(changes).amax(0))
-        found[side] = torch.stack(of_token, dim=-1)
+        strengths[side] = torch.stack(of_token, dim=-1)
     across = torch.zeros(len(before), len(before), dtype=torch.bool)
     for row in range(len(before) if len(before) > 1 else 0):
-        one = (torch.arange(len(before)) == row)[:, None]
-        changed = change({side: torch.where(one, others[side][0], tokens) for side, tokens in ids.items()})
+        in_row = (torch.arange(len(before)) == row)[:, None]
+        changed = change({side: torch.where(in_row, others[side][0], tokens) for side, tokens in ids.items()})
         across[:, row] = (changed > 0).any(-1)
-    return Influence(found["source"], found["target"], across.fill_diagonal_(False))
+    return Influence(strengths["source"], strengths["target"], across.fill_diagonal_(False))
 
 
 def _others(probe: Probe, side: str, ids: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
-    """Ordinary tokens in place of all, none of them the same: `_DRAWS` times (B, L) int64."""
+    """Ordinary tokens that differ from `ids` everywhere: `_REPLACEMENTS` times (B, L) int64."""
     config = probe.model.config
     names = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
     special = {getattr(config, name, None) for name in names if not isinstance(getattr(config, name, None), list)}
     ordinary = torch.tensor([i for i in range(probe.embeddings[side].num_embeddings) if i not in special])
     if len(ordinary) < 2:
-        raise InputError("audit: the vocabulary has no two ordinary tokens to swap; use method='gradient'")
-    drawn = [torch.randint(len(ordinary), ids.shape, generator=generator) for _ in range(_DRAWS)]
-    return [torch.where(ordinary[d] == ids, ordinary[(d + 1) % len(ordinary)], ordinary[d]) for d in drawn]
+        raise InputError(
+            f"audit: the vocabulary must have two ordinary tokens to replace others, got {len(ordinary)}; use "
+            'method="gradient"'
+        )
+    indices = [torch.randint(len(ordinary), ids.shape, generator=generator) for _ in range(_REPLACEMENTS)]
+    return [torch.where(ordinary[i] == ids, ordinary[(i + 1) % len(ordinary)], ordinary[i]) for i in indices]

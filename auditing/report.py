@@ -1,4 +1,4 @@
-"""What an audit found: relations between tokens and outputs, leaks one by one, and the text a person reads."""
+"""The result of an audit: what is allowed and what was measured, each leak, and the text of the report."""
 
 import os
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class LeakError(RuntimeError):
-    """Something reads what no mask allows."""
+    """An output depends on a token that no mask allows it to read."""
 
 
 @dataclass(frozen=True)
 class Leak:
-    """One token that changes an output which it may not change.
+    """A token that changes an output that it must not change.
 
     Attributes:
-        row: in the batch. target: index of the output's position.
+        row: of the batch. target: the index of the output's position.
         side: `"source"` or `"target"`, where the token is. position: its index there, as the batch is laid out.
-        influence: how strongly, in the method's measure.
+        influence: how strongly it changes the output, as the method measures it.
         kind: `"padding"` if the token is padding, `"segment"` if it is another example's, `"mask"` otherwise.
-        target_token, token: what stands at the two, if the audit was given a tokenizer.
+        target_token, token: the texts of the two, if the audit had a tokenizer.
     """
 
     row: int
@@ -42,7 +42,7 @@ class Leak:
 
 @dataclass(frozen=True, eq=False)
 class Relation:
-    """Which tokens of one side may change, and do change, which outputs. Padding's outputs are not measured.
+    """Which tokens of one side may change, and do change, which outputs. The outputs of padding are not measured.
 
     Attributes:
         side: `"source"` or `"target"`, where the tokens are; L is its length.
@@ -61,7 +61,7 @@ class Relation:
 
     @property
     def counted(self) -> torch.Tensor:
-        """Where the output is not padding's, which nobody reads: (B, T, 1) bool."""
+        """Whether the output is not that of padding: (B, T, 1) bool."""
         return (self.target_segments > 0)[:, :, None]
 
     @property
@@ -76,15 +76,16 @@ class Relation:
 
     @property
     def unused(self) -> torch.Tensor:
-        """Allowed, and without any measured influence: (B, T, L) bool."""
+        """Allowed, and without measured influence: (B, T, L) bool."""
         return self.allowed & ~self.measured & self.counted
 
     def leaks(self) -> list[Leak]:
-        found = []
+        """Each leak, row by row, and target position by target position."""
+        leaks = []
         for row, target, position in self.leaking.nonzero().tolist():
             segment = int(self.segments[row, position])
             same = segment == int(self.target_segments[row, target])
-            found.append(
+            leaks.append(
                 Leak(
                     row,
                     target,
@@ -96,18 +97,18 @@ class Relation:
                     self.tokens and self.tokens[row][position],
                 )
             )
-        return found
+        return leaks
 
 
 @dataclass(frozen=True, eq=False)
 class AuditReport:
-    """What `audit` found. `print(report)` says it in words, `report.plot("audit.png")` draws it.
+    """The result of `audit`. `print(report)` writes it as text, `report.plot("audit.png")` draws it.
 
     Attributes:
-        source, target: of the source's and of the target's tokens.
-        across: (B, B) bool: row i's outputs depend on row j's tokens, which nothing ever allows.
+        source, target: what is allowed and what was measured, for the tokens of the source and of the target.
+        across: (B, B) bool: whether the outputs of row i depend on the tokens of row j, which no mask allows.
         method: how it was measured.
-        cause: what would explain the leaks, and how to fix it, where it can be told.
+        cause: what explains the leaks, and how to fix it; None if nothing is known to explain them.
         notes: what looks wrong although it is not a leak.
     """
 
@@ -121,22 +122,24 @@ class AuditReport:
     @cached_property
     def leaks(self) -> tuple[Leak, ...]:
         """Row by row, and in each row target position by target position."""
-        found = self.source.leaks() + self.target.leaks()
-        return tuple(sorted(found, key=lambda leak: (leak.row, leak.target, leak.side, leak.position)))
+        leaks = self.source.leaks() + self.target.leaks()
+        return tuple(sorted(leaks, key=lambda leak: (leak.row, leak.target, leak.side, leak.position)))
 
     @property
     def ok(self) -> bool:
+        """Whether nothing leaks."""
         return not self.leaks and not self.across.any()
 
     @property
     def heading(self) -> list[str]:
-        """How many leaks, in what, and what explains them: one line each."""
+        """The number of leaks, and what explains them, a line each."""
         return [headline(self), *reasons(self)]
 
     def raise_if_leaking(self) -> None:
-        """
+        """Raise an error if there is a leak.
+
         Raises:
-            LeakError: there is a leak; one line, with the cause where it can be told.
+            LeakError: there is one; the message is a line with the cause, if it is known.
         """
         if not self.ok:
             raise LeakError("; ".join(self.heading))
@@ -146,11 +149,11 @@ class AuditReport:
 
         Args:
             path: where to write a PNG.
-            rows: of the batch; by default those with leaks, else all, and no more than four.
+            rows: of the batch; by default the first four with leaks, or the first four if none has leaks.
 
         Raises:
-            ImportError: matplotlib is not there; `pip install 'crossmask[plots]'`.
-            ValueError: a row that is not there.
+            ImportError: matplotlib is not installed; `pip install 'crossmask[plots]'`.
+            ValueError: a row does not exist.
             OSError: the file cannot be written.
         """
         from ..plotting.audit import plot

@@ -10,75 +10,18 @@ True
 ```
 """
 
-from .ascii_plot import picture
-from .expressions import Mask, MaskError, Rule, TokenPosition
-from .find_spans import find_spans
-from .layout import Layout, lay_out
-from .materialize import compile_mask
-from .parse import parse
-from .reference import naive_attention, naive_mask
-from .rules import (
-    RULES,
-    alignment,
-    blind,
-    blocks,
-    causal,
-    chunked,
-    dilated,
-    drop,
-    full,
-    heads,
-    keep,
-    layers,
-    lookup,
-    monotonic,
-    passages,
-    prefix,
-    random,
-    register,
-    rule,
-    segments,
-    wait_k,
-    window,
-)
-from .tensor_mask import MaskLike, TensorMask, tensor
-
-__all__ = [
-    "RULES",
-    "Layout",
-    "Mask",
-    "MaskError",
-    "MaskLike",
-    "Rule",
-    "TensorMask",
-    "TokenPosition",
-    "alignment",
-    "blind",
-    "blocks",
-    "causal",
-    "chunked",
-    "compile_mask",
-    "dilated",
-    "drop",
-    "find_spans",
-    "full",
-    "heads",
-    "keep",
-    "lay_out",
-    "layers",
-    "lookup",
-    "monotonic",
-    "naive_attention",
-    "naive_mask",
-    "parse",
-    "passages",
-    "picture",
-    "prefix",
-    "random",
-    "register",
-    "rule",
-    "segments",
-    "tensor",
-    "wait_k",
-    "window",
-]
+from .ascii_plot import picture as picture
+from .expressions import Mask as Mask
+from .expressions import MaskError as MaskError
+from .expressions import Rule as Rule
+from .expressions import TokenPosition as TokenPosition
+from .find_spans import find_spans as find_spans
+from .layout import Layout as Layout
+from .layout import lay_out as lay_out
+from .materialize import compile_mask as compile_mask
+from .reference import naive_attention as naive_attention
+from .reference import naive_mask as naive_mask
+from .rules import *  # noqa: F403  # every rule, whose list is there
+from .tensor_mask import MaskLike as MaskLike
+from .tensor_mask import TensorMask as TensorMask
+from .tensor_mask import tensor as tensor

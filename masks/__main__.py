@@ -8,60 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.cli import Parser, run_command
-from .ascii_plot import lay_view, render
+from .ascii_plot import render
 from .equivalence import check_possible
-from .expressions import Allowed, MaskError, TokenPosition
+from .expressions import MaskError
 from .limits import brief
-from .rules import full, parse, register
+from .rule_docs import LENGTH, built_in_rules, pictures
+from .rules import full, parse
 from .scope import SCOPES
+from .view import View, lay_view
 
-SHOWN = (
-    "full()",
-    "causal()",
-    "window(2)",
-    "window(left=2, right=0)",
-    "blocks(4)",
-    "chunked(4)",
-    "chunked(size=3, lookback=1)",
-    "dilated(3)",
-    "wait_k(3)",
-    "monotonic(slope=0.8, width=1)",
-    "alignment((0, 1, 1, 4, 3, 2, 5, 7, 8, 8, 10, 11), width=1)",
-    "prefix(4)",
-    "keep((2, 5), (8, 10))",
-    "drop((2, 5))",
-    "blind((2, 5))",
-    "segments()",
-    "passages()",
-    "heads({0: dilated(4), 'rest': window(2)})",
-    "layers({0: window(2), 'rest': full()})",
-    "random(p=0.3, seed=0)",
-    "lookup('even_keys')",
-    "causal() | prefix(4)",
-    "wait_k(3) & window(left=4)",
-    "~window(2)",
-)
-PARTED = (0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2)
-PARTS: dict[str, dict[str, Any]] = {
-    "segments()": {"source_segments": [number + 1 for number in PARTED], "scope": "encoder"},
-    "passages()": {"source_passages": PARTED, "scope": "encoder"},
-}
+COMBINATIONS = ("causal() | prefix(4)", "wait_k(3) & window(left=4)", "~window(2)", "dilated(3) | window(1)")
+"""Masks that the gallery shows besides the rules."""
 
 
-def even_keys(q: TokenPosition, k: TokenPosition) -> Allowed:
-    """A mask of one's own, for the gallery."""
-    return k.position % 2 == 0
+def gallery_views() -> list[View]:
+    """Every picture in the docstrings of the rules, larger, and some combinations."""
+    shown = [picture for builder in built_in_rules().values() for picture in pictures(builder)]
+    return [picture.gallery_view() for picture in shown] + [lay_view(text, LENGTH, LENGTH) for text in COMBINATIONS]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print or draw what the command line asks for; returns the exit code, 2 for what cannot be shown."""
     parser = Parser(prog="python -m crossmask.masks", description="Show what a mask allows.")
     parser.add_argument("mask", nargs="?", help="for example 'wait_k(3) & window(8)'")
-    parser.add_argument("--source", help="number of source tokens (12), or the tokens themselves, parted by spaces")
-    parser.add_argument("--target", help="number of target tokens (that of the source), or the tokens")
+    parser.add_argument("--source", help="number of source tokens (12), or the tokens themselves, separated by spaces")
+    parser.add_argument("--target", help="number of target tokens (as many as source tokens), or the tokens")
     parser.add_argument("--scope", choices=SCOPES, default="cross", help="names the axes")
-    parser.add_argument("--head", type=int, default=0, help="which one, of a mask that tells heads apart (0)")
-    parser.add_argument("--layer", type=int, default=0, help="which one, of a mask that tells layers apart (0)")
+    parser.add_argument("--head", type=int, default=0, help="which head, for a mask that differs between heads (0)")
+    parser.add_argument("--layer", type=int, default=0, help="which layer, for a mask that differs between layers (0)")
     parser.add_argument("--png", metavar="FILE", help="also draw it into FILE (needs matplotlib)")
     parser.add_argument("--gallery", metavar="FILE", help="draw all rules and some combinations into FILE instead")
     options = parser.parse_args(arguments)
@@ -69,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--png and --gallery need the name of a file")
     if (options.mask is None) == (options.gallery is None):
         parser.error("give either a mask or --gallery FILE")
+    ignored = [f"--{name}" for name, value in vars(options).items() if value != parser.get_default(name)]
+    if options.gallery is not None and ignored != ["--gallery"]:
+        parser.error(f"--gallery must be alone, got {', '.join(ignored)}; leave the others out")
     return run_command(parser.prog, lambda: _show(options), arguments)
 
 
@@ -77,19 +54,18 @@ def _show(options: argparse.Namespace) -> None:
     sides |= {"scope": options.scope, "head": options.head, "layer": options.layer}
     file = options.gallery or options.png
     if file is not None and not Path(file).absolute().parent.is_dir():
-        raise MaskError(f"the folder of {brief(file)} does not exist; make it first, or choose another")
-    register(even_keys)
-    if options.mask is not None:
-        check_possible([parse(options.mask), full()], "mask")  # a mask that is switched off may be shown
-    shown = SHOWN if options.mask is None else [options.mask]
-    views = [lay_view(mask, **{**sides, **PARTS.get(mask, {})}) for mask in shown]
-    if options.gallery is None:
+        raise MaskError(f"the folder of a file must exist, got {brief(file)}; make it first, or choose another")
+    if options.mask is None:
+        views = gallery_views()
+    else:
+        check_possible([parse(options.mask), full()], "mask")  # beside full(), so that ~full() may be shown
+        views = [lay_view(options.mask, **sides)]
         print(render(views[0]))
     if file is not None:
-        # Late, so that the terminal form needs no matplotlib.
+        # Imported here, so that the text form needs no matplotlib.
         from ..plotting.masks import gallery, save_png
 
-        save_png(gallery(views), file)
+        save_png(gallery(views), file, description="\n".join(view.title for view in views))
 
 
 def _side(name: str, text: str | None) -> dict[str, Any]:

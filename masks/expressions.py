@@ -1,8 +1,8 @@
-"""A mask is a value: a rule of positions, or a combination of rules by `&`, `|` and `~`.
+"""A mask is a value: a rule about positions, or rules combined by `&`, `|` and `~`.
 
-A mask answers one question: may the token at place `q` (the query) see the token at place `k` (the key)? True means
-allowed. It is asked with plain integers by `naive.py`, which is the specification, and with broadcast tensors by
-`compile.py`, which is the fast path; one expression serves both, so a new rule is a few lines (see `rules.py`).
+A mask answers one question: may the token at position `q` (the query) see the token at position `k` (the key)? True
+means allowed. `reference.py`, the specification, asks it with plain integers; `materialize.py`, the fast path, asks it
+with tensors that broadcast. One expression serves both, so that a new rule takes a few lines.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,14 +17,14 @@ from .limits import DEPTH_LIMIT, RULES_LIMIT, TEXT_LIMIT, brief, shorten
 
 
 class MaskError(ValueError):
-    """A mask that cannot be read, built, combined or run. The message names the offending part and how to fix it."""
+    """A mask cannot be read, built, combined or used. The message names the part at fault and how to fix it."""
 
 
 Allowed = bool | torch.Tensor
 
 
-def both(a: Allowed, b: Allowed) -> Allowed:
-    """`a & b`. Plain bools and tensors are not mixed in one operation: `torch.jit.trace` has none for them."""
+def logical_and(a: Allowed, b: Allowed) -> Allowed:
+    """`a & b`, without an operation on a bool and a tensor, which `torch.jit.trace` does not have."""
     if isinstance(a, bool):
         return b if a else False
     if isinstance(b, bool):
@@ -32,8 +32,8 @@ def both(a: Allowed, b: Allowed) -> Allowed:
     return a & b
 
 
-def either(a: Allowed, b: Allowed) -> Allowed:
-    """`a | b`, as `both` does it."""
+def logical_or(a: Allowed, b: Allowed) -> Allowed:
+    """`a | b`, likewise."""
     if isinstance(a, bool):
         return True if a else b
     if isinstance(b, bool):
@@ -41,14 +41,15 @@ def either(a: Allowed, b: Allowed) -> Allowed:
     return a | b
 
 
-def contrary(a: Allowed) -> Allowed:
-    """`not a`."""
+def logical_not(a: Allowed) -> Allowed:
+    """`not a`, of a bool or of a tensor's elements."""
     return not a if isinstance(a, bool) else ~a
 
 
 FAR = 2**38
-"""Further than any position."""
+"""Larger than any position."""
 EVERYWHERE = (-FAR, FAR)
+"""The range of all positions."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class TokenPosition:
         position: index inside the token's own segment, counted from 0.
         segment: number of the example in its row, from 1; 0 is padding.
         passage: number of the passage inside the example, from 0; 0 where there are none.
-        example: number of the example in the batch, from 0, row by row; hypotheses of one example share it.
-        head: the query's attention head, from 0; of no meaning for a key.
+        example: number of the example in the batch, from 0, row by row; the beams of one example share it.
+        head: the query's attention head, from 0; a key has none.
     """
 
     position: int | torch.Tensor
@@ -74,9 +75,9 @@ class Extent(NamedTuple):
     """How large a mask is.
 
     Attributes:
-        rules: how many rules it has, those within rules included.
+        rules: the number of rules, rules inside of `heads` and `layers` included.
         depth: how deep they are nested.
-        characters: about how long its text is.
+        characters: roughly the length of its text.
     """
 
     rules: int
@@ -85,75 +86,76 @@ class Extent(NamedTuple):
 
 
 class Mask:
-    """Base of all masks: hashable, compared by value, with a text form that is the Python that builds it."""
+    """The base of all masks: hashable, compared by value, with a text form that is the Python that builds it."""
 
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
-        """Whether `q` may see `k`; only comparisons, arithmetic, `&`, `|` and `^` may be used on the positions."""
+        """Whether `q` may see `k`, computed by comparisons, arithmetic, `&`, `|` and `^` only."""
         raise NotImplementedError
 
     reach_is_exact: ClassVar[bool] = False
-    """Whether the mask allows all that is within its `key_ranges`, which ascend: then its contrary has ranges too."""
+    """Whether `key_ranges` are all that the mask allows, and ascend, so that its negation has ranges too."""
 
     uses_lookup_table: ClassVar[bool] = False
-    """Whether the mask looks positions up in a table, which FlexAttention's kernels cannot."""
+    """Whether the mask looks positions up in a table, which FlexAttention's kernels cannot do."""
 
     def key_ranges(self, q: TokenPosition, keys: Any) -> list[tuple[int | torch.Tensor, int | torch.Tensor]]:
-        """Ranges of positions, first and last, outside of which `q` sees no key: a bound, that makes attention cheap.
+        """Ranges of positions, first and last, outside of which `q` sees no key: there attention computes nothing.
 
-        Everything by default. Ranges may hold more than the rule allows, never less.
+        Everything by default. Ranges may have more keys than the rule allows, but not fewer.
 
         Args:
-            keys: the `layout.Layout` of all keys, for rules whose bound depends on how they are laid out.
+            keys: the `layout.Layout` of all keys, for rules whose ranges depend on it.
         """
         return [EVERYWHERE]
 
     def check(self, query: Any, key: Any, heads: int) -> None:
-        """Check the mask against two sides of a batch and the number of heads, before it is asked about them.
+        """Check that the mask fits a batch, before it is asked about its tokens.
 
         Args:
-            query, key: `layout.Layout` of either side.
+            query, key: the `layout.Layout` of either side.
+            heads: the number of attention heads.
 
         Raises:
-            MaskError: it speaks of heads, examples, passages or tokens that are not there.
+            MaskError: the mask names heads, examples, passages or tokens that do not exist.
         """
 
     def for_layer(self, layer: int, layers: int, training: bool = True) -> "Mask":
-        """The mask as it holds in one of `layers` layers, counted from 0, in training or in evaluation.
+        """The mask of one of `layers` layers, counted from 0, in training or in evaluation.
 
         Raises:
-            MaskError: it speaks of a layer that is not there.
+            MaskError: the mask names a layer that does not exist.
         """
         return self
 
     def rules(self) -> Iterator["Rule"]:
-        """All rules that the mask is made of, in the order of its text."""
+        """All rules of the mask, in the order of its text."""
         raise NotImplementedError
 
     @property
     def is_per_example(self) -> bool:
-        """Whether one of the rules has a table with a row for each example of one batch."""
+        """Whether one of the rules has a table with a row for each example of a batch."""
         return any(getattr(rule, "examples", None) is not None for rule in self.rules())
 
     def __and__(self, other: "Mask") -> "Mask":
-        return _combine(And((self, other))) if isinstance(other, Mask) else NotImplemented
+        return as_canonical(And((self, other))) if isinstance(other, Mask) else NotImplemented
 
     def __or__(self, other: "Mask") -> "Mask":
-        return _combine(Or((self, other))) if isinstance(other, Mask) else NotImplemented
+        return as_canonical(Or((self, other))) if isinstance(other, Mask) else NotImplemented
 
     def __invert__(self) -> "Mask":
-        return self.part if isinstance(self, Not) else _combine(Not(self))
+        return self.part if isinstance(self, Not) else as_canonical(Not(self))
 
     @cached_property
     def extent(self) -> Extent:
-        """How large the mask is."""
+        """The size of the mask."""
         return Extent(1, 1, 0)
 
     def text(self) -> str:
-        """The Python that builds the mask, however long it is."""
+        """The Python that builds the mask, of any length."""
         raise NotImplementedError
 
     def brief_text(self) -> str:
-        """The text for an error or a title: in one line, and cut where it is long."""
+        """The text for an error or a title: in one line, and shortened if it is long."""
         return shorten(self.text())
 
     def __str__(self) -> str:
@@ -165,8 +167,8 @@ class Mask:
         text = self.text()
         if len(text) > TEXT_LIMIT:
             raise MaskError(
-                f"a mask's text must have at most {TEXT_LIMIT:,} characters, but that of {self.brief_text()} has "
-                f"{len(text):,}; pass the mask itself instead of its text"
+                f"a mask's text must have at most {TEXT_LIMIT:,} characters, got {len(text):,} in "
+                f"{self.brief_text()}; pass the mask itself instead of its text"
             )
         return text
 
@@ -175,7 +177,7 @@ class Mask:
         return text if len(text) <= TEXT_LIMIT else f"<mask with a text of {len(text):,} characters: {shorten(text)}>"
 
     def __format__(self, spec: str) -> str:
-        # In an error or a title a long mask is cut, not refused.
+        # `__str__` refuses long masks; in an error or a title they are shortened.
         return format(repr(self), spec)
 
     def plot(self, source: int | None = None, target: int | None = None, **options: Any) -> Any:
@@ -190,22 +192,24 @@ class Mask:
             the matplotlib Axes; `mask.plot().figure.savefig("mask.png")` writes a file.
 
         Raises:
-            ImportError: matplotlib is not there; `pip install 'crossmask[plots]'`.
-            MaskError: lengths that do not fit together.
+            ImportError: matplotlib is not installed; `pip install 'crossmask[plots]'`.
+            MaskError: lengths do not fit together.
         """
-        # By name, since the files that a saved model carries are those that an import statement names.
+        # Not by an import statement: then the file would be written beside every saved model.
         try:
             figures = import_module("..plotting.masks", __package__)
         except ImportError as error:
-            raise ImportError("plots are drawn by the crossmask package: pip install 'crossmask[plots]'") from error
+            raise ImportError(
+                "crossmask must be installed with matplotlib to draw a mask; run: pip install 'crossmask[plots]'"
+            ) from error
         return figures.plot(self, source, target, **options)
 
 
 class Rule(Mask):
-    """A mask that is not made of others. Subclasses are frozen dataclasses whose fields are the rule's parameters.
+    """A mask that is not a combination. Subclasses are frozen dataclasses whose fields are the rule's parameters.
 
-    Registered rules are equal if they are of one class and their parameters are equal and of the same types: `1`,
-    `1.0` and `True` are three parameters.
+    Registered rules are equal if they are of the same class and their parameters are equal and of the same types: `1`,
+    `1.0` and `True` are three different parameters.
     """
 
     name: ClassVar[str]
@@ -222,18 +226,18 @@ class Rule(Mask):
         parameters = fields(self)
         if len(parameters) == 1:
             return f"{self.name}({getattr(self, parameters[0].name)!r})"
-        given = [(p.name, getattr(self, p.name)) for p in parameters if not self.is_default(p)]
-        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in given)})"
+        written = [(p.name, getattr(self, p.name)) for p in parameters if not self.is_default(p)]
+        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in written)})"
 
     def is_default(self, parameter: Field[Any]) -> bool:
-        """Whether the text form may leave `parameter` out."""
+        """Whether `parameter` has its default, so that the text leaves it out."""
         return parameter.default is not MISSING and bool(getattr(self, parameter.name) == parameter.default)
 
     def require_int(self, **lowest: int) -> None:
-        """Check that parameters are integers, no smaller than `lowest` and below 2**31, so that no sum overflows.
+        """Check that parameters are integers from `lowest` up and below 2**31, so that no sum of them overflows.
 
         Raises:
-            MaskError: one is not, with the rule, the parameter and what was expected.
+            MaskError: a parameter is not such an integer.
         """
         for parameter, bound in lowest.items():
             value = getattr(self, parameter)
@@ -244,13 +248,13 @@ class Rule(Mask):
 
 
 def _extent(value: Any, characters: int = 0) -> Extent:
-    """The extent of a rule with a parameter, or with all of them in a tuple."""
+    """The extent of a rule with this parameter, or with these parameters in a tuple."""
     if isinstance(value, Mask):
         return Extent(1 + value.extent.rules, 1 + value.extent.depth, characters + value.extent.characters)
     if not isinstance(value, tuple):
         return Extent(1, 1, characters + (len(value) if isinstance(value, str) else 6))
     if value and type(value[0]) is int and type(value[-1]) is int:
-        return Extent(1, 1, characters + 8 * len(value))  # at once, since tables are long
+        return Extent(1, 1, characters + 8 * len(value))  # without looking at each number: tables are long
     parts = [_extent(part) for part in value]
     return Extent(
         1 + sum(part.rules - 1 for part in parts),
@@ -271,7 +275,7 @@ class _Combination(Mask):
     def for_layer(self, layer: int, layers: int, training: bool = True) -> Mask:
         resolved = [part.for_layer(layer, layers, training) for part in self.parts]
         same = all(a is b for a, b in zip(resolved, self.parts, strict=True))
-        return self if same else _combine(type(self)(tuple(resolved)))
+        return self if same else as_canonical(type(self)(tuple(resolved)))
 
     def rules(self) -> Iterator[Rule]:
         for part in self.parts:
@@ -287,7 +291,7 @@ class _Combination(Mask):
         )
 
     def text(self) -> str:
-        # `|` binds weaker than `&`, so only an Or inside an And needs brackets.
+        # `&` binds more tightly than `|`, so only an Or inside of an And needs brackets.
         return self.symbol.join(
             f"({by_text(p)})" if isinstance(self, And) and isinstance(p, Or) else by_text(p) for p in self.parts
         )
@@ -301,7 +305,7 @@ class And(_Combination):
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         result = self.parts[0].allows(q, k)
         for part in self.parts[1:]:
-            result = both(result, part.allows(q, k))
+            result = logical_and(result, part.allows(q, k))
         return result
 
 
@@ -313,19 +317,19 @@ class Or(_Combination):
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         result = self.parts[0].allows(q, k)
         for part in self.parts[1:]:
-            result = either(result, part.allows(q, k))
+            result = logical_or(result, part.allows(q, k))
         return result
 
 
 @dataclass(frozen=True, repr=False)
 class Not(Mask):
-    """Allowed where the part does not allow. Padding and other segments stay closed all the same."""
+    """Allowed where the part does not allow. Padding and other segments remain forbidden."""
 
     part: Mask
-    reason: str = field(default="", compare=False)  # what a mask that never allows was made of
+    reason: str = field(default="", compare=False)  # for `~full()`: the text of the contradiction that it came from
 
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
-        return contrary(self.part.allows(q, k))
+        return logical_not(self.part.allows(q, k))
 
     def check(self, query: Any, key: Any, heads: int) -> None:
         self.part.check(query, key, heads)
@@ -349,16 +353,16 @@ _canonical_form: list[Callable[[Mask], Mask]] = []
 
 
 def canonical_form(function: Callable[[Mask], Mask]) -> Callable[[Mask], Mask]:
-    """Simplify combinations by `function`: the laws are made of masks, so they register here on import."""
+    """Simplify combinations by `function`. `equivalence.py`, which imports this module, registers its function so."""
     _canonical_form.append(function)
     return function
 
 
-def _combine(mask: Mask) -> Mask:
-    """The canonical form, unless a tracer watches, for which another form of the same meaning will do.
+def as_canonical(mask: Mask) -> Mask:
+    """The canonical form; under `torch.compile`, which cannot follow that code, the mask as it is.
 
     Raises:
-        MaskError: the mask is larger than any text of a mask may be.
+        MaskError: the mask is larger than the text of a mask may be.
     """
     if torch.compiler.is_compiling():
         return mask
@@ -368,7 +372,7 @@ def _combine(mask: Mask) -> Mask:
 
 
 def by_text(mask: Mask) -> str:
-    """The key by which masks are sorted: the text, which a mask keeps where it is short."""
+    """The key by which masks are sorted: the text. A mask keeps its text if it is short."""
     text = mask.__dict__.get("_text")
     if text is None:
         text = mask.text()
@@ -378,22 +382,22 @@ def by_text(mask: Mask) -> str:
 
 
 def once(layers: Iterable[Mask]) -> list[Mask]:
-    """The masks of layers, each value that several layers share once."""
+    """The masks of all layers, without repeating a value that several layers share."""
     return list({id(mask): mask for mask in layers}.values())
 
 
 def check_extent(mask: Mask) -> None:
-    """Check that a mask has no more rules, and is nested no deeper, than a text may be.
+    """Check that a mask is no larger than the text of a mask may be.
 
     Raises:
-        MaskError: it is larger; the message names the limit.
+        MaskError: it has too many rules, or is nested too deep; the message names the limit.
     """
-    for what, size, limit in (
+    for unit, size, limit in (
         ("rules", mask.extent.rules, RULES_LIMIT),
         ("levels of nesting", mask.extent.depth, DEPTH_LIMIT),
     ):
         if size > limit:
             raise MaskError(
-                f"a mask must have at most {limit:,} {what}, but {mask.brief_text()} has {size:,}; join fewer rules, "
+                f"a mask must have at most {limit:,} {unit}, got {size:,} in {mask.brief_text()}; join fewer rules, "
                 "or give a boolean tensor"
             )

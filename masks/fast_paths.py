@@ -1,11 +1,11 @@
-"""The one place that decides when a fast path may be taken.
+"""The one place that decides whether a fast path may be taken.
 
-A fast path is anything that is not the plain chain of torch operations: a gradient of our own, another kernel for the
-same product, a branch on a tensor's values. It must step aside where somebody else records or transforms what is
-computed, or brings tensors of another kind. Each fast path has a plain twin that runs then, with the same numbers.
+A fast path is anything but a plain sequence of torch operations: a custom gradient, another kernel for the same
+product, a branch on the values of a tensor. It must not be taken while something records or transforms what is
+computed, or with tensors of another kind. Then plain operations run instead, and give the same numbers.
 
-What cannot be known when a result is computed is whether its gradient will be differentiated again (`create_graph`).
-So the gradients of our own are written in operations that can be differentiated themselves.
+Whether a gradient will itself be differentiated (`create_graph`) is not known when a result is computed. So custom
+gradients are written in operations that can be differentiated.
 """
 
 import torch
@@ -22,7 +22,7 @@ def is_observed() -> bool:
     transforms of `torch.func` (`vmap`, `grad`, `jvp`, ...), forward-mode differentiation, and dispatch modes such as
     those of fake tensors and of flop counters.
     """
-    if torch.compiler.is_compiling():  # first and alone: a compiler reads no further
+    if torch.compiler.is_compiling():  # first, since torch.compile cannot follow the rest
         return True
     return (
         torch.jit.is_tracing()
@@ -39,16 +39,16 @@ def fast_path_allowed(
     devices: tuple[str, ...] | None = ("cpu",),
     dtypes: tuple[torch.dtype, ...] | None = None,
 ) -> bool:
-    """Whether a fast path over these tensors may be taken, or their values be looked at on the host.
+    """Whether a fast path over these tensors may be taken, or their values may be read on the host.
 
-    Nothing may observe the computation (see `is_observed`), and each tensor must be an ordinary one: no subclass
-    (quantised by torchao, distributed, fake, functional), dense, and with numbers behind it.
+    Nothing may observe the computation (see `is_observed`), and each tensor must be an ordinary one: dense, with
+    values, and not of a subclass (quantised by torchao, distributed, fake, functional).
 
     Args:
         tensors: what the path reads. None is skipped.
-        devices: device types where the path pays; None for all. On an accelerator, looking at a value makes the host
-            wait.
-        dtypes: dtypes that the path is written for; None for all.
+        devices: the types of devices on which the path is faster; None for all. On an accelerator the host has to wait
+            for a value.
+        dtypes: the dtypes that the path is written for; None for all.
     """
     if is_observed():
         return False

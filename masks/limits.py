@@ -1,7 +1,7 @@
-"""How large a mask may be, so that no text costs more than a moment, and how values are shown in errors.
+"""How large a mask may be, so that reading a text never takes long, and how errors show values.
 
-A mask's text in a config comes from anyone. Each limit is checked before the work that it bounds, and the same limits
-hold for masks built in Python: a mask that has a text is read back from it.
+A config, and with it the text of a mask, may come from anyone. Each limit is checked before the work that it bounds.
+Masks that are built in Python have the same limits, so that a mask that has a text can be read back from it.
 """
 
 import reprlib
@@ -9,24 +9,24 @@ import reprlib
 TEXT_LIMIT = 2**15
 """The longest text of a mask. A larger mask, such as one with a long table of examples, has no text."""
 RULES_LIMIT = 1024
-"""The most rules in a mask, those within `heads` and `layers` included; in the masks of all layers too, where a mask
-that neighbours share counts once."""
+"""The most rules in a mask, those inside of `heads` and `layers` included. It holds for the masks of all layers
+together too, where a mask that neighbouring layers share counts once."""
 DEPTH_LIMIT = 40
 """The deepest nesting of `&`, `|`, `heads` and `layers` in a mask."""
 BRACKETS_LIMIT = 100
 """The deepest nesting of brackets and signs in a text: more than a mask of `DEPTH_LIMIT` needs."""
 NUMBERS_LIMIT = 2**20
-"""The most numbers in one rule's spans or points, all examples together."""
+"""The most numbers in the spans or points of a rule, of all examples together."""
 LAYERS_LIMIT = 10_000
-"""The most layers that a mask is resolved for."""
+"""The most layers for which a mask is chosen."""
 CELLS_LIMIT = 2**22
 """The most pairs of a row and a column in a picture, all heads together."""
 SHOWN = 100
-"""The most characters of a value that an error shows."""
+"""The most characters of a string that an error shows."""
 
 
 class _Brief(reprlib.Repr):
-    """`repr` that looks at no more than it shows."""
+    """`repr` that does not look at more of a value than it shows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class _Brief(reprlib.Repr):
         self.maxtuple = self.maxlist = self.maxdict = self.maxset = self.maxfrozenset = 12
 
     def repr_int(self, value: int, level: int) -> str:
-        # Python refuses to write integers of thousands of digits.
+        # Python raises an error for integers of thousands of digits.
         return repr(value) if value.bit_length() <= 128 else f"an integer of {value.bit_length()} bits"
 
     def repr_str(self, value: str, level: int) -> str:
@@ -50,12 +50,12 @@ _BRIEF = _Brief()
 
 
 def brief(value: object) -> str:
-    """`repr(value)` for an error: in one line, and cut where it is long."""
+    """`repr(value)` for an error: in one line, and shortened if it is long."""
     return shorten(_BRIEF.repr(value))
 
 
 def shorten(text: str, longest: int = 2 * SHOWN) -> str:
-    """A text in one line that anything can print, cut where it is long."""
+    """A text in one line that every terminal can print, shortened if it is long."""
     line = " ".join(text[: 2 * longest].split())
     line = line if len(line) <= longest else f"{line[: longest - 3]}..."
     return line.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,8 +1,4 @@
-"""From a mask to what the attention backend wants, once per forward pass.
-
-Eager and SDPA take the same form: None where everything is allowed, else a boolean tensor that broadcasts to
-(B, H, T, S). Both give zero to a query with nothing to see.
-"""
+"""From a mask to a boolean tensor that broadcasts to (B, H, T, S), or to None if everything is allowed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +6,12 @@ from contextvars import ContextVar
 
 import torch
 
-from .expressions import Allowed, Mask, TokenPosition, both
+from .expressions import Allowed, Mask, TokenPosition, logical_and
 from .fast_paths import fast_path_allowed
 from .layout import Layout
 from .rules.positional import full
 
-_arriving = ContextVar("arriving", default=False)
+_checks_are_skipped = ContextVar("checks_are_skipped", default=False)
 
 
 def compile_mask(
@@ -23,50 +19,49 @@ def compile_mask(
 ) -> torch.Tensor | None:
     """Compile to a boolean tensor, or to None if nothing is forbidden.
 
-    Padding and segments are applied after the rule, so `~` never opens them.
+    Padding and other segments are forbidden after the rule was asked, so that `~` does not allow them.
 
     Args:
-        mask: the rule, asked about positions inside segments.
-        query: T places.
-        key: S places.
+        mask: the rule, which is asked about positions inside of segments.
+        query, key: the layouts of T queries and S keys.
         tensor_mask: (B, 1 or H, T or 1, S) bool, and-ed with the rule.
-        heads: H. The result has H heads only if the rule asks which head it is, else 1.
+        heads: H. The result has H heads only if the rule asks for the head, else 1.
 
     Returns:
         (1 or B, 1 or H, T, S) bool, True = allowed, or None.
 
     Raises:
-        MaskError: the rule speaks of heads, examples, passages or tokens that are not there.
+        MaskError: the rule names heads, examples, passages or tokens that do not exist.
     """
     check(mask, query, key, heads)
     return materialize_unchecked(mask, query, key, tensor_mask, heads)
 
 
 def check(mask: Mask, query: Layout, key: Layout, heads: int) -> None:
-    """Check a mask against what it will be asked about; under a tracer, or `skip_shape_checks`, it cannot be done.
+    """Check that a mask fits a batch, but not under a tracer, which has no values, or inside of `skip_shape_checks`.
 
     Raises:
-        MaskError: the rule speaks of heads, examples, passages or tokens that are not there.
+        MaskError: the rule names heads, examples, passages or tokens that do not exist.
     """
     sides = (side for layout in (query, key) for side in (layout.positions, layout.segments, layout.passages))
-    if fast_path_allowed(*sides, devices=None) and not _arriving.get():
+    if fast_path_allowed(*sides, devices=None) and not _checks_are_skipped.get():
         mask.check(query, key, heads)
 
 
 @contextmanager
 def skip_shape_checks() -> Iterator[None]:
-    """Inside, masks are not checked: a source that still arrives may yet get the tokens of which a rule speaks."""
-    before = _arriving.set(True)
+    """Inside of it masks are not checked: a source that is still arriving may get the tokens that a rule names."""
+    before = _checks_are_skipped.set(True)
     try:
         yield
     finally:
-        _arriving.reset(before)
+        _checks_are_skipped.reset(before)
 
 
 def materialize_unchecked(
     mask: Mask, query: Layout, key: Layout, tensor_mask: torch.Tensor | None = None, heads: int = 1
 ) -> torch.Tensor | None:
-    """`compile_mask` for parts of a batch, whose mask has been checked against the whole."""
+    """`compile_mask` for a part of a batch, whose mask has been checked for all of it."""
     parts: list[Allowed] = []
     if mask != full():
         parts.append(mask.allows(positions_of(query, -1, heads), positions_of(key, -2)))
@@ -75,27 +70,27 @@ def materialize_unchecked(
         parts.append((q == k) & (k > 0))
     if tensor_mask is not None:
         parts.append(tensor_mask)
-    # A rule that does not depend on the places that it is asked about answers with a plain bool.
+    # A rule that does not depend on positions returns a plain bool.
     parts = [part for part in parts if part is not True]
     if not parts:
         return None
     allowed = parts[0]
     for part in parts[1:]:
-        allowed = both(allowed, part)
+        allowed = logical_and(allowed, part)
     if isinstance(allowed, bool):
         allowed = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=key.positions.device)
     return allowed.expand(-1, -1, query.length, key.length)
 
 
 class BroadcastPositions(TokenPosition):
-    """The places of one side as tensors that broadcast to (B, H, T, S), each made when a rule asks for it."""
+    """The positions of one side as tensors that broadcast to (B, H, T, S), each made when a rule asks for it."""
 
     side: Layout
     dim: int
     heads: int
 
     def __init__(self, side: Layout, dim: int, heads: int = 1):
-        # The base is frozen, and its fields are the properties below.
+        # Not by the base's constructor: that class is frozen, and its fields are the properties below.
         for name, value in (("side", side), ("dim", dim), ("heads", heads)):
             object.__setattr__(self, name, value)
 
@@ -126,5 +121,5 @@ class BroadcastPositions(TokenPosition):
 
 
 def positions_of(side: Layout, dim: int, heads: int = 1) -> TokenPosition:
-    """A side as a rule sees it: queries along T (`dim=-1` is added), keys along S (`dim=-2` is added)."""
+    """A side as a rule is asked about it: queries along T (`dim=-1` is added), or keys along S (`dim=-2` is added)."""
     return BroadcastPositions(side, dim, heads)

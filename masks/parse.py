@@ -1,7 +1,7 @@
-"""From text to a mask, through `ast`; nothing is ever evaluated.
+"""From text to a mask, by Python's `ast`. Nothing is evaluated.
 
-The grammar is the text form itself: rule calls combined by `&`, `|`, `~` and brackets, in one line. Their arguments
-are numbers, strings, None, masks, and tuples, lists and dicts of these.
+A text is one line of calls of rules, combined by `&`, `|`, `~` and parentheses. Arguments are numbers, strings, None,
+masks, and tuples, lists and dicts of these.
 """
 
 import ast
@@ -13,7 +13,7 @@ from functools import lru_cache
 from inspect import Signature, signature
 from typing import Any
 
-from .expressions import And, Mask, MaskError, Not, Or, _combine
+from .expressions import And, Mask, MaskError, Not, Or, as_canonical
 from .limits import BRACKETS_LIMIT, RULES_LIMIT, TEXT_LIMIT, brief, shorten
 from .parameters import check_text
 from .registry import RULES, edition
@@ -23,7 +23,7 @@ _ESCAPED = re.compile(r"""(?:[^\\]|\\(?:[\\'"abfnrtv]|x[0-9a-fA-F]{2}|u[0-9a-fA-
 _NUMBER = re.compile(r"(?<!\w)\.?\d[\w.]*(?:(?<=[eE])[+-]\w*)?")
 _DECIMAL = re.compile(r"[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?")
 _LONGEST_NUMBER = 40
-_NEVER = {
+_FORBIDDEN = {
     "an empty text": re.compile(r"\A\Z"),
     "a comment": re.compile("#"),
     "a second line": re.compile(r"[\r\n\f\v\x1c-\x1e\x85\u2028\u2029]"),
@@ -33,10 +33,10 @@ _NEVER = {
     "strings side by side": re.compile(r'""\s*""'),
     "a string with a prefix": re.compile(r'\w""'),
 }
-"""What no text of a mask has; strings are written as `""` when it is looked for."""
+"""What the text of a mask must not have; it is searched for after every string has been replaced by `""`."""
 
 _rules_left: ContextVar[list[int] | None] = ContextVar("rules_left", default=None)
-"""How many more rules a text may have, those of texts within it included."""
+"""How many more rules the text that is being read may have, texts inside of it included."""
 
 
 def parse(text: str) -> Mask:
@@ -47,15 +47,14 @@ def parse(text: str) -> Mask:
     wait_k(3) & window(left=16)
     ```
 
-    A text is read once, and again only after a rule or a function was registered. `limits.py` says how large it may
-    be.
+    Results are cached until a rule or a function is registered. `limits.py` says how large a text may be.
 
     Raises:
-        MaskError: the text is anything but rules, `&`, `|`, `~` and brackets, or larger than a mask's text may be; the
-            offending part is shown.
+        MaskError: the text has anything but rules, `&`, `|`, `~` and parentheses, or is too large; the message shows
+            the part at fault.
     """
     if not isinstance(text, str):
-        hint = ": write str(mask)" if isinstance(text, Mask) else ""
+        hint = "; write str(mask)" if isinstance(text, Mask) else ""
         raise MaskError(
             f"a mask's text must be a string like 'wait_k(3) & window(16)', got {type(text).__name__}{hint}"
         )
@@ -68,29 +67,29 @@ def parse(text: str) -> Mask:
 
 
 def _read(text: str, edition: int) -> Mask:
-    """`edition` is the registry's, so that the caches forget what was read before a name was registered."""
+    """`edition` is the registry's, so that nothing is taken from a cache after a name was registered."""
     try:
         text = text.strip()
         _check(text)
-        with _counted():
+        with _count_rules():
             mask = _Reader(text).mask(ast.parse(text, mode="eval").body)
-        str(mask)  # it may be longer than this text: a mask that is read can be written
+        str(mask)  # which raises where its own text would be too long: a mask that is read can be written
         return mask
     except MaskError:
         raise
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = shorten(str(error.msg if isinstance(error, SyntaxError) else error)) or "it is nested too deep"
-        raise MaskError(f"cannot read the mask {brief(text)}: {reason}; write rules joined by &, | and ~") from error
+        raise MaskError(f"a mask's text must be rules joined by &, | and ~, got {brief(text)}: {reason}") from error
 
 
-# Few long texts are kept, since their masks are large.
+# Only a few long texts are cached, since their masks are large.
 _read_short = lru_cache(maxsize=256)(_read)
 _read_long = lru_cache(maxsize=8)(_read)
 
 
 @contextmanager
-def _counted() -> Iterator[None]:
-    """Count the rules inside, together with those of a text that this one stands in."""
+def _count_rules() -> Iterator[None]:
+    """Count the rules of the text that is read inside, together with those of a text that it is a part of."""
     if _rules_left.get() is not None:
         yield
         return
@@ -102,33 +101,39 @@ def _counted() -> Iterator[None]:
 
 
 def _check(text: str) -> None:
-    """Check what a text is made of before Python's own parser sees it, which takes more than a mask may have.
+    """Check the characters of a text before Python's parser gets it, which accepts more than a mask may have.
 
     Raises:
-        ValueError: it is not a mask's text.
+        ValueError: it is not the text of a mask.
     """
     check_text(text, "a mask's text")
     for string in _STRING.findall(text) if "\\" in text else ():
         if not _ESCAPED.fullmatch(string):
-            raise ValueError(f"unknown escape in the string {brief(string)}")
+            raise ValueError(f"it has an unknown escape in the string {brief(string)}")
     bare = _STRING.sub('""', text)
-    for what, pattern in _NEVER.items():
+    for name, pattern in _FORBIDDEN.items():
         if pattern.search(bare):
-            raise ValueError(f"it has {what}" if bare else f"it is {what}")
+            raise ValueError(f"it has {name}" if bare else f"it is {name}")
     for number in _NUMBER.findall(bare):
         if len(number) > _LONGEST_NUMBER or not _DECIMAL.fullmatch(number):
-            raise ValueError(f"{brief(number)} is not a decimal number of at most {_LONGEST_NUMBER} characters")
+            raise ValueError(
+                f"numbers must be decimal and have at most {_LONGEST_NUMBER} characters, got {brief(number)}"
+            )
     depth = deepest = 0
     for sign in re.findall(r"[(\[{)\]}]|(?:~\s*)+", bare):
         depth += (sign in "([{") - (sign in ")]}")
         deepest = max(deepest, depth + sign.count("~"))
     if deepest > BRACKETS_LIMIT:
-        raise ValueError(f"brackets and ~ must be nested at most {BRACKETS_LIMIT} deep, got {deepest}")
+        raise ValueError(f"brackets and ~ must be nested at most {BRACKETS_LIMIT} deep, got {deepest} levels")
 
 
 @lru_cache(maxsize=256)
 def _signature(builder: Callable[..., Mask]) -> Signature:
     return signature(builder)
+
+
+def _known_rules() -> str:
+    return f"write one of {shorten(', '.join(sorted(RULES)), 500)}"
 
 
 class _Reader:
@@ -139,16 +144,16 @@ class _Reader:
         self.encoded = text.encode()
 
     def shown(self, node: ast.expr) -> str:
-        """The part of the text that a node stands for; offsets are in bytes, and the text is one line."""
+        """The part of the text that a node was read from; offsets are in bytes, and the text is one line."""
         return self.encoded[node.col_offset : node.end_col_offset].decode()
 
     def where(self, node: ast.expr) -> str:
         return f"{brief(self.shown(node))} in the mask {brief(self.text)}"
 
     def mask(self, node: ast.expr) -> Mask:
-        """The mask, simplified once it is complete: to simplify every part on the way would cost too much."""
+        """The mask, simplified when it is complete: to simplify each part on the way would take too long."""
         mask = self.build(node)
-        return _combine(mask) if isinstance(mask, And | Or | Not) else mask
+        return as_canonical(mask) if isinstance(mask, And | Or | Not) else mask
 
     def build(self, node: ast.expr) -> Mask:
         match node:
@@ -159,10 +164,8 @@ class _Reader:
             case ast.Call(func=ast.Name(id=name)):
                 return self.call(node, name)
             case ast.Name(id=name) if name in RULES:
-                raise MaskError(f"{name!r} in the mask {brief(self.text)} lacks its brackets: write {name}(...)")
-        raise MaskError(
-            f"{self.where(node)} is not a rule: use {shorten(', '.join(sorted(RULES)), 500)} with &, | and ~"
-        )
+                raise MaskError(f"a rule must have brackets, got {self.where(node)}; write {name}(...)")
+        raise MaskError(f"a mask must be made of rules with &, | and ~, got {self.where(node)}; {_known_rules()}")
 
     def chain(self, node: ast.expr, sign: type[ast.operator]) -> list[Mask]:
         """The parts of `a & b & c`, which Python reads as `(a & b) & c`."""
@@ -174,16 +177,19 @@ class _Reader:
 
     def call(self, node: ast.Call, name: str) -> Mask:
         left = _rules_left.get()
-        assert left is not None, "every text is read inside of _counted()"
+        assert left is not None, "every text is read inside of _count_rules()"
         left[0] -= 1
         if left[0] < 0:
-            raise MaskError(f"the mask {brief(self.text)} must have at most {RULES_LIMIT:,} rules; join fewer rules")
+            raise MaskError(
+                f"a mask must have at most {RULES_LIMIT:,} rules, got more in {brief(self.text)}; join fewer"
+            )
         if name not in RULES:
-            known = shorten(", ".join(sorted(RULES)), 500)
-            raise MaskError(f"{self.where(node)}: no rule is named {brief(name)}; there are {known}")
+            raise MaskError(
+                f"a rule must have a known name, got {brief(name)} in the mask {brief(self.text)}; {_known_rules()}"
+            )
         named = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg is not None}
         if len(named) < len(node.keywords):
-            raise MaskError(f"{self.where(node)}: every parameter must be named once")
+            raise MaskError(f"every parameter must be named once, got {self.where(node)}; write name=value")
         positional = [self.value(arg, node) for arg in node.args]
         options = {name: self.value(value, node) for name, value in named.items()}
         try:
@@ -222,6 +228,6 @@ class _Reader:
                     f"{self.where(call)}: a key must be a number or a string, got {shorten(self.shown(key or node))}"
                 )
             if written in result:
-                raise MaskError(f"{self.where(call)}: the key {brief(written)} is there twice; write every key once")
+                raise MaskError(f"{self.where(call)}: every key must be there once, got {brief(written)} twice")
             result[written] = self.value(value, call)
         return result

@@ -1,4 +1,4 @@
-"""The specification: masks and attention, one query and one key at a time, in plain Python. Slow and obvious."""
+"""The specification: masks and attention, one query and one key at a time, in plain Python. Slow and simple."""
 
 import math
 
@@ -11,10 +11,16 @@ from .layout import Layout
 def naive_mask(
     mask: Mask, query: Layout, key: Layout, tensor_mask: torch.Tensor | None = None, heads: int = 1
 ) -> torch.Tensor:
-    """Ask the mask about every pair: (B, heads, queries, keys) bool.
+    """Ask the mask about every pair of a query and a key.
 
     Args:
+        mask: the rule.
+        query, key: the layouts of T queries and S keys.
         tensor_mask: (B, S), (B, T, S) or (B, H, T, S) bool, and-ed with the rule.
+        heads: H.
+
+    Returns:
+        (B, H, T, S) bool, True = allowed.
     """
     sides = (query.positions, key.positions, query.segments, key.segments, tensor_mask)
     rows = [len(rows) if isinstance(rows, torch.Tensor) else rows or 1 for rows in (query.rows, key.rows)]
@@ -24,23 +30,46 @@ def naive_mask(
         for h in range(heads):
             for i in range(query.length):
                 for j in range(key.length):
-                    q, k = _place(query, b, i, h), _place(key, b, j)
+                    q, k = _position(query, b, i, h), _position(key, b, j)
                     allowed = q.segment == k.segment and q.segment > 0 and bool(mask.allows(q, k))
                     result[b, h, i, j] = allowed and (tensor_mask is None or _look_up(tensor_mask, b, h, i, j))
     return result
 
 
-def _place(side: Layout, row: int, index: int, head: int = 0) -> TokenPosition:
-    def pick(tensor: torch.Tensor) -> int:
+def depends_on_head(mask: Mask) -> bool:
+    """Whether what the mask allows may differ between heads: whether it reads the head of a query."""
+    query = _RecordingHead()
+    mask.allows(query, TokenPosition(0))
+    return query.head_was_read
+
+
+class _RecordingHead(TokenPosition):
+    """A position that records whether a mask reads its head."""
+
+    position = 0
+    head_was_read = False
+
+    def __init__(self) -> None:
+        # Not by the base's constructor: that class is frozen, and would set `head`.
+        pass
+
+    @property
+    def head(self) -> int:
+        object.__setattr__(self, "head_was_read", True)
+        return 0
+
+
+def _position(side: Layout, row: int, index: int, head: int = 0) -> TokenPosition:
+    def number_in(tensor: torch.Tensor) -> int:
         return int(tensor[row if tensor.shape[0] > 1 else 0, index])
 
-    segment = 1 if side.segments is None else pick(side.segments)
-    passage = 0 if side.passages is None else pick(side.passages)
-    return TokenPosition(pick(side.positions), segment, passage, _example(side, row, segment), head)
+    segment = 1 if side.segments is None else number_in(side.segments)
+    passage = 0 if side.passages is None else number_in(side.passages)
+    return TokenPosition(number_in(side.positions), segment, passage, _example(side, row, segment), head)
 
 
 def _example(side: Layout, row: int, segment: int) -> int:
-    """The number of the example in the batch: those of the rows before, and those before it in its row."""
+    """The number of the example in the batch, after all examples of earlier rows and earlier ones of its row."""
     rows: list[int] = side.rows.tolist() if isinstance(side.rows, torch.Tensor) else list(range(row + 1))
     if not side.packed or side.segments is None:
         return rows[row]
@@ -58,21 +87,22 @@ def _look_up(tensor_mask: torch.Tensor, b: int, h: int, i: int, j: int) -> bool:
 def naive_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, scaling: float
 ) -> torch.Tensor:
-    """Scaled dot-product attention of each query over the keys it may see; zero if there are none.
+    """Scaled dot-product attention of each query over the keys that it may see; zero if it may see none.
 
     Args:
         q: (B, H, T, D). k, v: (B, H, S, D). mask: (B, H, T, S) bool.
+        scaling: of the dot product.
 
     Returns:
         (B, H, T, D)
     """
     output = torch.zeros(*q.shape[:-1], v.shape[-1], dtype=v.dtype)
     for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
-        seen = [j for j in range(k.shape[2]) if mask[b, h, i, j]]
-        if not seen:
+        keys = [j for j in range(k.shape[2]) if mask[b, h, i, j]]
+        if not keys:
             continue
-        scores = [float(q[b, h, i] @ k[b, h, j]) * scaling for j in seen]
-        top = max(scores)
-        weights = [math.exp(score - top) for score in scores]
-        output[b, h, i] = sum(w / sum(weights) * v[b, h, j] for w, j in zip(weights, seen, strict=True))
+        scores = [float(q[b, h, i] @ k[b, h, j]) * scaling for j in keys]
+        highest = max(scores)
+        weights = [math.exp(score - highest) for score in scores]
+        output[b, h, i] = sum(w / sum(weights) * v[b, h, j] for w, j in zip(weights, keys, strict=True))
     return output

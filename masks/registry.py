@@ -1,4 +1,4 @@
-"""The names by which masks are read from text."""
+"""The names of rules, by which a text calls them."""
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
@@ -13,23 +13,23 @@ from .parameters import check_parameter, same
 Builder = TypeVar("Builder", bound=Callable[..., Mask])
 
 RULES: dict[str, Callable[..., Mask]] = {}
-"""What a text may call: rules, and functions that build masks of rules."""
+"""What a text may call, by name: classes of rules, and functions that build masks."""
 
 _edition = [0]
 
 
 def edition() -> int:
-    """A number that changes whenever a name is registered: texts are read anew then."""
+    """A number that changes whenever a name is registered, because texts must be read again then."""
     return _edition[0]
 
 
-def renew() -> None:
-    """Say that what texts mean may have changed."""
+def increase_edition() -> None:
+    """Change the edition, since texts may now have another meaning."""
     _edition[0] += 1
 
 
 def rule(builder: Builder) -> Builder:
-    """Register a rule under its `name`, or a function that builds a mask under its own, so that text can call it.
+    """Register a class under its `name`, or a function that builds a mask under its own name, for texts to call.
 
     ```python
     @masks.rule
@@ -42,23 +42,23 @@ def rule(builder: Builder) -> Builder:
             return (q.position - k.position) % self.n == 0
     ```
 
-    A rule's parameters must be what a text can hold: numbers, strings, `None`, masks, and tuples of these.
+    A rule's parameters must be what a text can have: numbers, strings, `None`, masks, and tuples of these.
 
     Raises:
-        MaskError: another rule has that name; where a rule is built, a parameter that a text cannot hold.
+        MaskError: another rule has that name; later, when a rule is built, a parameter that a text cannot have.
     """
     name: str = getattr(builder, "name" if isinstance(builder, type) else "__name__")
     if not defined_again(builder, RULES.get(name)):
-        raise MaskError(f"a mask rule named {name!r} exists already; choose another name")
+        raise MaskError(f"a mask rule must have a new name, got {name!r}, which exists already; choose another name")
     if isinstance(builder, type) and is_dataclass(builder):
         _check_parameters(builder)
     RULES[name] = builder
-    renew()
+    increase_edition()
     return builder
 
 
 def _check_parameters(builder: type[Any]) -> None:
-    """Make a class check its parameters, and tell `1`, `1.0` and `True` apart, which Python calls equal."""
+    """Make a class check its parameters, and distinguish `1`, `1.0` and `True`, which are equal in Python."""
     names = [field.name for field in fields(builder) if field.compare and field.init]
     if not names:
         return
@@ -74,13 +74,13 @@ def _check_parameters(builder: type[Any]) -> None:
 
     @wraps(equal)
     def __eq__(self: Any, other: object) -> bool:
-        answer = equal(self, other)
-        return all(same(getattr(self, name), getattr(other, name)) for name in names) if answer is True else answer
+        is_equal = equal(self, other)
+        return all(same(getattr(self, name), getattr(other, name)) for name in names) if is_equal is True else is_equal
 
     for method in (__init__, __eq__):
         setattr(builder, method.__name__, method)
 
 
 def defined_again(new: Callable[..., Any], old: Callable[..., Any] | None) -> bool:
-    """Whether `new` may take the place of `old`: it is the same definition, run once more, as in a notebook's cell."""
+    """Whether `new` may replace `old`: it is the same definition, run again, as in a cell of a notebook."""
     return old is None or (new.__module__, new.__qualname__) == (old.__module__, old.__qualname__)

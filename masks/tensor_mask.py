@@ -1,4 +1,4 @@
-"""Masks given at call time: a mask value, its text, or a tensor over the batch as it is laid out."""
+"""Masks that a caller passes: a mask, its text, or a boolean tensor, whose indices are those of the batch's tokens."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +17,9 @@ class TensorMask:
     """A boolean tensor over the batch: rows are decoder tokens counted from the start token, columns source tokens.
 
     Attributes:
-        allowed: (B, S), (B, T, S) or (B, H, T, S) bool.
-        repeat_last: whether generation may run past the last row, which then repeats (for a mask of the decoder's own
-            attention the last column repeats too).
+        allowed: (B, S), (B, T, S) or (B, H, T, S) bool. repeat_last: whether generation may go on after the last row,
+        which is then repeated, and for a decoder mask the
+            last column too.
     """
 
     allowed: torch.Tensor
@@ -27,7 +27,7 @@ class TensorMask:
 
     @property
     def as_4d(self) -> torch.Tensor:
-        """(1 or B, 1 or H, 1 or T, S) bool: a size of 1 holds for all heads, or for all queries."""
+        """(1 or B, 1 or H, 1 or T, S) bool: a size of 1 is for all heads, or for all queries."""
         match self.allowed.ndim:
             case 2:
                 return self.allowed[:, None, None]
@@ -37,18 +37,20 @@ class TensorMask:
 
 
 def tensor(allowed: torch.Tensor, *, repeat_last: bool = False) -> TensorMask:
-    """Check a tensor mask, and say what happens where generation runs past its last row.
+    """A boolean tensor as a mask, checked, with a choice of what generation does after the last row.
 
     Args:
         allowed: (B, S), (B, T, S) or (B, H, T, S), bool or integers 0 and 1; True is allowed.
-        repeat_last: let the last row repeat instead of raising an error.
+        repeat_last: repeat the last row instead of raising an error.
 
     Raises:
-        MaskError: not a tensor, a wrong number of dimensions, a dtype that is not yes or no, or integers other than 0
-            and 1.
+        MaskError: `allowed` is not a tensor, has another number of dimensions, is neither bool nor integer, or has
+            integers other than 0 and 1.
     """
     if not isinstance(allowed, torch.Tensor):
-        raise MaskError(f"expected a torch tensor, got {type(allowed).__name__}; write torch.as_tensor(...)")
+        raise MaskError(
+            f"a tensor mask must be a torch tensor, got {type(allowed).__name__}; write torch.as_tensor(...)"
+        )
     if allowed.ndim not in (2, 3, 4):
         shapes = "(batch, source), (batch, target, source) or (batch, heads, target, source)"
         raise MaskError(f"a tensor mask must be {shapes}, got {tuple(allowed.shape)}")
@@ -59,7 +61,10 @@ def tensor(allowed: torch.Tensor, *, repeat_last: bool = False) -> TensorMask:
         )
     if allowed.dtype != torch.bool:
         if fast_path_allowed(allowed, devices=None) and not bool(((allowed == 0) | (allowed == 1)).all()):
-            raise MaskError(f"a tensor mask of {allowed.dtype} must hold 0 and 1 only; compare it to get booleans")
+            wrong = allowed[(allowed != 0) & (allowed != 1)][0].item()
+            raise MaskError(
+                f"a tensor mask of {allowed.dtype} must hold 0 and 1 only, got {wrong}; compare it to get booleans"
+            )
         allowed = allowed != 0
     return TensorMask(allowed, repeat_last)
 
@@ -68,16 +73,19 @@ MaskLike = Mask | str | torch.Tensor | TensorMask
 
 
 def as_mask(mask: MaskLike | None, name: str = "mask") -> Mask | TensorMask | None:
-    """What a caller passed, checked: a rule, a tensor mask or None.
+    """What a caller passed as a mask, a tensor mask or None.
+
+    Args:
+        name: of the argument, for the error.
 
     Raises:
-        MaskError: it is none of them, or cannot be read; the message starts with `name`.
+        MaskError: it is neither a mask, nor its text, nor a boolean tensor; the message starts with `name`.
     """
     try:
         if mask is None or isinstance(mask, Mask | TensorMask):
             return mask
         if is_foreign(mask, TensorMask):
-            foreign: Any = mask  # no type of this copy's
+            foreign: Any = mask  # its class is not this module's
             return TensorMask(foreign.allowed, foreign.repeat_last)
         if is_foreign(mask, Mask):
             return read_foreign(mask)
@@ -90,14 +98,14 @@ def as_mask(mask: MaskLike | None, name: str = "mask") -> Mask | TensorMask | No
     fixes = {"ndarray": "; write torch.as_tensor(mask)", "list": "; write torch.as_tensor(mask)"}
     fixes["dict"] = "; write layers({...}) for masks of layers, heads({...}) for masks of heads"
     fix = fixes.get(type(mask).__name__, "")
-    raise MaskError(f"{name}: expected a mask, its text or a boolean tensor, got {type(mask).__name__}{fix}")
+    raise MaskError(f"{name} must be a mask, its text or a boolean tensor, got {type(mask).__name__}{fix}")
 
 
 def describe(mask: Mask | TensorMask | None) -> Mask | str | None:
-    """A call's mask in words: a rule's text, or the rule itself where no text may be so long; a tensor's shape."""
+    """A call's mask for a report: its text, the mask itself if the text would be too long, or a tensor's shape."""
     if isinstance(mask, TensorMask):
         return f"a tensor of shape {tuple(mask.allowed.shape)}"
-    # The extent is known at once; writing a long table takes time. A compiler can follow neither.
+    # First by the extent: to write a long table takes time. A compiler can follow neither.
     if mask is None or torch.compiler.is_compiling() or mask.extent.characters > TEXT_LIMIT:
         return mask
     text = mask.text()
@@ -105,7 +113,7 @@ def describe(mask: Mask | TensorMask | None) -> Mask | str | None:
 
 
 def read_foreign(mask: Any) -> Mask:
-    """A mask of another copy of this code, through its text.
+    """A mask that comes from another copy of this code, by way of its text.
 
     Raises:
         MaskError: it has rules that are registered in that copy only.
@@ -114,8 +122,8 @@ def read_foreign(mask: Any) -> Mask:
         return parse(str(mask))
     except MaskError as error:
         raise MaskError(
-            f"this mask is of another copy of crossmask ({type(mask).__module__}), and cannot be read here: {error}; "
-            "import crossmask and register your rules before you load the model"
+            f"a mask must be made by the copy of crossmask that reads it, or have rules that both know, got one of "
+            f"{type(mask).__module__}: {error}; import crossmask and register your rules before you load the model"
         ) from error
 
 
@@ -130,41 +138,43 @@ def check_fit(
     may_grow: bool,
     whole: bool = False,
 ) -> None:
-    """Check a tensor mask against the attention that it is for.
+    """Check that the sizes of a tensor mask fit the attention that it is for.
 
     Args:
-        queries: how many rows are needed, cached tokens included; None if only the device knows.
-        keys: how many columns are needed, likewise.
-        may_grow: whether columns are decoder tokens, which grow in number as rows do.
-        whole: whether rows are source tokens, which are all there at once.
+        queries: the number of rows that are needed, for cached tokens too; None if only the device has it.
+        keys: the number of columns that are needed, likewise.
+        may_grow: whether columns are decoder tokens, of which there are more at each step of generation.
+        whole: whether rows are source tokens, whose number is final.
 
     Raises:
-        MaskError: a size that does not fit, and how to fix it.
+        MaskError: a size does not fit; the message says how to fix it.
     """
     shape = tuple(mask.allowed.shape)
     if shape[0] not in (1, batch):
-        raise MaskError(f"{name}: {shape} is a mask for {shape[0]} examples, but the batch has {batch}")
+        raise MaskError(f"{name} must be for the {batch} examples of the batch, or for 1, got {shape[0]} in {shape}")
     if mask.allowed.ndim == 4 and shape[1] not in (1, heads):
-        raise MaskError(f"{name}: {shape} is a mask for {shape[1]} heads, but the model has {heads}")
+        raise MaskError(f"{name} must be for the {heads} heads of the model, or for 1, got {shape[1]} in {shape}")
     if whole and mask.allowed.ndim > 2 and shape[-2] != queries:
-        raise MaskError(f"{name}: {shape} has {shape[-2]} rows, but there are {queries} source tokens")
+        raise MaskError(f"{name} must have a row for each of {queries} source tokens, got {shape[-2]} in {shape}")
     if queries is not None and mask.allowed.ndim > 2 and shape[-2] < queries and not mask.repeat_last:
         raise MaskError(
-            f"{name}: {shape} has rows for {shape[-2]} decoder tokens, but {queries} are needed; give a rule, limit "
-            "max_new_tokens, or write masks.tensor(mask, repeat_last=True) to let the last row repeat"
+            f"{name} must have a row for each of {queries} decoder tokens, got {shape[-2]} in {shape}; give a rule, "
+            "limit max_new_tokens, or write masks.tensor(mask, repeat_last=True) to repeat the last row"
         )
     if keys is None or (may_grow and (shape[-1] >= keys or mask.repeat_last)):
         return
     if shape[-1] != keys:
-        fix = "; write masks.tensor(mask, repeat_last=True) to let the last column repeat" if may_grow else ""
-        raise MaskError(f"{name}: {shape} has {shape[-1]} columns, but there are {keys} tokens to attend to{fix}")
+        fix = "; write masks.tensor(mask, repeat_last=True) to repeat the last column" if may_grow else ""
+        raise MaskError(
+            f"{name} must have a column for each of {keys} tokens to attend to, got {shape[-1]} in {shape}{fix}"
+        )
 
 
 def rows_for(mask: TensorMask, *, rows: torch.Tensor, columns: int) -> torch.Tensor:
-    """The part of a tensor mask that belongs to these rows: (1 or B, 1 or H, T or 1, S) bool.
+    """The rows of a tensor mask for some queries: (1 or B, 1 or H, T or 1, S) bool.
 
     Args:
-        rows: (T,) int64, the decoder indices of the queries, counted from the start token.
+        rows: (T,) int64, the indices of the queries among the decoder's tokens, counted from the start token.
         columns: S, the number of keys.
     """
     allowed = mask.as_4d.to(rows.device)

@@ -1,1 +1,1 @@
-"""All pictures: what needs matplotlib."""
+"""Everything that needs matplotlib."""

@@ -1,4 +1,4 @@
-"""An audit as a figure: what is allowed, what was measured, and the leaks."""
+"""The figure of an audit: what is allowed, what was measured, and the leaks."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..masks.ascii_plot import Side, printable
+from ..masks.view import Side, printable
 from ..utils.errors import InputError
 from .masks import (
     ALLOWED,
@@ -43,7 +43,9 @@ def plot(report: "AuditReport", path: str | os.PathLike[str] | None, rows: Seque
         raise InputError(f"rows must be some of 0 to {count - 1}, the batch's, got {list(rows)}")
     relations = (report.source, report.target)
     columns = [relation.allowed.shape[2] for relation in relations]
-    beside, above = (max(_label_inches(relation, row, of) for relation in relations for row in rows) for of in (1, 0))
+    beside, above = (
+        max(_label_inches(relation, row, index) for relation in relations for row in rows) for index in (1, 0)
+    )
     width = min(max(sum(columns) * _CELL + beside + 1.0, 5.0), 24.0)
     cell = (width - beside - 1.0) / sum(columns)
     heading = [line for part in report.heading for line in wrap(part, int(12.5 * width))]
@@ -79,26 +81,26 @@ def _draw(ax: Axes, relation: "Relation", row: int) -> None:
             if segments[index] != segments[index - 1] and segments[index] and segments[index - 1]:
                 line(index - 0.5, color=BORDER, linewidth=1.2)
     if max(lines.length, columns.length) <= 64:
-        # A shape beside the colour, for those who do not tell colours apart, and for print.
+        # A shape besides the colour, for readers who do not distinguish the colours, and for print.
         leaks = relation.leaking[row].nonzero()
         size = 3.2 if max(lines.length, columns.length) <= 32 else 1.6
         ax.plot(leaks[:, 1], leaks[:, 0], "x", color="white", markersize=size, markeredgewidth=1.1)
-    found = int(relation.leaking[row].sum())
-    what = f"row {row}: {found or 'no'} leak{'s' * (found > 1)} from the {relation.side}"
-    # Below: above it, the tokens' lengths would put the two at different heights.
+    count = int(relation.leaking[row].sum())
+    caption = f"row {row}: {count or 'no'} leak{'s' * (count > 1)} from the {relation.side}"
+    # Below the axes, since above them the lengths of tokens would put the two captions at different heights.
     style = {"fontsize": 9, "ha": "center", "va": "top"}
-    ax.annotate(what, (0.5, 0), (0, -5), "axes fraction", "offset points", color=_LEAK if found else INK, **style)
+    ax.annotate(caption, (0.5, 0), (0, -5), "axes fraction", "offset points", color=_LEAK if count else INK, **style)
 
 
 def _sides(relation: "Relation", row: int) -> tuple[Side, Side]:
-    """The tokens that are read, and the outputs: columns and rows of the picture."""
+    """The tokens that are read and the outputs: the columns and the rows of the picture."""
     shape = relation.allowed.shape
-    tokens, outputs = (one and one[row] for one in (relation.tokens, relation.target_tokens))
+    tokens, outputs = (texts and texts[row] for texts in (relation.tokens, relation.target_tokens))
     return Side(relation.side, shape[2], tokens), Side("output at target", shape[1], outputs)
 
 
 def _label_inches(relation: "Relation", row: int, index: int) -> float:
-    """The space that the labels of the columns (0) or the rows (1) take."""
+    """The space that the labels of the columns (index 0) or of the rows (index 1) need."""
     tokens = _sides(relation, row)[index].tokens
     return 0.4 if tokens is None else 0.3 + 0.075 * max(len(printable(token)) for token in tokens)
 

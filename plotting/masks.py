@@ -1,6 +1,6 @@
 """Masks as matplotlib figures. Needs the plots extra: `pip install crossmask[plots]`.
 
-Figures are made without pyplot, so no window opens, no backend is chosen and nothing global changes.
+Figures are made without pyplot, so that no window opens and no global state changes.
 """
 
 import io
@@ -11,6 +11,7 @@ from textwrap import wrap
 
 import torch
 
+from ..utils.atomic_write import write_bytes
 from ..utils.errors import MissingLibraryError
 
 try:
@@ -18,11 +19,13 @@ try:
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 except ModuleNotFoundError as error:
-    raise MissingLibraryError("figures need matplotlib: pip install 'crossmask[plots]'") from error
+    raise MissingLibraryError(
+        "matplotlib must be installed to draw figures; run: pip install 'crossmask[plots]'"
+    ) from error
 
-from ..masks.ascii_plot import Side, View, labels, lay_view
-from ..masks.glyphs import fit_fonts
 from ..masks.tensor_mask import MaskLike
+from ..masks.view import Side, View, labels, lay_view
+from .fonts import fit_fonts
 
 INK = "#333f48"
 ALLOWED = "#2f6f9f"
@@ -30,13 +33,13 @@ FORBIDDEN = "#e9edf0"
 PADDING = "#ffffff"
 BORDER = "#d1731f"
 _CELL = 0.24  # inches
-_TICKS = 8  # positions written on an axis of many
+_TICKS = 8  # the most positions written on an axis
 
 
 def plot(
     mask: MaskLike, source: int | None = None, target: int | None = None, *, ax: Axes | None = None, **options
 ) -> Axes:
-    """Draw a mask: dark cells are allowed, pale ones are not, padding is white, orange lines part packed examples.
+    """Draw a mask: dark cells are allowed, pale ones are not, padding is white, orange lines are between examples.
 
     ```python
     >>> from crossmask import masks
@@ -46,14 +49,14 @@ def plot(
     ```
 
     Args:
-        mask, source, target, options: as in `picture.lay_view`: tokens, segments and scope.
-        ax: where to draw; a figure of its own by default, which `ax.figure.savefig(...)` writes.
+        mask, source, target, options: as in `view.lay_view`: tokens, segments and scope.
+        ax: where to draw; by default in a new figure, which `ax.figure.savefig(...)` writes.
 
     Returns:
         the Axes.
 
     Raises:
-        MaskError: a mask that cannot be read, or lengths that do not fit together.
+        MaskError: the mask cannot be read, or lengths do not fit together.
     """
     view = lay_view(mask, source, target, **options)
     if ax is None:
@@ -63,8 +66,8 @@ def plot(
 
 
 def draw(view: View, ax: Axes, *, title_width: int = 26) -> None:
-    """Draw a view into an Axes, its title wrapped to `width` characters."""
-    # Padding is never allowed, so three colours do for all cells.
+    """Draw a view into an Axes, its title wrapped to `title_width` characters."""
+    # Padding is never allowed, so that three colours are enough.
     colours = ListedColormap([FORBIDDEN, ALLOWED, PADDING])
     cells = torch.where(view.padding, 2, view.allowed.long())
     ax.imshow(cells.numpy(), cmap=colours, vmin=0, vmax=2, interpolation="nearest")
@@ -81,13 +84,13 @@ def draw(view: View, ax: Axes, *, title_width: int = 26) -> None:
 
 
 def gallery(views: Sequence[View], *, columns: int = 4) -> Figure:
-    """Small multiples: views side by side in one figure, `columns` in a row.
+    """Several views in one figure, `columns` in a row.
 
     Raises:
-        ValueError: there is nothing to draw.
+        ValueError: there are no views.
     """
     if not views:
-        raise ValueError("a gallery needs at least one mask, got none")
+        raise ValueError("a gallery must have at least one mask, got none")
     columns = min(columns, len(views))
     rows = -(-len(views) // columns)
     width, height = (max(sizes) for sizes in zip(*(figure_size(v.columns, v.rows) for v in views), strict=True))
@@ -100,36 +103,34 @@ def gallery(views: Sequence[View], *, columns: int = 4) -> Figure:
     return figure
 
 
-def save_png(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
-    """Write a figure as PNG, whole or not at all.
+def save_png(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150, description: str | None = None) -> Path:
+    """Write a figure as PNG, completely or not at all.
+
+    Args:
+        description: what is drawn, for the file's metadata.
 
     Raises:
-        OSError: the file cannot be written; what was at `path` is whole.
+        OSError: the file cannot be written; a file that was at `path` is as it was.
     """
     path = Path(path)
     buffer = io.BytesIO()
     # Without the version of matplotlib the same figure gives the same bytes.
+    metadata = {"Software": None} | ({} if description is None else {"Description": description})
     look = {"dpi": dpi, "facecolor": "white", "bbox_inches": "tight", "pad_inches": 0.12}
-    figure.savefig(buffer, format="png", metadata={"Software": None}, **look)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(buffer.getvalue())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    figure.savefig(buffer, format="png", metadata=metadata, **look)
+    write_bytes(path, buffer.getvalue())
     return path
 
 
 def figure_size(columns: Side, rows: Side) -> tuple[float, float]:
-    """Inches, width first, for cells of a size at which tokens can be read, up to 24 inches."""
+    """Width and height in inches, so that tokens can be read, 24 inches at most."""
     across, down = (side.length * _CELL for side in (columns, rows))
     beside, above = (_label_inches(side) + 0.6 for side in (rows, columns))
     return min(max(across + beside, 2.6), 24.0), min(max(down + above + 0.3, 2.2), 24.0)
 
 
 def rule_cells(ax: Axes, rows: int, columns: int) -> None:
-    """Part the cells by white lines, thinner the more there are, and take the frame away."""
+    """Draw white lines between cells, thinner ones if there are many, and remove the frame."""
     ax.spines[:].set_visible(False)
     ax.set_xticks([index - 0.5 for index in range(1, columns)], minor=True)
     ax.set_yticks([index - 0.5 for index in range(1, rows)], minor=True)
@@ -139,12 +140,12 @@ def rule_cells(ax: Axes, rows: int, columns: int) -> None:
 
 
 def write_side(ax: Axes, axis: str, side: Side) -> None:
-    """Write a side's name, and its tokens or positions, along the `"x"` axis, on top, or the `"y"` axis."""
+    """Write the name of a side and its tokens or positions on the `"x"` axis, at the top, or on the `"y"` axis."""
     texts, families = fit_fonts(labels(side))
     most = 160 if side.tokens is not None else _TICKS
     step = -(-side.length // most)
     ticks = range(0, side.length, step)
-    # A dollar sign is a token like others, not the beginning of a formula.
+    # Without parsing formulas, since a dollar sign is a token too.
     style = {"fontfamily": families, "parse_math": False, "fontsize": 8 if side.length <= 80 else 6}
     shown = [texts[index] for index in ticks]
     if axis == "x":

@@ -1,4 +1,4 @@
-"""The pictures of a run: learning curve, alignments, and the masks in force. Needs the plots extra."""
+"""The figures of a training run: learning curve, alignments, and the masks of the config. Needs the plots extra."""
 
 import math
 import os
@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from ..configuration.base import MaskedConfig
-from ..masks.ascii_plot import Side, View, lay_view
-from ..masks.glyphs import fit_fonts
 from ..masks.scope import SCOPES, Scope
+from ..masks.view import Side, View, lay_view
 from ..utils.errors import InputError
+from .fonts import fit_fonts
 from .masks import BORDER, INK, Axes, Figure, figure_size, gallery, rule_cells, save_png, write_side
 
 _TRAIN = "#8a969e"
@@ -29,23 +29,23 @@ def learning_curve(
     metric: str | None = None,
     greater_is_better: bool = True,
 ) -> Path:
-    """Draw training and evaluation loss over steps, and below them the metric, its best value marked.
+    """Draw training and evaluation loss over steps, and below them the metric with its best value.
 
     Args:
         log_history: `trainer.state.log_history`.
-        metric: the metric's name, with or without `eval_`; by default the first that evaluation logged. Without
+        metric: the metric's name, with or without `eval_`; by default the first metric that evaluation logged. Without
             evaluation only losses are drawn.
-        greater_is_better: which value is the best.
+        greater_is_better: whether the largest value is the best.
 
     Raises:
-        ValueError: nothing to draw was logged, or not that metric.
+        ValueError: neither losses nor metrics were logged, or not this metric.
         OSError: the file cannot be written.
     """
     losses = {"training": _series(log_history, "loss"), "evaluation": _series(log_history, "eval_loss")}
     metric = _metric(log_history, metric)
     scores = _series(log_history, metric) if metric else []
     if not any(losses.values()) and not scores:
-        raise InputError("log_history has neither loss nor metrics to draw; let the Trainer log at least once")
+        raise InputError("log_history must have losses or metrics, got neither; let the Trainer log at least once")
     panels = [bool(any(losses.values())), bool(scores)]
     figure = Figure(figsize=(6.4, 1.0 + 2.4 * sum(panels)), layout="constrained")
     axes = list(figure.subplots(sum(panels), 1, sharex=True, squeeze=False)[:, 0])
@@ -68,10 +68,10 @@ def alignment(
 
     Args:
         weights: (T, S) or (H, T, S) float; the mean over heads is drawn.
-        source_tokens: S of them. target_tokens: T of them.
+        source_tokens: S texts. target_tokens: T texts.
 
     Raises:
-        ValueError: weights of another shape.
+        ValueError: the weights have another shape.
         OSError: the file cannot be written.
     """
     expected = (len(target_tokens), len(source_tokens))
@@ -102,7 +102,7 @@ def alignment(
 
 
 def masks_in_force(config: MaskedConfig, path: str | os.PathLike[str]) -> Path:
-    """Draw each distinct mask of the encoder, the decoder and the cross-attention, with the layers that it holds for.
+    """Draw each distinct mask of the encoder, the decoder and the cross-attention, with the layers that have it.
 
     Raises:
         OSError: the file cannot be written.
@@ -112,7 +112,7 @@ def masks_in_force(config: MaskedConfig, path: str | os.PathLike[str]) -> Path:
 
 
 def _views(config: MaskedConfig, scope: Scope) -> list[View]:
-    """One view for each distinct mask of a scope, titled with its layers."""
+    """A view of each distinct mask of a scope, with its layers in the title."""
     masks = config.layer_masks(scope)
     views = []
     for mask in dict.fromkeys(masks):
@@ -127,13 +127,13 @@ def _views(config: MaskedConfig, scope: Scope) -> list[View]:
 
 
 def _telling_length(text: str) -> int:
-    """A number of tokens over which a mask's numbers show: a window of 16 shows no band over 12 tokens."""
+    """A number of tokens that shows the numbers of a mask: with 12 tokens, a window of 16 is no band."""
     largest = max(map(int, re.findall(r"\d+", text)), default=0)
     return min(max(12, 2 * largest), _LARGEST_VIEW)
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Rising numbers, runs joined: [0, 1, 2, 5] is `0-2, 5`."""
+    """Ascending numbers as ranges: [0, 1, 2, 5] is `0-2, 5`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -144,9 +144,9 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _series(log_history: Sequence[Mapping[str, float]], name: str) -> list[tuple[int, float]]:
-    """Steps and values of what was logged as `name`; of a step that was logged twice, the first value.
+    """Steps and values that were logged as `name`; the first value of a step that was logged twice.
 
-    What is evaluated once more when training has ended is a mean of checkpoints.
+    The second value, after training, is that of averaged checkpoints.
     """
     return sorted({int(entry["step"]): float(entry[name]) for entry in reversed(log_history) if name in entry}.items())
 
@@ -160,7 +160,9 @@ def _metric(log_history: Sequence[Mapping[str, float]], wanted: str | None) -> s
     if name == "eval_loss":  # drawn with the losses
         return None
     if name not in metrics:
-        raise InputError(f"{wanted!r} was not logged by evaluation; there are {', '.join(metrics) or 'no metrics'}")
+        raise InputError(
+            f"metric must be one that evaluation logged ({', '.join(metrics) or 'none'}), got {wanted!r}; choose one"
+        )
     return name
 
 

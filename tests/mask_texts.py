@@ -32,23 +32,23 @@ PIECES = (
 def attack(rng: random.Random) -> str:
     """A text of a family that is meant to be expensive, of a size around the limits."""
     n = rng.choice([10, 100, 400, 1000, 1100, 3000, 10_000, 40_000])
-    few = rng.randrange(2, 14)
-    literal = lambda: rng.choice(["", "~"]) + f"prefix({rng.randrange(few)})"  # noqa: E731
-    one = rng.choice(
+    count = rng.randrange(2, 14)
+    literal = lambda: rng.choice(["", "~"]) + f"prefix({rng.randrange(count)})"  # noqa: E731
+    piece = rng.choice(
         ["1,", "(1, 2),", "((),", "[[],", "'a',", "a.b", "a(", "a|", "~", "-", "not ", "full()^", "(", "{0:", "2**",
          "lambda:", "x[0]", "1 if 1 else ", "'", '"', "\\", "9", "a<", "heads(", "causal()&", "é", "🙂", "\0", "\n"]
     )  # fmt: skip
     match rng.randrange(14):
         case 0:
-            return one * (n // len(one) + 1)
+            return piece * (n // len(piece) + 1)
         case 1:
             return (
                 rng.choice(["keep(", "alignment((", "keep(examples=(", "heads(", "lookup('x',n=("])
-                + one * (n // len(one))
+                + piece * (n // len(piece))
                 + rng.choice(["", ")", "))", "))))"])
             )
         case 2:
-            return parity([*range(1, few)])
+            return parity([*range(1, count)])
         case 3:
             inner = rng.choice(["full()", "window({0})", "wait_k({0}) & causal()", "'prefix({0})'", "'bad('"])
             step = rng.choice([1, 2, 10_001, 100_000])
@@ -90,8 +90,8 @@ def parity(numbers: list[int]) -> str:
     """A text that allows where an odd number of rules does: its normal forms are as long as can be."""
     text = "wait_k(1)"
     for number in numbers[1:]:
-        one = f"wait_k({number})"
-        text = f"(({text}) & ~{one} | ~({text}) & {one})"
+        rule = f"wait_k({number})"
+        text = f"(({text}) & ~{rule} | ~({text}) & {rule})"
     return text
 
 

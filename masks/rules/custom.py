@@ -1,4 +1,4 @@
-"""Masks of one's own, by name."""
+"""Masks of your own: functions that are registered under a name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ import torch
 from ..expressions import Allowed, MaskError, Rule, TokenPosition
 from ..limits import brief, shorten
 from ..parameters import DEEPEST, check_parameter
-from ..registry import defined_again, renew, rule
+from ..registry import defined_again, increase_edition, rule
 
 _FUNCTIONS: dict[str, Callable[..., Allowed]] = {}
 
 
 def register(function: Callable[..., Allowed]) -> Callable[..., Allowed]:
-    """Register a function of two places under its name, for `lookup`.
+    """Register a function of a query and a key under its name, for `lookup`.
 
     ```python
     >>> from crossmask import masks
@@ -28,23 +28,25 @@ def register(function: Callable[..., Allowed]) -> Callable[..., Allowed]:
     ```
 
     The function gets a query `q` and a key `k`, each with `position`, `segment`, `passage` and `example`, and
-    `q.head`: plain integers, or tensors that broadcast. It answers with comparisons, arithmetic, `&`, `|` and `^`, so
-    that it runs on both.
+    `q.head`: plain integers, or tensors that broadcast. It returns whether `q` may see `k`, by comparisons,
+    arithmetic, `&`, `|` and `^`, which work on both.
 
     Raises:
         MaskError: another function has that name.
     """
     if not defined_again(function, _FUNCTIONS.get(function.__name__)):
-        raise MaskError(f"a mask named {function.__name__!r} is registered already; choose another name")
+        raise MaskError(
+            f"a mask must have a new name, got {function.__name__!r}, which is registered already; choose another name"
+        )
     _FUNCTIONS[function.__name__] = function
-    renew()
+    increase_edition()
     return function
 
 
 @rule
 @dataclass(frozen=True, repr=False, init=False)
 class lookup(Rule):
-    """The mask that was registered by `@masks.register` under this name, with parameters.
+    """The function that was registered by `@masks.register` under this name, with parameters.
 
     ```
     lookup('even_keys')
@@ -52,7 +54,7 @@ class lookup(Rule):
     #.#.
     ```
 
-    The picture is that of
+    The picture is of this function:
 
     ```python
     @masks.register
@@ -60,13 +62,15 @@ class lookup(Rule):
         return k.position % 2 == 0
     ```
 
-    When to use: a mask of one's own in a config, in text, or beside others. It must be registered wherever the model
-    is loaded. Neighbours: `masks.rule` registers a class, for text of its own, checks and bounds
+    When to use: for a mask of your own, in a config, in a text, or combined with other rules. It must be registered
+    wherever the model is loaded.
+
+    See also: `masks.rule` registers a class, which has a text form of its own, checks and `key_ranges`
     (`masks/rules/positional.py`).
 
     Args:
         of: the function's name.
-        parameters: the function's further arguments: numbers, strings, and tuples of them.
+        parameters: further arguments of the function: numbers, strings, and tuples of these.
 
     Raises:
         MaskError: nothing is registered under the name, it has other parameters, or one cannot be written as text.
@@ -80,7 +84,8 @@ class lookup(Rule):
         if not isinstance(of, str) or of not in _FUNCTIONS:
             known = shorten(", ".join(sorted(_FUNCTIONS))) or "none yet"
             raise MaskError(
-                f"{self.name}: no mask is registered as {brief(of)} (there are: {known}); use @masks.register"
+                f"{self.name}: the name must be that of a registered function ({known}), got {brief(of)}; register it "
+                "with @masks.register"
             )
         values = {name: _frozen(value) for name, value in parameters.items()}
         for name, value in values.items():
@@ -88,7 +93,10 @@ class lookup(Rule):
         try:
             signature(_FUNCTIONS[of]).bind(None, None, **values)
         except TypeError as error:
-            raise MaskError(f"{self.name}({of!r}): {error}; the function takes q, k and its parameters") from error
+            raise MaskError(
+                f"{self.name}({of!r}): parameters must be those of the function after q and k, got "
+                f"{brief(values)} ({error}); write the names that its definition has"
+            ) from error
         object.__setattr__(self, "of", of)
         object.__setattr__(self, "parameters", tuple(sorted(values.items())))
 
@@ -102,19 +110,20 @@ class lookup(Rule):
             if "Boolean value of Tensor" not in str(error):
                 raise
             raise MaskError(
-                f"{self.brief_text()}: the function takes a tensor for one truth value; write &, | and ^ for and, or, "
-                "not and if, and two comparisons for a chained one"
+                f"{self.brief_text()}: the function must not use a tensor as one truth value; write &, | and ^ "
+                "instead of and, or, not and if, and two comparisons instead of a chained one"
             ) from error
         if isinstance(allowed, bool) or (isinstance(allowed, torch.Tensor) and allowed.dtype == torch.bool):
             return allowed
-        shown = allowed.dtype if isinstance(allowed, torch.Tensor) else type(allowed).__name__
+        kind = allowed.dtype if isinstance(allowed, torch.Tensor) else type(allowed).__name__
         raise MaskError(
-            f"{self.brief_text()}: the function must answer with True, False or a boolean tensor, got {shown}"
+            f"{self.brief_text()}: the function must return True, False or a boolean tensor, got {kind}; compare "
+            "numbers"
         )
 
 
 def _frozen(value: Any, depth: int = 0) -> Any:
-    """Lists as tuples, down to where nesting is refused, so that a list within itself ends there."""
+    """Lists as tuples, down to the depth that is refused, so that a list that holds itself comes to an end."""
     if not isinstance(value, list | tuple) or depth > DEEPEST:
         return value
     return tuple(_frozen(part, depth + 1) for part in value)

@@ -1,6 +1,6 @@
-"""Rules of positions alone. To add one: a frozen dataclass with a `name`, parameters and `allows`, under `@rule`.
+"""Rules that look at positions only. CONTRIBUTING.md says how to add one.
 
-In the pictures rows are queries (targets), columns are keys (sources), `#` is allowed.
+In the pictures rows are queries (target positions), columns are keys (source positions), and `#` is allowed.
 """
 
 from dataclasses import Field, dataclass
@@ -17,33 +17,39 @@ class full(Rule):
     """Everything is allowed.
 
     ```
+    full()
     ####
     ####
     ```
 
-    When to use: encoders, and the cross-attention of ordinary sequence-to-sequence models (Vaswani et al. 2017,
-    https://arxiv.org/abs/1706.03762).
+    When to use: in encoders, and in the cross-attention of ordinary sequence-to-sequence models (Vaswani et al. 2017,
+    https://arxiv.org/abs/1706.03762). It is the default of both.
+
+    See also: `~full()` allows nothing, for a layer or a head that is switched off.
     """
 
     name = "full"
     reach_is_exact = True
 
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
-        return q.position == q.position
+        return True
 
 
 @rule
 @dataclass(frozen=True, repr=False)
 class causal(Rule):
-    """No look into the future: `k <= q`.
+    """Only the query's own position and those before it: `k <= q`.
 
     ```
+    causal()
     #...
     ##..
     ###.
     ```
 
-    When to use: decoders; encoders that must run incrementally. Neighbours: `wait_k(1)` is the same rule.
+    When to use: in decoders, where it is the default, and in encoders that run while the source arrives.
+
+    See also: `wait_k(1)` allows the same; `chunked(n)` lets an encoder look a little ahead.
     """
 
     name = "causal"
@@ -69,11 +75,13 @@ class window(Rule):
     ..###         .###.
     ```
 
-    When to use: long sources whose meaning is local (Beltagy et al. 2020, https://arxiv.org/abs/2004.05150); the cost
-    then grows with the window. Neighbours: `blocks` cuts at fixed borders instead of sliding.
+    When to use: for long sources in which only near context matters (Beltagy et al. 2020,
+    https://arxiv.org/abs/2004.05150). The time then grows linearly with the length of the source.
+
+    See also: `blocks` has fixed borders; `window(64) | prefix(4)` lets every query see the first tokens too.
 
     Raises:
-        MaskError: a width that is not an integer of at least 0.
+        MaskError: a width is not an integer of at least 0.
     """
 
     left: int
@@ -88,7 +96,7 @@ class window(Rule):
 
     @property
     def last(self) -> int:
-        """`right`, once it is set."""
+        """`right` as an integer, which it is once `__post_init__` has run."""
         return self.left if self.right is None else self.right
 
     def is_default(self, parameter: Field[Any]) -> bool:
@@ -104,7 +112,7 @@ class window(Rule):
 @rule
 @dataclass(frozen=True, repr=False)
 class wait_k(Rule):
-    """The target runs `k` source tokens behind: target position q may read source positions `< q + k`.
+    """The first target position sees `k` source tokens, and each later one sees one more.
 
     ```
     wait_k(2)
@@ -113,8 +121,11 @@ class wait_k(Rule):
     ####.
     ```
 
-    When to use: simultaneous translation, in the cross mask (Ma et al. 2019, https://arxiv.org/abs/1810.08398), with
-    an encoder mask that does not look ahead either, such as `causal()`.
+    When to use: in the cross mask, for simultaneous translation (Ma et al. 2019, https://arxiv.org/abs/1810.08398).
+    The encoder mask must not look ahead either: `causal()` or `chunked(n)`. A smaller `k` gives less delay and less
+    quality.
+
+    See also: `model.stream()` and `crossmask.streaming` translate a source that is still arriving.
 
     Raises:
         MaskError: `k` is not an integer of at least 1.
@@ -145,8 +156,10 @@ class prefix(Rule):
     ##...
     ```
 
-    When to use: `causal() | prefix(n)` is the prefix language model of Raffel et al. 2020
-    (https://arxiv.org/abs/1910.10683); `~prefix(n)` hides a header.
+    When to use: in the decoder mask, `causal() | prefix(n)`, for a prefix that is read in both directions, as in the
+    prefix language model (Raffel et al. 2020, https://arxiv.org/abs/1910.10683); `~prefix(n)` hides a header.
+
+    See also: `keep((0, n))` allows the same.
 
     Raises:
         MaskError: `n` is not an integer of at least 0.
@@ -169,7 +182,7 @@ class prefix(Rule):
 @rule
 @dataclass(frozen=True, repr=False)
 class blocks(Rule):
-    """The same block of `size` positions: `q // size == k // size`.
+    """Only the query's own block of `size` positions: `q // size == k // size`.
 
     ```
     blocks(2)
@@ -178,8 +191,10 @@ class blocks(Rule):
     ..##
     ```
 
-    When to use: local attention with fixed borders (Liu et al. 2018, https://arxiv.org/abs/1801.10198).
-    Neighbours: `window` slides with the query.
+    When to use: for long sources, as local attention with fixed borders (Liu et al. 2018,
+    https://arxiv.org/abs/1801.10198).
+
+    See also: `window` moves with the query; `chunked` also allows blocks before the query's own.
 
     Raises:
         MaskError: `size` is not an integer of at least 1.
@@ -203,7 +218,7 @@ class blocks(Rule):
 @rule
 @dataclass(frozen=True, repr=False)
 class chunked(Rule):
-    """Chunks of `size` positions: one's own, whole, and `lookback` chunks before it; all of them unless given.
+    """The query's own chunk of `size` positions and `lookback` chunks before it; all earlier ones unless given.
 
     ```
     chunked(2)    chunked(size=2, lookback=1)
@@ -215,9 +230,11 @@ class chunked(Rule):
     ######        ..####
     ```
 
-    When to use: encoders that run as the source arrives, a chunk at a time (Zhang et al. 2020,
-    https://arxiv.org/abs/2012.05481): more context than `causal()`, for a delay of up to `size - 1` tokens.
-    Neighbours: `blocks(n)` is `chunked(n, lookback=0)`.
+    When to use: in encoders that run while the source arrives, a chunk at a time (Zhang et al. 2020,
+    https://arxiv.org/abs/2012.05481). They see more context than under `causal()`, for a delay of at most `size - 1`
+    tokens.
+
+    See also: `blocks(n)` allows the same as `chunked(n, lookback=0)`.
 
     Raises:
         MaskError: `size` is not an integer of at least 1, or `lookback` one of at least 0.
@@ -234,10 +251,10 @@ class chunked(Rule):
             self.require_int(lookback=0)
 
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
-        chunk, other = q.position // self.size, k.position // self.size
+        query_chunk, key_chunk = q.position // self.size, k.position // self.size
         if self.lookback is None:
-            return other <= chunk
-        return (chunk - self.lookback <= other) & (other <= chunk)
+            return key_chunk <= query_chunk
+        return (query_chunk - self.lookback <= key_chunk) & (key_chunk <= query_chunk)
 
     def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
         last = q.position // self.size * self.size + self.size - 1
@@ -256,9 +273,11 @@ class dilated(Rule):
     #.#.
     ```
 
-    When to use: together with `window`, a wider view for the same cost (Beltagy et al. 2020,
-    https://arxiv.org/abs/2004.05150); with `causal()`, the strided heads of Child et al. 2019
-    (https://arxiv.org/abs/1904.10509). Neighbours: several strides on several heads, `heads({0: dilated(2), ...})`.
+    When to use: joined to `window`, to look further for the same time (Beltagy et al. 2020,
+    https://arxiv.org/abs/2004.05150), or joined to `causal()`, as the strided heads of sparse transformers (Child et
+    al. 2019, https://arxiv.org/abs/1904.10509).
+
+    See also: `heads({0: "dilated(2)", "rest": "full()"})` gives heads strides of their own.
 
     Raises:
         MaskError: `stride` is not an integer of at least 1.

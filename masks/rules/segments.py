@@ -1,4 +1,4 @@
-"""Rules by which tokens of the same part see each other: an example of a packed row, a passage of an example."""
+"""Rules that allow tokens of the same part only: of an example in a packed row, or of a passage in an example."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,21 +11,26 @@ from ..registry import rule
 @rule
 @dataclass(frozen=True, repr=False)
 class segments(Rule):
-    """The same example.
+    """Only tokens of the same example.
 
     ```
+    segments(), source_segments=1122
     ##..
     ##..
     ..##
     ..##
     ```
 
-    When to use: never needed, since a packed row is masked so whatever the rule; it says it where one wants it said.
-    The picture shows a row of two examples of two tokens. Neighbours: `passages` parts an example.
+    The picture is of a packed row with two examples of two tokens.
+
+    When to use: to write down that examples of a packed row do not see each other. It is never necessary: with
+    `segment_ids` they do not, whatever the rule.
+
+    See also: `passages` for the passages of an example.
     """
 
     name = "segments"
-    reach_is_exact = True  # what is out of reach lies in other segments, which are closed to the contrary too
+    reach_is_exact = True  # other segments are out of reach of every rule, and so of the negation of this one
 
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         return q.segment == k.segment
@@ -34,18 +39,22 @@ class segments(Rule):
 @rule
 @dataclass(frozen=True, repr=False)
 class passages(Rule):
-    """The same passage of an example, as `passage_ids` number them.
+    """Only tokens of the same passage of an example; `passage_ids` give the passages.
 
     ```
+    passages(), source_passages=0011
     ##..
     ##..
     ..##
     ..##
     ```
 
-    When to use: in the encoder mask, to encode several passages in one row, each on its own, all of which the decoder
-    reads (Fusion-in-Decoder, Izacard and Grave 2021, https://arxiv.org/abs/2007.01282). The picture shows two passages
-    of two tokens. Neighbours: `keep(passages=(2,))` in the cross mask then reads chosen ones only.
+    The picture is of two passages of two tokens.
+
+    When to use: in the encoder mask, to encode passages separately in one row, while the decoder reads all of them
+    (Fusion-in-Decoder; Izacard and Grave 2021, https://arxiv.org/abs/2007.01282).
+
+    See also: `keep(passages=(2,))` in the cross mask reads chosen passages only.
 
     Raises:
         MaskError: in a call, keys have passages and queries have none, as in a cross mask.
@@ -62,6 +71,6 @@ class passages(Rule):
     def check(self, query: Any, key: Any, heads: int) -> None:
         if query.passages is None and key.passages is not None:
             raise MaskError(
-                "passages(): the queries are in no passage; it belongs in encoder_mask, and keep(passages=(0,)) in "
-                "cross_mask reads chosen ones"
+                "passages(): queries must have passages too, got passage_ids for the keys only; use it as "
+                "encoder_mask, and keep(passages=(0,)) as cross_mask to read chosen passages"
             )

@@ -1,9 +1,9 @@
-"""Rules of which portions of the keys may be read, whoever asks: spans, and chosen passages."""
+"""Rules that choose keys, the same for all queries: by spans of positions, or by passages."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from ..expressions import EVERYWHERE, FAR, Allowed, Mask, MaskError, Rule, TokenPosition, contrary, either
+from ..expressions import EVERYWHERE, FAR, Allowed, Mask, MaskError, Rule, TokenPosition, logical_not, logical_or
 from ..key_ranges import Range, example_among, gaps, passage_ends
 from ..limits import NUMBERS_LIMIT, brief
 from ..registry import rule
@@ -19,23 +19,28 @@ class _Spans(Rule):
 
     def __init__(self, *spans: tuple[int, int], examples: tuple[Spans, ...] | None = None):
         if spans and examples is not None:
-            raise MaskError(f"{self.name}: give either spans, for all examples, or examples=, spans for each")
+            raise MaskError(
+                f"{self.name} must have either spans or examples, got both; give spans for all examples alike, or "
+                "examples=, a tuple of spans for each"
+            )
         rows = (spans,) if examples is None else examples
         if not isinstance(rows, tuple | list):
             raise MaskError(f"{self.name}: examples must be a tuple of spans for each example, got {brief(rows)}")
-        if 2 * sum(len(row) for row in rows if isinstance(row, tuple | list)) + len(rows) > NUMBERS_LIMIT:
+        size = 2 * sum(len(row) for row in rows if isinstance(row, tuple | list)) + len(rows)
+        if size > NUMBERS_LIMIT:
             raise MaskError(
-                f"{self.name}: the spans must have at most {NUMBERS_LIMIT:,} numbers; give a boolean tensor instead"
+                f"{self.name}: spans must be at most {NUMBERS_LIMIT:,} numbers, got {size:,}; give a boolean tensor "
+                "instead"
             )
         object.__setattr__(self, "spans", self.read(spans))
         object.__setattr__(self, "examples", None if examples is None else tuple(map(self.read, examples)))
         if self.examples == ():
-            raise MaskError(f"{self.name}: examples=() has spans for no example; give one tuple of spans for each")
+            raise MaskError(f"{self.name}: examples must not be empty, got (); give a tuple of spans for each example")
 
     def read(self, spans: Any) -> Spans:
-        """Spans as tuples in order; those that touch or overlap become one."""
+        """Spans as tuples in ascending order; those that touch or overlap are merged."""
         if not isinstance(spans, tuple | list):
-            raise MaskError(f"{self.name}: expected a tuple of spans for each example, got {brief(spans)}")
+            raise MaskError(f"{self.name}: examples must have a tuple of spans for each example, got {brief(spans)}")
         joined: list[tuple[int, int]] = []
         for start, end in sorted(map(self.read_span, spans)):
             if joined and start <= joined[-1][1]:
@@ -49,7 +54,9 @@ class _Spans(Rule):
         if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
             raise MaskError(f"{self.name}: a span must be a pair (first, one past the last), got {brief(span)}")
         if not 0 <= numbers[0] < numbers[1] < 2**31:
-            raise MaskError(f"{self.name}: a span must be from 0 up and hold at least one token, got {brief(span)}")
+            raise MaskError(
+                f"{self.name}: a span must start at 0 or later and have at least one token, got {brief(span)}"
+            )
         return numbers
 
     def text(self) -> str:
@@ -61,7 +68,7 @@ class _Spans(Rule):
     def table(self) -> tuple[Spans, ...]:
         return (self.spans,) if self.examples is None else self.examples
 
-    def holds(self, k: TokenPosition) -> Allowed:
+    def contains(self, k: TokenPosition) -> Allowed:
         """Whether `k` is in a span."""
         inside = k.position < 0
         starts, ends = (_column(self.table, side) for side in (0, 1))
@@ -71,7 +78,7 @@ class _Spans(Rule):
         return inside
 
     def ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
-        """The spans of the example that `q` belongs to, first and last position; those it lacks are far away."""
+        """The spans of the example of `q`, first and last position; where it has fewer than others, they are `FAR`."""
         row = 0 if self.examples is None else example_among(keys, q)
         starts, ends = (_column(self.table, side) for side in (0, 1))
         return [
@@ -83,8 +90,8 @@ class _Spans(Rule):
         for length, row in per_example(_column(self.table, 1), example_lengths(key), self.name):
             if row and max(row) > length and not key.may_grow:
                 raise MaskError(
-                    f"{self.name}: a span ends at {max(row)}, but there are {length} tokens to attend to; "
-                    "spans count the tokens of an example from 0"
+                    f"{self.name}: a span must end within the {length} tokens to attend to, got a span that ends at "
+                    f"{max(row)}; count the tokens of an example from 0"
                 )
 
 
@@ -95,25 +102,28 @@ def _column(table: tuple[Spans, ...], side: int) -> Table:
 @rule
 @dataclass(frozen=True, repr=False, init=False)
 class keep(_Spans):
-    """Only what is in the spans, which are half-open, `(first, one past the last)`; or only chosen passages.
+    """Only keys in spans, each `(first, one past the last)`, or only keys in chosen passages.
 
     ```
-    keep((1,3))
+    keep((1, 3))
     .##.
     .##.
     ```
 
-    When to use: in the cross mask, to answer from a part of the source. Neighbours: `drop` is the contrary;
-    `prefix(n)` is `keep((0, n))`; `blind` hides a span for good.
+    When to use: in the cross mask, to generate from a part of the source: `keep((2, 5))`, or, with `passage_ids`,
+    `keep(passages=(2,))`. What other encoder tokens have read from the rest remains.
+
+    See also: `drop` is the negation; `prefix(n)` is `keep((0, n))`; `blind` keeps encoder tokens from reading a span
+    too.
 
     Args:
-        spans: pairs of positions, for all examples of a batch.
-        examples: or a tuple of such pairs for each example.
-        passages: or the numbers of the passages to keep, as `passage_ids` have them.
+        spans: pairs of positions, for all examples of a batch alike.
+        examples: instead of `spans`, a tuple of such pairs for each example.
+        passages: instead of `spans`, the numbers of the passages to keep, as in `passage_ids`.
 
     Raises:
-        MaskError: spans that are none; in a call, a span outside of the text, a passage that is not there, or another
-            number of examples than the batch has.
+        MaskError: `spans`, `examples` or `passages` are not of this form, or two of them are given; in a call, a span
+            outside of the text, a passage that does not exist, or another number of examples than the batch has.
     """
 
     passages: tuple[int, ...] | None = None
@@ -128,7 +138,7 @@ class keep(_Spans):
         super().__init__(*spans, examples=examples)
         if passages is not None:
             if spans or examples is not None:
-                raise MaskError(f"{self.name}: give either spans or passages; join two rules by & for both")
+                raise MaskError(f"{self.name} must have either spans or passages, got both; join two rules by &")
             if not isinstance(passages, tuple | list) or not all(type(n) is int and 0 <= n < 2**31 for n in passages):
                 raise MaskError(f"{self.name}: passages must be a tuple of numbers from 0, got {brief(passages)}")
             passages = tuple(sorted(set(passages)))
@@ -139,14 +149,14 @@ class keep(_Spans):
 
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
         if self.passages is None:
-            return self.holds(k)
+            return self.contains(k)
         inside = k.position < 0
         for number in self.passages:
-            inside = either(inside, k.passage == number)
+            inside = logical_or(inside, k.passage == number)
         return inside
 
     @property
-    def reach_is_exact(self) -> bool:  # type: ignore[override]  # spans lie in order, passages need not
+    def reach_is_exact(self) -> bool:  # type: ignore[override]  # spans ascend, passages need not
         return self.passages is None
 
     def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
@@ -162,24 +172,27 @@ class keep(_Spans):
         elif self.passages:
             last = 0 if key.passages is None else int(key.passages.max())
             if self.passages[-1] > last:
-                there = (
-                    "there is passage 0 alone; pass passage_ids" if last == 0 else f"there are passages 0 to {last}"
+                fix = "pass passage_ids" if last == 0 else "number passages as passage_ids do"
+                raise MaskError(
+                    f"{self.brief_text()}: a passage must be from 0 to {last}, as in the batch, got "
+                    f"{self.passages[-1]}; {fix}"
                 )
-                raise MaskError(f"{self.brief_text()}: no passage {self.passages[-1]}: {there}")
 
 
 @rule
 def drop(*spans: tuple[int, int], examples: Any = None, passages: Any = None) -> Mask:
-    """All but what is in the spans or passages: `~keep(...)`.
+    """All keys but those in spans or in chosen passages: `~keep(...)`.
 
     ```
-    drop((1,3))
+    drop((1, 3))
     #..#
     #..#
     ```
 
-    When to use: to take a part of the source away, for an ablation or a correction. Neighbours: `blind` also makes
-    sure that nothing learns of the span by another way.
+    When to use: in the cross mask, to generate without a part of the source, for an ablation or a correction. What
+    other encoder tokens have read from that part remains.
+
+    See also: `blind` keeps encoder tokens from reading a span too.
 
     Args, Raises: as in `keep`.
     """
@@ -188,10 +201,10 @@ def drop(*spans: tuple[int, int], examples: Any = None, passages: Any = None) ->
 
 @rule
 class blind(_Spans):
-    """Spans of the source that nothing may read, for privacy, in the encoder mask and in the cross mask.
+    """All keys but those in private spans, which nothing in the model reads.
 
     ```
-    blind((1,3))
+    blind((1, 3))
     #..#
     #..#
     ```
@@ -201,17 +214,20 @@ class blind(_Spans):
     model.generate(ids, encoder_mask=hidden, cross_mask=hidden)
     ```
 
-    What it guarantees: whatever tokens stand under the span, every logit, loss, generated token, score and gradient of
-    a parameter is the same to the bit. It needs both masks, because an encoder token that read the span would carry it
-    on; a call in which only one has it is an error. In the encoder no token reads a blind one, not even itself: its
-    hidden state goes on from layer to layer, and nothing ever reads it.
+    What it guarantees: whatever tokens are in the span, every logit, loss, generated token, score and gradient of a
+    parameter is the same to the bit. It has to be in the encoder mask and in the cross mask, because an encoder token
+    that read the span would pass it on; a call in which only one of them has it is an error. In the encoder no token
+    reads a blind one, not even that token itself: its hidden state goes from layer to layer and is never read.
 
-    What it does not: that there is a span, where and how long, still shows. `encoder_last_hidden_state` at the span's
-    own positions, and what generation reads off the source's ids without the network
-    (`encoder_repetition_penalty`, `encoder_no_repeat_ngram_size`, `prompt_lookup_num_tokens`), depend on it.
+    What it does not guarantee: that there is a span, where it is and how long, can be told.
+    `encoder_last_hidden_state` at the span's own positions depends on it, and so do options of generation that read
+    the source's ids without the network (`encoder_repetition_penalty`, `encoder_no_repeat_ngram_size`,
+    `prompt_lookup_num_tokens`).
 
-    When to use: names, numbers and other private spans; `masks.find_spans` finds them. Neighbours: `drop` is the same
-    rule without the promise.
+    When to use: in the encoder mask and in the cross mask, for names, numbers and other private spans;
+    `masks.find_spans` finds them.
+
+    See also: `drop` allows the same and guarantees nothing.
 
     Args, Raises: as in `keep`, without passages.
     """
@@ -220,7 +236,7 @@ class blind(_Spans):
     reach_is_exact = True
 
     def allows(self, q: TokenPosition, k: TokenPosition) -> Allowed:
-        return contrary(self.holds(k))
+        return logical_not(self.contains(k))
 
     def key_ranges(self, q: TokenPosition, keys: Any) -> list[Range]:
         return gaps(self.ranges(q, keys))

@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
+from transformers.utils.generic import is_flash_attention_requested
 
 from crossmask import CrossMaskForConditionalGeneration, masks
 from crossmask.attention import AttentionBackend, MaskRequest, backends, register_backend
-from crossmask.attention.backends import attend, compile_masks
+from crossmask.attention.backends import BACKENDS, attend, compile_masks
+from crossmask.masks.rule_docs import summary, when_to_use
 from crossmask.seq2seq import mask_compiler
 
 pytestmark = pytest.mark.usefixtures("without_kernels")
-IMPLEMENTATIONS = ("sdpa", "blockwise", "flex_attention", "flash_attention_2", "toy")
+BUILT_IN = dict(BACKENDS)
+IMPLEMENTATIONS = (*(name for name in BUILT_IN if name != "eager"), "toy")
+# What Transformers looks for a package of, which needs a GPU.
+# What models of Transformers get from us under its name.
+OURS = (*(name for name in BUILT_IN if isinstance(ALL_ATTENTION_FUNCTIONS.get(name), partial)), "toy")
+OF_A_PACKAGE = {name for name in BUILT_IN if is_flash_attention_requested(requested_attention_implementation=name)}
 MASKS = {"encoder_mask": "window(3)", "decoder_mask": "causal() & window(4)"}
 DOCS = Path(__file__).parents[2] / "docs" / "backends.md"
 
@@ -63,7 +71,7 @@ class Toy(AttentionBackend):
 @pytest.fixture(autouse=True)
 def toy(monkeypatch) -> Toy:
     """Registered for one test, here and at Transformers."""
-    monkeypatch.setattr(backends, "_BACKENDS", dict(backends._BACKENDS))
+    monkeypatch.setattr(backends, "BACKENDS", dict(backends.BACKENDS))
     for interface in (AttentionInterface, AttentionMaskInterface):
         monkeypatch.setattr(interface, "_global_mapping", dict(interface._global_mapping))
     return register_backend(Toy())
@@ -105,7 +113,7 @@ def test_same_numbers(fields, kind):
             assert (got - wanted).abs().max() <= tolerance, name
 
 
-@pytest.mark.parametrize("name", ["sdpa", "blockwise", "flex_attention", "toy"])
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_same_numbers_with_additive_scores(name):
     fields = {"cross_attention_score": "additive", "cross_mask": "wait_k(3)", **MASKS}
     expected = numbers(on("eager", **fields), inputs("padded"))
@@ -122,7 +130,7 @@ def test_generation(name, use_cache):
     assert on(name, **MASKS).generate(batch["input_ids"], **options).equal(expected)
 
 
-@pytest.mark.parametrize("name", ["eager", "sdpa", "blockwise", "flex_attention", "toy"])
+@pytest.mark.parametrize("name", sorted({"eager", *IMPLEMENTATIONS} - OF_A_PACKAGE))
 def test_implementation_is_set_by_name(name):
     model = small_model()
     model.set_attn_implementation(name)
@@ -134,13 +142,14 @@ def test_implementation_is_set_by_name(name):
 def test_mask_that_flash_attention_cannot_run():
     model = on("flash_attention_2", encoder_mask="blocks(4)")
     with pytest.raises(
-        masks.MaskError, match=r"flash_attention cannot run blocks\(4\).*attn_implementation=\"blockwise\""
+        masks.MaskError,
+        match=r"under flash_attention must be .*, got blocks\(4\): .*attn_implementation=\"blockwise\"",
     ):
         model(**inputs("padded"))
 
 
 @pytest.mark.parametrize("name", ["eager", *IMPLEMENTATIONS])
-def test_one_compilation_a_pass(name, monkeypatch):
+def test_each_mask_is_compiled_once_in_a_pass(name, monkeypatch):
     """Each distinct mask once, however many layers have it."""
     compiled = []
 
@@ -154,7 +163,7 @@ def test_one_compilation_a_pass(name, monkeypatch):
     assert compiled == ["window(left=3)", "causal() & window(left=4)", "full()"]
 
 
-@pytest.mark.parametrize("name", ["blockwise", "toy"])
+@pytest.mark.parametrize("name", OURS)
 def test_other_models_can_name_a_backend(name):
     """Their masks come as tensors, or not at all."""
     query = torch.randn(1, 2, 3, 4)
@@ -177,7 +186,7 @@ def test_a_backend_from_outside_runs_what_it_supports(toy):
     assert set(toy.compiled) == {"causal() & window(left=4)"}
 
 
-def test_a_backend_from_outside_is_left_out_under_tracers(toy):
+def test_a_backend_from_outside_is_not_used_under_tracers(toy):
     batch = {name: ids for name, ids in inputs("padded").items() if name != "labels"}
     expected = on("eager", **MASKS)(**batch).logits
     toy.compiled.clear()
@@ -229,12 +238,14 @@ class Circling(Toy):
 @pytest.mark.parametrize("kind", [Lonely, Circling])
 def test_a_mask_that_no_backend_runs_is_named_with_the_backend(kind):
     register_backend(kind())
-    says = rf"encoder_mask: {kind.name} cannot run window\(left=3\): it is for short rows"
+    says = (
+        rf"encoder_mask: a mask must be one .* got window\(left=3\) \({kind.name} cannot run .* it is for short rows\)"
+    )
     with pytest.raises(masks.MaskError, match=says):
         on(kind.name, **MASKS)(**inputs("padded"))
     additive = {"cross_attention_score": "additive", "cross_mask": "wait_k(3)"}
     batch = {"input_ids": tokens(2, 9), "decoder_input_ids": tokens(2, 9, seed=1)}
-    says = rf"cross_mask: {kind.name} cannot run wait_k\(3\): it computes scaled [^;]*; choose"
+    says = rf"cross_mask: .*{kind.name} cannot run wait_k\(3\): it computes scaled [^;]*; choose"
     with pytest.raises(masks.MaskError, match=says):
         on(kind.name, **additive)(**batch)
 
@@ -253,7 +264,7 @@ def test_a_backend_that_compiles_to_something_else_is_an_error():
     ):
         compile_masks("wrong", [MaskRequest(masks.causal(), side, side)])
     query = torch.zeros(1, 1, 4, 2)
-    with pytest.raises(TypeError, match=r"'wrong' and its fallbacks cannot compute dot products .* compiled to list"):
+    with pytest.raises(TypeError, match=r"'wrong' or its fallbacks take for dot products, got list; add"):
         attend("wrong", nn.Module(), query, query, query, [1], scaling=1.0)
 
 
@@ -261,7 +272,9 @@ def test_what_cannot_be_registered():
     class Other(AttentionBackend):
         name = "sdpa"
 
-    with pytest.raises(ValueError, match="an attention backend named 'sdpa' exists already; choose another name"):
+    with pytest.raises(
+        ValueError, match="must have a new name, got 'sdpa', which exists already; choose another name"
+    ):
         register_backend(Other())
     for wrong in (Toy, AttentionBackend(), "toy"):
         with pytest.raises(
@@ -299,15 +312,6 @@ ROWS = {
     "a tensor": ("cross", "full()", {"tensor": True}),
     "additive scores, `wait_k(3)`": ("cross", "wait_k(3)", {"cross_attention_score": "additive"}),
 }
-COLUMNS = ("eager", "sdpa", "blockwise", "flex_attention", "flash_attention_2")
-NAMES = {
-    "NoneType": "nothing",
-    "Tensor": "tensor",
-    "BlockwiseMask": "blocks",
-    "ExamplesMask": "examples",
-    "BlockMask": "`BlockMask`",
-    "Varlen": "lengths",
-}
 
 
 def cell(name: str, scope: str, text: str, options: dict, training: bool, monkeypatch) -> str:
@@ -340,31 +344,40 @@ def cell(name: str, scope: str, text: str, options: dict, training: bool, monkey
             logits = on(name, **fields)(**batch).logits
         except masks.MaskError:
             return "-"
-        found = NAMES[type(seen[scope]).__name__]
+        compiled = seen[scope]
         torch.testing.assert_close(logits, on("eager", **fields)(**batch).logits, rtol=1e-5, atol=1e-4)
-    return found
+    return "nothing" if compiled is None else f"`{type(compiled).__name__}`"
 
 
-def table(monkeypatch) -> str:
-    lines = [
-        "| mask | eager | sdpa | blockwise | flex_attention | the same, training on CPU | flash_attention_2, 3, 4 |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for title, row in ROWS.items():
-        found = [cell(name, *row, False, monkeypatch) for name in COLUMNS]
-        found.insert(4, cell("flex_attention", *row, True, monkeypatch))
-        lines.append(f"| {title} | {' | '.join(found)} |")
+def table_of_masks(monkeypatch) -> str:
+    """What each mask is compiled to; for training on CPU too, where that is different."""
+    columns = {}
+    for name in BUILT_IN:
+        for title, training in ((name, False), (f"{name}, training on CPU", True)):
+            columns[title] = [cell(name, *row, training, monkeypatch) for row in ROWS.values()]
+        if columns[title] == columns[name]:
+            del columns[title]
+    lines = [f"| mask | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+    lines += [f"| {title} | {' | '.join(cells)} |" for title, *cells in zip(ROWS, *columns.values(), strict=True)]
     return "\n".join(lines)
 
 
-def test_the_table_in_the_docs_is_right(monkeypatch):
-    """Which mask runs where; CROSSMASK_WRITE_DOCS=1 writes the table."""
-    before, _, rest = DOCS.read_text().partition("<!-- table -->\n")
-    _, _, after = rest.partition("\n<!-- end of table -->")
-    expected = f"{before}<!-- table -->\n{table(monkeypatch)}\n<!-- end of table -->{after}"
+def table_of_backends() -> str:
+    lines = ["| name | what it is | when to use |", "|---|---|---|"]
+    lines += [f"| `{name}` | {summary(type(it))} | {when_to_use(type(it))} |" for name, it in BUILT_IN.items()]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", ["backends", "masks"])
+def test_tables_in_the_docs(name, monkeypatch):
+    """CROSSMASK_WRITE_DOCS=1 writes them."""
+    table = table_of_masks(monkeypatch) if name == "masks" else table_of_backends()
+    before, _, rest = DOCS.read_text().partition(f"<!-- table of {name} -->\n")
+    _, end, after = rest.partition("\n<!-- end of table -->")
+    expected = f"{before}<!-- table of {name} -->\n{table}{end}{after}"
     if os.environ.get("CROSSMASK_WRITE_DOCS"):
         DOCS.write_text(expected)
-    assert DOCS.read_text() == expected
+    assert DOCS.read_text() == expected, "run CROSSMASK_WRITE_DOCS=1 pytest tests/attention/test_backends.py -k docs"
 
 
 @pytest.mark.parametrize("use_reentrant", [True, False])

@@ -14,20 +14,21 @@ from torch.nn.attention import flex_attention as flex
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossmask import masks
-from crossmask.attention import blockwise, flash
-from crossmask.attention.backends import attend, compile_masks, find_backend
+from crossmask.attention import blockwise, flash, varlen
+from crossmask.attention.backends import BACKENDS, attend, compile_masks, find_backend
 from crossmask.attention.base import MaskRequest
 from crossmask.attention.blockwise import BlockwiseMask, blockwise_attention, compile_blockwise
 from crossmask.attention.dense import eager_attention
-from crossmask.attention.flash import compile_varlen
+from crossmask.attention.flash import varlen_attention
 from crossmask.attention.flex import compile_flex
 from crossmask.attention.packed import ExamplesMask, compile_by_example
+from crossmask.attention.varlen import compile_varlen
 from crossmask.masks.key_ranges import blocks_in_reach
 from crossmask.masks.materialize import positions_of
 
 CPU = torch.device("cpu")
 HEADS, WIDTH, SCALE = 2, 4, 0.5
-few = settings(randomised, max_examples=8, derandomize=True)
+eight_examples = settings(randomised, max_examples=8, derandomize=True)
 MODULE = SimpleNamespace(
     num_key_value_groups=2,
     training=False,
@@ -85,7 +86,7 @@ def check_same(output: torch.Tensor, inputs: list[torch.Tensor], allowed: torch.
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
 
 
-@few
+@eight_examples
 @given(expressions, layouts(batch=2), layouts(batch=2), st.integers(1, 3), st.integers(1, 3))
 def test_nothing_allowed_is_out_of_reach(mask, query, key, rows, columns):
     reached = blocks_in_reach(mask, key, positions_of(query, -1, HEADS), rows, columns)
@@ -94,7 +95,7 @@ def test_nothing_allowed_is_out_of_reach(mask, query, key, rows, columns):
     assert not (dense(mask, query, key) & ~spread).any()
 
 
-@few
+@eight_examples
 @given(expressions, layouts(batch=2), layouts(batch=2), st.integers(1, 3), st.integers(1, 3))
 @pytest.mark.parametrize("inner", [None, eager_attention])
 def test_blockwise(inner, mask, query, key, rows, columns):
@@ -108,10 +109,40 @@ def test_blockwise(inner, mask, query, key, rows, columns):
     torch.testing.assert_close(again, output, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("without_kernels")
+@eight_examples
+@given(expressions, layouts(batch=2), layouts(batch=2))
+@pytest.mark.parametrize("with_gradients", [True, False])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_backend(name, with_gradients, mask, query, key):
+    """A mask that a backend refuses is an error that says what to use."""
+    inputs = [x.detach().requires_grad_(with_gradients) for x in states(query.length, key.length)]
+    request = MaskRequest(mask, query, key, heads=HEADS, batch=2)
+    with torch.set_grad_enabled(with_gradients):
+        compiled, refusal = try_to_compile(name, request)
+        if refusal:
+            assert "attn_implementation" in refusal
+            return
+        output, _ = attend(name, MODULE, *inputs, compiled, scaling=SCALE)
+        if with_gradients:
+            check_same(output, inputs, dense(mask, query, key))
+        else:
+            expected, _ = eager_attention(MODULE, *inputs, dense(mask, query, key), scaling=SCALE)
+            torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
+
+
+def try_to_compile(name: str, request: MaskRequest) -> tuple[object, str]:
+    """The compiled mask, and the error if the backend refuses the mask."""
+    try:
+        return compile_masks(name, [request])[0], ""
+    except masks.MaskError as error:
+        return None, str(error)
+
+
 segmented = layouts(batch=2).filter(lambda side: side.segments is not None)
 
 
-@few
+@eight_examples
 @given(expressions | of_examples, segmented, segmented, passage_numbers)
 @pytest.mark.parametrize("inner", [None, eager_attention])
 def test_by_example(inner, mask, query, key, numbers):
@@ -165,7 +196,7 @@ def test_packed_rows_take_the_form_of_least_work(text, length, kind):
 
 
 @pytest.mark.usefixtures("_without_kernel")
-@few
+@eight_examples
 @given(expressions, layouts(batch=2), layouts(batch=2))
 def test_flex(mask, query, key):
     inputs = [x.detach() for x in states(query.length, key.length)]
@@ -198,18 +229,18 @@ def test_flex_with_its_kernel(mask):
     torch.testing.assert_close(output.transpose(1, 2), expected, atol=1e-5, rtol=1e-5)
 
 
-@few
+@eight_examples
 @given(bands, layouts(batch=2))
 def test_sequence_lengths(mask, side):
     inputs = states(side.length, side.length)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flash, "lazy_import_flash_attention", lambda name: ((None, flash_attn_varlen_func), None))
         compiled = compile_varlen(mask, side, side, batch=2)
-        output, _ = flash.varlen_attention(MODULE, *inputs, compiled, scaling=SCALE)
+        output, _ = varlen_attention(MODULE, *inputs, compiled, scaling=SCALE)
     check_same(output, inputs, dense(mask, side, side))
 
 
-@few
+@eight_examples
 @given(bands, layouts(batch=2), layouts(batch=2))
 def test_sequence_lengths_of_two_sides(mask, query, key):
     """Either the band lies alike in all examples, or there is an error; `full()` always has lengths."""
@@ -221,7 +252,7 @@ def test_sequence_lengths_of_two_sides(mask, query, key):
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flash, "lazy_import_flash_attention", lambda name: ((None, flash_attn_varlen_func), None))
-        output, _ = flash.varlen_attention(MODULE, *inputs, compiled, scaling=SCALE)
+        output, _ = varlen_attention(MODULE, *inputs, compiled, scaling=SCALE)
     check_same(output, inputs, dense(mask, query, key))
 
 
@@ -238,20 +269,20 @@ choices = st.one_of(
 choices = choices | st.builds(lambda a, b: a & b, choices, choices) | st.builds(lambda a, b: a | b, choices, choices)
 
 
-@few
+@eight_examples
 @given(choices, layouts(batch=2), layouts(batch=2), passage_numbers)
 def test_sequence_lengths_of_chosen_keys(mask, query, key, numbers):
     key = with_passages(key, numbers)
     inputs = states(query.length, key.length)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flash, "lazy_import_flash_attention", lambda name: ((None, flash_attn_varlen_func), None))
-        patch.setattr(flash, "check", lambda *sides: None)  # it would refuse most random cases
+        patch.setattr(varlen, "check", lambda *sides: None)  # it would refuse most random cases
         compiled = compile_varlen(mask, query, key, batch=2)
-        output, _ = flash.varlen_attention(MODULE, *inputs, compiled, scaling=SCALE)
+        output, _ = varlen_attention(MODULE, *inputs, compiled, scaling=SCALE)
     check_same(output, inputs, dense(mask, query, key))
 
 
-@few
+@eight_examples
 @given(bands, layouts(batch=2), passage_numbers)
 def test_sequence_lengths_of_passages(band, side, numbers):
     """Each is a sequence of its own, in which a band needs positions that are neighbours."""
@@ -261,8 +292,23 @@ def test_sequence_lengths_of_passages(band, side, numbers):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flash, "lazy_import_flash_attention", lambda name: ((None, flash_attn_varlen_func), None))
         compiled = compile_varlen(mask, side, side, batch=2)
-        output, _ = flash.varlen_attention(MODULE, *inputs, compiled, scaling=SCALE)
+        output, _ = varlen_attention(MODULE, *inputs, compiled, scaling=SCALE)
     check_same(output, inputs, dense(mask, side, side))
+
+
+def test_dropout_where_there_is_none_is_refused(monkeypatch):
+    """As in versions 3 and 4."""
+
+    def without_dropout(q, k, v, cu_seqlens_q, cu_seqlens_k, **options):
+        return q
+
+    monkeypatch.setattr(flash, "lazy_import_flash_attention", lambda name: ((None, without_dropout), None))
+    side = masks.lay_out(4, CPU)
+    compiled, inputs = compile_varlen(masks.causal(), side, side, batch=2), states(4, 4)
+    options = {"scaling": SCALE, "implementation": "flash_attention_3"}
+    varlen_attention(MODULE, *inputs, compiled, dropout=0.0, **options)
+    with pytest.raises(ValueError, match=r"attention_dropout must be 0 under flash_attention_3, .* got 0\.1; use"):
+        varlen_attention(MODULE, *inputs, compiled, dropout=0.1, **options)
 
 
 def test_sequence_lengths_of_a_cached_step():
@@ -290,14 +336,14 @@ def test_mask_without_lengths(text):
     side = masks.lay_out(4, CPU)
     with pytest.raises(masks.MaskError) as error:
         compile_varlen(masks.parse(text), side, side)
-    assert str(masks.parse(text)) in str(error.value)
-    assert "flash_attention cannot run" in str(error.value)
+    assert "a mask under flash_attention must be full(), causal(), windows" in str(error.value)
+    assert f"got {masks.parse(text)}: " in str(error.value)
     assert '"blockwise"' in str(error.value)
 
 
 def test_tensor_without_lengths():
     side = masks.lay_out(4, CPU)
-    with pytest.raises(masks.MaskError, match="flash_attention cannot run a tensor mask"):
+    with pytest.raises(masks.MaskError, match=r"under flash_attention .* got a tensor mask: a tensor can allow any"):
         compile_varlen(masks.full(), side, side, torch.ones(1, 1, 4, 4, dtype=torch.bool))
 
 
@@ -321,7 +367,7 @@ def test_tensor_in_blocks(form, shape):
 
 
 @torch.no_grad()  # with gradients FlexAttention does not run on CPU
-@pytest.mark.parametrize("name", ["sdpa", "blockwise", "flex_attention", "flash_attention_2"])
+@pytest.mark.parametrize("name", BACKENDS)
 def test_nothing_is_made_where_everything_is_allowed(name):
     side = masks.lay_out(4, CPU)
     assert compile_one(name, masks.full(), side) is None

@@ -24,7 +24,7 @@ each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 each_method = pytest.mark.parametrize("method", METHODS)
 
 
-def found(report, side: str = "source") -> set[tuple[int, int, int]]:
+def leaks_of(report, side: str = "source") -> set[tuple[int, int, int]]:
     return {(leak.row, leak.target, leak.position) for leak in report.leaks if leak.side == side}
 
 
@@ -34,11 +34,11 @@ def test_planted_leaks_are_found_where_they_are_and_nowhere_else(case):
     reports = [audit(case.model, case.leaking, method=method, **case.should) for method in METHODS]
     for report in reports:
         assert not report.ok
-        assert found(report) == case.leaks
+        assert leaks_of(report) == case.leaks
         assert report.cause.startswith(case.cause)
     for side in ("source", "target"):
-        one, other = (getattr(report, side) for report in reports)
-        assert one.measured.equal(other.measured)
+        by_gradient, by_perturbation = (getattr(report, side) for report in reports)
+        assert by_gradient.measured.equal(by_perturbation.measured)
     for method in METHODS:
         sound = audit(case.model, case.sound, method=method, **case.should)
         assert sound.ok
@@ -49,10 +49,10 @@ def test_planted_leaks_are_found_where_they_are_and_nowhere_else(case):
 def test_leaks_from_the_target_and_their_kinds():
     case = CASES["packed_without_segments"]()
     report = audit(case.model, case.leaking, **case.should)
-    assert found(report, "target") == {(0, t, u) for t in (2, 3, 4) for u in (0, 1)}
+    assert leaks_of(report, "target") == {(0, t, u) for t in (2, 3, 4) for u in (0, 1)}
     assert {leak.kind for leak in report.leaks} == {"segment", "padding"}
     report = audit(small_model(decoder_mask="full()"), BATCH, decoder_mask="causal()")
-    assert found(report, "target") == {(row, t, u) for row in range(2) for t in range(4) for u in range(t + 1, 4)}
+    assert leaks_of(report, "target") == {(row, t, u) for row in range(2) for t in range(4) for u in range(t + 1, 4)}
     assert {leak.kind for leak in report.leaks} == {"mask"}
 
 
@@ -63,7 +63,7 @@ def test_leaks_from_the_target_and_their_kinds():
         ("encoder", "the model reads as if encoder_mask window(left=0) were not applied"),
     ],
 )
-def test_a_fault_of_the_model_itself_is_found_without_any_declaration(monkeypatch, scope, cause):
+def test_a_fault_of_the_model_itself_is_found_without_expected_masks(monkeypatch, scope, cause):
     """The compiled mask is wrong, and config and batch are right: the reference must not share the fault."""
     compile_masks = mask_compiler.compile_masks
 
@@ -79,7 +79,7 @@ def test_a_fault_of_the_model_itself_is_found_without_any_declaration(monkeypatc
     report = audit(model, BATCH)
     assert report.cause.startswith(cause)
     if scope == "cross":
-        assert found(report) == {(row, t, t + 1) for row in range(2) for t in range(4)}
+        assert leaks_of(report) == {(row, t, t + 1) for row in range(2) for t in range(4)}
 
 
 @each_method
@@ -134,7 +134,7 @@ def test_other_encoder_decoders(make, method):
     model = make()
     ids, attention_mask = pad([tokens(5), tokens(3, seed=2)], "left")
     batch = {"input_ids": ids, "labels": tokens(2, 4, seed=1)}
-    assert found(audit(model, batch, method=method)) == {(1, t, s) for t in range(4) for s in (0, 1)}
+    assert leaks_of(audit(model, batch, method=method)) == {(1, t, s) for t in range(4) for s in (0, 1)}
     sound = audit(model, {**batch, "attention_mask": attention_mask}, method=method)
     assert sound.ok
     assert not sound.source.unused.any()
@@ -146,7 +146,7 @@ def test_other_encoder_decoders(make, method):
     assert "segment_ids" in audit(model, packed, **PACKED, method=method).cause
 
 
-def test_a_batch_that_looks_packed_is_remarked_upon():
+def test_a_batch_that_looks_packed_is_noted():
     source = tokens(2, 8)
     source[1, [3, 7]] = 2
     batch = {"input_ids": source, "decoder_input_ids": tokens(2, 4)}
@@ -155,7 +155,7 @@ def test_a_batch_that_looks_packed_is_remarked_upon():
     assert not audit(small_model(), {name: ids[:1] for name, ids in batch.items()}).notes
 
 
-def test_a_cross_mask_that_hides_nothing_is_remarked_upon():
+def test_a_cross_mask_that_hides_nothing_is_noted():
     report = audit(small_model(cross_mask="wait_k(1)"), BATCH)
     (note,) = report.notes
     assert note.startswith("cross_mask wait_k(1) hides nothing: under encoder_mask full()")
@@ -168,12 +168,12 @@ def test_passages():
     should = {"encoder_mask": "passages()", "cross_mask": "keep(passages=(0,))"}
     assert audit(small_model(), {**BATCH, **passages, **should}).ok
     report = audit(small_model(), BATCH, **passages, **should)
-    assert found(report) == {(row, t, s) for row in range(2) for t in range(4) for s in (3, 4)}
+    assert leaks_of(report) == {(row, t, s) for row in range(2) for t in range(4) for s in (3, 4)}
     report = audit(small_model(), {**BATCH, **passages, "cross_mask": should["cross_mask"]}, **should)
     assert report.cause.startswith("the model ran under encoder_mask full(), and passages() should hold")
 
 
-def test_declared_positions_are_what_holds():
+def test_positions_that_are_passed_to_the_audit_hold():
     case = CASES["left_padded_with_raw_positions"]()
     assert audit(case.model, case.leaking, position_ids=case.leaking["position_ids"]).ok
 
@@ -181,21 +181,23 @@ def test_declared_positions_are_what_holds():
 def test_a_model_without_a_head():
     case = CASES["off_by_one"]()
     batch = {"input_ids": case.leaking["input_ids"], "decoder_input_ids": tokens(2, 4), "cross_mask": "wait_k(3)"}
-    assert found(audit(case.model.model, batch, **case.should)) == case.leaks
+    assert leaks_of(audit(case.model.model, batch, **case.should)) == case.leaks
 
 
 def test_in_the_models_own_precision():
     case = CASES["off_by_one"]()
-    assert found(audit(case.model, case.leaking, dtype=None, **case.should)) == case.leaks
+    assert leaks_of(audit(case.model, case.leaking, dtype=None, **case.should)) == case.leaks
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa", "blockwise", "flex_attention"])
 def test_on_each_attention(attention):
     case = CASES["off_by_one"]()
     model = small_model(attention=attention, encoder_mask="causal()")
-    assert found(audit(model, case.leaking, **case.should)) == case.leaks
+    assert leaks_of(audit(model, case.leaking, **case.should)) == case.leaks
     if attention == "flex_attention":
-        with pytest.raises(ValueError, match="flex_attention does not run in float64; pass dtype=None"):
+        with pytest.raises(
+            ValueError, match=r"must be one that flex_attention runs in, got torch\.float64; pass dtype=None"
+        ):
             audit(model, case.leaking, method="perturbation")
 
 
@@ -203,37 +205,45 @@ def test_on_each_attention(attention):
     ("change", "options", "message"),
     [
         ({}, {"method": "guess"}, "method must be one of 'gradient', 'perturbation', got 'guess'"),
-        ({"input_ids": None}, {}, "no input_ids"),
-        ({"labels": None}, {}, "neither decoder_input_ids nor labels"),
-        ({"encoder_outputs": (torch.zeros(2, 5, 16),)}, {}, "encoder_outputs cannot be audited"),
+        ({"input_ids": None}, {}, "the batch must have input_ids, from which influence is measured, got none"),
+        ({"labels": None}, {}, "must have decoder_input_ids or labels, got neither"),
+        (
+            {"encoder_outputs": (torch.zeros(2, 5, 16),)},
+            {},
+            "must go from tokens to outputs in one pass, got encoder_outputs",
+        ),
         (
             {"logits_to_keep": 1, "decoder_input_ids": tokens(2, 4), "labels": None},
             {},
-            "no output for each of the (2, 4) target tokens",
+            "must have an output for each of the (2, 4) target tokens, got (2, 1)",
         ),
         ({}, {"cross_mask": "wait_q(2)"}, "cross_mask: "),
-        ({}, {"cross_mask": torch.ones(2, 4, 6, dtype=torch.bool)}, "cross_mask: (2, 4, 6) has 6 columns"),
+        (
+            {},
+            {"cross_mask": torch.ones(2, 4, 6, dtype=torch.bool)},
+            "cross_mask must have a column for each of 5 tokens to attend to, got 6 in (2, 4, 6)",
+        ),
         ({}, {"encoder_mask": {"5": "full()", "rest": "full()"}}, "encoder_mask: '5' names layer 5"),
-        ({}, {"cross_mask": "keep((0, 9))"}, "cross_mask: keep: a span ends at 9"),
-        ({}, {"cross_mask": "blind((0, 2))"}, "encoder_mask: blind((0, 2)) does not hold"),
-        ({}, {"segment_ids": torch.ones(2, 5)}, "need both segment_ids and decoder_segment_ids"),
+        ({}, {"cross_mask": "keep((0, 9))"}, "cross_mask: keep: a span must end within the 5 tokens"),
+        ({}, {"cross_mask": "blind((0, 2))"}, "encoder_mask must have blind((0, 2)) in every layer and head"),
+        ({}, {"segment_ids": torch.ones(2, 5)}, "must have segment_ids and decoder_segment_ids, got one of them"),
         ({}, {"attention_mask": torch.ones(2, 4)}, "attention_mask must be (2, 5)"),
         ({}, {"attention_mask": [[1] * 5] * 2}, "attention_mask must be a tensor, got list"),
         ({"attention_mask": [[1] * 5] * 2}, {}, "attention_mask must be a tensor, got list"),
         ({}, {"attention_mask": torch.full((2, 5), 0.5)}, "attention_mask must hold 0 and 1 only"),
         ({}, {"attention_mask": torch.full((2, 5), float("nan"))}, "attention_mask must hold 0 and 1 only"),
         ({"segment_ids": torch.full((2, 5), -1), "decoder_segment_ids": torch.ones(2, 4)}, {}, "from 0 up, got -1"),
-        ({}, {"passage_ids": torch.full((2, 5), 0.5)}, "passage_ids must be whole numbers"),
+        ({}, {"passage_ids": torch.full((2, 5), 0.5)}, "passage_ids must be integers, got fractions"),
         ({"input_ids": [[5, 6]]}, {}, "input_ids must be a tensor, got list"),
-        ({"input_ids": tokens(2, 5)[0]}, {}, "input_ids must be whole numbers of shape (batch, tokens)"),
-        ({"input_ids": tokens(2, 5).float()}, {}, "input_ids must be whole numbers of shape (batch, tokens)"),
+        ({"input_ids": tokens(2, 5)[0]}, {}, "input_ids must be integers of shape (batch, tokens)"),
+        ({"input_ids": tokens(2, 5).float()}, {}, "input_ids must be integers of shape (batch, tokens)"),
         ({"input_ids": tokens(2, 5) + 1000}, {}, "input_ids must be ids from 0 to "),
         ({"labels": tokens(2, 4) + 1000}, {}, "labels must be ids from 0 to "),
         ({}, {"method": ["gradient"]}, "method must be one of 'gradient', 'perturbation', got ['gradient']"),
         ({}, {"dtype": "float64"}, "dtype must be a floating point type"),
         ({}, {"dtype": torch.int64}, "dtype must be a floating point type"),
         ({}, {"tokenizer": 3}, "tokenizer must be a tokenizer or None, got int"),
-        ({}, {"seed": 1.5}, "seed must be a whole number"),
+        ({}, {"seed": 1.5}, "seed must be an integer"),
     ],
 )
 def test_bad_input_gets_one_line(change, options, message):
@@ -243,11 +253,13 @@ def test_bad_input_gets_one_line(change, options, message):
 
 
 def test_other_things_than_models_and_batches():
-    with pytest.raises(TypeError, match="expected an encoder-decoder of Transformers, got GPT2LMHeadModel"):
+    with pytest.raises(TypeError, match="must be an encoder-decoder of Transformers, got GPT2LMHeadModel"):
         audit(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=9)), BATCH)
     with pytest.raises(TypeError, match="must be a mapping"):
         audit(small_model(), [BATCH])
-    with pytest.raises(masks.MaskError, match="has no meaning over a memory"):
+    with pytest.raises(
+        masks.MaskError, match=r"must be full\(\) over a memory, got wait_k\(2\); put the rule into encoder_mask"
+    ):
         audit(small_model(memory_length=2), BATCH, cross_mask="wait_k(2)")
 
 

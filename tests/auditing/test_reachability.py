@@ -5,26 +5,12 @@ import random
 import pytest
 import torch
 from audit_cases import PACKED
+from mask_cases import EXAMPLES, names_source_tokens
 from small_models import pad, small_model, tokens
 
 from crossmask import audit, masks
 
-RULES = (
-    "full()",
-    "causal()",
-    "window(1)",
-    "window(left=0, right=1)",
-    "wait_k(2)",
-    "prefix(2)",
-    "blocks(2)",
-    "chunked(size=2, lookback=1)",
-    "dilated(2)",
-    "monotonic(slope=1.0, width=1)",
-    "keep((1, 3))",
-    "heads({0: window(0), 'rest': causal()})",
-    "layers({0: window(1), 'rest': causal()})",
-    "random(p=0.5, seed=1)",
-)
+RULES = [text for text, mask in EXAMPLES.items() if not names_source_tokens(mask)]
 LAYOUTS = ("whole", "left", "right", "packed")
 
 
@@ -32,8 +18,8 @@ def expression(rng: random.Random, depth: int = 2) -> str:
     if depth == 0 or rng.random() < 0.3:
         return rng.choice(RULES)
     sign = rng.choice(["&", "|", "|", "~"])
-    one, other = (expression(rng, depth - 1) for _ in range(2))
-    return f"~({one})" if sign == "~" else f"({one}) {sign} ({other})"
+    left, right = (expression(rng, depth - 1) for _ in range(2))
+    return f"~({left})" if sign == "~" else f"({left}) {sign} ({right})"
 
 
 def batch_of(layout: str) -> dict[str, torch.Tensor]:
@@ -130,14 +116,14 @@ def test_a_memory_passes_on_what_it_pools(layout):
     report = audit(model, batch)
     assert report.ok
     assert not report.source.unused.any()
-    whole = report.source.measured
+    measured = report.source.measured
     hidden = audit(model, {**batch, "encoder_mask": span})
     assert hidden.ok
     first = torch.tensor([[[bool(place == 0)] for place in row] for row in positions(batch)]).transpose(1, 2)
-    assert (hidden.source.measured & hidden.source.counted).equal(whole & ~first & hidden.source.counted)
+    assert (hidden.source.measured & hidden.source.counted).equal(measured & ~first & hidden.source.counted)
     assert not audit(model, batch, encoder_mask=f"causal() & {span}").ok
 
 
 def positions(batch) -> list[list[int]]:
-    given = batch.get("segment_ids", batch.get("attention_mask", torch.ones_like(batch["input_ids"])))
-    return [[row[:i].count(n) if n else -1 for i, n in enumerate(row)] for row in given.tolist()]
+    ids = batch.get("segment_ids", batch.get("attention_mask", torch.ones_like(batch["input_ids"])))
+    return [[row[:i].count(n) if n else -1 for i, n in enumerate(row)] for row in ids.tolist()]

@@ -39,8 +39,14 @@ BAD = {
     "no padding": ({"pad_token_id": None}, ["pad_token_id must be set"]),
     "a token outside": ({"vocab_size": 10, "eos_token_id": 10}, ["eos_token_id (10)", "from 0 to vocab_size - 1 (9)"]),
     "one of many outside": ({"vocab_size": 10, "eos_token_id": [2, 11]}, ["eos_token_id (11)", "tokenizer"]),
-    "an unknown mask": ({"encoder_mask": "windw(3)"}, ["encoder_mask", "no rule is named 'windw'", "window"]),
-    "a mask that is code": ({"cross_mask": "__import__('os')"}, ["cross_mask", "no rule is named '__import__'"]),
+    "an unknown mask": (
+        {"encoder_mask": "windw(3)"},
+        ["encoder_mask", "a rule must have a known name, got 'windw'", "window"],
+    ),
+    "a mask that is code": (
+        {"cross_mask": "__import__('os')"},
+        ["cross_mask", "a rule must have a known name, got '__import__'"],
+    ),
     "a mask without brackets": ({"decoder_mask": "causal"}, ["decoder_mask", "write causal(...)"]),
     "a mask's parameter": ({"cross_mask": "wait_k(0)"}, ["cross_mask", "k must be an integer of at least 1, got 0"]),
     "a layer that is not there": (
@@ -92,7 +98,7 @@ BAD = {
         ["encoder_mask: random(p=0.1, seed=0) in a config would forbid the same pairs"],
     ),
     "a layer with two": ({"cross_mask": {"0-2": "full()", "1": "causal()", "rest": "full()"}}, ["layer 1", "twice"]),
-    "a layer's name": ({"cross_mask": {"first": "full()"}}, ["'first' names no layers", '"0-3"']),
+    "a layer's name": ({"cross_mask": {"first": "full()"}}, ["keys must be numbers of layers, got 'first'", '"0-3"']),
     "a memory with a cross mask": (
         {"memory_length": 4, "cross_mask": "wait_k(3)"},
         ["cross_mask='wait_k(3)'", "memory_length=4", 'use cross_mask="full()"', "encoder_mask"],

@@ -117,10 +117,10 @@ CASES = {
 
         logits(own, cross_mask=every(2))
         for call in (lambda: logits(model, cross_mask=every(2)), lambda: model.generate(source, cross_mask=every(2))):
-            refused(call, "cross_mask: ", "another copy of crossmask", "'every'", "import crossmask")
+            refused(call, "cross_mask: ", "the copy of crossmask that reads it", "'every'", "import crossmask")
         class Mask:
             pass
-        refused(lambda: logits(model, cross_mask=Mask()), "expected a mask")
+        refused(lambda: logits(model, cross_mask=Mask()), "must be a mask, its text or a boolean tensor")
         """,
 }
 

@@ -9,10 +9,10 @@ from crossmask import masks
 
 CPU = torch.device("cpu")
 HEADS = 3
-few = settings(randomised, max_examples=20)
+twenty_examples = settings(randomised, max_examples=20)
 
 
-@few
+@twenty_examples
 @given(of_examples, layouts(batch=2), layouts(batch=2), passage_numbers)
 def test_compiled_is_what_the_specification_says(mask, query, key, numbers):
     key = with_passages(key, numbers)
@@ -46,7 +46,7 @@ def test_hypotheses_share_their_example():
     assert packed.examples.tolist() == [[0, 1, 1, 0]] * 2 + [[2, 2, 2, 2]] * 2
 
 
-def test_random_leaves_out_as_many_as_it_says_and_not_always_the_same():
+def test_random_forbids_a_share_of_p_and_not_always_the_same_pairs():
     side = masks.lay_out(64, CPU, rows=2)
     allowed = masks.compile_mask(masks.random(0.3, 1), side, side, heads=2)
     assert abs(allowed.float().mean() - 0.7) < 0.02
@@ -68,26 +68,41 @@ def test_layers_are_chosen_before_compiling():
     assert mask.for_layer(2, 6) == masks.random(0.5, 0, layer=2) & masks.causal()
     assert mask.for_layer(2, 6, training=False) == mask.for_layer(5, 6) == masks.causal()
     side = masks.lay_out(3, CPU)
-    with pytest.raises(masks.MaskError, match="which layer"):
+    with pytest.raises(masks.MaskError, match="a layer must be chosen before the mask is used"):
         masks.compile_mask(mask, side, side)
-    with pytest.raises(masks.MaskError, match="layer 2 does not exist; there are 2 layers"):
+    with pytest.raises(masks.MaskError, match="a layer must be a number from 0 to 1, since there are 2, got layer 2"):
         mask.for_layer(0, 2)
 
 
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        ("heads({3: full(), 'rest': causal()})", "head 3 does not exist; there are 3 heads, counted from 0"),
-        ("heads({0: full()})", 'no mask for heads [1, 2]; name them or add "rest"'),
-        ("causal() | ~heads({3: full(), 'rest': causal()})", "head 3 does not exist"),
-        ("heads({0: keep((0, 9)), 'rest': full()})", "keep: a span ends at 9, but there are 5 tokens"),
-        ("keep((0, 2), (4, 6))", "keep: a span ends at 6, but there are 5 tokens to attend to"),
-        ("blind(examples=(((4, 5),), ((3, 4),)))", "blind: a span ends at 4, but there are 3 tokens to attend to"),
-        ("blind(examples=(((0, 1),), (), ()))", "blind is for 3 examples, but the batch has 2"),
-        ("alignment((0, 1, 2))", "alignment: 3 points for a target of 4 positions"),
-        ("alignment((0, 1, 2, 5))", "alignment: point 5 is outside of the source, which has 5 tokens"),
-        ("alignment(examples=((0, 1, 2, 3), (0, 0, 0, 3)))", "point 3 is outside of the source, which has 3 tokens"),
-        ("keep(passages=(1,))", "keep(passages=(1,)): no passage 1: there is passage 0 alone; pass passage_ids"),
+        ("heads({3: full(), 'rest': causal()})", "a head must be a number from 0 to 2, since there are 3, got head 3"),
+        ("heads({0: full()})", 'every head must have a mask, got none for heads [1, 2]; name them or add "rest"'),
+        ("causal() | ~heads({3: full(), 'rest': causal()})", "got head 3; count them from 0"),
+        (
+            "heads({0: keep((0, 9)), 'rest': full()})",
+            "keep: a span must end within the 5 tokens to attend to, got a span that ends at 9",
+        ),
+        ("keep((0, 2), (4, 6))", "keep: a span must end within the 5 tokens to attend to, got a span that ends at 6"),
+        (
+            "blind(examples=(((4, 5),), ((3, 4),)))",
+            "blind: a span must end within the 3 tokens to attend to, got a span that ends at 4",
+        ),
+        (
+            "blind(examples=(((0, 1),), (), ()))",
+            "blind: examples must have a tuple for each of the 2 examples of the batch, got 3",
+        ),
+        ("alignment((0, 1, 2))", "alignment: there must be a point for each of 4 target positions, got 3"),
+        ("alignment((0, 1, 2, 5))", "alignment: a point must be inside of the source, which has 5 tokens, got 5"),
+        (
+            "alignment(examples=((0, 1, 2, 3), (0, 0, 0, 3)))",
+            "a point must be inside of the source, which has 3 tokens, got 3",
+        ),
+        (
+            "keep(passages=(1,))",
+            "keep(passages=(1,)): a passage must be from 0 to 0, as in the batch, got 1; pass passage_ids",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(mask, message):
@@ -102,9 +117,9 @@ def test_what_does_not_fit_is_refused(mask, message):
 def test_passages_that_are_not_there_are_refused():
     key = masks.lay_out(4, CPU, passage_ids=torch.tensor([[0, 0, 1, 1]]))
     query = masks.lay_out(2, CPU)
-    with pytest.raises(masks.MaskError, match="no passage 2: there are passages 0 to 1"):
+    with pytest.raises(masks.MaskError, match="a passage must be from 0 to 1, as in the batch, got 2"):
         masks.compile_mask(masks.keep(passages=[0, 2]), query, key)
-    with pytest.raises(masks.MaskError, match="belongs in encoder_mask"):
+    with pytest.raises(masks.MaskError, match=r"queries must have passages too, .* use it as encoder_mask"):
         masks.compile_mask(masks.passages(), query, key)
     assert picture(masks.compile_mask(masks.keep(passages=[1]), query, key)[0, 0]) == "..##\n..##"
 
@@ -122,13 +137,16 @@ class TestLookup:
         assert picture(masks.compile_mask(mask, side, side)[0, 0]) == "#.#.\n##.#\n###.\n####"
         assert masks.naive_mask(mask, side, side).equal(masks.compile_mask(mask, side, side))
 
-    def test_python_s_own_logic_is_refused_and_says_how_to_fix_it(self):
+    def test_and_or_not_of_python_are_refused(self):
         @masks.register
         def both(q, k):
             return q.position > k.position and k.position > 2
 
         side = masks.lay_out(4, CPU)
-        with pytest.raises(masks.MaskError, match=r"lookup\('both'\): .* write &, \| and \^ for and, or"):
+        with pytest.raises(
+            masks.MaskError,
+            match=r"lookup\('both'\): .* must not use a tensor as one truth value; write &, \| and \^ instead of and",
+        ):
             masks.compile_mask(masks.lookup("both"), side, side)
 
     def test_a_cell_that_runs_again_replaces_its_mask(self):
@@ -144,9 +162,9 @@ class TestLookup:
 
     def test_mistakes_are_named(self):
         masks.register(number)
-        with pytest.raises(masks.MaskError, match="'number' is registered already"):
+        with pytest.raises(masks.MaskError, match="a new name, got 'number', which is registered already"):
             masks.register(_named("number"))
-        with pytest.raises(masks.MaskError, match="no mask is registered as 'nobody'"):
+        with pytest.raises(masks.MaskError, match=r"must be that of a registered function .*, got 'nobody'"):
             masks.parse("lookup('nobody')")
         with pytest.raises(masks.MaskError, match="got an unexpected keyword argument 'by'"):
             masks.lookup("number", by=2)

@@ -1,4 +1,4 @@
-"""Fast paths step aside for everything that records or transforms a computation, and for tensors of other kinds."""
+"""No fast path is taken while something records or transforms a computation, or for tensors of other kinds."""
 
 import pytest
 import torch
@@ -53,7 +53,7 @@ OBSERVERS = {
 
 
 @pytest.mark.parametrize("name", OBSERVERS)
-def test_an_observer_gets_the_plain_twin(name):
+def test_no_fast_path_while_something_observes(name):
     ask = Asks()
     ANSWERS.clear()
     OBSERVERS[name](ask, torch.randn(3, 4))
@@ -64,7 +64,7 @@ def test_an_observer_gets_the_plain_twin(name):
     assert ANSWERS == [(True, False)]  # and nothing stays behind
 
 
-def test_a_compiler_gets_the_plain_twin():
+def test_no_fast_path_under_a_compiler():
     def double(x):
         return x * 2 if fast_path_allowed(x) else x * 3
 
@@ -90,7 +90,7 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.filterwarnings("ignore")
-def test_odd_tensors_get_the_plain_twin(name):
+def test_no_fast_path_for_tensors_of_other_kinds(name):
     for devices in (("cpu",), None):
         assert not fast_path_allowed(torch.ones(2), ODD[name](), devices=devices)
     assert not is_observed()

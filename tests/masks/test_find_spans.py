@@ -20,16 +20,16 @@ def covered(tokenizer, text, spans):
 
 
 def test_patterns_and_terms_are_covered_whole(tokenizer):
-    found = masks.find_spans(TEXTS, tokenizer, patterns=[r"\d+", re.compile("dorset", re.I)], terms="Ada")
-    assert len(found) == 3
-    assert found[1] == ()
-    pieces = covered(tokenizer, TEXTS[0], found[0])
+    spans = masks.find_spans(TEXTS, tokenizer, patterns=[r"\d+", re.compile("dorset", re.I)], terms="Ada")
+    assert len(spans) == 3
+    assert spans[1] == ()
+    pieces = covered(tokenizer, TEXTS[0], spans[0])
     assert "Ada" in pieces[0]
     assert any("12" in piece for piece in pieces)
     assert any("Dorset" in piece for piece in pieces)
     assert sum("Ada" in piece for piece in pieces) == 2
     assert all("wrote" not in piece and "Street" not in piece for piece in pieces)
-    hidden = masks.blind(examples=found)
+    hidden = masks.blind(examples=spans)
     assert masks.parse(str(hidden)) == hidden
 
 
@@ -50,19 +50,23 @@ def test_positions_do_not_depend_on_padding(tokenizer):
 
 
 def test_mistakes_are_named(tokenizer):
-    with pytest.raises(masks.MaskError, match="does not tell from which characters"):
+    with pytest.raises(masks.MaskError, match="must be a fast one, which knows the characters of a token, got"):
         masks.find_spans(TEXTS, object())
-    with pytest.raises(masks.MaskError, match=r"the pattern '\(' cannot be read"):
+    with pytest.raises(masks.MaskError, match=r"a pattern must be a regular expression, got '\('"):
         masks.find_spans(TEXTS, tokenizer, patterns="(")
-    with pytest.raises(masks.MaskError, match="characters of 1 texts, but there are 3"):
+    with pytest.raises(masks.MaskError, match="characters must be for all 3 texts, got them for 1"):
         masks.find_spans(TEXTS, tokenizer, characters=[[]])
-    with pytest.raises(masks.MaskError, match=r"\(3, 99\) is not a stretch of text 1, of 12 characters"):
+    with pytest.raises(masks.MaskError, match=r"within text 1, which has 12 characters, got \(3, 99\)"):
         masks.find_spans(TEXTS, tokenizer, characters=[[], [(3, 99)], []])
 
 
 @pytest.mark.parametrize(
     ("search", "message"),
-    [({}, "nothing to look for"), ({"terms": []}, "nothing to look for"), ({"terms": ["Ada", ""]}, "'' is empty")],
+    [
+        ({}, "must be given, got none, so that nothing would be hidden"),
+        ({"terms": []}, "must be given, got none, so that nothing would be hidden"),
+        ({"terms": ["Ada", ""]}, "must not be empty, got ''"),
+    ],
 )
 def test_a_search_that_hides_nothing_is_refused(tokenizer, search, message):
     with pytest.raises(masks.MaskError, match=message):
@@ -101,10 +105,10 @@ def test_odd_inputs_are_refused_in_one_line(arguments, options, tokenizer):
 
 def test_many_finds_in_a_long_text_are_cheap(tokenizer):
     text = "Ada 12 " * 3000
-    found = masks.find_spans(text, tokenizer, terms="Ada", patterns=r"\d")
+    spans = masks.find_spans(text, tokenizer, terms="Ada", patterns=r"\d")
     stretches = [(match.start(), match.end()) for match in re.finditer(r"Ada|\d", text)]
     offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
-    inside = {index for first, last in found[0] for index in range(first, last)}
+    inside = {index for first, last in spans[0] for index in range(first, last)}
     for index in range(0, len(offsets), 397):
         first, last = offsets[index]
         assert (index in inside) == any(first < end and start < last for start, end in stretches)

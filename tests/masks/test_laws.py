@@ -6,8 +6,9 @@ from mask_cases import draw, expressions, randomised
 from mask_texts import nested, parity
 
 from crossmask import masks
-from crossmask.masks.equivalence import MOST_RULES, check_possible
+from crossmask.masks.equivalence import check_possible
 from crossmask.masks.expressions import And, Not, Or
+from crossmask.masks.normal_forms import MOST_RULES
 
 everything = masks.full()
 nothing = ~everything
@@ -17,7 +18,7 @@ nothing = ~everything
 @given(expressions, expressions, expressions)
 def test_masks_equal_by_the_laws_are_the_same_value(a, b, c):
     assume(len({*a.rules(), *b.rules(), *c.rules()}) <= MOST_RULES)  # beyond, the laws hold in meaning only
-    for one, other in (
+    for left, right in (
         (a & b, b & a),
         (a | b, b | a),
         ((a & b) & c, a & (b & c)),
@@ -39,9 +40,9 @@ def test_masks_equal_by_the_laws_are_the_same_value(a, b, c):
         (a | ~a, everything),
         ((a & b) | (a & ~b), a),
     ):
-        assert one == other
-        assert hash(one) == hash(other)
-        assert str(one) == str(other)
+        assert left == right
+        assert hash(left) == hash(right)
+        assert str(left) == str(right)
 
 
 @randomised
@@ -72,16 +73,16 @@ def test_canonical_forms(text, canonical):
 
 def test_many_rules_are_simplified_by_form():
     parts = [masks.prefix(n) for n in range(MOST_RULES + 3)]
-    whole = parts[0]
+    mask = parts[0]
     for part in parts[1:]:
-        whole = whole & part
-    assert whole & parts[4] == whole
-    assert whole & ~parts[4] == nothing
-    assert whole | ~whole == everything
-    assert whole & (parts[2] | masks.causal()) == whole
-    assert ~~whole == whole
-    assert masks.parse(str(whole)) == whole
-    assert draw(whole, 2, 3) == draw(parts[0], 2, 3)
+        mask = mask & part
+    assert mask & parts[4] == mask
+    assert mask & ~parts[4] == nothing
+    assert mask | ~mask == everything
+    assert mask & (parts[2] | masks.causal()) == mask
+    assert ~~mask == mask
+    assert masks.parse(str(mask)) == mask
+    assert draw(mask, 2, 3) == draw(parts[0], 2, 3)
 
 
 def test_kinds_of_combination_differ():
@@ -97,7 +98,10 @@ def test_what_never_allows_is_built_and_then_refused_by_what_it_was_made_of():
     for mask in (never, never & masks.causal(), masks.parse("causal() & (window(0) & ~window(0))")):
         with pytest.raises(masks.MaskError) as error:
             check_possible((mask, masks.full()), "cross_mask")
-        assert "cross_mask: window(left=0) & ~window(left=0) never allows anything" in str(error.value)
+        assert (
+            "cross_mask must allow something, got window(left=0) & ~window(left=0), which never allows anything"
+            in str(error.value)
+        )
     with pytest.raises(masks.MaskError, match="never allows"):
         check_possible((nothing, nothing), "cross_mask")
     check_possible((nothing, masks.full()), "cross_mask")  # a layer switched off
@@ -108,8 +112,8 @@ def answer(mask, cases):
     if isinstance(mask, And | Or):
         answers = [answer(part, cases) for part in mask.parts]
         result = answers[0]
-        for one in answers[1:]:
-            result = result & one if isinstance(mask, And) else result | one
+        for each in answers[1:]:
+            result = result & each if isinstance(mask, And) else result | each
         return result
     return ~answer(mask.part, cases) if isinstance(mask, Not) else cases[str(mask)]
 

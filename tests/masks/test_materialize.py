@@ -45,8 +45,10 @@ def test_each_packed_example_sees_what_it_sees_alone(mask, packed):
     """The rule in a packed row, or a padded one, is the rule of each segment by itself."""
     if packed.segments is None:
         return
-    whole = compiled(mask, packed, packed, 2, 1)[:, 0]
-    for row, segments, examples in zip(whole, packed.segments, packed.examples.expand(2, packed.length), strict=True):
+    allowed = compiled(mask, packed, packed, 2, 1)[:, 0]
+    for row, segments, examples in zip(
+        allowed, packed.segments, packed.examples.expand(2, packed.length), strict=True
+    ):
         for segment in segments.unique():
             members = (segments == segment).nonzero().squeeze(-1)
             inside = row[members][:, members]
@@ -115,13 +117,16 @@ def test_fitting_tensor(shape):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((3, 5), "cross_mask: (3, 5) is a mask for 3 examples, but the batch has 2"),
-        ((4, 3, 5), "(4, 3, 5) is a mask for 4 examples, but the batch has 2"),
-        ((2, 2, 3, 5), "(2, 2, 3, 5) is a mask for 2 heads, but the model has 4"),
-        ((2, 2, 5), "has rows for 2 decoder tokens, but 3 are needed; give a rule, limit max_new_tokens, or write"),
-        ((2, 3, 4), "(2, 3, 4) has 4 columns, but there are 5 tokens to attend to"),
-        ((2, 3, 6), "(2, 3, 6) has 6 columns, but there are 5 tokens to attend to"),
-        ((2, 4), "(2, 4) has 4 columns, but there are 5 tokens to attend to"),
+        ((3, 5), "cross_mask must be for the 2 examples of the batch, or for 1, got 3 in (3, 5)"),
+        ((4, 3, 5), "must be for the 2 examples of the batch, or for 1, got 4 in (4, 3, 5)"),
+        ((2, 2, 3, 5), "must be for the 4 heads of the model, or for 1, got 2 in (2, 2, 3, 5)"),
+        (
+            (2, 2, 5),
+            "must have a row for each of 3 decoder tokens, got 2 in (2, 2, 5); give a rule, limit max_new_tokens, or",
+        ),
+        ((2, 3, 4), "must have a column for each of 5 tokens to attend to, got 4 in (2, 3, 4)"),
+        ((2, 3, 6), "must have a column for each of 5 tokens to attend to, got 6 in (2, 3, 6)"),
+        ((2, 4), "must have a column for each of 5 tokens to attend to, got 4 in (2, 4)"),
     ],
 )
 def test_tensor_that_does_not_fit(shape, message):
@@ -131,7 +136,7 @@ def test_tensor_that_does_not_fit(shape, message):
 
 
 def test_tensor_for_fewer_examples_is_not_repeated_silently():
-    with pytest.raises(masks.MaskError, match="2 examples, but the batch has 4"):
+    with pytest.raises(masks.MaskError, match="must be for the 4 examples of the batch, or for 1, got 2"):
         fit(torch.ones(2, 3, 5, dtype=torch.bool), batch=4)
 
 

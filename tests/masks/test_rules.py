@@ -1,15 +1,66 @@
-import inspect
+"""Rules: what their docstrings show, where they are registered, their parameters, and the docs made from them."""
+
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from mask_cases import draw, picture
+from mask_cases import EXAMPLES, PICTURES, draw
 
 from crossmask import masks
-from crossmask.masks.__main__ import SHOWN, even_keys
+from crossmask.masks import rules
+from crossmask.masks.__main__ import gallery_views, main
+from crossmask.masks.expressions import Not
+from crossmask.masks.reference import depends_on_head
+from crossmask.masks.rule_docs import built_in_rules, pictures, summary, when_to_use
 
-PICTURES = {
+DOCS = Path(masks.__file__).parents[1] / "docs"
+HOW_TO_WRITE = "run CROSSMASK_WRITE_DOCS=1 pytest tests/masks/test_rules.py"
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: f"{picture.text} {picture.options or ''}".strip())
+def test_pictures_in_docstrings_are_true(picture):
+    """Of the fast path and of the specification."""
+    view = picture.view()
+    assert as_rows(view.allowed) == picture.rows
+    head = picture.options.get("head", 0)
+    mask = picture.mask.for_layer(picture.options.get("layer", 0), 2)
+    assert as_rows(masks.naive_mask(mask, view.rows.layout(), view.columns.layout(), heads=head + 1)[0, head]) == (
+        picture.rows
+    )
+
+
+def as_rows(allowed: torch.Tensor) -> tuple[str, ...]:
+    return tuple("".join("#" if cell else "." for cell in row) for row in allowed.tolist())
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_text_of_each_rule_is_read_back(text):
+    assert masks.parse(str(EXAMPLES[text])) == EXAMPLES[text]
+    combined = ~(EXAMPLES[text] & masks.prefix(40)) | masks.prefix(41)
+    assert masks.parse(str(combined)) == combined
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_rules_that_differ_between_heads_read_the_head(text):
+    mask = EXAMPLES[text].for_layer(0, 2)
+    side = masks.lay_out(8, torch.device("cpu"))
+    allowed = masks.naive_mask(mask, side, side, heads=3)
+    assert depends_on_head(mask) == (not allowed.equal(allowed[:, :1].expand_as(allowed)))
+
+
+def test_every_rule_is_imported_by_the_library():
+    files = {f"{rules.__name__}.{path.stem}" for path in Path(rules.__file__).parent.glob("[!_]*.py")}
+    missing = sorted(files - sys.modules.keys())
+    assert not missing, f"masks/rules/__init__.py must have a line for the rules in {missing}"
+    for name, builder in built_in_rules().items():
+        line = f"from .{builder.__module__.rpartition('.')[2]} import {name} as {name}"
+        assert getattr(masks, name, None) is builder, f"masks/rules/__init__.py must have the line: {line}"
+
+
+MORE_PICTURES = {
     "full()": "####\n####\n####",
     "causal()": "#...\n##..\n###.",
     "window(0)": "#...\n.#..\n..#.",
@@ -51,32 +102,38 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("text", PICTURES)
+@pytest.mark.parametrize("text", MORE_PICTURES)
 def test_rule_allows_what_its_picture_shows(text):
-    assert draw(masks.parse(text), queries=3, keys=4) == PICTURES[text]
+    assert draw(masks.parse(text), queries=3, keys=4) == MORE_PICTURES[text]
 
 
-masks.register(even_keys)
+@pytest.mark.parametrize(
+    ("docstring", "message"),
+    [
+        ("Every key.\n\nWhen to use: never.", "must have a picture between ``` and ```: rule(...), and below it"),
+        ("Every key.\n\n```\nfull()\n##\n#\n```", "must be a mask's text with lines of # and . of one length"),
+        ("Every key.\n\n```\nfull()  causal()\n##  #.\n##\n```", "must be a mask's text with lines of # and ."),
+        ("Every key.\n\n```\nfull\n##\n```", "must be a mask's text with lines of # and ."),
+        ("Every key.\n\n```\nfull(), row=1\n##\n```", "must be a mask's text with lines of # and ."),
+    ],
+)
+def test_docstrings_without_a_picture_are_errors(docstring, message):
+    def rule():
+        pass
+
+    rule.__doc__ = docstring
+    with pytest.raises(ValueError, match=re.escape(message)):
+        pictures(rule)
 
 
-@pytest.mark.parametrize("name", ["segments", "passages"])
-def test_pictures_of_parted_rows_are_true(name):
-    ids = torch.tensor([[1, 1, 2, 2]])
-    parts = {"segment_ids": ids} if name == "segments" else {"passage_ids": ids}
-    side = masks.lay_out(4, torch.device("cpu"), **parts)
-    shown = re.search(r"```\n(.*?)\n```", inspect.getdoc(masks.RULES[name]), re.DOTALL)[1]
-    assert picture(masks.compile_mask(masks.RULES[name](), side, side)[0, 0]) == shown
-    assert picture(masks.naive_mask(masks.RULES[name](), side, side)[0, 0]) == shown
+def test_docstrings_that_do_not_say_when_to_use_a_rule_are_errors():
+    def rule():
+        """Every key."""
 
-
-@pytest.mark.parametrize("name", sorted(set(masks.RULES) - {"segments", "passages"}))
-def test_pictures_in_the_docs_are_true(name):
-    doc = inspect.getdoc(masks.RULES[name])
-    lines = re.search(r"```\n(.*?)```", doc, re.DOTALL)[1].splitlines()
-    texts = re.split(r"\s{2,}", lines.pop(0).strip()) if "(" in lines[0] else [f"{name}()"]
-    for column, text in enumerate(texts):
-        shown = [line.split()[column] for line in lines]
-        assert draw(masks.parse(text), len(shown), len(shown[0])).splitlines() == shown
+    with pytest.raises(
+        ValueError, match="the docstring of rule must have a paragraph that begins with 'When to use: '"
+    ):
+        when_to_use(rule)
 
 
 @pytest.mark.parametrize(
@@ -96,26 +153,44 @@ def test_pictures_in_the_docs_are_true(name):
         (lambda: masks.monotonic(-1, 2), "monotonic: slope must be a number from 0 to 1000, got -1"),
         (lambda: masks.monotonic("1", 2), "monotonic: slope must be a number from 0 to 1000, got '1'"),
         (lambda: masks.monotonic(1 / 3, 2), f"monotonic: slope must have at most six decimals, got {1 / 3!r}"),
-        (lambda: masks.random(1, 0), "random: p must be a number from 0 up and below 1, got 1"),
+        (lambda: masks.random(1, 0), "random: p must be a number of at least 0 and below 1, got 1"),
         (lambda: masks.random(0.1, -1), "random: seed must be an integer of at least 0, got -1"),
-        (lambda: masks.keep((2, 2)), "keep: a span must be from 0 up and hold at least one token, got (2, 2)"),
-        (lambda: masks.keep((-1, 2)), "keep: a span must be from 0 up and hold at least one token, got (-1, 2)"),
+        (lambda: masks.keep((2, 2)), "keep: a span must start at 0 or later and have at least one token, got (2, 2)"),
+        (
+            lambda: masks.keep((-1, 2)),
+            "keep: a span must start at 0 or later and have at least one token, got (-1, 2)",
+        ),
         (lambda: masks.blind(3), "blind: a span must be a pair (first, one past the last), got 3"),
         (
             lambda: masks.drop((1, 2), examples=((),)),
-            "keep: give either spans, for all examples, or examples=, spans for each",
+            "keep must have either spans or examples, got both; give spans for all examples alike, or examples=, a "
+            "tuple of spans for each",
         ),
-        (lambda: masks.keep(examples=(3,)), "keep: expected a tuple of spans for each example, got 3"),
+        (lambda: masks.keep(examples=(3,)), "keep: examples must have a tuple of spans for each example, got 3"),
         (lambda: masks.keep(passages=(-1,)), "keep: passages must be a tuple of numbers from 0, got (-1,)"),
-        (lambda: masks.alignment(()), "alignment: an alignment without points; give one for each target position"),
+        (
+            lambda: masks.alignment(()),
+            "alignment: points must not be empty, got (); give one for each target position",
+        ),
         (lambda: masks.alignment((1, -1)), "alignment: a point must be a source position, counted from 0, got -1"),
-        (lambda: masks.alignment(), "alignment: give either points, for all examples, or examples=, points for each"),
-        (lambda: masks.heads({}), 'heads: expected a mapping like {0: "window(8)", "rest": "full()"}, got {}'),
-        (lambda: masks.heads({"a": "full()"}), 'heads: \'a\' names no heads; write 0, "0-3" or "rest"'),
-        (lambda: masks.heads({0: "full()", "0-1": "full()"}), "heads: head 0 is named twice; name every head once"),
+        (
+            lambda: masks.alignment(),
+            "alignment must have either points or examples, got neither; give points for all examples alike, or "
+            "examples=, a tuple of points for each",
+        ),
+        (lambda: masks.heads({}), 'heads must have a mapping like {0: "window(8)", "rest": "full()"}, got {}'),
+        (
+            lambda: masks.heads({"a": "full()"}),
+            'heads: keys must be numbers of heads, got \'a\'; write 0, "0-3" or "rest"',
+        ),
+        (
+            lambda: masks.heads({0: "full()", "0-1": "full()"}),
+            "heads: keys must name every head once, got head 0 twice; leave one out",
+        ),
         (
             lambda: masks.layers({0: masks.layers({"rest": "full()"})}),
-            "layers[0]: layers(...) cannot hold another layers(...)",
+            "layers[0]: a mask in layers(...) must not have layers(...) in it, got layers({'rest': full()}); write "
+            "one layers(...)",
         ),
         (lambda: masks.prefix(2**63), f"prefix: n must be smaller than 2**31, got {2**63}"),
     ],
@@ -140,7 +215,7 @@ def test_two_rules_cannot_share_a_name():
     class other(masks.Rule):
         name = "causal"
 
-    with pytest.raises(masks.MaskError, match="'causal' exists already"):
+    with pytest.raises(masks.MaskError, match="must have a new name, got 'causal', which exists already"):
         masks.rule(other)
     assert masks.RULES["causal"] is masks.causal
 
@@ -153,9 +228,53 @@ def test_a_mask_combines_with_masks_only():
             masks.causal() | other
 
 
-def test_every_rule_is_in_the_docs():
-    folder = Path(masks.__file__).parent.parent
-    page = (folder / "docs" / "masks.md").read_text(encoding="utf-8")
-    for name in masks.RULES:
-        assert f"{name}(" in page, f"docs/masks.md does not say when to use {name}"
-        assert any(f"{name}(" in shown for shown in SHOWN), f"the gallery does not show {name}"
+def as_cell(text: str) -> str:
+    """Text for a table in Markdown: papers become links."""
+    return re.sub(r"\(([^()]+), (https://[^()\s]+)\)", r"([\1](\2))", text).replace("|", "\\|")
+
+
+def computed_pairs(mask: masks.Mask) -> str:
+    """Of which pairs attention in blocks computes scores, as far as the rule's class says."""
+    mask = mask.for_layer(0, 2)
+    mask = mask.part if isinstance(mask, Not) else mask
+    if mask.reach_is_exact:
+        return "the allowed ones"
+    return "all" if type(mask).key_ranges is masks.Mask.key_ranges else "some that are not allowed too"
+
+
+def table() -> str:
+    lines = ["| rule | when to use | what it allows | computed pairs |", "|---|---|---|---|"]
+    for builder in built_in_rules().values():
+        texts = list(dict.fromkeys(picture.text for picture in pictures(builder)))
+        cells = (as_cell(text) for text in (when_to_use(builder), summary(builder)))
+        code = ", ".join(f"`{as_cell(text)}`" for text in texts)
+        lines.append(f"| {code} | {' | '.join(cells)} | {computed_pairs(EXAMPLES[texts[0]])} |")
+    return "\n".join(lines)
+
+
+def test_table_of_rules_in_the_docs_is_made_of_the_docstrings():
+    page = DOCS / "masks.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition("<!-- table of rules -->\n")
+    _, _, after = rest.partition("\n<!-- end of table -->")
+    expected = f"{before}<!-- table of rules -->\n{table()}\n<!-- end of table -->{after}"
+    if os.environ.get("CROSSMASK_WRITE_DOCS"):
+        page.write_text(expected, encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == expected, HOW_TO_WRITE
+
+
+def test_gallery_in_the_docs_shows_every_picture():
+    image = pytest.importorskip("PIL.Image", reason="comes with matplotlib")
+    file = DOCS / "masks.png"
+    if os.environ.get("CROSSMASK_WRITE_DOCS"):
+        assert main(["--gallery", str(file)]) == 0
+    with image.open(file) as gallery:
+        assert gallery.text["Description"].splitlines() == [view.title for view in gallery_views()], HOW_TO_WRITE
+
+
+def test_reference_in_the_docs_has_every_name_of_masks():
+    """It lists the rules by itself."""
+    page = (DOCS / "api" / "masks.md").read_text(encoding="utf-8")
+    source = Path(masks.__file__).read_text(encoding="utf-8")
+    names = set(re.findall(r" as (\w+)$", source, re.MULTILINE))
+    assert len(names) > 10
+    assert names - {"MaskLike"} <= set(re.findall(r"^::: crossmask\.masks\.(\w+)$", page, re.MULTILINE))

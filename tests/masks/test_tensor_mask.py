@@ -38,32 +38,32 @@ def test_wrong_number_of_dimensions_is_refused(shape):
     assert "(batch, target, source)" in str(error.value)
 
 
-@pytest.mark.parametrize("given", [[[True]], np.ones((2, 3), dtype=bool)])
-def test_only_tensors_are_tensors(given):
-    with pytest.raises(masks.MaskError, match="expected a torch tensor, got"):
-        masks.tensor(given)
+@pytest.mark.parametrize("value", [[[True]], np.ones((2, 3), dtype=bool)])
+def test_only_tensors_are_tensors(value):
+    with pytest.raises(masks.MaskError, match="a tensor mask must be a torch tensor, got"):
+        masks.tensor(value)
 
 
 def test_reading_what_a_caller_passed():
-    rule, given = masks.wait_k(3), masks.tensor(torch.ones(1, 1, dtype=torch.bool), repeat_last=True)
+    rule, tensor_mask = masks.wait_k(3), masks.tensor(torch.ones(1, 1, dtype=torch.bool), repeat_last=True)
     assert as_mask(None) is None
     assert as_mask(rule) is rule
     assert as_mask("wait_k(3)") == rule
-    assert as_mask(given) is given
+    assert as_mask(tensor_mask) is tensor_mask
     assert as_mask(torch.tensor([[1, 0]])).allowed.tolist() == [[True, False]]
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("value", "message"),
     [
-        ("casual()", "cross_mask: 'casual()' in the mask"),
+        ("casual()", "cross_mask: a rule must have a known name, got 'casual' in the mask"),
         (torch.ones(2, 2), "cross_mask: a tensor mask must be boolean"),
-        (3, "cross_mask: expected a mask, its text or a boolean tensor, got int"),
-        ([[True]], "cross_mask: expected a mask, its text or a boolean tensor, got list"),
-        (masks.causal, "cross_mask: expected a mask, its text or a boolean tensor, got type"),
+        (3, "cross_mask must be a mask, its text or a boolean tensor, got int"),
+        ([[True]], "cross_mask must be a mask, its text or a boolean tensor, got list"),
+        (masks.causal, "cross_mask must be a mask, its text or a boolean tensor, got type"),
     ],
 )
-def test_errors_name_the_argument(given, message):
+def test_errors_name_the_argument(value, message):
     with pytest.raises(masks.MaskError) as error:
-        as_mask(given, "cross_mask")
+        as_mask(value, "cross_mask")
     assert str(error.value).startswith(message)

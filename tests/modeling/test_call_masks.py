@@ -85,11 +85,20 @@ def test_random_holds_in_training_only():
     [
         (
             {"cross_mask": "window(0) & ~window(0)"},
-            "cross_mask: window(left=0) & ~window(left=0) never allows anything",
+            "cross_mask must allow something, got window(left=0) & ~window(left=0), which never allows anything",
         ),
-        ({"cross_mask": {"0": "causal() & ~causal()", "rest": "full()"}}, "cross_mask: causal() & ~causal() never"),
-        ({"encoder_mask": "heads({4: full(), 'rest': causal()})"}, "head 4 does not exist; there are 4 heads"),
-        ({"decoder_mask": "layers({0: causal(), 5: full()})"}, "layer 5 does not exist; there are 2 layers"),
+        (
+            {"cross_mask": {"0": "causal() & ~causal()", "rest": "full()"}},
+            "cross_mask must allow something, got causal() & ~causal(), which never allows anything",
+        ),
+        (
+            {"encoder_mask": "heads({4: full(), 'rest': causal()})"},
+            "a head must be a number from 0 to 3, since there are 4, got head 4",
+        ),
+        (
+            {"decoder_mask": "layers({0: causal(), 5: full()})"},
+            "a layer must be a number from 0 to 1, since there are 2, got layer 5",
+        ),
     ],
 )
 def test_bad_masks_are_refused_by_the_config(fields, message):
@@ -102,7 +111,7 @@ def test_a_call_that_contradicts_the_config_is_refused():
     model, source = small_model(cross_mask="causal()"), tokens(1, 4)
     with pytest.raises(masks.MaskError) as error:
         model(input_ids=source, decoder_input_ids=tokens(1, 2), cross_mask="~causal()")
-    assert "cross_mask: causal() & ~causal() never allows anything" in str(error.value)
+    assert "cross_mask must allow something, got causal() & ~causal(), which never allows anything" in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["crossmask", "cross_masks", "encoder_masks"])

@@ -206,7 +206,7 @@ def test_a_draft_may_run_past_a_mask_that_what_is_accepted_keeps_within(name):
         assert torch.equal(generate(model, source, **rows, **end, **helper), stopped)
         assisted = generate(model, source, min_new_tokens=20, max_new_tokens=20, **repeated, **helper)
         assert torch.equal(assisted, longer)
-        with pytest.raises(masks.MaskError, match=f"{name}: .* has rows for 8 decoder tokens, but .* are needed"):
+        with pytest.raises(masks.MaskError, match=f"{name} must have a row for each of .* decoder tokens, got 8"):
             generate(model, source, min_new_tokens=NEW + 1, max_new_tokens=NEW + 1, **rows, **helper)
 
 

@@ -198,7 +198,7 @@ def test_past_the_last_row(mode):
     rows = torch.rand(B, 3, S, generator=torch.Generator().manual_seed(4)) > 0.4
     with pytest.raises(masks.MaskError) as error:
         generate(model, mode, cross_mask=rows)
-    assert "has rows for 3 decoder tokens, but 4 are needed" in str(error.value)
+    assert "must have a row for each of 4 decoder tokens, got 3" in str(error.value)
     assert "masks.tensor(mask, repeat_last=True)" in str(error.value)
     assert generate(model, mode, steps=3, cross_mask=rows).shape[1] == 4
     extended = torch.cat([rows, rows[:, -1:].expand(-1, 4, -1)], dim=1)
@@ -250,16 +250,43 @@ def ones(*shape, dtype=torch.bool):
         ({"cross_mask": ones(B, T, S, dtype=torch.float)}, "cross_mask: a tensor mask must be boolean"),
         ({"cross_mask": ones(B, T, S).int() * 2}, "cross_mask: a tensor mask of torch.int32 must hold 0 and 1 only"),
         ({"cross_mask": ones(S)}, "cross_mask: a tensor mask must be (batch, source)"),
-        ({"cross_mask": ones(3, T, S)}, "cross_mask: (3, 5, 6) is a mask for 3 examples, but the batch has 2"),
-        ({"cross_mask": ones(B, 3, T, S)}, "cross_mask: (2, 3, 5, 6) is a mask for 3 heads, but the model has 4"),
-        ({"cross_mask": ones(B, T - 1, S)}, "cross_mask: (2, 4, 6) has rows for 4 decoder tokens, but 5 are needed"),
-        ({"cross_mask": ones(B, T, S + 1)}, "cross_mask: (2, 5, 7) has 7 columns, but there are 6 tokens"),
-        ({"cross_mask": "wait_k"}, "cross_mask: 'wait_k' in the mask"),
-        ({"cross_mask": 3}, "cross_mask: expected a mask, its text or a boolean tensor, got int"),
-        ({"decoder_mask": ones(B, T, T - 1)}, "decoder_mask: (2, 5, 4) has 4 columns, but there are 5 tokens"),
-        ({"encoder_mask": ones(B, S - 1, S)}, "encoder_mask: (2, 5, 6) has 5 rows, but there are 6 source tokens"),
-        ({"encoder_mask": ones(B, S + 1, S)}, "encoder_mask: (2, 7, 6) has 7 rows, but there are 6 source tokens"),
-        ({"encoder_mask": "full() ^ full()"}, "encoder_mask: 'full() ^ full()' in the mask"),
+        (
+            {"cross_mask": ones(3, T, S)},
+            "cross_mask must be for the 2 examples of the batch, or for 1, got 3 in (3, 5, 6)",
+        ),
+        (
+            {"cross_mask": ones(B, 3, T, S)},
+            "cross_mask must be for the 4 heads of the model, or for 1, got 3 in (2, 3, 5, 6)",
+        ),
+        (
+            {"cross_mask": ones(B, T - 1, S)},
+            "cross_mask must have a row for each of 5 decoder tokens, got 4 in (2, 4, 6)",
+        ),
+        (
+            {"cross_mask": ones(B, T, S + 1)},
+            "cross_mask must have a column for each of 6 tokens to attend to, got 7 in (2, 5, 7)",
+        ),
+        (
+            {"cross_mask": "wait_k"},
+            "cross_mask: a rule must have brackets, got 'wait_k' in the mask",
+        ),
+        ({"cross_mask": 3}, "cross_mask must be a mask, its text or a boolean tensor, got int"),
+        (
+            {"decoder_mask": ones(B, T, T - 1)},
+            "decoder_mask must have a column for each of 5 tokens to attend to, got 4 in (2, 5, 4)",
+        ),
+        (
+            {"encoder_mask": ones(B, S - 1, S)},
+            "encoder_mask must have a row for each of 6 source tokens, got 5 in (2, 5, 6)",
+        ),
+        (
+            {"encoder_mask": ones(B, S + 1, S)},
+            "encoder_mask must have a row for each of 6 source tokens, got 7 in (2, 7, 6)",
+        ),
+        (
+            {"encoder_mask": "full() ^ full()"},
+            "encoder_mask: a mask must be made of rules with &, | and ~, got 'full() ^ full()' in the mask",
+        ),
         ({"attention_mask": ones(B, 1, T, S)}, "the attention mask must be (batch, 6), got (2, 1, 5, 6)"),
         ({"attention_mask": ones(B, S + 1)}, "the attention mask must be (batch, 6), got (2, 7)"),
         ({"segment_ids": ones(B, S).long()}, "both segment_ids and decoder_segment_ids"),
@@ -308,7 +335,7 @@ def test_trainer_generates_under_the_masks_of_the_training_batch(tmp_path):
 
 def test_trainer_that_generates_past_the_labels_is_told_so(tmp_path):
     given = torch.ones(B, T, S, dtype=torch.bool)
-    with pytest.raises(masks.MaskError, match="has rows for 5 decoder tokens, but 6 are needed"):
+    with pytest.raises(masks.MaskError, match="must have a row for each of 6 decoder tokens, got 5"):
         prediction(tmp_path, given, T + 2)
 
 

@@ -74,11 +74,26 @@ def test_spans_of_the_encoder_that_have_not_come_yet():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"cross_mask": "keep((0, 6))"}, "cross_mask: keep: a span ends at 6, but there are 5 tokens"),
-        ({"cross_mask": "drop((1, 9))"}, "cross_mask: keep: a span ends at 9, but there are 5 tokens"),
-        ({"encoder_mask": "drop((5, 6))"}, "encoder_mask: keep: a span ends at 6, but there are 5 tokens"),
-        ({"encoder_mask": "blind((4, 6))", "cross_mask": "blind((4, 6))"}, "encoder_mask: blind: a span ends at 6"),
-        ({"cross_mask": masks.alignment((0, 1, 2, 5) * 3)}, "cross_mask: alignment: point 5 is outside of the source"),
+        (
+            {"cross_mask": "keep((0, 6))"},
+            "cross_mask: keep: a span must end within the 5 tokens to attend to, got a span that ends at 6",
+        ),
+        (
+            {"cross_mask": "drop((1, 9))"},
+            "cross_mask: keep: a span must end within the 5 tokens to attend to, got a span that ends at 9",
+        ),
+        (
+            {"encoder_mask": "drop((5, 6))"},
+            "encoder_mask: keep: a span must end within the 5 tokens to attend to, got a span that ends at 6",
+        ),
+        (
+            {"encoder_mask": "blind((4, 6))", "cross_mask": "blind((4, 6))"},
+            "encoder_mask: blind: a span must end within the 5 tokens to attend to, got a span that ends at 6",
+        ),
+        (
+            {"cross_mask": masks.alignment((0, 1, 2, 5) * 3)},
+            "cross_mask: alignment: a point must be inside of the source, which has 5 tokens, got 5",
+        ),
     ],
     ids=str,
 )
@@ -103,7 +118,10 @@ def test_a_source_that_ends_before_a_span_is_refused_as_offline(given, message):
 def test_one_of_several_sources_ends_before_its_span():
     stream = model_of().open_stream(2, cross_mask=masks.keep(examples=[[(0, 2)], [(0, 4)]]))
     stream.push([[5, 2], [5]], ended=[True, False])
-    with pytest.raises(masks.MaskError, match="cross_mask: keep: a span ends at 4, but there are 3 tokens"):
+    with pytest.raises(
+        masks.MaskError,
+        match="cross_mask: keep: a span must end within the 3 tokens to attend to, got a span that ends at 4",
+    ):
         stream.push([[], [6, 2]], ended=[True, True])
     stream.push([[], [6, 7, 2]], ended=True)
 
@@ -126,16 +144,31 @@ def test_a_stream_that_stops_before_its_source_ends():
     [
         (
             {"cross_mask": masks.keep(examples=[[(0, 1)]] * 3)},
-            "cross_mask: keep is for 3 examples, but the batch has 2",
+            "cross_mask: keep: examples must have a tuple for each of the 2 examples of the batch, got 3",
         ),
-        ({"encoder_mask": masks.drop(examples=[[]] * 4)}, "encoder_mask: keep is for 4 examples, but the batch has 2"),
-        ({"cross_mask": masks.alignment(examples=[(0, 1)] * 3)}, "alignment is for 3 examples, but the batch has 2"),
-        ({"cross_mask": "keep((0, 65))"}, "cross_mask: keep: a span ends at 65, but there are 64 tokens"),
-        ({"cross_mask": masks.alignment((0, 64))}, "point 64 is outside of the source, which has 64 tokens"),
-        ({"encoder_mask": "heads({5: window(3), 'rest': causal()})"}, "head 5 does not exist; there are 4 heads"),
-        ({"cross_mask": "keep(passages=(1,))"}, "no passage 1"),
-        ({"cross_mask": "blind((0, 1))"}, "encoder_mask: blind((0, 1)) does not hold in every layer and head"),
-        ({"encoder_mask": "blind((0, 1))"}, "cross_mask: blind((0, 1)) does not hold in every layer and head"),
+        (
+            {"encoder_mask": masks.drop(examples=[[]] * 4)},
+            "encoder_mask: keep: examples must have a tuple for each of the 2 examples of the batch, got 4",
+        ),
+        (
+            {"cross_mask": masks.alignment(examples=[(0, 1)] * 3)},
+            "alignment: examples must have a tuple for each of the 2 examples of the batch, got 3",
+        ),
+        (
+            {"cross_mask": "keep((0, 65))"},
+            "cross_mask: keep: a span must end within the 64 tokens to attend to, got a span that ends at 65",
+        ),
+        (
+            {"cross_mask": masks.alignment((0, 64))},
+            "a point must be inside of the source, which has 64 tokens, got 64",
+        ),
+        (
+            {"encoder_mask": "heads({5: window(3), 'rest': causal()})"},
+            "a head must be a number from 0 to 3, since there are 4, got head 5",
+        ),
+        ({"cross_mask": "keep(passages=(1,))"}, "a passage must be from 0 to 0, as in the batch, got 1"),
+        ({"cross_mask": "blind((0, 1))"}, "encoder_mask must have blind((0, 1)) in every layer and head"),
+        ({"encoder_mask": "blind((0, 1))"}, "cross_mask must have blind((0, 1)) in every layer and head"),
     ],
     ids=str,
 )
@@ -152,11 +185,13 @@ def test_an_alignment_that_is_shorter_than_the_target():
         lambda: offline(model, SOURCES[0], **given),
         lambda: list(model.stream(SOURCES[0], max_new_tokens=NEW, **given)),
     ):
-        with pytest.raises(masks.MaskError, match="cross_mask: alignment: 3 points for a target of 4 positions"):
+        with pytest.raises(
+            masks.MaskError, match="cross_mask: alignment: there must be a point for each of 4 target positions, got 3"
+        ):
             call()
     assert len(list(model.stream(SOURCES[0], max_new_tokens=3, **given))) == 3
     several = {"cross_mask": masks.alignment(examples=[(0, 1, 2, 2), (0, 1)]), "eos_token_id": None}
-    with pytest.raises(masks.MaskError, match="2 points for a target of 3 positions"):
+    with pytest.raises(masks.MaskError, match="a point for each of 3 target positions, got 2"):
         list(model.stream_batch([SOURCES[0], SOURCES[2]], max_new_tokens=4, **several))
 
 

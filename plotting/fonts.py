@@ -1,4 +1,4 @@
-"""Fonts for the tokens in a figure: whatever language they are in, as far as this machine has fonts for it."""
+"""Fonts for the tokens in a figure, in any language for which the machine has fonts."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -11,21 +11,21 @@ BASE = "DejaVu Sans"  # comes with matplotlib
 
 
 def fit_fonts(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Texts that can be drawn without a missing glyph, and the font families to draw them with.
+    """Texts without characters that no font has, and the font families to draw them with.
 
-    Characters that matplotlib's own font lacks are looked for in the fonts of the machine; those that no font has are
-    written as code points, `[4E2D 6587]`, for an empty box would say nothing.
+    Characters that are not in matplotlib's own font are looked up in the fonts of the machine. Those that no font has
+    are written as code points, `[4E2D 6587]`, since an empty box would say nothing.
 
     Returns:
-        the texts, one for each given, and the families in order of preference.
+        the texts, and the families in order of preference.
     """
     families = [BASE]
-    missing = set("".join(texts)) - _covered(findfont(BASE))
-    for entry in _others() if missing else ():
-        found = missing & _covered(entry.fname, getattr(entry, "index", 0))
-        if found:
+    missing = set("".join(texts)) - _characters(findfont(BASE))
+    for entry in _other_fonts() if missing else ():
+        available = missing & _characters(entry.fname, getattr(entry, "index", 0))
+        if available:
             families.append(entry.name)
-            missing -= found
+            missing -= available
         if not missing:
             break
     return [_spell(text, missing) for text in texts], families
@@ -33,12 +33,14 @@ def fit_fonts(texts: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _spell(text: str, missing: set[str]) -> str:
     runs = groupby(text, missing.__contains__)
-    return "".join(f"[{' '.join(f'{ord(c):04X}' for c in run)}]" if out else "".join(run) for out, run in runs)
+    return "".join(
+        f"[{' '.join(f'{ord(c):04X}' for c in run)}]" if is_missing else "".join(run) for is_missing, run in runs
+    )
 
 
-def _others() -> list[FontEntry]:
+def _other_fonts() -> list[FontEntry]:
     """The regular fonts of the machine, one for each family, sans serif ones first."""
-    # Last Resort has a glyph for everything, which shows nothing but the script's name.
+    # Last Resort has a glyph for every character, which shows only its script.
     entries = {
         entry.name: entry
         for entry in fontManager.ttflist
@@ -50,7 +52,7 @@ def _others() -> list[FontEntry]:
 
 
 @cache
-def _covered(path: str, index: int = 0) -> frozenset[str]:
+def _characters(path: str, index: int = 0) -> frozenset[str]:
     """The characters that a font has."""
     font = FT2Font(path, face_index=index) if index else FT2Font(path)
     return frozenset(map(chr, font.get_charmap()))
