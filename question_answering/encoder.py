@@ -20,6 +20,7 @@ from ..masks.materialize import compile_mask, materialize_unchecked
 from ..masks.rules import full
 from ..masks.tensor_mask import TensorMask, check_fit
 from ..modeling.encoder import CrossMaskEncoder
+from .answer_masks import hides_alone
 
 _SLIDING = "create_bidirectional_sliding_window_mask"
 
@@ -69,7 +70,7 @@ def own_copy(encoder: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedMo
 def without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
     """The encoder after its pooler, which an answer has no use for, is taken out."""
     if "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters:
-        encoder.register_module("pooler", None)
+        encoder.pooler = None  # type: ignore[assignment]
     return encoder
 
 
@@ -103,6 +104,8 @@ def encode(
     Raises:
         MaskError: the encoder cannot run the mask, or the mask does not fit.
     """
+    if isinstance(encoder_mask, Mask) and hides_alone(encoder_mask):
+        encoder_mask = None  # which every encoder can run
     if encoder_mask is not None and isinstance(hidden, Mask):
         encoder_mask = _both(encoder_mask, hidden, source)
     if isinstance(encoder, CrossMaskEncoder):

@@ -10,16 +10,17 @@ import pytest
 from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
 
 import crossmask
-from crossmask.hub.remote_code import BUNDLES, write_code_files
+from crossmask.hub.remote_code import BUNDLES, ENTRIES, QUESTION_ANSWERING_ENTRIES, write_code_files
 
 ROOT = Path(crossmask.__file__).parent
 
 
-@pytest.fixture
-def code(tmp_path) -> list[Path]:
+@pytest.fixture(params=[(ENTRIES, 3), (QUESTION_ANSWERING_ENTRIES, 4)], ids=["crossmask", "question answering"])
+def code(tmp_path, request) -> list[Path]:
     """The code files, in the order of their imports."""
-    write_code_files(tmp_path)
-    files = [tmp_path / bundle.name for bundle in BUNDLES]
+    entries, number = request.param
+    write_code_files(tmp_path, entries)
+    files = [tmp_path / bundle.name for bundle in BUNDLES[:number]]
     assert sorted(files) == sorted(tmp_path.iterdir())
     return files
 

@@ -182,6 +182,43 @@ def test_encoder_mask_is_obeyed_or_refused_by_name(family):
 
 
 @families
+def test_an_encoder_mask_that_allows_all_changes_nothing(family):
+    if family in NO_TOKEN_MASKS:
+        pytest.skip("no mask from token to token")
+    model = model_of(family)
+    batch = padded(batch_of(), pad_token(model), right=3)
+    torch.testing.assert_close(scores(model, **batch, encoder_mask="full()"), scores(model, **batch))
+
+
+@families
+def test_what_a_token_without_keys_knows_is_itself(family):
+    if family in (*NO_TOKEN_MASKS, "crossmask"):
+        pytest.skip("no mask from token to token, or zero for such a token")
+    model, batch = model_of(family), batch_of()
+    changed = batch["input_ids"].clone()
+    changed[:, -2] = 5 + (changed[:, -2] - 4) % 50
+    nothing = torch.zeros(2, LENGTH, LENGTH, dtype=torch.bool)
+    before = scores(model, **batch, encoder_mask=nothing)
+    after = scores(model, **{**batch, "input_ids": changed}, encoder_mask=nothing)
+    assert (before != after).any(1).sum() == 2
+    assert (before != after)[..., -2].all()
+
+
+@families
+def test_a_blind_span_of_the_question_is_read_by_nothing(family):
+    model, batch = model_of(family, no_answer=True), batch_of()
+    changed = batch["input_ids"].clone()
+    changed[:, 2:4] = torch.tensor([[11, 12], [13, 14]])
+    for call_masks in ({"cross_mask": "blind((2, 4))"}, {"encoder_mask": "blind((2, 4))"}):
+        with torch.no_grad():
+            before, after = (
+                model(**{**batch, "input_ids": ids}, **call_masks) for ids in (batch["input_ids"], changed)
+            )
+        assert torch.equal(before.start_logits, after.start_logits)
+        assert torch.equal(before.no_answer_logits, after.no_answer_logits)
+
+
+@families
 def test_a_blind_span_stays_hidden_beside_an_encoder_mask(family):
     if family in NO_TOKEN_MASKS:
         pytest.skip("no mask from token to token")
