@@ -2,6 +2,7 @@
 
 from . import masks
 from .auditing import audit
+from .bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration
 from .configuration import CrossMaskConfig
 from .hub.registration import register
 from .inference import answer, answer_batch, translate_batch
@@ -19,6 +20,8 @@ count_as_error_of_input(masks.MaskError)
 
 __version__ = "0.1.0"
 __all__ = [
+    "CrossMaskBridgeConfig",
+    "CrossMaskBridgeForConditionalGeneration",
     "CrossMaskConfig",
     "CrossMaskForConditionalGeneration",
     "CrossMaskForQuestionAnswering",

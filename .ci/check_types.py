@@ -40,7 +40,7 @@ def find_errors() -> list[tuple[str, str]]:
 
 
 def folder_of(path: str) -> str:
-    """`"modeling"` for `modeling/simultaneous/session.py`, `"."` for `train.py`."""
+    """`"modeling"` for `seq2seq/simultaneous/session.py`, `"."` for `train.py`."""
     return path.split("/")[0] if "/" in path else "."
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers.utils.generic import is_flash_attention_requested
 
-from ..modeling.decoder_inputs import IGNORED
+from ..seq2seq.decoder_inputs import IGNORED
 from ..utils.errors import InputError, InputTypeError
 
 _REFUSED = {

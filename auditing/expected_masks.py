@@ -13,7 +13,7 @@ from ..masks.blind_check import check_blind_spans
 from ..masks.rules import blind, full, layers
 from ..masks.scope import SCOPES, Scope
 from ..masks.tensor_mask import as_mask, check_fit
-from ..modeling.decoder_inputs import attention_mask_from_labels
+from ..seq2seq.decoder_inputs import attention_mask_from_labels
 
 # What holds in a model whose config speaks of no masks.
 _USUAL = {"encoder": "full()", "decoder": "causal()", "cross": "full()"}

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks.harness import RESULTS, machine, peak, publish, table
-from crossmask.modeling.loss import linear_cross_entropy
+from crossmask.seq2seq.loss import linear_cross_entropy
 
 SIDES = ("Transformers", "crossmask")
 PRECISIONS = ("float32", "bfloat16")

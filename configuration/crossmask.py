@@ -1,27 +1,17 @@
 """What a crossmask model is: its sizes, its masks and its special tokens."""
 
 import math
-import os
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassFieldValidationError
-from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from ..masks.expressions import Mask, MaskError
+from ..masks.expressions import MaskError
 from ..masks.limits import brief
 from ..masks.rules import full
-from ..masks.scope import SCOPES, Scope
-from .layer_masks import as_text, check_heads, check_lasting, masks_of_layers
-
-AUTO_MAP = {
-    "AutoConfig": "configuration_crossmask.CrossMaskConfig",
-    "AutoModel": "modeling_crossmask.CrossMaskModel",
-    "AutoModelForSeq2SeqLM": "modeling_crossmask.CrossMaskForConditionalGeneration",
-}
-
+from ..masks.scope import Scope
+from .base import MaskedConfig
 
 _EVERY_ROPE = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
 ROPE_TYPES = {
@@ -42,7 +32,7 @@ LABELS_LIMIT = 1000
 
 
 @strict
-class CrossMaskConfig(PreTrainedConfig):
+class CrossMaskConfig(MaskedConfig):
     r"""
     Configuration of [`CrossMaskModel`] and [`CrossMaskForConditionalGeneration`]: a pre-norm encoder-decoder with
     RMSNorm, rotary positions, gated feed-forward layers and grouped key/value heads, whose three kinds of attention
@@ -98,8 +88,11 @@ class CrossMaskConfig(PreTrainedConfig):
     base_model_tp_plan = {}
     base_model_fsdp_plan = {}
 
-    code_writer: ClassVar[Callable[[str | os.PathLike[str]], None] | None] = None
-    """Writes the code files that `trust_remote_code` needs; set where the whole package is at hand."""
+    code_classes = {
+        "AutoConfig": "configuration_crossmask.CrossMaskConfig",
+        "AutoModel": "modeling_crossmask.CrossMaskModel",
+        "AutoModelForSeq2SeqLM": "modeling_crossmask.CrossMaskForConditionalGeneration",
+    }
 
     vocab_size: int = 32000
     hidden_size: int = 512
@@ -143,22 +136,14 @@ class CrossMaskConfig(PreTrainedConfig):
             raise StrictDataclassFieldValidationError(field="num_labels", cause=most)
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
-    def __setattr__(self, key: str, value: Any) -> None:
-        if key in ("encoder_mask", "decoder_mask", "cross_mask"):
-            try:
-                value = as_text(value, key)
-            except MaskError as error:
-                raise StrictDataclassFieldValidationError(field=key, cause=error) from error
-        super().__setattr__(key, value)  # type: ignore[no-untyped-call]
-
-    def layer_masks(self, scope: Scope) -> tuple[Mask, ...]:
-        """The mask of each layer in a scope.
-
-        Raises:
-            MaskError: the scope's mask cannot be read, or names a layer that does not exist.
-        """
-        layers = self.encoder_layers if scope == "encoder" else self.decoder_layers
-        return masks_of_layers(getattr(self, f"{scope}_mask"), layers, f"{scope}_mask")
+    def mask_sizes(self) -> dict[Scope, tuple[int, int]]:
+        heads = self.num_attention_heads
+        depths: dict[Scope, int] = {
+            "encoder": self.encoder_layers,
+            "decoder": self.decoder_layers,
+            "cross": self.decoder_layers,
+        }
+        return {scope: (layers, heads) for scope, layers in depths.items()}
 
     def validate_are_finite(self) -> None:  # before any other validator compares
         numbers = {name: value for name, value in vars(self).items() if isinstance(value, float)}
@@ -266,25 +251,12 @@ class CrossMaskConfig(PreTrainedConfig):
                     )
 
     def validate_masks(self) -> None:
-        for scope in SCOPES:
-            rules = self.layer_masks(scope)
-            check_heads(rules, self.num_attention_heads, f"{scope}_mask")
-            check_lasting(rules, f"{scope}_mask")
-            if scope == "cross" and self.memory_length is not None and any(mask != full() for mask in rules):
-                raise MaskError(
-                    f"cross_mask={brief(self.cross_mask)} cannot be combined with memory_length={self.memory_length}: "
-                    'the memory has no source positions; use cross_mask="full()" and put the rule into encoder_mask'
-                )
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
-    ) -> None:
-        """Save as Transformers does, with the code files that `trust_remote_code=True` needs beside `config.json`."""
-        write = type(self).code_writer
-        if write is not None:
-            write(save_directory)
-            self.auto_map = dict(AUTO_MAP)
-        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        self.check_masks()
+        if self.memory_length is not None and any(mask != full() for mask in self.layer_masks("cross")):
+            raise MaskError(
+                f"cross_mask={brief(self.cross_mask)} cannot be combined with memory_length={self.memory_length}: "
+                'the memory has no source positions; use cross_mask="full()" and put the rule into encoder_mask'
+            )
 
 
 def _numbers_in(name: str, value: Any) -> dict[str, float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..modeling.decoder_inputs import IGNORED
+from ..seq2seq.decoder_inputs import IGNORED
 from ..utils.errors import InputError
 from .collator import Feature
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..modeling.decoder_inputs import IGNORED, attention_mask_from_labels, shift_right
+from ..seq2seq.decoder_inputs import IGNORED, attention_mask_from_labels, shift_right
 from ..utils.errors import InputError
 
 Feature = Mapping[str, Any]
@@ -65,6 +65,7 @@ class Seq2SeqCollator:
 
     Args:
         pad_token_id: fills sources and decoder inputs.
+        source_pad_token_id: fills sources, where their vocabulary is another.
         decoder_start_token_id: the first token of every decoder input.
         padding_side: where sources are padded; targets always are on the right.
         pad_to_multiple_of: rounds both lengths up, for hardware that likes round shapes.
@@ -84,6 +85,7 @@ class Seq2SeqCollator:
     decoder_start_token_id: int
     padding_side: Literal["left", "right"] = "right"
     pad_to_multiple_of: int | None = None
+    source_pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
         if self.pad_token_id is None or self.decoder_start_token_id is None:
@@ -103,7 +105,8 @@ class Seq2SeqCollator:
 
     def _pad_sources(self, sources: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         length = self._round_up(max(map(len, sources), default=1))
-        input_ids = torch.full((max(len(sources), 1), length), self.pad_token_id)
+        fill = self.pad_token_id if self.source_pad_token_id is None else self.source_pad_token_id
+        input_ids = torch.full((max(len(sources), 1), length), fill)
         attention_mask = torch.zeros_like(input_ids)
         for row, source in enumerate(sources):
             span = self._source_span(len(source), length)

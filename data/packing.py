@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from ..modeling.decoder_inputs import IGNORED, shift_right
+from ..seq2seq.decoder_inputs import IGNORED, shift_right
 from ..utils.errors import InputError
 from .collator import Feature, check_target, with_prefix
 
@@ -206,17 +206,20 @@ class PackedCollator:
     Called with B rows, each a list of features as `PackedDataset` gives them. Returns, all int64, `input_ids`,
     `segment_ids` (B, source_length) and `decoder_input_ids`, `decoder_segment_ids`, `labels` (B, target_length).
     Every example has a decoder start token of its own; prefixes and padding are -100 in the labels. Called with no
-    rows, as a process is that has nothing left at the end of an epoch, it returns one row of padding.
+    rows, as a process is that has nothing left at the end of an epoch, it returns one row of padding. Sources whose
+    vocabulary is another are filled with `source_pad_token_id`.
     """
 
     pad_token_id: int
     decoder_start_token_id: int
     source_length: int
     target_length: int
+    source_pad_token_id: int | None = None
 
     def __call__(self, rows: Sequence[Sequence[Feature]]) -> dict[str, torch.Tensor]:
         rows = rows or [[]]
-        input_ids = torch.full((len(rows), self.source_length), self.pad_token_id)
+        fill = self.pad_token_id if self.source_pad_token_id is None else self.source_pad_token_id
+        input_ids = torch.full((len(rows), self.source_length), fill)
         segment_ids = torch.zeros_like(input_ids)
         decoded = torch.full((len(rows), self.target_length), IGNORED)
         labels, decoder_segment_ids = decoded.clone(), torch.zeros_like(decoded)

@@ -106,7 +106,7 @@ def _is_logger(node: ast.stmt) -> bool:
 
 
 def _text_of(bundle: Bundle, modules: list[Module], package: str, version: str) -> str:
-    folders = " and ".join(f"{folder}/" for folder in bundle.folders)
+    folders = ", ".join(dict.fromkeys(f"{module.relative.parts[0]}/" for module in modules))
     header = (
         "# SPDX-License-Identifier: Apache-2.0\n"
         f"# Written by {package} {version} from its modules in {folders}, in the order of their imports.\n"

@@ -4,11 +4,12 @@ from functools import partial
 
 from transformers import AutoConfig, AutoModel, AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM
 
+from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration
 from ..configuration.crossmask import CrossMaskConfig
 from ..modeling.crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
 from ..question_answering.configuration import CrossMaskQuestionAnsweringConfig
 from ..question_answering.modeling import CrossMaskForQuestionAnswering
-from .remote_code import QUESTION_ANSWERING_ENTRIES, write_code_files
+from .remote_code import write_code_files
 
 
 def register() -> None:
@@ -16,11 +17,19 @@ def register() -> None:
 
     Saving a model saves its config. Calling this again changes nothing.
     """
-    AutoConfig.register(CrossMaskConfig.model_type, CrossMaskConfig, exist_ok=True)
-    AutoModel.register(CrossMaskConfig, CrossMaskModel, exist_ok=True)
-    AutoModelForSeq2SeqLM.register(CrossMaskConfig, CrossMaskForConditionalGeneration, exist_ok=True)
-    CrossMaskConfig.code_writer = staticmethod(write_code_files)
-    config_class = CrossMaskQuestionAnsweringConfig
-    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-    AutoModelForQuestionAnswering.register(config_class, CrossMaskForQuestionAnswering, exist_ok=True)
-    config_class.code_writer = staticmethod(partial(write_code_files, entries=QUESTION_ANSWERING_ENTRIES))
+    for config, model, generator in (
+        (CrossMaskConfig, CrossMaskModel, CrossMaskForConditionalGeneration),
+        (
+            CrossMaskBridgeConfig,
+            CrossMaskBridgeForConditionalGeneration,
+            CrossMaskBridgeForConditionalGeneration,
+        ),
+    ):
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoModel.register(config, model, exist_ok=True)
+        AutoModelForSeq2SeqLM.register(config, generator, exist_ok=True)
+        config.code_writer = staticmethod(partial(write_code_files, model_type=config.model_type))
+    reader = CrossMaskQuestionAnsweringConfig
+    AutoConfig.register(reader.model_type, reader, exist_ok=True)
+    AutoModelForQuestionAnswering.register(reader, CrossMaskForQuestionAnswering, exist_ok=True)
+    reader.code_writer = staticmethod(partial(write_code_files, model_type=reader.model_type))

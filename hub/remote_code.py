@@ -2,8 +2,7 @@
 
 `from_pretrained(..., trust_remote_code=True)` copies the module that `auto_map` names, and what it imports by lines of
 the form `from .name import symbol`, out of one flat folder. Our modules lie in folders. So when a model is saved, the
-modules that it needs are written beside its weights as a few files: the masks, the configuration, the network, and
-what a kind of model adds to these.
+modules that it needs are written beside its weights as three files: the masks, the configuration and the network.
 """
 
 import os
@@ -18,14 +17,18 @@ from .module_imports import Bundle
 
 PACKAGE = Path(__file__).resolve().parent.parent
 NAME = __name__.partition(".")[0]
-ENTRIES = ("configuration/crossmask.py", "modeling/crossmask.py")
-QUESTION_ANSWERING_ENTRIES = ("question_answering/configuration.py", "question_answering/modeling.py")
+ENTRIES = {
+    "crossmask": ("configuration/crossmask.py", "modeling/crossmask.py"),
+    "crossmask-bridge": ("configuration/bridge.py", "bridge/bridge.py"),
+    "crossmask-question-answering": ("question_answering/configuration.py", "question_answering/modeling.py"),
+}
+"""The modules of the classes that a config's `auto_map` names, by its model type."""
 BUNDLES = (
     Bundle(
         "masks_crossmask.py", ("masks",), "What may see what: masks as values that are read, written and combined."
     ),
     Bundle("configuration_crossmask.py", ("configuration",), "What a crossmask model is: its config."),
-    Bundle("modeling_crossmask.py", ("attention", "modeling"), "The network of a crossmask model."),
+    Bundle("modeling_crossmask.py", ("attention", "seq2seq", "modeling", "bridge"), "A crossmask model."),
     Bundle("question_answering_crossmask.py", ("question_answering",), "A crossmask model that answers by pointing."),
 )
 
@@ -33,17 +36,17 @@ BUNDLES = (
 _OLD_HEADER = re.compile(rf"# SPDX-License-Identifier: Apache-2\.0\n# {NAME}: \S+\.py, flattened\.\n")
 
 
-def write_code_files(folder: str | os.PathLike[str], entries: tuple[str, ...] = ENTRIES) -> None:
-    """Write the code files of the CrossMask classes into `folder`, each one whole, and remove older ones of ours.
+def write_code_files(folder: str | os.PathLike[str], model_type: str = "crossmask") -> None:
+    """Write the code files of a model's classes into `folder`, each one whole, and remove older ones of ours.
 
     Args:
-        entries: the modules of the classes, which are written with all that they import.
+        model_type: the config's, one of `ENTRIES`.
 
     Raises:
         ValueError: a module of the package cannot go into a shared file as it is.
         OSError: the folder cannot be written.
     """
-    files = _own_files(entries)
+    files = _own_files(model_type)
     for name, text in files.items():
         write_text(Path(folder) / name, text)
     for path in Path(folder).glob("*.py"):
@@ -52,8 +55,8 @@ def write_code_files(folder: str | os.PathLike[str], entries: tuple[str, ...] = 
 
 
 @cache
-def _own_files(entries: tuple[str, ...]) -> dict[str, str]:
-    return write_bundles(PACKAGE, entries, BUNDLES, NAME, import_module(NAME).__version__)
+def _own_files(model_type: str) -> dict[str, str]:
+    return write_bundles(PACKAGE, ENTRIES[model_type], BUNDLES, NAME, import_module(NAME).__version__)
 
 
 def _is_old(path: Path) -> bool:

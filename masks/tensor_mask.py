@@ -97,8 +97,8 @@ def describe(mask: Mask | TensorMask | None) -> Mask | str | None:
     """A call's mask in words: a rule's text, or the rule itself where no text may be so long; a tensor's shape."""
     if isinstance(mask, TensorMask):
         return f"a tensor of shape {tuple(mask.allowed.shape)}"
-    # The extent is known at once; writing a long table takes time.
-    if mask is None or mask.extent.characters > TEXT_LIMIT:
+    # The extent is known at once; writing a long table takes time. A compiler can follow neither.
+    if mask is None or torch.compiler.is_compiling() or mask.extent.characters > TEXT_LIMIT:
         return mask
     text = mask.text()
     return text if len(text) <= TEXT_LIMIT else mask

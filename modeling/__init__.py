@@ -1,7 +1,7 @@
 """The network."""
 
+from ..seq2seq.interactive_attention import InteractiveAttention
 from .crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
-from .interactive_attention import InteractiveAttention
 from .pretrained import CrossMaskPreTrainedModel
 
 __all__ = [

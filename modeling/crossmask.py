@@ -2,14 +2,16 @@
 
 Notable choices, each in a file of its own:
 
-- masks are values in the config and in the call, compiled once per forward pass: `layer_masks.py`, `../masks/`
-- attention that gives zero, not an average, to a query with nothing to see; interactive attention: `attention.py`
+- masks are values in the config and in the call, compiled once per forward pass: `mask_compiler.py`, `../masks/`
+- attention that gives zero, not an average, to a query with nothing to see: `../attention/`
 - pre-norm layers with RMSNorm, gated feed-forward, no biases: `layers.py`
 - packed rows through segments, positions counted inside each: `encoder.py`, `decoder.py`
 - a fixed-length memory between encoder and decoder, if wanted: `memory.py`
 - `generate()` with masks, whatever the cache and the decoding mode: `generation.py`
-- `stream()`, simultaneous translation that computes nothing twice: `streaming.py`
-- which passage an answer was read from: `provenance.py`
+- `stream()`, simultaneous translation that computes nothing twice: `simultaneous/session.py`
+- which passage an answer was read from: `passage_attribution.py`
+
+What is not in this folder is in `../seq2seq/`.
 """
 
 from typing import Unpack
@@ -23,21 +25,22 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.blind_check import speaks_of_blind
-from ..masks.expressions import Mask
 from ..masks.fast_paths import is_observed
-from ..masks.rules import parse
-from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, describe
-from .call_checks import checked_call
+from ..masks.tensor_mask import MaskLike, as_mask
+from ..seq2seq.call_checks import checked_call
+from ..seq2seq.decoder_inputs import shift_right
+from ..seq2seq.encoder_output import CrossMaskEncoderOutput
+from ..seq2seq.generation import MaskedGenerationMixin
+from ..seq2seq.interactive_attention import InteractiveAttention
+from ..seq2seq.labels import check_labels, inputs_from_labels
+from ..seq2seq.loss import cross_entropy, linear_cross_entropy
+from ..seq2seq.mask_compiler import LayerMasks, check_blind
+from ..seq2seq.passage_attribution import ProvenanceMixin
+from ..seq2seq.simultaneous.session import StreamingMixin
 from .decoder import CrossMaskDecoder
-from .decoder_inputs import attention_mask_from_labels, shift_right
-from .encoder import CrossMaskEncoder, CrossMaskEncoderOutput
-from .generation import MaskedGenerationMixin
+from .encoder import CrossMaskEncoder
 from .layers import is_plain_linear, output_logits
-from .loss import check_targets, cross_entropy, linear_cross_entropy
-from .mask_compiler import check_blind
-from .passage_attribution import ProvenanceMixin
 from .pretrained import CrossMaskPreTrainedModel
-from .simultaneous.session import StreamingMixin
 
 
 class CrossMaskModel(CrossMaskPreTrainedModel):
@@ -63,36 +66,10 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         if self.config.tie_word_embeddings in (True, "embedding"):
             self.decoder.embed_tokens = value
 
-    def check_blind(self, **call_masks: Mask | TensorMask | None) -> None:
-        """Check that spans which are blind in one of the call's masks, or the config's, are so wherever it counts.
-
-        Args:
-            call_masks: by name, as `as_mask` reads them.
-
-        Raises:
-            MaskError: something could read one.
-        """
-        check_blind(self.encoder.layer_masks, self.decoder.self_masks, self.decoder.cross_masks, **call_masks)
-
-    @staticmethod
-    def mask_of(encoder_outputs: CrossMaskEncoderOutput, encoder_mask: Mask | TensorMask | None = None) -> Mask | None:
-        """The call's rule under which the encoder's output was made, None where there was none.
-
-        Args:
-            encoder_mask: what is given beside the output, as `as_mask` reads it, which has to be the same.
-
-        Raises:
-            ValueError: it is another mask, and would have no effect.
-        """
-        made_under, described = encoder_outputs.encoder_mask, describe(encoder_mask)
-        if described is not None and described != made_under:
-            raise ValueError(
-                f"encoder_mask {described} has no effect on encoder_outputs that were made under "
-                f"{made_under or 'none'}; give it to the encoder, or give input_ids instead of encoder_outputs"
-            )
-        if isinstance(made_under, str):
-            return None if made_under.startswith("a tensor") else parse(made_under)
-        return made_under
+    @property
+    def mask_compilers(self) -> tuple[LayerMasks, LayerMasks, LayerMasks]:
+        """The masks of the encoder, of the decoder and of the interactive attention."""
+        return self.encoder.layer_masks, self.decoder.self_masks, self.decoder.cross_masks
 
     @checked_call
     @can_return_tuple
@@ -140,10 +117,11 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         decoder_mask, cross_mask = as_mask(decoder_mask, "decoder_mask"), as_mask(cross_mask, "cross_mask")
         if encoder_outputs is not None:
             encoder_outputs = CrossMaskEncoderOutput.of(encoder_outputs)
-            encoder_mask = self.mask_of(encoder_outputs, encoder_mask)
+            encoder_mask = encoder_outputs.made_under(encoder_mask)
         # The masks of the config were checked when the model was made; a compiler need not follow that.
         if not torch.compiler.is_compiling() or any(map(speaks_of_blind, (encoder_mask, decoder_mask, cross_mask))):
-            self.check_blind(encoder_mask=encoder_mask, decoder_mask=decoder_mask, cross_mask=cross_mask)
+            call_masks = {"encoder_mask": encoder_mask, "decoder_mask": decoder_mask, "cross_mask": cross_mask}
+            check_blind(*self.mask_compilers, **call_masks)
         if encoder_outputs is None:
             encoder_outputs = self.encoder(
                 input_ids=input_ids,
@@ -208,6 +186,26 @@ class CrossMaskForConditionalGeneration(
         source = tied.get(self.config.tie_word_embeddings)
         return {} if source is None else {"lm_head.weight": source}
 
+    @property
+    def mask_compilers(self) -> tuple[LayerMasks, LayerMasks, LayerMasks]:
+        """As in [`CrossMaskModel`]."""
+        return self.model.mask_compilers
+
+    @property
+    def max_target_length(self) -> int:
+        return self.config.max_position_embeddings
+
+    @property
+    def max_source_length(self) -> int:
+        return self.config.max_position_embeddings
+
+    @property
+    def cross_attentions(self) -> list[InteractiveAttention]:
+        return [layer.cross_attn for layer in self.model.decoder.layers]
+
+    def encode(self, input_ids: torch.LongTensor, **options) -> CrossMaskEncoderOutput:
+        return self.model.encoder(input_ids=input_ids, **options)
+
     def get_input_embeddings(self) -> nn.Embedding:
         return self.model.get_input_embeddings()
 
@@ -264,23 +262,13 @@ class CrossMaskForConditionalGeneration(
             `loss`: the mean over labels that count, or their sum over `num_items_in_batch` where that is given, which
             makes it exact under gradient accumulation. `logits`: (B, T, vocabulary).
         """
-        if labels is not None and labels.ndim != 2:
-            raise ValueError(f"labels must be (batch, target), got {tuple(labels.shape)}; write labels[None] for one")
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
-            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-            if decoder_attention_mask is None and decoder_segment_ids is None:
-                cached = 0 if past_key_values is None else int(past_key_values.get_seq_length())
-                decoder_attention_mask = attention_mask_from_labels(labels, cached)
-        inputs = decoder_input_ids if decoder_input_ids is not None else decoder_inputs_embeds
-        if labels is not None and labels.shape != inputs.shape[:2]:
-            raise ValueError(
-                f"labels are {tuple(labels.shape)}, the decoder's inputs {tuple(inputs.shape[:2])}: give every input "
-                "a label, -100 where the loss should not look"
+            decoder_input_ids, decoder_attention_mask = inputs_from_labels(
+                self, labels, decoder_attention_mask, decoder_segment_ids, past_key_values
             )
-        if labels is not None and (torch.is_tensor(logits_to_keep) or logits_to_keep):
-            raise ValueError("logits_to_keep leaves labels without their logits: leave one of the two out")
         if labels is not None:
-            check_targets(labels, self.config.vocab_size, smoothing)
+            inputs = decoder_input_ids if decoder_input_ids is not None else decoder_inputs_embeds
+            check_labels(labels, inputs, logits_to_keep, self.config.vocab_size, smoothing)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,

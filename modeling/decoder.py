@@ -1,26 +1,28 @@
 """The decoder."""
 
-from dataclasses import replace
 from typing import Unpack
 
 import torch
 from torch import nn
-from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.utils import TransformersKwargs
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.fast_paths import fast_path_allowed
-from ..masks.layout import Layout, lay_out
+from ..masks.layout import Layout
+from ..masks.target_layout import lay_out_target
 from ..masks.tensor_mask import MaskLike, as_mask
-from .call_checks import check_cache, checked_call
-from .interactive_attention import InteractiveAttention, SelfAttention
+from ..seq2seq.beam_sharing import lay_out_shared_source, rows_per_source
+from ..seq2seq.cache import cached_sizes, read_cache
+from ..seq2seq.call_checks import checked_call
+from ..seq2seq.interactive_attention import InteractiveAttention
+from ..seq2seq.mask_compiler import LayerMasks
 from .layers import DecoderLayer, EmbeddingProjection, rms_norm
-from .mask_compiler import LayerMasks
 from .memory import memory_layout
 from .pretrained import CrossMaskPreTrainedModel, embed, tensor_parallel_plan
+from .self_attention import SelfAttention
 
 
 class CrossMaskDecoder(CrossMaskPreTrainedModel):
@@ -43,8 +45,16 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         self.rotary_emb = LlamaRotaryEmbedding(config)
         self.layers = nn.ModuleList([DecoderLayer(config, index) for index in range(config.decoder_layers)])
         self.norm = rms_norm(config)
-        self.self_masks = LayerMasks(config, "decoder")
-        self.cross_masks = LayerMasks(config, "cross")
+        layers, heads = config.decoder_layers, config.num_attention_heads
+        self.self_masks = LayerMasks(config, "decoder", layers=layers, heads=heads)
+        self.cross_masks = LayerMasks(
+            config,
+            "cross",
+            layers=layers,
+            heads=heads,
+            additive=config.cross_attention_score == "additive",
+            reads_memory=config.memory_length is not None,
+        )
         self.gradient_checkpointing = False
         self.post_init()
         if config.cross_attention_score == "additive":
@@ -101,104 +111,52 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         decoder_mask, cross_mask = as_mask(decoder_mask, "decoder_mask"), as_mask(cross_mask, "cross_mask")
         inputs_embeds = embed(self, input_ids, inputs_embeds)
         batch, length = inputs_embeds.shape[:2]
-        device = inputs_embeds.device
         use_cache = self.config.use_cache if use_cache is None else use_cache
-        past_key_values = self.read_cache(past_key_values, use_cache and not self.training)
-        past = past_key_values.get_seq_length() if past_key_values is not None else 0
-        capacity = past_key_values.get_mask_sizes(length, 0)[0] if past_key_values is not None else length
-        # A static cache counts on the device; asking it would make the host wait, and break a compiled graph.
-        seen = past + length if isinstance(past, int) else None
-        if seen is None and fast_path_allowed(past) and int(past) + length > capacity:
-            raise ValueError(
-                f"past_key_values have places for {capacity} target tokens, but {int(past) + length} are needed; give "
-                "a cache with a larger max_cache_len"
-            )
-        self.check_length(seen or length, "target", packed=segment_ids is not None or position_ids is not None)
-
-        rows = past + torch.arange(length, device=device)
-        given = {"attention_mask": attention_mask, "segment_ids": segment_ids, "position_ids": position_ids}
-        if example_ids is not None and tuple(example_ids.shape) != (batch,):
-            raise ValueError(f"example_ids must be ({batch},), one for each row, got {tuple(example_ids.shape)}")
-        examples = batch if example_ids is None else example_ids
-        target = replace(self.lay_out_target(capacity, seen, rows, batch, **given), rows=examples, may_grow=True)
-        query = target if capacity == length else target.pick(rows)
-        # The last token so far, in rows without padding whose positions are counted: it may see all of its own side.
-        # (A trace made on one token is run on more.)
-        is_last = length == 1 and capacity == seen and all(side is None for side in given.values())
-        is_last = is_last and not torch.jit.is_tracing()
-        beams_per_source = self.rows_per_source(batch, encoder_hidden_states.shape[0], past_key_values)
+        past_key_values = read_cache(past_key_values, self.config, use_cache and not self.training)
+        target = lay_out_target(
+            length,
+            *cached_sizes(past_key_values, length),
+            inputs_embeds.device,
+            batch=batch,
+            examples=example_ids,
+            attention_mask=attention_mask,
+            segment_ids=segment_ids,
+            position_ids=position_ids,
+        )
+        packed = segment_ids is not None or position_ids is not None
+        self.check_length(target.seen or length, "target", packed=packed)
         source = self.lay_out_source(
             encoder_hidden_states,
             batch,
-            rows=examples,
+            rows=batch if example_ids is None else example_ids,
             attention_mask=encoder_attention_mask,
             segment_ids=encoder_segment_ids,
             position_ids=encoder_position_ids,
             passage_ids=encoder_passage_ids,
         )
-        common = {"batch": batch, "rows": rows, "seen": seen, "training": self.training}
+        beams_per_source = rows_per_source(batch, encoder_hidden_states.shape[0], past_key_values)
         compiled_masks = zip(
-            self.self_masks.compile(decoder_mask, query, target, is_last=is_last, **common),
-            self.cross_masks.compile(cross_mask, query, source, beams_per_source=beams_per_source, **common),
+            self.self_masks.compile_target(decoder_mask, target, batch=batch, training=self.training),
+            self.cross_masks.compile(
+                cross_mask,
+                target.query,
+                source,
+                batch=batch,
+                rows=target.rows,
+                seen=target.seen,
+                training=self.training,
+                beams_per_source=beams_per_source,
+            ),
             strict=True,
         )
 
         hidden_states = self.embed_proj(inputs_embeds)
-        position_embeddings = self.rotary_emb(hidden_states, query.positions)
+        position_embeddings = self.rotary_emb(hidden_states, target.query.positions)
         for layer, masks in zip(self.layers, compiled_masks, strict=True):
             hidden_states = layer(hidden_states, encoder_hidden_states, position_embeddings, *masks, past_key_values)
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values
         )
-
-    def read_cache(self, given: Cache | None, wanted: bool) -> EncoderDecoderCache | None:
-        """The cache of both attentions: as it was given, around one of the target's alone, or a new one if wanted.
-
-        Raises:
-            ValueError: it is not a cache.
-        """
-        check_cache(given)
-        if isinstance(given, EncoderDecoderCache):
-            return given
-        if given is None:
-            return EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache()) if wanted else None
-        return EncoderDecoderCache(given, DynamicCache())
-
-    @staticmethod
-    def lay_out_target(
-        capacity: int, seen: int | None, rows: torch.Tensor, batch: int, **given: torch.Tensor | None
-    ) -> Layout:
-        """The places of all target tokens, cached and new. What a static cache has not written yet is padding."""
-        for name, tensor in given.items():
-            if tensor is not None and seen is not None and tensor.shape[-1] not in (seen, capacity):
-                raise ValueError(
-                    f"decoder_{name} has {tensor.shape[-1]} columns, but there are {seen} target tokens, cached ones "
-                    "included; give it for all of them"
-                )
-            if tensor is not None and tensor.shape[-1] < capacity:
-                fill = int(name == "attention_mask")
-                given[name] = nn.functional.pad(tensor, (0, capacity - tensor.shape[-1]), value=fill)
-        layout = lay_out(capacity, rows.device, rows=batch, **given)
-        if capacity == seen:
-            return layout
-        segments = torch.ones_like(layout.positions) if layout.segments is None else layout.segments
-        unwritten = torch.arange(capacity, device=rows.device) > rows[-1]
-        return replace(layout, segments=segments.masked_fill(unwritten, 0))
-
-    @staticmethod
-    def rows_per_source(targets: int, sources: int, cache: EncoderDecoderCache | None = None) -> int:
-        """How many rows of the target share each row of the source's keys, which may be in the cache already.
-
-        Raises:
-            ValueError: they do not come out even.
-        """
-        if cache is not None and cache.is_updated.get(0):
-            sources = cache.cross_attention_cache.layers[0].keys.shape[0]
-        if targets % sources:
-            raise ValueError(
-                f"the target has {targets} rows and the source {sources}: give the same, or a multiple of the source's"
-            )
-        return targets // sources
 
     def lay_out_source(
         self, encoder_hidden_states: torch.Tensor, batch: int, rows: torch.Tensor | int, **given: torch.Tensor | None
@@ -209,7 +167,4 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         if memory is not None:
             packed = given["segment_ids"] is not None or length != memory
             return memory_layout(length // memory, memory, device, packed)
-        for name, ids in given.items():
-            if ids is not None and ids.shape[0] < batch:
-                given[name] = ids.repeat_interleave(batch // ids.shape[0], 0)
-        return lay_out(length, device, rows=rows, **given)
+        return lay_out_shared_source(length, device, batch, rows=rows, **given)

@@ -1,68 +1,24 @@
 """The encoder."""
 
-from dataclasses import dataclass
 from typing import Unpack
 
 import torch
 from torch import nn
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils import TransformersKwargs
 from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.expressions import Mask
 from ..masks.layout import lay_out
 from ..masks.tensor_mask import MaskLike, as_mask, describe
-from .call_checks import checked_call
-from .interactive_attention import SelfAttention
+from ..seq2seq.call_checks import checked_call
+from ..seq2seq.encoder_output import CrossMaskEncoderOutput
+from ..seq2seq.mask_compiler import LayerMasks
 from .layers import EmbeddingProjection, EncoderLayer, rms_norm
-from .mask_compiler import LayerMasks
 from .memory import FixedLengthMemory
 from .pretrained import CrossMaskPreTrainedModel, embed, tensor_parallel_plan
-
-
-@dataclass
-class CrossMaskEncoderOutput(BaseModelOutput):
-    """The encoder's output, and which of the call's masks it was made under.
-
-    Attributes:
-        encoder_mask: the call's mask as `describe` has it, None where there was none. The decoder can then check that
-            a span which is blind to it was blind to the encoder too.
-    """
-
-    encoder_mask: Mask | str | None = None
-
-    @classmethod
-    def of(cls, encoder_outputs: "BaseModelOutput | tuple") -> "CrossMaskEncoderOutput":
-        """What a caller passed as `encoder_outputs`.
-
-        Raises:
-            ValueError: it is not the output of an encoder.
-        """
-        if isinstance(encoder_outputs, cls):
-            return encoder_outputs
-        if (
-            isinstance(encoder_outputs, ModelOutput | dict)
-            and encoder_outputs.keys() <= cls.__dataclass_fields__.keys()
-        ):
-            found = cls(**encoder_outputs)
-        elif isinstance(encoder_outputs, tuple | list):
-            # Hidden states are recorded after the output is made, so they follow the mask in its tuple.
-            masks = [part for part in encoder_outputs if isinstance(part, Mask | str)]
-            states = [part for part in encoder_outputs if not isinstance(part, Mask | str)]
-            found = cls(*states[:3], encoder_mask=masks[0] if masks else None)
-        else:
-            found = cls()
-        states = found.last_hidden_state
-        if not isinstance(states, torch.Tensor) or states.ndim != 3:
-            given = tuple(states.shape) if isinstance(states, torch.Tensor) else type(encoder_outputs).__name__
-            raise ValueError(
-                "encoder_outputs must be the encoder's output or a tuple that starts with its hidden states, "
-                f"(batch, source, hidden), got {given}; give what model.get_encoder()(...) returned"
-            )
-        return found
+from .self_attention import SelfAttention
 
 
 class CrossMaskEncoder(CrossMaskPreTrainedModel):
@@ -82,7 +38,9 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
         self.layers = nn.ModuleList([EncoderLayer(config, index) for index in range(config.encoder_layers)])
         self.norm = rms_norm(config)
         self.memory = FixedLengthMemory(config) if config.memory_length else None
-        self.layer_masks = LayerMasks(config, "encoder")
+        self.layer_masks = LayerMasks(
+            config, "encoder", layers=config.encoder_layers, heads=config.num_attention_heads
+        )
         self.gradient_checkpointing = False
         self.post_init()
 

@@ -8,8 +8,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.fast_paths import fast_path_allowed, is_observed
-from .cpu_ops import Dropout, RMSNorm
-from .interactive_attention import InteractiveAttention, SelfAttention
+from ..seq2seq.cpu_ops import Dropout, RMSNorm
+from ..seq2seq.interactive_attention import InteractiveAttention
+from .self_attention import SelfAttention
 
 
 class EmbeddingProjection(nn.Module):

@@ -9,7 +9,7 @@ from ..masks.fast_paths import fast_path_allowed
 from ..masks.layout import Layout
 from ..masks.materialize import compile_mask
 from ..masks.rules.positional import full
-from .interactive_attention import InteractiveAttention
+from ..seq2seq.interactive_attention import InteractiveAttention
 from .layers import rms_norm
 
 EVERYTHING = full()

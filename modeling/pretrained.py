@@ -11,7 +11,7 @@ from transformers.modeling_utils import LoadStateDictConfig, LoadStateDictInfo
 from transformers.utils import logging
 
 from ..configuration.crossmask import CrossMaskConfig
-from .interactive_attention import InteractiveAttention
+from ..seq2seq.interactive_attention import InteractiveAttention
 from .memory import FixedLengthMemory
 from .ties import TIED, change_ties, complete, differing, names_of_one, present_ties, tie_again
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..configuration.crossmask import CrossMaskConfig
+from ..configuration.base import MaskedConfig
 from ..masks.ascii_plot import Side, View, lay_view
 from ..masks.glyphs import fit_fonts
 from ..masks.scope import SCOPES, Scope
@@ -101,7 +101,7 @@ def alignment(
     return save_png(figure, path)
 
 
-def masks_in_force(config: CrossMaskConfig, path: str | os.PathLike[str]) -> Path:
+def masks_in_force(config: MaskedConfig, path: str | os.PathLike[str]) -> Path:
     """Draw each distinct mask of the encoder, the decoder and the cross-attention, with the layers that it holds for.
 
     Raises:
@@ -111,7 +111,7 @@ def masks_in_force(config: CrossMaskConfig, path: str | os.PathLike[str]) -> Pat
     return save_png(gallery(views, columns=min(len(views), 4)), path)
 
 
-def _views(config: CrossMaskConfig, scope: Scope) -> list[View]:
+def _views(config: MaskedConfig, scope: Scope) -> list[View]:
     """One view for each distinct mask of a scope, titled with its layers."""
     masks = config.layer_masks(scope)
     views = []
@@ -119,8 +119,8 @@ def _views(config: CrossMaskConfig, scope: Scope) -> list[View]:
         layers = [index for index, other in enumerate(masks) if other == mask]
         which = "all layers" if len(layers) == len(masks) else f"layers {_ranges(layers)}"
         view = lay_view(mask, _telling_length(str(mask)), scope=scope)
-        if scope == "cross" and config.memory_length is not None:
-            view = lay_view(mask, min(config.memory_length, _LARGEST_VIEW), 12)
+        if scope == "cross" and (memory := getattr(config, "memory_length", None)) is not None:
+            view = lay_view(mask, min(memory, _LARGEST_VIEW), 12)
             view = replace(view, columns=replace(view.columns, name="memory"))
         views.append(replace(view, title=f"{scope}, {which}\n{mask}"))
     return views

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..modeling.interactive_attention import InteractiveAttention
 from ..modeling.layers import rms_norm
+from ..seq2seq.interactive_attention import InteractiveAttention
 
 
 class PointerLayer(nn.Module):

@@ -1,6 +1,6 @@
 """Simultaneous translation of text: words in, words out, and how late and how good they are.
 
-The streams of tokens under it are in `modeling/simultaneous/`. `python -m crossmask.streaming` measures a model at
+The streams of tokens under it are in `seq2seq/simultaneous/`. `python -m crossmask.streaming` measures a model at
 several waits; `simuleval_agent.py` lets SimulEval do it.
 """
 

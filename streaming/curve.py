@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..modeling.simultaneous.policies import AlignAtt, ReadAll
+from ..seq2seq.simultaneous.policies import AlignAtt, ReadAll
 from ..tasks.base import Example, Task
 from ..utils.atomic_write import write_text
 from .latency import Latency

@@ -16,7 +16,7 @@ from simuleval.utils import entrypoint
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 # SimulEval runs this file by its path, as no part of a package, so these imports cannot be relative.
-from crossmask.modeling.simultaneous.policies import AlignAtt
+from crossmask.seq2seq.simultaneous.policies import AlignAtt
 from crossmask.streaming.text import TextStream
 
 

@@ -109,6 +109,7 @@ class Task(ABC):
         length_fields: the fields of `LengthLimits` that count; the first limits what a user gives to a model.
         tokenizer_settings: how `train_tokenizer` makes its tokenizers.
         unused_fields: fields of a recipe that would do nothing, with what to do instead.
+        bridge_class: the class that joins an encoder and a decoder to a model of the kind; None where there is none.
         adds_head: whether a model to fine-tune may be one without its head, which is new then.
     """
 
@@ -120,6 +121,7 @@ class Task(ABC):
     length_fields: ClassVar[tuple[str, ...]] = ("max_source_length", "max_target_length")
     tokenizer_settings: ClassVar[Mapping[str, bool]] = {}
     unused_fields: ClassVar[Mapping[str, str]] = {}
+    bridge_class: ClassVar[type[PreTrainedModel] | None] = None
     adds_head: ClassVar[bool] = False
 
     @abstractmethod
@@ -157,6 +159,10 @@ class Task(ABC):
     @abstractmethod
     def check_config(self, config: PreTrainedConfig) -> None:
         """Refuse the config of a saved model that is not for tasks of this kind. Raises InputError."""
+
+    def max_positions(self, config: PreTrainedConfig) -> dict[str, int | None]:
+        """For each of `length_fields`, how long a sequence the model takes; None where that has no limit."""
+        return dict.fromkeys(self.length_fields, getattr(config, "max_position_embeddings", None))
 
     def config_of_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
         """The fields of a new model's config that follow from its tokenizer."""

@@ -153,7 +153,7 @@ class ExtractiveQuestionAnswering(Task):
 
     def from_encoder(self, name: str, fields: Mapping[str, Any], options: Mapping[str, Any]) -> PreTrainedModel:
         return CrossMaskForQuestionAnswering.from_encoder_pretrained(
-            name, encoder_options=dict(options), **_without_encoder(fields)
+            name, encoder_kwargs=dict(options), **_without_encoder(fields)
         )
 
     def config_on_encoder(self, encoder: PreTrainedConfig, fields: Mapping[str, Any]) -> PreTrainedConfig:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from ..data.causal_lm import CausalLMCollator, PackedCausalLMCollator
-from ..modeling.decoder_inputs import IGNORED
+from ..seq2seq.decoder_inputs import IGNORED
 from ..utils.errors import InputError
 from ..utils.text import check_unicode
 from ..utils.type_checks import check_choice
@@ -231,10 +231,10 @@ class LanguageModeling(Task):
         prompt, rest = "".join(words[:count]), "".join(words[count:])
         ids = [start_token_id(tokenizer), *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
         inputs = torch.tensor([ids[: model.generation_config.max_length - 1]], device=model.device)
-        output = model.generate(inputs, attention_mask=torch.ones_like(inputs))[0, inputs.shape[1] :]
+        generated = cast(Any, model).generate(inputs, attention_mask=torch.ones_like(inputs))
         perplexity = _exp(prediction.negative_log_likelihood / prediction.tokens)
-        text = tokenizer.decode(output, skip_special_tokens=True)
-        return Sample(prompt, rest, text, f"perplexity {perplexity:.1f}")
+        text = tokenizer.decode(generated[0, inputs.shape[1] :], skip_special_tokens=True)
+        return Sample(prompt, rest, str(text), f"perplexity {perplexity:.1f}")
 
     def plots(
         self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]

@@ -18,7 +18,19 @@ from transformers import GenerationMixin, PreTrainedModel, Trainer
 import crossmask
 
 ROOT = Path(crossmask.__file__).parent
-FOLDERS = ("attention", "auditing", "configuration", "data", "hub", "inference", "masks", "modeling", "plotting")
+FOLDERS = (
+    "attention",
+    "auditing",
+    "bridge",
+    "configuration",
+    "data",
+    "hub",
+    "inference",
+    "masks",
+    "modeling",
+    "plotting",
+    "seq2seq",
+)
 FOLDERS += ("streaming", "tasks", "training", "utils")
 OWNERS = {owner.__name__: owner for owner in (GenerationMixin, PreTrainedModel, Trainer)}
 
@@ -35,6 +47,9 @@ METHODS = {
         "generation_config, input_ids_seq_length, encoder_input_ids, prefix_allowed_tokens_fn, "
         "logits_processor, device, model_kwargs, negative_prompt_ids, negative_prompt_attention_mask"
     ),
+    "GenerationMixin._prepare_cache_for_generation": (
+        "generation_config, model_kwargs, generation_mode, batch_size, max_cache_length"
+    ),
     "GenerationMixin._prepare_decoder_input_ids_for_generation": (
         "batch_size, model_input_name, model_kwargs, decoder_start_token_id, device"
     ),
@@ -44,6 +59,9 @@ METHODS = {
     ),
     "GenerationMixin._prepare_generation_config": "generation_config, **kwargs",
     "GenerationMixin._prepare_special_tokens": "generation_config, kwargs_has_attention_mask, device, batch_size",
+    "GenerationMixin._prepare_text_encoder_decoder_kwargs_for_generation": (
+        "inputs_tensor, model_kwargs, model_input_name, generation_config"
+    ),
     "GenerationMixin._sample": (
         "input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus, streamer, **model_kwargs"
     ),

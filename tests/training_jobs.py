@@ -15,7 +15,7 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from transformers.distributed import DistributedConfig
 
 from crossmask.data.tokenizer_training import train_tokenizer
-from crossmask.modeling.decoder_inputs import IGNORED
+from crossmask.seq2seq.decoder_inputs import IGNORED
 from crossmask.tasks import get_task
 from crossmask.tasks.base import Example
 from crossmask.training.arguments import RecipeArguments

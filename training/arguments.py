@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from ..data.tokenization import Overlong
 from ..tasks.base import LengthLimits
@@ -12,6 +12,13 @@ from ..utils.type_checks import check_type
 from .validation import check_attention, check_fields
 
 SOURCES = ("train", "validation", "test")
+# The command line gives mappings and lists as JSON, which is read before anything else looks at them.
+if TYPE_CHECKING:
+    Settings = dict[str, Any]
+    Sources = dict[str, Any] | list[dict[str, Any]]
+else:
+    Settings = dict | str
+    Sources = dict | str | list
 
 
 @dataclass
@@ -38,15 +45,13 @@ class DataArguments(RecipeGroup):
     """What is learned: the task, its records, and how long its examples may be."""
 
     task: str = field(default="translation", metadata={"help": "Name of the task, see crossmask.tasks."})
-    task_options: dict | str | None = field(default=None, metadata={"help": "Options of the task."})
-    train: dict | str | list | None = field(
+    task_options: Settings | None = field(default=None, metadata={"help": "Options of the task."})
+    train: Sources | None = field(
         default=None,
         metadata={"help": "Where training records come from (crossmask.data.sources), or a list of such."},
     )
-    validation: dict | str | list | None = field(
-        default=None, metadata={"help": "Where validation records come from."}
-    )
-    test: dict | str | list | None = field(default=None, metadata={"help": "Where test records come from."})
+    validation: Sources | None = field(default=None, metadata={"help": "Where validation records come from."})
+    test: Sources | None = field(default=None, metadata={"help": "Where test records come from."})
     data_dir: str | None = field(
         default=None,
         metadata={
@@ -83,7 +88,7 @@ class DataArguments(RecipeGroup):
 class TokenizerArguments(RecipeGroup):
     """What texts are cut with, and how."""
 
-    tokenizer: dict | str | None = field(
+    tokenizer: Settings | str | None = field(
         default=None,
         metadata={
             "help": "Settings to train a tokenizer with (crossmask.data.tokenizer_training), or a path or Hub id."
@@ -116,7 +121,7 @@ class TokenizerArguments(RecipeGroup):
 class ModelArguments(RecipeGroup):
     """What is trained: a new model or a saved one, its attention, and how it generates afterwards."""
 
-    model: dict | str | None = field(
+    model: Settings | None = field(
         default=None,
         metadata={
             "help": "Fields of a new model's config: of CrossMaskConfig, or of the class that model_type names."
@@ -130,13 +135,20 @@ class ModelArguments(RecipeGroup):
         default=None,
         metadata={
             "help": "A pretrained encoder, with its tokenizer, to build the model on; `model` then has the other "
-            "fields of its config. For extractive-question-answering."
+            "fields of its config. For extractive-question-answering, and with decoder_name_or_path."
+        },
+    )
+    decoder_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "A pretrained causal language model, with its tokenizer, that is joined to the encoder; `model` "
+            "then has fields of CrossMaskBridgeConfig."
         },
     )
     attn_implementation: str | None = field(
         default=None, metadata={"help": "Attention backend to train with; eager is the fastest on CPU for short rows."}
     )
-    generation: dict | str | None = field(
+    generation: Settings | None = field(
         default=None, metadata={"help": "Fields of GenerationConfig, for the test and for users."}
     )
 
@@ -144,10 +156,16 @@ class ModelArguments(RecipeGroup):
         super().__post_init__()
         if self.attn_implementation is not None:
             check_attention(self.attn_implementation)
-        if self.model_name_or_path and self.encoder_name_or_path:
+        for name in ("encoder_name_or_path", "decoder_name_or_path"):
+            if self.model_name_or_path and (part := getattr(self, name)):
+                raise InputError(
+                    f"{name} must be left out beside model_name_or_path, which is a whole model, got {part}; give one "
+                    "of them"
+                )
+        if self.decoder_name_or_path and not self.encoder_name_or_path:
             raise InputError(
-                f"encoder_name_or_path must be left out beside model_name_or_path, which has an encoder, got "
-                f"{self.encoder_name_or_path}; give one of them"
+                f"encoder_name_or_path must be given with decoder_name_or_path, got the decoder "
+                f"{self.decoder_name_or_path} alone"
             )
 
 
@@ -186,7 +204,7 @@ class OptimizationArguments(RecipeGroup):
             "decoder.layers.0, ... (crossmask.training.parts)."
         },
     )
-    learning_rates: dict | str | None = field(
+    learning_rates: Settings | None = field(
         default=None,
         metadata={"help": "Parts of the model with a learning rate other than learning_rate: {bridge: 1.0e-3, ...}."},
     )

@@ -17,6 +17,7 @@ from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
 from .arguments import ModelArguments
 from .generation import check_generated_length, generation_config
+from .joining import bridge_class, join_parts, joined_config
 from .validation import check_generation, check_names, one_line
 
 
@@ -39,6 +40,8 @@ def build_model(
     check_model_fields(arguments, task)
     if arguments.model_name_or_path:
         model = load_model_to_tune(arguments, task)
+    elif arguments.decoder_name_or_path:
+        model = join_parts(arguments, task)
     elif arguments.encoder_name_or_path:
         model = build_on_encoder(arguments, task)
     else:
@@ -65,6 +68,8 @@ def build_on_meta(
     check_model_fields(arguments, task)
     if arguments.model_name_or_path:
         config = saved_config(arguments, task, arguments.model)
+    elif arguments.decoder_name_or_path:
+        config = joined_config(arguments, task)
     elif arguments.encoder_name_or_path:
         with naming_encoder(arguments.encoder_name_or_path):
             config = task.config_on_encoder(load_config(arguments.encoder_name_or_path), arguments.model or {})
@@ -89,7 +94,12 @@ def check_model_fields(arguments: ModelArguments, task: Task) -> None:
     """Refuse names and values in `model` and `generation` that no model takes. Raises InputError."""
     check_generation(arguments.generation or {})
     given = arguments.model or {}
-    config_class = type(saved_config(arguments, task)) if arguments.model_name_or_path else task.config_class(given)
+    if arguments.model_name_or_path:
+        config_class = type(saved_config(arguments, task))
+    elif arguments.decoder_name_or_path:
+        config_class = bridge_class(task).config_class
+    else:
+        config_class = task.config_class(given)
     own = {item.name for item in fields(config_class)} - {item.name for item in fields(PreTrainedConfig)}
     check_names("model", given, ["model_type", *sorted(own), *config_class.attribute_map])
 
@@ -134,9 +144,8 @@ def new_model(arguments: ModelArguments, task: Task, config: PreTrainedConfig) -
 
 def check_lengths(limits: LengthLimits, task: Task, config: PreTrainedConfig) -> None:
     """Refuse texts that are longer than a model has positions. Raises InputError."""
-    positions = getattr(config, "max_position_embeddings", None)
-    for name in task.length_fields if positions is not None else ():
-        if (length := getattr(limits, name)) > positions:
+    for name, positions in task.max_positions(config).items():
+        if positions is not None and (length := getattr(limits, name)) > positions:
             raise InputError(
                 f"{name} must be at most the model's max_position_embeddings={positions}, got {length}; lower it"
             )
@@ -147,7 +156,7 @@ def configured_generation(
 ) -> GenerationConfig:
     """How the model generates. Raises InputError."""
     given = arguments.generation or {}
-    if (positions := getattr(config, "max_position_embeddings", None)) is not None:
+    if (positions := task.max_positions(config).get("max_target_length")) is not None:
         check_generated_length(given, positions)
     return generation_config(given, task.default_generation(limits), config)
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, Seq2SeqTrainer
 from transformers.trainer_utils import EvalLoopOutput, seed_worker
 
 from ..data.length_buckets import bucket_batches
-from ..modeling.decoder_inputs import IGNORED
+from ..seq2seq.decoder_inputs import IGNORED
 from ..tasks.base import Collator, Scores, Task
 from ..tasks.examples import EvaluationSplit
 from ..utils.errors import InputError

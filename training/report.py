@@ -168,7 +168,13 @@ def architecture(config: PreTrainedConfig) -> dict[str, object]:
     if hasattr(config, "encoder_layers"):
         layers = f"{config.encoder_layers} encoder, {config.decoder_layers} decoder"
     heads, key_value_heads = (getattr(config, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
+    parts = {name: getattr(config, name) for name in config.sub_configs}
     sizes = {
+        **{
+            name: f"{part.model_type}, {part.num_hidden_layers} layers of {part.hidden_size}"
+            for name, part in parts.items()
+        },
+        "bridge before the decoder's layers": ", ".join(map(str, getattr(config, "block_layers", ()))) or None,
         "layers": layers,
         "hidden size": getattr(config, "hidden_size", None),
         "feed-forward size": getattr(config, "intermediate_size", None),

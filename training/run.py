@@ -20,6 +20,7 @@ from .build_trainer import build_trainer
 from .checkpoint_averaging import load_average_if_better
 from .continuation import check_settings_kept, check_weights_fit, settings_of
 from .fields import check_metric, check_task_fields
+from .joining import load_tokenizer_of_parts
 from .multi_path import Multipath
 from .parsing import RunSpec
 from .parts import freeze_parts, trained_parameters
@@ -122,6 +123,8 @@ def prepare_tokenizer(
     """
     if checkpoint is not None:
         return load_tokenizer("resume_from_checkpoint", str(checkpoint))
+    if recipe.model.decoder_name_or_path:
+        return load_tokenizer_of_parts(recipe.model)
     for field in ("model_name_or_path", "encoder_name_or_path"):
         if name := getattr(recipe.model, field):
             return load_tokenizer(field, name)

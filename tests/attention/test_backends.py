@@ -17,7 +17,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterf
 from crossmask import CrossMaskForConditionalGeneration, masks
 from crossmask.attention import AttentionBackend, MaskRequest, backends, register_backend
 from crossmask.attention.backends import attend, compile_masks
-from crossmask.modeling import mask_compiler
+from crossmask.seq2seq import mask_compiler
 
 pytestmark = pytest.mark.usefixtures("without_kernels")
 IMPLEMENTATIONS = ("sdpa", "blockwise", "flex_attention", "flash_attention_2", "toy")

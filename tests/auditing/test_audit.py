@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from crossmask import audit, masks
-from crossmask.modeling import mask_compiler
+from crossmask.seq2seq import mask_compiler
 
 METHODS = ("gradient", "perturbation")
 BATCH = {"input_ids": tokens(2, 5), "labels": tokens(2, 4, seed=1)}

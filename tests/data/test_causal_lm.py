@@ -6,7 +6,7 @@ from causal_lms import MODELS, causal_lm
 from transformers import PreTrainedModel
 
 from crossmask.data.causal_lm import CausalLMCollator, PackedCausalLMCollator
-from crossmask.modeling.decoder_inputs import IGNORED
+from crossmask.seq2seq.decoder_inputs import IGNORED
 from crossmask.utils.errors import InputError
 
 TEXTS = [{"labels": [1, *range(5, 5 + length), 2]} for length in (1, 4, 7, 2, 9)]

@@ -59,7 +59,7 @@ def test_saving_over_an_old_folder_removes_its_code_files_and_no_others(tmp_path
     for name, module in {
         "masks_base": "masks/base.py",
         "masks": "masks/__init__.py",
-        "modeling_simultaneous_session": "modeling/simultaneous/session.py",
+        "modeling_simultaneous_session": "seq2seq/simultaneous/session.py",
         "modeling_crossmask": "modeling/crossmask.py",
         "configuration_crossmask": "configuration/crossmask.py",
     }.items():

@@ -60,7 +60,9 @@ def test_beams_keep_one_copy_of_the_source():
 
 def test_rows_that_do_not_come_out_even_are_refused():
     model = small_model()
-    with pytest.raises(ValueError, match=r"the target has 3 rows and the source 2: give the same, or a multiple"):
+    with pytest.raises(
+        ValueError, match=r"the target must have as many rows as the source, 2, or a multiple of it, got 3"
+    ):
         model(input_ids=tokens(2, 5), decoder_input_ids=tokens(3, 4))
 
 

@@ -9,7 +9,7 @@ from crossmask import masks
 from crossmask.attention.blockwise import BlockwiseMask
 from crossmask.attention.flash import Varlen
 from crossmask.attention.packed import ExamplesMask
-from crossmask.modeling import mask_compiler
+from crossmask.seq2seq import mask_compiler
 
 pytestmark = pytest.mark.usefixtures("without_kernels")
 BACKENDS = ("eager", "sdpa", "blockwise", "flex_attention", "flash_attention_2")

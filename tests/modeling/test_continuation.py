@@ -116,7 +116,7 @@ def test_a_cache_of_other_sequences_or_without_room_is_refused():
         model.generate(source[:2], **given, max_new_tokens=2)
     cache = model.generate(source, max_new_tokens=11, past_key_values=cache_of(model, "static"), **RETURNED)
     step = {"decoder_input_ids": tokens(4, 2), "past_key_values": cache.past_key_values}
-    with pytest.raises(ValueError, match="places for 12 target tokens, but 13 are needed"):
+    with pytest.raises(ValueError, match="must have places for 13 target tokens, got 12"):
         model(input_ids=source, **step)
 
 

@@ -141,7 +141,9 @@ def test_what_gives_no_mass_is_named():
             with pytest.raises(ValueError, match=rf"no attention weights; .*\(\"eager\"\) \(it is '{name}'\), and"):
                 other.passage_mass(outputs, numbers)
     pooled = model_of(memory_length=2, encoder_mask="full()")
-    with pytest.raises(ValueError, match="memory_length=2: the decoder reads a memory that has no passages"):
+    with pytest.raises(
+        ValueError, match="memory_length must be None, got 2: the decoder reads a memory without passages"
+    ):
         pooled.passage_mass(generate(pooled, source), numbers)
 
 

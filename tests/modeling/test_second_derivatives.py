@@ -5,9 +5,9 @@ import torch
 from mask_cases import tiny_model, tokens
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from crossmask.modeling import loss as losses
-from crossmask.modeling.cpu_ops import _RMSNorm
-from crossmask.modeling.loss import cross_entropy, linear_cross_entropy
+from crossmask.seq2seq import loss as losses
+from crossmask.seq2seq.cpu_ops import _RMSNorm
+from crossmask.seq2seq.loss import cross_entropy, linear_cross_entropy
 
 LABELS = torch.tensor([[5, 6, 7, -100], [8, -100, 9, 10]])
 ONE_LAYER = {"encoder_layers": 1, "decoder_layers": 1, "hidden_size": 16, "intermediate_size": 16}

@@ -7,8 +7,8 @@ import torch
 from small_models import END, pad, small_model, tokens
 
 from crossmask.masks import causal, full, window
-from crossmask.modeling.simultaneous.lookahead import ClosedPrefixes, Frontier
-from crossmask.modeling.simultaneous.policies import AlignAtt, Policy, ReadAll
+from crossmask.seq2seq.simultaneous.lookahead import ClosedPrefixes, Frontier
+from crossmask.seq2seq.simultaneous.policies import AlignAtt, Policy, ReadAll
 
 NEW = 9
 MASKS = {
@@ -203,7 +203,7 @@ LOOK_AHEAD = {
     "a step ahead": ({"encoder_mask": "window(2)"}, r"encoder_mask window\(left=2\) looks ahead"),
     "one layer": ({"encoder_mask": {"0": "causal()", "1": "full()"}}, r"encoder_mask full\(\) looks ahead"),
     "cross": ({"encoder_mask": "causal()"}, r"cross_mask full\(\) lets the first target token.*wait_k\(3\)"),
-    "memory": ({"memory_length": 3, "encoder_mask": "causal()"}, "memory_length=3"),
+    "memory": ({"memory_length": 3, "encoder_mask": "causal()"}, "memory_length must be None, got 3"),
 }
 
 
@@ -234,7 +234,9 @@ def test_misuse_is_named():
         stream.push([[5], []], ended=True)
     with pytest.raises(ValueError, match="1 lists of tokens and 2 ends for 2 streams"):
         stream.push([[5]])
-    with pytest.raises(ValueError, match="65 tokens, more than max_position_embeddings=64"):
+    with pytest.raises(
+        ValueError, match="the source must have at most 64 tokens, which is what the model takes, got 65"
+    ):
         stream.push([[5] * 65, [5]])
     stream = model.open_stream(max_new_tokens=2)
     stream.push([[5, 2]], ended=True)

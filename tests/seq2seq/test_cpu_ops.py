@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from crossmask.modeling.cpu_ops import Dropout, RMSNorm
+from crossmask.seq2seq.cpu_ops import Dropout, RMSNorm
 
 
 def norms(width: int) -> tuple[RMSNorm, nn.RMSNorm]:

@@ -15,6 +15,8 @@ from ...masks.materialize import materialize_unchecked
 from ...masks.tensor_mask import MaskLike, TensorMask, as_mask
 
 _PORTION = 32  # queries asked about at a time
+UNLIMITED = 4096
+"""How long a source may become, for rules, where the model sets no limit."""
 
 
 class Frontier:
@@ -103,32 +105,36 @@ class StreamMasks:
     """
 
     def __init__(self, model: nn.Module, batch: int, masks: dict[str, MaskLike | None]):
-        self.config = model.config
-        if self.config.memory_length is not None:
+        self.compilers = {f"{masks.scope}_mask": masks for masks in model.mask_compilers}
+        self.longest = model.max_source_length or UNLIMITED
+        if self.compilers["cross_mask"].reads_memory:
             raise ValueError(
-                f"memory_length={self.config.memory_length}: the memory pools the whole source, so nothing could be "
-                "written before its end; stream with a model that has memory_length=None"
+                f"memory_length must be None, got {model.config.memory_length}: the memory pools the whole source, so "
+                "nothing could be written before its end; stream with another model"
             )
         self.given = {name: _rule(mask, name) for name, mask in masks.items() if mask is not None}
-        model.base_model.check_blind(**self.given)
-        encoder, decoder = model.get_encoder().layer_masks, model.get_decoder()
+        model.check_blind(**self.given)
         self.rules: dict[str, tuple[Mask, ...]] = {
-            f"{side.scope}_mask": side.rules(self.given.get(f"{side.scope}_mask"))[0]
-            for side in (encoder, decoder.self_masks, decoder.cross_masks)
+            name: masks.rules(self.given.get(name))[0] for name, masks in self.compilers.items()
         }
         self.check([None] * batch, [1] * batch)
-        self.needed = self._frontier(self.rules["cross_mask"], batch)
-        self.closed = ClosedPrefixes(self._frontier(self.rules["encoder_mask"], batch))
-        self._check_encoder(batch)
+        self.needed = self._frontier("cross_mask", batch)
+        self.closed = ClosedPrefixes(self._frontier("encoder_mask", batch))
+        if model.encodes_in_parts:
+            self._check_encoder(batch)
 
-    def _frontier(self, rules: Sequence[Mask], batch: int) -> Frontier:
-        return Frontier(rules, self.config.max_position_embeddings, self.config.num_attention_heads, batch)
+    def _frontier(self, name: str, batch: int, rules: Sequence[Mask] | None = None) -> Frontier:
+        return Frontier(self.rules[name] if rules is None else rules, self.longest, self.compilers[name].heads, batch)
 
     def _check_encoder(self, batch: int) -> None:
         encoder = self.closed.frontier
         if all(self.closed.first(example) is not None for example in range(batch)):
             return
-        lone = [mask for mask in encoder.masks if ClosedPrefixes(self._frontier([mask], batch)).first() is None]
+        lone = [
+            mask
+            for mask in encoder.masks
+            if ClosedPrefixes(self._frontier("encoder_mask", batch, [mask])).first() is None
+        ]
         raise ValueError(
             f"encoder_mask {', '.join(map(str, lone or encoder.masks))} looks ahead: no part of a source could be "
             'encoded before its end; stream with a mask that does not, such as encoder_mask="causal()", or that '
@@ -151,14 +157,13 @@ class StreamMasks:
         Raises:
             MaskError: a rule speaks of heads, examples or tokens that are not there.
         """
-        longest = self.config.max_position_embeddings
-        source = _lay_out([longest if length is None else length for length in sources])
+        source = _lay_out([self.longest if length is None else length for length in sources])
         target = _lay_out(targets)
         sides = {"encoder_mask": (source, source), "decoder_mask": (target, target), "cross_mask": (target, source)}
         for name, (query, key) in sides.items():
             for rule in self.rules[name]:
                 try:
-                    rule.check(query, key, self.config.num_attention_heads)
+                    rule.check(query, key, self.compilers[name].heads)
                 except MaskError as error:
                     raise MaskError(f"{name}: {error}") from error
 

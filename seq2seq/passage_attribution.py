@@ -64,10 +64,10 @@ class ProvenanceMixin:
             ValueError: there are no attention weights, no source positions as with `memory_length`, layers or heads
                 that are not there, or passage ids of another shape than the source.
         """
-        if self.config.memory_length is not None:
+        if self.mask_compilers[2].reads_memory:
             raise ValueError(
-                f"memory_length={self.config.memory_length}: the decoder reads a memory that has no passages; "
-                "use a model with memory_length=None"
+                f"memory_length must be None, got {self.config.memory_length}: the decoder reads a memory without "
+                "passages; use another model"
             )
         steps = _read(outputs, self.config._attn_implementation)
         which_layers = _choose(layers, len(steps[0]), "layer")

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy, log_softmax, pad
 from transformers import Trainer, TrainingArguments
 
 from crossmask import CrossMaskForConditionalGeneration
-from crossmask.modeling.decoder_inputs import attention_mask_from_labels, shift_right
+from crossmask.seq2seq.decoder_inputs import attention_mask_from_labels, shift_right
 
 LENGTHS = (9, 2, 5, 1, 7, 3, 1, 1)
 LABELS = torch.tensor([[5, 6, 7, 2, -100, -100], [8, -100, 9, 10, 11, 2]])

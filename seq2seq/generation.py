@@ -13,12 +13,14 @@ from transformers.generation.utils import GenerateEncoderDecoderOutput
 from transformers.utils import ModelOutput, logging
 
 from ..masks.expressions import Mask
-from ..masks.rules import causal, keep, prefix
 from ..masks.scope import SCOPES
 from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, check_fit
 from .beam_sharing import keep_returned, repeat_source, repeat_target, select_returned
-from .call_checks import check_cache, check_keywords, keywords_of
-from .encoder import CrossMaskEncoderOutput
+from .cache import check_cache, read_cache
+from .call_checks import check_keywords, keywords_of
+from .encoder_output import CrossMaskEncoderOutput
+from .mask_compiler import LayerMasks, check_blind
+from .prefix_masks import closed_ahead
 
 logger = logging.get_logger(__name__)
 
@@ -27,7 +29,33 @@ SOURCE = ("encoder_outputs", "attention_mask", "position_ids", "passage_ids")
 
 
 class MaskedGenerationMixin(GenerationMixin):
-    """Keeps rules and tensor masks right from the first to the last step, whatever the cache and the decoding mode."""
+    """Keeps rules and tensor masks right from the first to the last step, whatever the cache and the decoding mode.
+
+    A model says what its masks are (`mask_compilers`) and how long its targets may be (`max_target_length`). Its
+    encoder takes `encoder_mask`, its `forward` the others and `example_ids`, and one row of the source may
+    serve several rows of the target.
+    """
+
+    @property
+    def mask_compilers(self) -> tuple[LayerMasks, LayerMasks, LayerMasks]:
+        """The masks of the encoder, of the decoder and of the interactive attention."""
+        raise NotImplementedError
+
+    @property
+    def max_target_length(self) -> int | None:
+        """The most tokens that the decoder reads, the start token included; None for any number."""
+        raise NotImplementedError
+
+    def check_blind(self, **call_masks: Mask | TensorMask | None) -> None:
+        """Check that spans which are blind in one of the call's masks, or the config's, are so wherever it counts.
+
+        Args:
+            call_masks: by name, as `as_mask` reads them.
+
+        Raises:
+            MaskError: something could read one.
+        """
+        check_blind(*self.mask_compilers, **call_masks)
 
     def _validate_model_kwargs(self, model_kwargs: dict) -> None:
         for name in ("segment_ids", "decoder_segment_ids"):
@@ -62,7 +90,9 @@ class MaskedGenerationMixin(GenerationMixin):
             ValueError: the shortest target that is asked for has more tokens than there are positions.
         """
         settings = super()._prepare_generated_length(generation_config, *args, **kwargs)
-        limit, asked = self.config.max_position_embeddings, settings.max_length
+        limit, asked = self.max_target_length, settings.max_length
+        if limit is None:
+            return settings
         most = limit + 1  # the last token is never read, so it needs no position
         if settings.min_length > most:
             raise ValueError(
@@ -112,6 +142,7 @@ class MaskedGenerationMixin(GenerationMixin):
         Raises:
             MaskError: the target has outgrown one whose last row does not repeat.
         """
+        heads = {f"{masks.scope}_mask": masks.heads for masks in self.mask_compilers}
         for name, value in given.items():
             mask, may_grow = as_mask(value, name), name == "decoder_mask"
             if isinstance(mask, TensorMask):
@@ -119,7 +150,7 @@ class MaskedGenerationMixin(GenerationMixin):
                     mask,
                     name,
                     batch=batch,
-                    heads=self.config.num_attention_heads,
+                    heads=heads[name],
                     queries=length,
                     keys=length if may_grow else None,
                     may_grow=may_grow,
@@ -195,7 +226,7 @@ class MaskedGenerationMixin(GenerationMixin):
         """As Transformers repeats rows for beams, masks read once; of the source, each example keeps one row."""
         given = {name: as_mask(model_kwargs.pop(name), name) for name in MASKS if name in model_kwargs}
         model_kwargs["encoder_outputs"] = encoded = CrossMaskEncoderOutput.of(model_kwargs["encoder_outputs"])
-        self.model.check_blind(**{**given, "encoder_mask": self.model.mask_of(encoded, given.get("encoder_mask"))})
+        self.check_blind(**{**given, "encoder_mask": encoded.made_under(given.get("encoder_mask"))})
         if expand_size > 1:
             model_kwargs.setdefault("example_ids", self.rows_of(input_ids, model_kwargs))
             if (cache := model_kwargs.get("past_key_values")) is not None:
@@ -218,7 +249,8 @@ class MaskedGenerationMixin(GenerationMixin):
         if kwargs.get("use_cache") is False and kwargs.get("past_key_values") is None:
             kwargs["decoder_mask"] = closed_ahead(input_ids, **kwargs)
         elif generation_config.return_dict_in_generate and kwargs.get("past_key_values") is not None:
-            kwargs["past_key_values"] = cache = self.model.decoder.read_cache(kwargs["past_key_values"], False)
+            cache = read_cache(kwargs["past_key_values"], self.config, wanted=False)
+            kwargs["past_key_values"] = cache
             cache.last_rows = []
         outputs = super()._beam_search(input_ids, *args, generation_config=generation_config, **kwargs)
         if isinstance(outputs, ModelOutput) and hasattr(outputs.past_key_values, "last_rows"):
@@ -250,42 +282,6 @@ class MaskedGenerationMixin(GenerationMixin):
             return None
         capacity = past_key_values.get_max_length()
         return nn.functional.pad(attention_mask, (0, capacity - attention_mask.shape[1]), value=1)
-
-
-def closed_ahead(
-    input_ids: torch.LongTensor,
-    decoder_mask: MaskLike | None = None,
-    decoder_attention_mask: torch.Tensor | None = None,
-    example_ids: torch.Tensor | None = None,
-    **kwargs,
-) -> Mask | TensorMask:
-    """The call's decoder mask for passes that read several new tokens: none sees a later one, as with a cache.
-
-    What the decoder starts from is read in one pass, and stays open both ways.
-
-    Args:
-        input_ids: (B, P) int64, what the decoder starts from. The others: as in the call.
-    """
-    given, length = as_mask(decoder_mask, "decoder_mask"), input_ids.shape[1]
-    if isinstance(given, TensorMask):
-        rows, columns = (torch.arange(given.allowed.shape[-1], device=given.allowed.device) for _ in range(2))
-        if given.allowed.ndim > 2:
-            rows = torch.arange(given.allowed.shape[-2], device=rows.device)
-        seen = (columns <= rows[:, None]) | (columns < length)
-        allowed = given.allowed[:, None] if given.allowed.ndim == 2 else given.allowed
-        return replace(given, allowed=allowed & seen)
-    lengths = [length]
-    if decoder_attention_mask is not None:
-        of_rows = decoder_attention_mask[:, :length].sum(-1).tolist()
-        examples = range(len(of_rows)) if example_ids is None else example_ids.tolist()
-        lengths = list(dict(zip(examples, of_rows, strict=True)).values())
-    if max(lengths) == 1:
-        closed = causal()
-    elif len(set(lengths)) == 1:
-        closed = causal() | prefix(lengths[0])
-    else:
-        closed = causal() | keep(examples=tuple(((0, int(count)),) for count in lengths))
-    return closed if given is None else given & closed
 
 
 def _finished(outputs: torch.Tensor | ModelOutput, settings: GenerationConfig) -> torch.Tensor | ModelOutput:

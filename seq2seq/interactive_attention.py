@@ -1,17 +1,17 @@
-"""Self-attention, and the interactive attention from target to source.
+"""The interactive attention from target to source, and what it shares with self-attention.
 
 Letters: B batch, S source length, T target length, H query heads, D head width.
 Masks are boolean, True = allowed, and a query with nothing to see gets zero, forward and backward.
 """
 
+from typing import Protocol
+
 import torch
 from torch import nn
-from transformers.cache_utils import Cache, EncoderDecoderCache
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers.cache_utils import EncoderDecoderCache
 
 from ..attention.backends import CompiledMask, attend
 from ..attention.base import AttentionResult
-from ..configuration.crossmask import CrossMaskConfig
 from ..masks.expressions import Mask, MaskError
 from ..masks.foreign import is_foreign
 from ..masks.layout import lay_out
@@ -20,14 +20,27 @@ from ..masks.tensor_mask import MaskLike, TensorMask, as_mask
 from .beam_sharing import fold_rows, unfold_rows
 
 
-class _Attention(nn.Module):
-    """Projections and backend, shared by both kinds of attention."""
+class AttentionConfig(Protocol):
+    """The fields of a config that attention reads; `CrossMaskConfig` says what they mean."""
+
+    hidden_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    attention_dropout: float | int
+    cross_attention_score: str
+    _attn_implementation: str | None
+
+
+class MaskedAttention(nn.Module):
+    """Projections and backend, shared by self-attention and interactive attention."""
 
     is_causal = False  # the mask says so, never the backend
     additive = False
 
-    def __init__(self, config: CrossMaskConfig, layer_idx: int = 0):
+    def __init__(self, config: AttentionConfig, layer_idx: int = 0, source_size: int | None = None):
         super().__init__()
+        source_size = config.hidden_size if source_size is None else source_size
         self.config = config
         self.layer_idx = layer_idx
         self.head_dim = config.head_dim
@@ -36,8 +49,8 @@ class _Attention(nn.Module):
         self.attention_dropout = config.attention_dropout
         inner, inner_kv = config.num_attention_heads * self.head_dim, config.num_key_value_heads * self.head_dim
         self.q_proj = nn.Linear(config.hidden_size, inner, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, inner_kv, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, inner_kv, bias=False)
+        self.k_proj = nn.Linear(source_size, inner_kv, bias=False)
+        self.v_proj = nn.Linear(source_size, inner_kv, bias=False)
         self.o_proj = nn.Linear(inner, config.hidden_size, bias=False)
 
     def split(self, projected: torch.Tensor) -> torch.Tensor:
@@ -61,35 +74,7 @@ class _Attention(nn.Module):
         return self.o_proj(output.flatten(2)), weights
 
 
-class SelfAttention(_Attention):
-    """Attention of a sequence to itself, with rotary positions (Su et al. 2021, https://arxiv.org/abs/2104.09864)."""
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: CompiledMask | None = None,
-        past_key_values: Cache | None = None,
-    ) -> AttentionResult:
-        """(B, L, hidden) to (B, L, hidden) and weights (B, H, L, keys), None where the backend keeps them.
-
-        Args:
-            position_embeddings: cosine and sine, each (B or 1, L, D).
-            attention_mask: bool, broadcast to (B, H, L, keys), or what else `LayerMasks` compiles to; None where all
-                is allowed.
-        """
-        query = self.split(self.q_proj(hidden_states))
-        key = self.split(self.k_proj(hidden_states))
-        value = self.split(self.v_proj(hidden_states))
-        # Under autocast the projections are in half precision, and would come back in full from a product with these.
-        cos, sin = (part.to(query.dtype) for part in position_embeddings)
-        query, key = apply_rotary_pos_emb(query, key, cos, sin)
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)
-        return self.attend(query, key, value, attention_mask)
-
-
-class InteractiveAttention(_Attention):
+class InteractiveAttention(MaskedAttention):
     """Cross-attention: target positions attend to source positions.
 
     Usable by itself:
@@ -101,10 +86,15 @@ class InteractiveAttention(_Attention):
     >>> output.shape, weights.shape
     (torch.Size([2, 5, 64]), torch.Size([2, 4, 5, 7]))
     ```
+
+    Args:
+        config: the sizes, see `AttentionConfig`.
+        layer_idx: under which number keys and values are kept in a cache.
+        source_size: the width of the source's states; that of the target, `config.hidden_size`, by default.
     """
 
-    def __init__(self, config: CrossMaskConfig, layer_idx: int = 0):
-        super().__init__(config, layer_idx)
+    def __init__(self, config: AttentionConfig, layer_idx: int = 0, source_size: int | None = None):
+        super().__init__(config, layer_idx, source_size)
         self.additive = config.cross_attention_score == "additive"
         if self.additive:
             self.score_vector = nn.Parameter(torch.empty(config.num_attention_heads, self.head_dim))
@@ -113,7 +103,7 @@ class InteractiveAttention(_Attention):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None,
         attention_mask: CompiledMask | MaskLike | None = None,
         past_key_values: EncoderDecoderCache | None = None,
     ) -> AttentionResult:

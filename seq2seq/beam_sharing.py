@@ -12,6 +12,43 @@ from copy import copy
 import torch
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
+from ..masks.layout import Layout, lay_out
+
+
+def rows_per_source(targets: int, sources: int, cache: EncoderDecoderCache | None = None) -> int:
+    """G: how many rows of the target share each row of the source's keys, which may be in the cache already.
+
+    Raises:
+        ValueError: they do not come out even.
+    """
+    if cache is not None and cache.is_updated.get(0):
+        sources = cache.cross_attention_cache.layers[0].keys.shape[0]
+    if targets % sources:
+        raise ValueError(
+            f"the target must have as many rows as the source, {sources}, or a multiple of it, got {targets}; give "
+            "each target its source"
+        )
+    return targets // sources
+
+
+def lay_out_shared_source(
+    length: int,
+    device: torch.device,
+    batch: int,
+    rows: torch.Tensor | int,
+    **given: torch.Tensor | None,
+) -> Layout:
+    """The source's layout for each of the B * G rows of the target.
+
+    Args:
+        length: S. batch: B * G.
+        rows, given: as in `lay_out`; tensors have B rows, or one for each row of the target.
+    """
+    for name, ids in given.items():
+        if ids is not None and ids.shape[0] < batch:
+            given[name] = ids.repeat_interleave(batch // ids.shape[0], 0)
+    return lay_out(length, device, rows=rows, **given)
+
 
 def fold_rows(query: torch.Tensor, beams_per_source: int) -> torch.Tensor:
     """Queries (B * G, H, T, D) to (B, H, G * T, D)."""

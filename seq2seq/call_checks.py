@@ -6,7 +6,6 @@ from functools import wraps
 from inspect import Parameter, signature
 
 import torch
-from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput, TransformersKwargs, logging
 
 logger = logging.get_logger(__name__)
@@ -41,19 +40,6 @@ def keywords_of(forward: Callable) -> set[str]:
     """The names of all arguments that a forward pass reads, Transformers' own included."""
     named = {name for name, p in signature(forward).parameters.items() if p.kind is Parameter.POSITIONAL_OR_KEYWORD}
     return (named | set(TransformersKwargs.__optional_keys__) | {"return_dict"}) - {"self", *REPLACED}
-
-
-def check_cache(given: Cache | None) -> None:
-    """Refuse what is not a cache.
-
-    Raises:
-        ValueError: with the class of what was given.
-    """
-    if given is not None and not isinstance(given, Cache):
-        raise ValueError(
-            f"past_key_values must be an EncoderDecoderCache or a DynamicCache, got {type(given).__name__}; give what "
-            "the last call returned as past_key_values"
-        )
 
 
 def checked_call(forward: Callable) -> Callable:

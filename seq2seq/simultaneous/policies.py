@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-
-from ...configuration.crossmask import CrossMaskConfig
+from transformers import PreTrainedModel
 
 
 class Policy:
@@ -17,16 +16,17 @@ class Policy:
     needs_attention: bool = False
     """Whether `accepts` wants the weights of the interactive attention, which only eager attention gives."""
 
-    def check(self, config: CrossMaskConfig, whole: str | None) -> None:
+    def check(self, model: PreTrainedModel, whole: str | None) -> None:
         """Check that the policy can work, before a stream begins.
 
         Args:
+            model: the one that streams.
             whole: the cross mask, if it lets the first target token see the whole source, however long.
 
         Raises:
             ValueError: it cannot, and how to fix it.
         """
-        attention = config._attn_implementation
+        attention = model.config._attn_implementation
         if self.needs_attention and attention not in (None, "eager"):
             raise ValueError(
                 f"{self} needs attention weights, which the backend {attention!r} keeps to itself; "
@@ -59,7 +59,7 @@ class FollowMask(Policy):
     https://arxiv.org/abs/1810.08398, for wait-k).
     """
 
-    def check(self, config: CrossMaskConfig, whole: str | None) -> None:
+    def check(self, model: PreTrainedModel, whole: str | None) -> None:
         if whole is not None:
             raise ValueError(
                 f"cross_mask {whole} lets the first target token see the whole source, so nothing could be written "
@@ -103,9 +103,9 @@ class AlignAtt(Policy):
         if self.layer is not None and not isinstance(self.layer, int):
             raise ValueError(f"AlignAtt: layer must be a decoder layer's number or None, got {self.layer!r}")
 
-    def check(self, config: CrossMaskConfig, whole: str | None) -> None:
-        super().check(config, whole)
-        layers = config.decoder_layers
+    def check(self, model: PreTrainedModel, whole: str | None) -> None:
+        super().check(model, whole)
+        layers = model.mask_compilers[2].layers
         if self.layer is not None and not -layers <= self.layer < layers:
             raise ValueError(f"{self}: there is no decoder layer {self.layer}, but {layers} of them, counted from 0")
 

@@ -5,8 +5,8 @@ import torch
 from small_models import small_model, tokens
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from crossmask.modeling import loss as losses
-from crossmask.modeling.loss import cross_entropy, linear_cross_entropy
+from crossmask.seq2seq import loss as losses
+from crossmask.seq2seq.loss import cross_entropy, linear_cross_entropy
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from ...masks.materialize import skip_shape_checks
 from ...masks.tensor_mask import MaskLike, describe
-from ..encoder import CrossMaskEncoderOutput
+from ..encoder_output import CrossMaskEncoderOutput
+from ..interactive_attention import InteractiveAttention
 from .lookahead import StreamMasks
 from .policies import FollowMask, Policy
 from .ragged_cache import Columns, pad
@@ -44,13 +45,13 @@ class TranslationStream:
         generation: GenerationConfig,
         processors: LogitsProcessorList,
     ):
-        self.model, self.encoder, self.decoder = model, model.get_encoder(), model.get_decoder()
+        self.model = model
         self.policy, self.generation, self.processors = policy, generation, processors
         self.masks = StreamMasks(model, batch, masks)
         # Not by its class: a model whose code came with its weights has policies of its own.
         if not callable(getattr(policy, "ready", None)):
             raise ValueError(f"policy must be a Policy such as AlignAtt(f=2), got {type(policy).__name__}")
-        policy.check(model.config, self.masks.whole())
+        policy.check(model, self.masks.whole())
         self.arrived: list[list[int]] = [[] for _ in range(batch)]
         self.encoded = [0] * batch
         self.refused = [0] * batch  # how much had been encoded when the policy last refused a token
@@ -86,7 +87,7 @@ class TranslationStream:
                 raise ValueError(f"stream {row} has ended, but {len(new)} tokens came for it; open another stream")
             if ended[row] and not len(new) and not self.arrived[row]:
                 raise ValueError(f"stream {row} ended without a token; push at least the end-of-sequence token")
-            self.encoder.check_length(len(self.arrived[row]) + len(new), "source", packed=False)
+            self.model.check_source_length(len(self.arrived[row]) + len(new))
         if any(ended):
             lengths = [len(old) + len(new) for old, new in zip(self.arrived, tokens, strict=True)]
             over = [now or before for now, before in zip(ended, self.ended, strict=True)]
@@ -104,30 +105,45 @@ class TranslationStream:
 
     def _encode(self) -> None:
         """Encode what may be: all that has arrived that looks at nothing still to come."""
-        portions = []
+        starts, ends = [*self.encoded], [*self.encoded]
         for row, tokens in enumerate(self.arrived):
-            end = len(tokens) if self.ended[row] else self.masks.closed.longest(len(tokens), row)
-            end = self.encoded[row] if self.finished[row] else max(end, self.encoded[row])
-            portions.append(tokens[self.encoded[row] : end])
-            self.encoded[row] = end
-        if not any(portions):
+            if not self.finished[row]:
+                whole = self.ended[row] or not self.model.encodes_in_parts
+                ends[row] = max(ends[row], len(tokens) if whole else self.masks.closed.longest(len(tokens), row))
+        if starts == ends:
             return
+        self.encoded = ends
+        if not self.model.encodes_in_parts:
+            return self._encode_anew()
+        portions = [tokens[start:end] for tokens, start, end in zip(self.arrived, starts, ends, strict=True)]
         ids, filled = pad(portions, self.model.config.pad_token_id, self.model.device)
         if self.source.squeeze(self.encoder_cache, self.cache.cross_attention_cache):
             self.states = self.source.squeezed(self.states[:, None])[:, 0]
         self.source.append(filled)
+        new = self._states_of(ids, past_key_values=self.encoder_cache)
+        self.states = new if self.states is None else torch.cat([self.states, new], dim=1)
+        for index, attention in enumerate(self.model.cross_attentions):
+            self.cache.is_updated[index] = False  # so that these keys and values join those in the cache
+            attention.source_states(new, self.cache)
+
+    def _encode_anew(self) -> None:
+        """Encode all that has arrived, by an encoder that keeps nothing. Tokens written before stay as they are."""
+        sources = [tokens[:end] for tokens, end in zip(self.arrived, self.encoded, strict=True)]
+        ids, filled = pad(sources, self.model.config.encoder.pad_token_id or 0, self.model.device)
+        self.source.filled = filled
+        self.states = self._states_of(ids)
+        self.cache = EncoderDecoderCache(self.cache.self_attention_cache, DynamicCache())
+
+    def _states_of(self, ids: torch.Tensor, **cache: DynamicCache) -> torch.Tensor:
+        """The encoder's states for new tokens: (B, L) to (B, L, hidden)."""
         with skip_shape_checks():
-            new = self.encoder(
+            return self.model.encode(
                 input_ids=ids,
                 attention_mask=self.source.filled,
                 position_ids=self.source.positions,
-                past_key_values=self.encoder_cache,
                 encoder_mask=self.masks.given.get("encoder_mask"),
+                **cache,
             ).last_hidden_state
-        self.states = new if self.states is None else torch.cat([self.states, new], dim=1)
-        for index, layer in enumerate(self.decoder.layers):
-            self.cache.is_updated[index] = False  # so that these keys and values join those in the cache
-            layer.cross_attn.source_states(new, self.cache)
 
     def _write(self) -> list[list[int]]:
         written: list[list[int]] = [[] for _ in self.arrived]
@@ -158,7 +174,7 @@ class TranslationStream:
         streams, start = range(len(self.arrived)), int(self.generation._decoder_start_token_tensor)
         histories = [[start, *target] for target in self.targets]
         for row in ready:
-            self.decoder.check_length(len(histories[row]), "target", packed=False)
+            self.model.check_target_length(len(histories[row]))
         lengths = self._final([*map(len, self.arrived)], self.ended)
         self.masks.check(lengths, [len(self.targets[row]) + (row in ready) for row in streams])
         self.target.squeeze(self.cache.self_attention_cache)
@@ -199,7 +215,31 @@ class TranslationStream:
 
 
 class StreamingMixin:
-    """Simultaneous translation for a model that generates."""
+    """Simultaneous translation for a model that generates under masks (`MaskedGenerationMixin`).
+
+    Attributes:
+        encodes_in_parts: whether the encoder goes on from a cache of its own; if not, all that has arrived is encoded
+            anew each time. Under an encoder mask that looks ahead, what was written before then stays although its
+            source has other states now.
+        max_source_length: the most tokens that the encoder takes, or None.
+        cross_attentions: the interactive attention of each layer.
+    """
+
+    encodes_in_parts = True
+    max_source_length: int | None
+    cross_attentions: Sequence[InteractiveAttention]
+
+    def encode(self, input_ids: torch.LongTensor, **options) -> CrossMaskEncoderOutput:
+        """The encoder's output; options as the model's `forward` has them, and `past_key_values` of the encoder."""
+        raise NotImplementedError
+
+    def check_source_length(self, length: int) -> None:
+        """Refuse a source that is longer than the model takes (ValueError)."""
+        _check_length("source", length, self.max_source_length)
+
+    def check_target_length(self, length: int) -> None:
+        """Refuse a target that is longer than the model takes (ValueError)."""
+        _check_length("target", length, self.max_target_length)
 
     def stream(self, source: Iterable[int], **options) -> Iterator[int]:
         """Translate a source while it arrives; each target token comes as soon as the policy lets it.
@@ -241,6 +281,11 @@ class StreamingMixin:
         """Open `batch` streams, to which source tokens are pushed as they come. Arguments as for `stream`."""
         masks = {"encoder_mask": encoder_mask, "decoder_mask": decoder_mask, "cross_mask": cross_mask}
         return TranslationStream(self, batch, policy or FollowMask(), masks, *_read_options(self, options))
+
+
+def _check_length(side: str, length: int, limit: int | None) -> None:
+    if limit is not None and length > limit:
+        raise ValueError(f"the {side} must have at most {limit} tokens, which is what the model takes, got {length}")
 
 
 def _pairs(stream: TranslationStream, sources: list[Iterator[int]]) -> Iterator[tuple[int, int]]:

@@ -1,25 +1,48 @@
 """The masks of one scope, from config and call, to one compiled mask per layer."""
 
 import torch
+from transformers import PreTrainedConfig
 
 from ..attention.backends import CompiledMask, compile_masks
 from ..attention.base import MaskRequest
-from ..configuration.crossmask import CrossMaskConfig
+from ..configuration.layer_masks import masks_of_layers
 from ..masks.blind_check import check_blind_spans, kept_everywhere
 from ..masks.equivalence import check_possible
 from ..masks.expressions import And, Mask, MaskError
 from ..masks.layout import Layout
 from ..masks.rules import blind, causal, full
 from ..masks.scope import Scope
+from ..masks.target_layout import TargetLayout
 from ..masks.tensor_mask import TensorMask, check_fit, rows_for
 
 
 class LayerMasks:
-    """Compiles the masks of one scope: each distinct one once a pass."""
+    """Compiles the masks of one scope: each distinct one once a pass.
 
-    def __init__(self, config: CrossMaskConfig, scope: Scope):
-        self.config = config
-        self.scope = scope
+    Args:
+        config: any model's. It may have the masks, as text or as a mapping from layers to texts, in `encoder_mask`,
+            `decoder_mask` and `cross_mask`; where it has none everything is allowed. They are read anew when they
+            change, and so is the attention implementation.
+        scope: which of the masks.
+        layers, heads: how many attend under it.
+        own: what holds in every layer whatever the config says, as `causal()` does in a causal language model.
+        additive: whether scores are additive (Bahdanau et al. 2015), not scaled dot products.
+        reads_memory: whether the keys are a memory's vectors, which have no source positions.
+    """
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        scope: Scope,
+        *,
+        layers: int,
+        heads: int,
+        own: Mask | None = None,
+        additive: bool = False,
+        reads_memory: bool = False,
+    ):
+        self.config, self.scope, self.layers, self.heads = config, scope, layers, heads
+        self.own, self.additive, self.reads_memory = own, additive, reads_memory
         self.text: str | dict | None = None
         self.rules()  # now: a compiled forward pass cannot parse
 
@@ -33,10 +56,10 @@ class LayerMasks:
         Raises:
             MaskError: a rule that speaks of layers that are not there, or that never allows anything.
         """
-        text = getattr(self.config, f"{self.scope}_mask")
+        text = getattr(self.config, f"{self.scope}_mask", "full()")
         if text != self.text:
-            # Through this module's own class: remote code has the config's module twice, each with masks of its own.
-            self.of_layers = CrossMaskConfig.layer_masks(self.config, self.scope)
+            of_layers = masks_of_layers(text, self.layers, f"{self.scope}_mask")
+            self.of_layers = of_layers if self.own is None else tuple(self.own & rule for rule in of_layers)
             self.of_config = {mode: _distinct(self.of_layers, mode) for mode in (False, True)}
             self.blind_of_config = _blind(self.of_layers)
             self.text = dict(text) if isinstance(text, dict) else text  # a mapping may change in place
@@ -66,6 +89,7 @@ class LayerMasks:
         training: bool = False,
         beams_per_source: int = 1,
         is_last: bool = False,
+        backend: str | None = None,
     ) -> list[CompiledMask]:
         """What the attention implementation takes, for each layer: a tensor, blocks, lengths, or None.
 
@@ -77,6 +101,7 @@ class LayerMasks:
             training: whether rules that hold in training only do.
             beams_per_source: G, how many rows of queries share each row of keys.
             is_last: whether the only query is the last of the keys themselves, so that `causal()` forbids nothing.
+            backend: the attention backend to compile for; the config's attention implementation by default.
 
         Raises:
             MaskError: a mask that does not fit, or that the attention implementation cannot run.
@@ -89,20 +114,35 @@ class LayerMasks:
         distinct, of_layer = self.rules(rule, training)
         if is_last:
             distinct = tuple(full() if rule == causal() else rule for rule in distinct)
-        heads = self.config.num_attention_heads
-        additive = self.scope == "cross" and self.config.cross_attention_score == "additive"
-        common = (query, key, tensor_mask, heads, batch, beams_per_source, additive)
+        common = (query, key, tensor_mask, self.heads, batch, beams_per_source, self.additive)
         try:
             requests = [MaskRequest(rule, *common) for rule in distinct]
-            compiled_masks = compile_masks(self.config._attn_implementation, requests)
+            compiled_masks = compile_masks(backend or self.config._attn_implementation, requests)
         except MaskError as error:
             raise MaskError(f"{name}: {error}") from error
         return [compiled_masks[index] for index in of_layer]
 
-    @property
-    def reads_memory(self) -> bool:
-        """Whether the keys are a memory's vectors, which have no source positions."""
-        return self.scope == "cross" and self.config.memory_length is not None
+    def compile_target(
+        self,
+        mask: Mask | TensorMask | None,
+        target: TargetLayout,
+        *,
+        batch: int,
+        training: bool = False,
+        backend: str | None = None,
+    ) -> list[CompiledMask]:
+        """`compile` for the attention of a target to itself."""
+        return self.compile(
+            mask,
+            target.query,
+            target.key,
+            batch=batch,
+            rows=target.rows,
+            seen=target.seen,
+            training=training,
+            is_last=target.is_last,
+            backend=backend,
+        )
 
     def cut(self, mask: TensorMask, batch: int, rows: torch.Tensor, seen: int | None, keys: int) -> torch.Tensor:
         """The part of a tensor mask that belongs to this pass: (1 or B, 1 or H, T or 1, S) bool.
@@ -123,7 +163,7 @@ class LayerMasks:
             mask,
             f"{self.scope}_mask",
             batch=batch,
-            heads=self.config.num_attention_heads,
+            heads=self.heads,
             queries=seen,
             keys=seen if may_grow else keys,
             may_grow=may_grow,

@@ -1,0 +1,74 @@
+"""The decoder of a bridge, under masks."""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.utils import ModelOutput
+
+from ..masks.expressions import Mask
+from ..masks.rules import causal
+from ..masks.target_layout import TargetLayout
+from ..masks.tensor_mask import TensorMask
+from ..seq2seq.foreign_masks import decoder_mask_for
+from ..seq2seq.pretrained_parts import arguments_of, max_length_of, recording
+
+
+class DecoderSide:
+    """Runs the causal language model of a bridge."""
+
+    def __init__(self, model: PreTrainedModel):
+        self.model = model
+        self.arguments = arguments_of(model.decoder)
+        config = model.decoder.config.get_text_config(decoder=True)
+        self.max_length = max_length_of(config)
+        self.uses_cache = getattr(config, "use_cache", True)
+
+    def decode(
+        self,
+        input_ids: torch.LongTensor | None,
+        inputs_embeds: torch.FloatTensor | None,
+        target: TargetLayout,
+        decoder_mask: Mask | TensorMask | None,
+        *,
+        attention_mask: torch.Tensor | None,
+        past_key_values: Cache | None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **options: Any,
+    ) -> ModelOutput:
+        """The decoder's output for T new tokens, with logits (B, T or those to keep, vocabulary).
+
+        Args:
+            input_ids, inputs_embeds: (B, T) or (B, T, E).
+            target: how they are laid out. decoder_mask: as `as_mask` has it.
+            attention_mask: (B, P + T). past_key_values: the decoder's own cache.
+        """
+        decoder = self.model.decoder
+        given: dict[str, Any] = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
+        batch, length = (input_ids if inputs_embeds is None else inputs_embeds).shape[:2]
+        if self.needs_finished_mask(decoder_mask, target):
+            compiled_masks = self.model.self_masks.compile_target(
+                decoder_mask, target, batch=batch, training=self.model.training, backend="sdpa"
+            )
+            like = torch.empty(batch, length, 0, dtype=decoder.dtype, device=target.rows.device)
+            given["attention_mask"] = decoder_mask_for(decoder, compiled_masks, like, attention_mask, past_key_values)
+        elif attention_mask is not None:
+            given["attention_mask"] = attention_mask
+        if "position_ids" in self.arguments:
+            given["position_ids"] = target.query.positions.expand(batch, -1)
+        if "logits_to_keep" in self.arguments:
+            given["logits_to_keep"] = logits_to_keep
+        given |= {"past_key_values": past_key_values, "use_cache": past_key_values is not None}
+        output = decoder(**given, **recording(options), return_dict=True)
+        if "logits_to_keep" not in self.arguments:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            output["logits"] = output.logits[:, kept]
+        return output
+
+    def needs_finished_mask(self, decoder_mask: Mask | TensorMask | None, target: TargetLayout) -> bool:
+        """Whether something is forbidden beside later tokens and padding."""
+        if isinstance(decoder_mask, TensorMask) or target.key.packed:
+            return True
+        distinct, _ = self.model.self_masks.rules(decoder_mask, self.model.training)
+        return distinct != (causal(),)

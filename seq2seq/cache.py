@@ -1,0 +1,47 @@
+"""The cache of both attentions: what a caller gave, and how many target tokens it holds."""
+
+import torch
+from transformers import PreTrainedConfig
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+
+
+def check_cache(cache: Cache | None) -> None:
+    """Refuse what is not a cache.
+
+    Raises:
+        ValueError: with the class of what was given.
+    """
+    if cache is not None and not isinstance(cache, Cache):
+        raise ValueError(
+            f"past_key_values must be an EncoderDecoderCache or a DynamicCache, got {type(cache).__name__}; give what "
+            "the last call returned as past_key_values"
+        )
+
+
+def read_cache(cache: Cache | None, decoder_config: PreTrainedConfig, wanted: bool) -> EncoderDecoderCache | None:
+    """The cache of both attentions: as it was given, around one of the target's alone, or a new one if wanted.
+
+    That of the source has no sliding windows, whatever the decoder has.
+
+    Raises:
+        ValueError: it is not a cache.
+    """
+    check_cache(cache)
+    if isinstance(cache, EncoderDecoderCache):
+        return cache
+    if cache is None:
+        return EncoderDecoderCache(DynamicCache(config=decoder_config), DynamicCache()) if wanted else None
+    return EncoderDecoderCache(cache, DynamicCache())
+
+
+def cached_sizes(cache: Cache | None, length: int) -> tuple[int | torch.Tensor, int]:
+    """How many target tokens are cached, and how many keys attention has with T = `length` more.
+
+    A static cache counts on the device, with a tensor, and always has all its places as keys. Layers with a sliding
+    window have fewer keys than the others.
+    """
+    if cache is None:
+        return 0, length
+    past = cache.get_seq_length()
+    widths = [cache.get_mask_sizes(length, layer)[0] for layer in range(max(len(cache), 1))]
+    return past, max([*widths, past + length] if isinstance(past, int) else widths)

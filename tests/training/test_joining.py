@@ -1,0 +1,127 @@
+"""`train.py` with a bridge: a pretrained encoder and decoder, joined, frozen in part, trained in stages."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from bridge_families import decoder_of, encoder_of
+from training_jobs import assert_goes_on, corpus, job_of, recipe_file, tiny_tokenizer, trained
+from transformers import AutoModelForSeq2SeqLM
+
+from crossmask.bridge import CrossMaskBridgeForConditionalGeneration
+from crossmask.data.tokenizer_training import train_tokenizer
+from crossmask.training.run import execute
+from crossmask.utils.errors import InputError
+
+PARTS = {"encoder": ("bert", encoder_of), "decoder": ("llama", decoder_of)}
+UNPACKED = {"batching": "examples"}
+PACKED = {"batching": "packed", "source_row_length": 48, "target_row_length": 48}
+SHORT = {"max_source_length": 32, "max_target_length": 32}
+
+
+def save_parts(folder: Path, **families: str) -> dict[str, str]:
+    """Saves an encoder and a decoder with one tokenizer; what a recipe says of them."""
+    tokenizer, fields = tiny_tokenizer(), {}
+    for name, (family, make) in PARTS.items():
+        part = make(families.get(name, family))
+        part.resize_token_embeddings(len(tokenizer))
+        part.config.pad_token_id, part.config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+        part.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+        fields[f"{name}_name_or_path"] = str(folder / name)
+    return {**fields, "tokenizer": None, "model": None, **SHORT}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory) -> dict[str, str]:
+    return save_parts(tmp_path_factory.mktemp("parts"))
+
+
+@pytest.mark.parametrize("batching", [UNPACKED, PACKED], ids=str)
+def test_a_bridge_is_trained_saved_and_reported(tmp_path, parts, batching):
+    changes = {"freeze": ["encoder"], "learning_rates": {"bridge": 0.5}, "model": {"bridge_layers": 2}}
+    job = job_of(recipe_file(tmp_path, **parts | changes, **batching))
+    model = job.trainer.model
+    assert isinstance(model, CrossMaskBridgeForConditionalGeneration)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    execute(job)
+    changed = {
+        name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert changed == {"decoder", "bridge"}
+    saved = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "run")
+    torch.testing.assert_close(saved.state_dict(), model.state_dict(), rtol=0, atol=0)
+    facts = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert 0 < facts["trained_parameters"] < facts["parameters"]
+    card = (tmp_path / "run" / "README.md").read_text()
+    for line in (
+        "| encoder | bert, 3 layers of 32 |",
+        "| decoder | llama, 3 layers of 32 |",
+        "decoder's layers | 1 |",
+    ):
+        assert line in card
+    assert (tmp_path / "run" / "alignment_1.png").exists()
+
+
+@pytest.mark.parametrize("batching", [UNPACKED, PACKED], ids=str)
+def test_a_run_with_a_bridge_goes_on_to_the_bit(tmp_path, parts, batching):
+    changes = {"freeze": ["encoder"], "learning_rates": {"bridge": 0.05}, "optim": "adamw_torch", **batching}
+    assert assert_goes_on(recipe_file(tmp_path, **parts | changes), 2) == 4
+
+
+def test_a_second_stage_begins_with_the_first(tmp_path, parts):
+    execute(job_of(recipe_file(tmp_path, **parts, freeze=["encoder", "decoder"])))
+    (tmp_path / "second").mkdir()
+    stage = {
+        **parts,
+        "encoder_name_or_path": None,
+        "decoder_name_or_path": None,
+        "model_name_or_path": str(tmp_path / "run"),
+    }
+    job = job_of(recipe_file(tmp_path / "second", **stage, freeze=["encoder"], learning_rates={"decoder": 0.01}))
+    first = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "run").state_dict()
+    torch.testing.assert_close(job.trainer.model.state_dict(), first, rtol=0, atol=0)
+    assert trained(job)[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder_name_or_path": None}, "encoder_name_or_path must be given with decoder_name_or_path"),
+        ({"model_name_or_path": "x"}, "encoder_name_or_path must be left out beside model_name_or_path"),
+        ({"model": {"bridge_layer": 2}}, "model has no setting 'bridge_layer': did you mean 'bridge_layers'"),
+        ({"model": {"bridge_layers": 9}}, "bridge_layers must be from 1 to the decoder's 3 layers, got 9"),
+        ({"tokenizer": {"vocab_size": 300}}, "tokenizer must be left out"),
+        ({"max_target_length": 65}, "max_target_length must be at most the model's max_position_embeddings=64"),
+        ({"freeze": ["bridges"]}, "'bridges' must be a part of the crossmask-bridge model, which has .*did you mean"),
+        (
+            {"task": "language-modeling", "max_source_length": 256},
+            "decoder_name_or_path must be left out for task language-modeling",
+        ),
+        ({"decoder_name_or_path": "ENCODER"}, "decoder_name_or_path .* the weights of .* lack cls.predictions"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_joined_is_refused(tmp_path, parts, changes, message):
+    changes = {name: parts["encoder_name_or_path"] if value == "ENCODER" else value for name, value in changes.items()}
+    with pytest.raises(InputError, match=message) as error:
+        job_of(recipe_file(tmp_path, **{**parts, **changes}))
+    assert "\n" not in str(error.value)
+
+
+def test_parts_with_two_tokenizers_are_refused_yet(tmp_path):
+    fields = save_parts(tmp_path)
+    train_tokenizer([example.target for example in corpus()], 280).save_pretrained(fields["decoder_name_or_path"])
+    with pytest.raises(InputError, match="encoder_name_or_path and decoder_name_or_path must have one tokenizer, got"):
+        job_of(recipe_file(tmp_path, **fields))
+
+
+def test_parts_that_cannot_be_packed_are_refused_before_training(tmp_path):
+    fields = save_parts(tmp_path, decoder="bloom")
+    with pytest.raises(InputError, match="batching must be examples or buckets for this model: "):
+        job_of(recipe_file(tmp_path, **fields, **PACKED))
+    recipe = yaml.safe_load(Path(recipe_file(tmp_path, **fields, **UNPACKED)).read_text())
+    assert recipe["batching"] == "examples"
+    assert trained(job_of(recipe_file(tmp_path, **fields, **UNPACKED)))[0] == 4
