@@ -43,8 +43,8 @@ def first_position_of(encoder: PreTrainedModel) -> int:
     for module in encoder.modules():
         code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
         if code is not None and _COUNTING in code.co_names:
-            padding: int = module.padding_idx
-            return padding + 1
+            padding: Any = module.padding_idx
+            return int(padding) + 1
     return 0
 
 
