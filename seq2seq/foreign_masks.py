@@ -55,7 +55,11 @@ def encoder_mask_for(
     if (types := getattr(config, "layer_types", None)) is not None:
         functions["sliding_attention"] = create_bidirectional_sliding_window_mask
     kinds = [None] * len(compiled_masks) if types is None else list(types)
-    arguments: dict[str, Any] = {"inputs_embeds": inputs_embeds, "attention_mask": None, "and_mask_function": _allow_all}
+    arguments: dict[str, Any] = {
+        "inputs_embeds": inputs_embeds,
+        "attention_mask": None,
+        "and_mask_function": _allow_all,
+    }
     own: dict[str | None, Any] = {
         kind: functions[kind or "full_attention"](config=_sdpa(config), **arguments) for kind in dict.fromkeys(kinds)
     }
