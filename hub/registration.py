@@ -17,19 +17,14 @@ def register() -> None:
 
     Saving a model saves its config. Calling this again changes nothing.
     """
-    for config, model, generator in (
-        (CrossMaskConfig, CrossMaskModel, CrossMaskForConditionalGeneration),
-        (
-            CrossMaskBridgeConfig,
-            CrossMaskBridgeForConditionalGeneration,
-            CrossMaskBridgeForConditionalGeneration,
-        ),
+    question_answering = CrossMaskQuestionAnsweringConfig, CrossMaskForQuestionAnswering
+    for auto_class, config_class, model_class in (
+        (AutoModel, CrossMaskConfig, CrossMaskModel),
+        (AutoModelForSeq2SeqLM, CrossMaskConfig, CrossMaskForConditionalGeneration),
+        (AutoModel, CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration),
+        (AutoModelForSeq2SeqLM, CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration),
+        (AutoModelForQuestionAnswering, *question_answering),
     ):
-        AutoConfig.register(config.model_type, config, exist_ok=True)
-        AutoModel.register(config, model, exist_ok=True)
-        AutoModelForSeq2SeqLM.register(config, generator, exist_ok=True)
-        config.code_writer = staticmethod(partial(write_code_files, model_type=config.model_type))
-    reader = CrossMaskQuestionAnsweringConfig
-    AutoConfig.register(reader.model_type, reader, exist_ok=True)
-    AutoModelForQuestionAnswering.register(reader, CrossMaskForQuestionAnswering, exist_ok=True)
-    reader.code_writer = staticmethod(partial(write_code_files, model_type=reader.model_type))
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+        auto_class.register(config_class, model_class, exist_ok=True)
+        config_class.code_writer = staticmethod(partial(write_code_files, model_type=config_class.model_type))
