@@ -2,7 +2,7 @@
 
 from . import masks
 from .auditing import audit
-from .bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration
+from .bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration, CrossMaskBridgeProcessor
 from .configuration import CrossMaskConfig
 from .hub.registration import register
 from .inference import answer, answer_batch, translate_batch
@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CrossMaskBridgeConfig",
     "CrossMaskBridgeForConditionalGeneration",
+    "CrossMaskBridgeProcessor",
     "CrossMaskConfig",
     "CrossMaskForConditionalGeneration",
     "CrossMaskForQuestionAnswering",

@@ -1,7 +1,7 @@
-"""Check types with mypy; in folders that have errors yet, their number may only fall (`make types`).
+"""Check types with mypy; in folders that still have errors, their number may only fall (`make types`).
 
-`[tool.crossmask.type-errors]` of pyproject.toml has the number for each folder. One error more or fewer fails: more
-must be fixed, fewer must be written down, so that they cannot come back.
+`[tool.crossmask.type-errors]` of pyproject.toml has the number of each folder. Any other number fails: new errors must
+be fixed, and a smaller number must be written there, so that errors do not come back.
 """
 
 import os
@@ -44,31 +44,33 @@ def folder_of(path: str) -> str:
     return path.split("/")[0] if "/" in path else "."
 
 
-def judge(found: dict[str, int], allowed: dict[str, int]) -> list[str]:
-    """What is wrong with the numbers of errors, one line for each folder; nothing where they are as written down."""
-    complaints = []
-    for folder in sorted({*found, *allowed}):
-        count, limit = found.get(folder, 0), allowed.get(folder, 0)
+def compare(counts: dict[str, int], limits: dict[str, int]) -> list[str]:
+    """One line for each folder whose number of errors differs from its limit."""
+    problems = []
+    for folder in sorted({*counts, *limits}):
+        count, limit = counts.get(folder, 0), limits.get(folder, 0)
         if count > limit:
-            complaints.append(f"{folder} must have at most {limit} type errors, got {count}; fix the new ones")
+            problems.append(f"{folder} must have at most {limit} type errors, got {count}; fix the new ones")
         elif count < limit:
-            new = f"write {folder} = {count}" if count else f"delete the line of {folder}"
-            complaints.append(f"{folder} has only {count} type errors, not {limit}; {new} in pyproject.toml")
-    return complaints
+            fix = f"write {folder} = {count}" if count else f"delete the line of {folder}"
+            problems.append(
+                f"{folder} must have {limit} type errors as written down, got {count}; {fix} in pyproject.toml"
+            )
+    return problems
 
 
 def main() -> int:
-    """Print what is wrong; returns the exit status."""
+    """Print the problems; returns the exit status."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    allowed = settings["tool"]["crossmask"]["type-errors"]
+    limits = settings["tool"]["crossmask"]["type-errors"]
     errors = find_errors()
-    found = Counter(folder for folder, _ in errors)
-    complaints = judge(found, allowed)
+    counts = Counter(folder for folder, _ in errors)
+    problems = compare(counts, limits)
     for folder, line in errors:
-        if found[folder] > allowed.get(folder, 0):
+        if counts[folder] > limits.get(folder, 0):
             print(line)
-    print("\n".join(complaints) or f"types: {len(errors)} errors, as allowed; none in folders that are not listed")
-    return 1 if complaints else 0
+    print("\n".join(problems) or f"types: {len(errors)} errors, as allowed; none in folders that are not listed")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The same shuffled examples in batches of about the same number of real tokens: random, by length, packed."""
+"""Batches of about the same number of real tokens, of the same shuffled examples: random, by length, packed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,9 +41,9 @@ def sizes(features: Sequence[Feature]) -> list[tuple[int, int]]:
 
 
 def groups(corpus: Corpus, batching: str, tokens: int, row: int = ROW, seed: int = 0) -> Iterator[list]:
-    """What each step's batch is made of: examples or, in packed rows, lists of examples.
+    """The content of each step's batch: examples or, in packed rows, lists of examples.
 
-    A batch has about this many real tokens. Random batches have the same number of examples, in corpus order;
+    A batch has about this many real tokens. Random batches all have one number of examples, in corpus order;
     length-grouped ones have a budget of tokens instead, which leaves less padding.
     """
     features, lengths = corpus.features, sizes(corpus.features)
@@ -53,19 +53,20 @@ def groups(corpus: Corpus, batching: str, tokens: int, row: int = ROW, seed: int
         yield from (features[start : start + count] for start in range(0, len(features) - count + 1, count))
     elif batching == "length-grouped":
         sources, targets = zip(*lengths, strict=True)
-        # A budget counts padding, of which there is a little: widened until the mean is what was asked for.
+        # A budget counts padding too. It is raised by as much, so that the mean of real tokens is as wanted.
         mean = total / len(bucket_batches(sources, targets, max_tokens=tokens))
-        found = bucket_batches(sources, targets, max_tokens=round(tokens * tokens / mean), seed=seed)
-        yield from ([features[index] for index in batch] for batch in found)
+        batches = bucket_batches(sources, targets, max_tokens=round(tokens * tokens / mean), seed=seed)
+        yield from ([features[index] for index in batch] for batch in batches)
     else:
         data = PackedDataset(features, source_length=row, target_length=row, seed=seed)
         count = max(round(tokens / total * len(data)), 1)
         order = list(PackedSampler(data))
-        yield from ([data[at] for at in order[i : i + count]] for i in range(0, len(order) - count + 1, count))
+        starts = range(0, len(order) - count + 1, count)
+        yield from ([data[row] for row in order[start : start + count]] for start in starts)
 
 
 def collate(group: list, corpus: Corpus, family: str, batching: str, row: int = ROW) -> Batch:
-    """As users of that family have it: Transformers' default collator for its models, ours for ours."""
+    """A batch as users of that family make it: Transformers' default collator for its models, ours for ours."""
     pad, start = corpus.tokenizer.pad_token_id, corpus.tokenizer.bos_token_id
     if batching == "packed rows":
         examples = [feature for packed in group for feature in packed]

@@ -1,4 +1,4 @@
-"""Examples to train on: Multi30k, English to German, or random token ids of its lengths where it is not there."""
+"""Examples to train on: Multi30k, English to German, or random token ids of the same lengths where it is absent."""
 
 import os
 from dataclasses import dataclass
@@ -31,14 +31,14 @@ class Corpus:
     name: str
     features: list[Feature]
     vocab_size: int
-    tokenizer: PreTrainedTokenizerBase  # pads; where ids are random that is all it does
+    tokenizer: PreTrainedTokenizerBase  # needed for padding, also where ids are random
 
 
 def load(folder: Path | None, seed: int = 0) -> Corpus:
     """Multi30k's 29,000 training pairs from `folder`; by default from `MULTI30K`, or random ids if that is absent.
 
     Raises:
-        OSError: the folder was given, and its files cannot be read.
+        OSError: a file of the folder cannot be read.
     """
     if folder is None and not MULTI30K.is_dir():
         return draw(29000, VOCABULARY, seed)

@@ -1,4 +1,4 @@
-"""What a training step has to compute, and what the machine can: model FLOPs utilisation is the one over the other."""
+"""Model FLOPs utilisation: the operations that a training step needs, over those that the machine can do."""
 
 from collections.abc import Callable, Iterable
 
@@ -16,12 +16,12 @@ def step_flops(model: PreTrainedModel, lengths: Lengths) -> int:
     what makes keys and values for the cross-attention, see source tokens; the rest of the decoder and the output layer
     see target tokens. Attention costs 12 operations for every pair of tokens, layer and unit of its width: scores and
     weighted sum, forward and backward. Pairs are all those within an example, S x S, T x T and T x S, causal or not,
-    as Chowdhery et al. 2022 (https://arxiv.org/abs/2204.02311, appendix B) count. Padding, pairs of examples that
-    share a row, norms, activations, the softmax, the loss and the optimizer count nothing: whoever computes more gets
-    no credit for it.
+    as Chowdhery et al. 2022 (https://arxiv.org/abs/2204.02311, appendix B) count. Padding, pairs of tokens of
+    different examples in a row, norms, activations, the softmax, the loss and the optimizer are not counted, so that
+    computing more than needed does not raise the utilisation.
 
     Args:
-        model: one of Transformers', or ours, whose modules bear the usual names.
+        model: one of Transformers', or ours, whose modules have the usual names.
         lengths: source and target tokens of every example of the step.
     """
     weights = {"source": 0, "target": 0}  # per token

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine in words, interleaved timing, peak memory, tables, pages written whole."""
+"""What the benchmarks share: the machine in words, interleaved timing, peak memory, tables, and writing a page."""
 
 import os
 import platform
@@ -20,16 +20,21 @@ import transformers
 from crossmask.utils.atomic_write import write_text
 
 RESULTS = Path("runs/benchmarks")
-Side = TypeVar("Side", bound=Hashable)
+Subject = TypeVar("Subject", bound=Hashable)  # what is measured
 Result = TypeVar("Result")
 
 
+def add_page_options(parser: ArgumentParser, page: str) -> None:
+    """What every benchmark takes: `--quick`, and where its page goes."""
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see in seconds that it runs")
+    parser.add_argument("--output", type=Path, default=RESULTS / f"{page}.md", help="where the page is written")
+
+
 def add_run_options(parser: ArgumentParser, page: str, threads: int) -> None:
-    """What every script that trains takes: `--device`, `--threads`, `--quick` and where its page goes."""
+    """What every benchmark of a model takes: `--device` and `--threads` too."""
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=threads)
-    parser.add_argument("--quick", action="store_true", help="in seconds, to see that it runs")
-    parser.add_argument("--output", type=Path, default=RESULTS / f"{page}.md")
+    parser.add_argument("--threads", type=int, default=threads, help=f"of the processor ({threads})")
+    add_page_options(parser, page)
 
 
 def machine(device: str = "cpu") -> str:
@@ -86,27 +91,27 @@ def seconds(run: Callable[[], object], device: str = "cpu") -> float:
 
 
 def interleave(
-    runs: Mapping[Side, Callable[[int], object]], repeats: int, warm_up: int = 1, device: str = "cpu"
-) -> dict[Side, list[float]]:
-    """Seconds of every side, `repeats` each: the sides take turns, so that what else the machine does falls on all.
+    runs: Mapping[Subject, Callable[[int], object]], repeats: int, warm_up: int = 1, device: str = "cpu"
+) -> dict[Subject, list[float]]:
+    """Seconds of every subject, `repeats` each. They take turns, so that other load on the machine affects all alike.
 
     A run is called with the number of its turn; the first `warm_up` turns are not counted.
     """
-    times: dict[Side, list[float]] = {side: [] for side in runs}
+    times: dict[Subject, list[float]] = {subject: [] for subject in runs}
     for turn in range(warm_up + repeats):
-        for side, run in runs.items():
+        for subject, run in runs.items():
             elapsed = seconds(partial(run, turn), device)
             if turn >= warm_up:
-                times[side].append(elapsed)
+                times[subject].append(elapsed)
     return times
 
 
-def medians(times: Mapping[Side, Sequence[float]]) -> dict[Side, float]:
-    return {side: statistics.median(values) for side, values in times.items()}
+def medians(times: Mapping[Subject, Sequence[float]]) -> dict[Subject, float]:
+    return {subject: statistics.median(values) for subject, values in times.items()}
 
 
 def peak(device: str = "cpu") -> int:
-    """Bytes at most so far: of torch's allocations on a GPU, else resident, since the process began."""
+    """Peak bytes since the process began: of torch's allocations on a GPU, else of the resident set."""
     if device == "cuda":
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()
@@ -116,8 +121,8 @@ def peak(device: str = "cpu") -> int:
 def in_own_processes(function: Callable[..., Result], calls: Sequence[tuple], module: str) -> list[Result]:
     """`function(*call)` for every call, one after the other, each in a process of its own.
 
-    They are forked from one that has imported `module` and done nothing else: none inherits this process's memory,
-    which would hide a lower peak, and none waits for the imports.
+    The processes are forked from one that has imported `module` and done nothing else. So none inherits this process's
+    memory, which would hide a lower peak, and none waits for the imports.
     """
     context = get_context("forkserver")
     context.set_forkserver_preload([module])
@@ -132,21 +137,27 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], words: int = 1) 
 
 
 def growth_table(
-    what: str, sizes: Sequence[int], titles: Mapping[Hashable, str], found: Mapping[tuple[Hashable, int], float]
+    label: str, sizes: Sequence[int], titles: Mapping[Hashable, str], times: Mapping[tuple[Hashable, int], float]
 ) -> str:
-    """Milliseconds of every subject at every size, and in brackets how many times those of the size before."""
+    """Milliseconds of every subject at every size, and in brackets the ratio to the size before.
+
+    Args:
+        label: of the column of sizes.
+        titles: of the columns, by subject.
+        times: seconds, by subject and size.
+    """
     rows = []
     for index, size in enumerate(sizes):
         cells = []
         for subject in titles:
-            now = found[subject, size]
-            growth = f" (x{now / found[subject, sizes[index - 1]]:.2f})" if index else ""
-            cells.append(f"{now * 1e3:,.0f} ms{growth}")
+            time_here = times[subject, size]
+            growth = f" (x{time_here / times[subject, sizes[index - 1]]:.2f})" if index else ""
+            cells.append(f"{time_here * 1e3:,.0f} ms{growth}")
         rows.append([f"{size:,}", *cells])
-    return table([what, *titles.values()], rows)
+    return table([label, *titles.values()], rows)
 
 
 def publish(page: str, path: Path) -> None:
-    """Print a page, and write it whole."""
+    """Print a page, and write it to a file."""
     print(page, flush=True)
     write_text(path, page.rstrip() + "\n")

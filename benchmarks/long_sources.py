@@ -3,10 +3,10 @@
     python -m benchmarks.long_sources --lengths 256 512 1024 2048 4096 8192
     python -m benchmarks.long_sources --encoder-layer --flex
 
-A training step, forward and backward, of the 8M model of benchmarks/peers.py: one source, a fixed number of targets,
-`window(64)` in encoder and cross-attention, bf16. With `--encoder-layer` one narrow encoder layer alone, float32:
-blocks against a mask of all pairs; FlexAttention is timed forward only, since it has no backward on CPU. Medians of
-interleaved repeats, with the growth per doubling.
+A training step, forward and backward, of the 8M model of benchmarks/baselines.py: one source, a fixed number of
+targets, `window(64)` in encoder and cross-attention, bf16. With `--encoder-layer` one narrow encoder layer alone,
+float32: blocks against a mask of all pairs; FlexAttention is timed forward only, since it has no backward on CPU.
+Medians of interleaved repeats, with the growth per doubling.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from benchmarks.baselines import SIZES, build
 from benchmarks.harness import add_run_options, clock, growth_table, interleave, machine, medians, publish
-from benchmarks.peers import SIZES, build
 from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration
 
 Run = Callable[[int], None]
@@ -88,10 +88,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     titles, runs = (encoder_layers if options.encoder_layer else training_steps)(options)
     times = interleave(runs, options.repeats, device=options.device)
-    what = "one encoder layer, float32" if options.encoder_layer else f"{options.targets} targets, bf16"
+    model = "one encoder layer, float32" if options.encoder_layer else f"{options.targets} targets, bf16"
     page = (
         f"# Long sources under `{options.mask}`\n\n{machine(options.device)}\n\n"
-        f"One source, {what}. Medians of {options.repeats} interleaved repeats, {clock(options.device)[1]}.\n\n"
+        f"One source, {model}. Medians of {options.repeats} interleaved repeats, {clock(options.device)[1]}.\n\n"
         f"{growth_table('source tokens', options.lengths, titles, medians(times))}"
     )
     publish(page, options.output)

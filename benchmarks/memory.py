@@ -3,31 +3,38 @@
     python -m benchmarks.memory --vocabulary 32000 --tokens 8192
 
 Transformers' way is `lm_head`, then cross-entropy over all logits, as its BART has it. Every measurement has a process
-of its own; counted is how far the peak rises above what the process had before (hidden states and weight are there by
-then, and kernels are loaded), gradients included. On a GPU that is torch's own count, else the resident set.
+of its own. What counts is how far the peak rises above what the process had before (hidden states and weight are
+there by then, and kernels are loaded), gradients included. On a GPU that is torch's own count. On CPU it is the
+resident set, where crossmask's share of it varies from run to run.
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import nn
 
-from benchmarks.harness import RESULTS, machine, peak, publish, table
+from benchmarks.harness import add_run_options, in_own_processes, machine, peak, publish, table
 from crossmask.seq2seq.loss import linear_cross_entropy
 
-SIDES = ("Transformers", "crossmask")
+VARIANTS = ("Transformers", "crossmask")
 PRECISIONS = ("float32", "bfloat16")
 
 
-def step(side: str, hidden: torch.Tensor, head: nn.Linear, labels: torch.Tensor, precision: str) -> torch.Tensor:
+@dataclass(frozen=True)
+class Sizes:
+    vocabulary: int
+    tokens: int
+    hidden: int
+
+
+def step(variant: str, hidden: torch.Tensor, head: nn.Linear, labels: torch.Tensor, precision: str) -> torch.Tensor:
     """Loss and gradients for hidden states (1, T, hidden)."""
     with torch.autocast(hidden.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        if side == "crossmask":
+        if variant == "crossmask":
             loss = linear_cross_entropy(hidden, head.weight, labels)
         else:
             logits = head(hidden)
@@ -36,47 +43,44 @@ def step(side: str, hidden: torch.Tensor, head: nn.Linear, labels: torch.Tensor,
     return loss.detach()
 
 
-def measure(side: str, precision: str, options: argparse.Namespace) -> dict[str, float]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def measure(variant: str, precision: str, sizes: Sizes, device: str, threads: int) -> tuple[int, float, float]:
+    """Peak bytes, the loss, and CPU seconds of one step."""
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
-    head = nn.Linear(options.hidden_size, options.vocabulary, bias=False, device=device)
-    hidden = torch.randn(1, options.tokens, options.hidden_size, device=device)
-    labels = torch.randint(options.vocabulary, (1, options.tokens), device=device)
-    small = nn.Linear(options.hidden_size, 16, bias=False, device=device)
-    step(side, hidden[:, :8].clone().requires_grad_(), small, labels[:, :8] % 16, precision)
-    before, started = peak(device), time.process_time()
-    loss = step(side, hidden.requires_grad_(), head, labels, precision)
-    return {"bytes": peak(device) - before, "loss": loss.item(), "seconds": time.process_time() - started}
+    head = nn.Linear(sizes.hidden, sizes.vocabulary, bias=False, device=device)
+    hidden = torch.randn(1, sizes.tokens, sizes.hidden, device=device)
+    labels = torch.randint(sizes.vocabulary, (1, sizes.tokens), device=device)
+    small = nn.Linear(sizes.hidden, 16, bias=False, device=device)
+    step(variant, hidden[:, :8].clone().requires_grad_(), small, labels[:, :8] % 16, precision)  # loads kernels
+    before, start = peak(device), time.process_time()
+    loss = step(variant, hidden.requires_grad_(), head, labels, precision)
+    return peak(device) - before, loss.item(), time.process_time() - start
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocabulary", type=int, default=32000)
     parser.add_argument("--tokens", type=int, default=8192, help="target tokens in a batch")
     parser.add_argument("--hidden-size", type=int, default=256)
-    parser.add_argument("--only", nargs=2, metavar=("SIDE", "PRECISION"), help="one measurement, as JSON")
-    parser.add_argument("--output", type=Path, default=RESULTS / "memory.md")
-    options = parser.parse_args()
-    if options.only:
-        print(json.dumps(measure(*options.only, options)))
-        return
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    add_run_options(parser, "memory", threads=torch.get_num_threads())
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    sizes = Sizes(options.vocabulary, options.tokens, options.hidden_size)
+    if options.quick:
+        sizes = Sizes(vocabulary=1000, tokens=4096, hidden=16)
+    subjects = list(product(PRECISIONS, VARIANTS))
+    calls = [(variant, precision, sizes, options.device, options.threads) for precision, variant in subjects]
+    measured = dict(zip(subjects, in_own_processes(measure, calls, module="benchmarks.memory"), strict=True))
     rows = []
-    for precision in PRECISIONS:
-        found = {}
-        for side in SIDES:
-            command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:], "--only", side, precision]
-            run = subprocess.run(command, check=True, capture_output=True, text=True)
-            found[side] = json.loads(run.stdout)
-        for side, values in found.items():
-            ratio = values["bytes"] / found["Transformers"]["bytes"]
-            amount = [f"{values['bytes'] / 2**20:,.0f}", f"{ratio:.2f}", f"{values['seconds']:.1f}"]
-            rows.append([precision, side, f"{values['loss']:.4f}", *amount])
-    sizes = f"{options.tokens} target tokens, vocabulary {options.vocabulary}, hidden size {options.hidden_size}"
-    header = ["precision", "side", "loss", "peak, MiB", "of Transformers'", "CPU seconds"]
-    publish(
-        f"# Output layer and loss\n\n{machine(device)}\n\n{sizes}\n\n{table(header, rows, words=2)}", options.output
+    for (precision, variant), (amount, loss, seconds) in measured.items():
+        ratio = amount / measured[precision, "Transformers"][0]
+        rows.append([precision, variant, f"{loss:.4f}", f"{amount / 2**20:,.0f}", f"{ratio:.2f}", f"{seconds:.1f}"])
+    header = ["precision", "variant", "loss", "peak, MiB", "of Transformers'", "CPU seconds"]
+    page = (
+        f"# Output layer and loss\n\n{machine(options.device)}\n\n{sizes.tokens} target tokens, vocabulary "
+        f"{sizes.vocabulary}, hidden size {sizes.hidden}\n\n{table(header, rows, words=2)}"
     )
+    publish(page, options.output)
 
 
 if __name__ == "__main__":

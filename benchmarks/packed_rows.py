@@ -2,7 +2,7 @@
 
     python -m benchmarks.packed_rows --rows 1 2 4 8 16 32
 
-A training step, forward and backward, of the 8M model of benchmarks/peers.py on rows of whole examples, as packed
+A training step, forward and backward, of the 8M model of benchmarks/baselines.py on rows of whole examples, as packed
 training has them, bf16. The optimizer, whose time does not depend on tokens, is left out. Medians of interleaved
 repeats, with the growth per doubling.
 """
@@ -16,19 +16,19 @@ from pathlib import Path
 import torch
 
 from benchmarks import corpus as corpora
+from benchmarks.baselines import SIZES, build
 from benchmarks.batching import ROW, Batch, collate, groups
 from benchmarks.harness import add_run_options, clock, growth_table, interleave, machine, medians, publish
-from benchmarks.peers import SIZES, build
-from benchmarks.sides import ATTENTION
+from benchmarks.variants import ATTENTION
 
 PACKED = "packed rows"
 
 
 def packed_batches(corpus: corpora.Corpus, counts: Sequence[int], row: int, device: str) -> dict[int, Batch]:
     """A batch of each number of rows; the smaller ones are the first rows of the larger."""
-    rows = [made[0] for made in islice(groups(corpus, PACKED, tokens=1, row=row), max(counts))]
+    rows = [group[0] for group in islice(groups(corpus, PACKED, tokens=1, row=row), max(counts))]
     if len(rows) < max(counts):
-        raise ValueError(f"{corpus.name} fill {len(rows)} rows of {row}: take fewer --rows")
+        raise ValueError(f"{corpus.name} must fill {max(counts)} rows of {row}, got {len(rows)}; take fewer --rows")
     return {count: collate(rows[:count], corpus, "crossmask", PACKED, row).to(device) for count in counts}
 
 
@@ -57,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     batches = packed_batches(corpus, options.rows, options.row, options.device)
     runs = {(attention, count): partial(step, batch) for count, batch in batches.items()}
-    found = medians(interleave(runs, options.repeats, device=options.device))
+    times = medians(interleave(runs, options.repeats, device=options.device))
     filled = 1 - batches[max(options.rows)].padding
     page = (
         f"# Packed rows\n\n{machine(options.device)}\n\n{corpus.name}, in rows of {options.row} + {options.row} "
         f"tokens, filled to {filled:.3f}; bf16. Medians of {options.repeats} interleaved repeats, "
         f"{clock(options.device)[1]}.\n\n"
-        f"{growth_table('rows', options.rows, {attention: f'{attention}, forward and backward'}, found)}"
+        f"{growth_table('rows', options.rows, {attention: f'{attention}, forward and backward'}, times)}"
     )
     publish(page, options.output)
 

@@ -2,5 +2,6 @@
 
 from ..configuration.bridge import CrossMaskBridgeConfig
 from .bridge import CrossMaskBridgeForConditionalGeneration
+from .processing import CrossMaskBridgeProcessor
 
-__all__ = ["CrossMaskBridgeConfig", "CrossMaskBridgeForConditionalGeneration"]
+__all__ = ["CrossMaskBridgeConfig", "CrossMaskBridgeForConditionalGeneration", "CrossMaskBridgeProcessor"]

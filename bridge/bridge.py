@@ -14,14 +14,14 @@ from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.utils import TransformersKwargs, can_return_tuple
 
-from ..configuration.bridge import CrossMaskBridgeConfig
+from ..configuration.bridge import PARTS, CrossMaskBridgeConfig
 from ..masks.blind_check import speaks_of_blind
 from ..masks.rules import causal
 from ..masks.target_layout import lay_out_target
 from ..masks.tensor_mask import MaskLike, as_mask
 from ..seq2seq.beam_sharing import lay_out_shared_source, rows_per_source
 from ..seq2seq.cache import cached_sizes, read_cache
-from ..seq2seq.call_checks import checked_call
+from ..seq2seq.call_checks import check_keywords, checked_call
 from ..seq2seq.decoder_inputs import shift_right
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..seq2seq.generation import MaskedGenerationMixin
@@ -80,6 +80,7 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
             ValueError: they cannot be joined; both are then as they were.
         """
         super().__init__(config)
+        given = [part for part in (encoder, decoder) if part is not None]
         encoder = build_encoder(config.encoder) if encoder is None else encoder
         decoder = build_decoder(config.decoder) if decoder is None else decoder
         check_parts(encoder, decoder)
@@ -97,6 +98,10 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
         self.encoder_side = EncoderSide(self)
         self.decoder_side = DecoderSide(self)
         self._no_split_modules = ["BridgeBlock", *_no_split(encoder), *_no_split(decoder)]
+        # Nothing fails from here on, so that models which cannot be joined stay as they were.
+        for part in given:
+            for module in part.modules():
+                module._is_hf_initialized = True  # they keep their weights
         self.current_call = join(decoder, self, config.block_layers)
         self.post_init()
 
@@ -120,7 +125,9 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
 
         Raises:
             ValueError: models that cannot be joined; those given are then as they were.
+            TypeError: a field of another name.
         """
+        check_keywords(config_fields, set(CrossMaskBridgeConfig.__annotations__) - set(PARTS), TypeError)
         if isinstance(encoder, str):
             encoder = AutoModel.from_pretrained(encoder, **(encoder_kwargs or {}))
         elif encoder_kwargs:
@@ -132,12 +139,24 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
         encoder = encoder_of(encoder)
         check_parts(encoder, decoder)
         config = CrossMaskBridgeConfig(encoder=encoder.config, decoder=decoder.config, **config_fields)
-        for part in (encoder, decoder):
-            for module in part.modules():
-                module._is_hf_initialized = True  # they keep their weights
         model = cls(config, encoder, decoder)
         model.generation_config = GenerationConfig.from_model_config(config)
         return model.eval()
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Save as Transformers does; arguments as there.
+
+        Raises:
+            ValueError: a part is quantised, as one that was loaded from a GGUF file: it would not load again.
+        """
+        for part in PARTS:
+            if getattr(getattr(self, part), "hf_quantizer", None) is not None:
+                raise ValueError(
+                    f"{part} must not be quantised where it is saved, got one that was loaded so; call "
+                    f"model.{part}.dequantize(), or where its weights are plain numbers, as of a GGUF file, "
+                    f"model.{part}.hf_quantizer.remove_quantization_config(model.{part})"
+                )
+        super().save_pretrained(*args, **kwargs)
 
     @property
     def mask_compilers(self) -> tuple[LayerMasks, LayerMasks, LayerMasks]:

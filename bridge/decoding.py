@@ -13,6 +13,7 @@ from ..masks.target_layout import TargetLayout
 from ..masks.tensor_mask import TensorMask
 from ..seq2seq.foreign_masks import decoder_mask_for
 from ..seq2seq.pretrained_parts import arguments_of, max_length_of, recording
+from .parts import check_positions
 
 
 class DecoderSide:
@@ -47,6 +48,7 @@ class DecoderSide:
         decoder = self.model.decoder
         given: dict[str, Any] = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
         batch, length = (input_ids if inputs_embeds is None else inputs_embeds).shape[:2]
+        check_positions(target.query.positions, target.seen, self.max_length, "target")
         if self.needs_finished_mask(decoder_mask, target):
             compiled_masks = self.model.self_masks.compile_target(
                 decoder_mask, target, batch=batch, training=self.model.training, backend="sdpa"

@@ -12,6 +12,8 @@ from ..masks.tensor_mask import TensorMask, describe
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..seq2seq.foreign_masks import ForeignMask, encoder_mask_for
 from ..seq2seq.pretrained_parts import arguments_of, first_position_of, max_length_of, recording
+from .mask_probe import obeys_masks
+from .parts import check_positions
 
 
 class EncoderSide:
@@ -20,8 +22,10 @@ class EncoderSide:
     def __init__(self, model: PreTrainedModel):
         self.model = model
         self.arguments = arguments_of(model.encoder)
-        self.max_length = max_length_of(model.encoder.config.get_text_config(encoder=True))
         self.first_position = first_position_of(model.encoder)
+        positions = max_length_of(model.encoder.config.get_text_config(encoder=True))
+        self.max_length = None if positions is None else positions - self.first_position
+        self.obeys_masks: bool | None = None
 
     def encode(
         self,
@@ -45,11 +49,6 @@ class EncoderSide:
             raise ValueError("give either input_ids or inputs_embeds, or encoder_outputs: exactly one of them")
         inputs = input_ids if inputs_embeds is None else inputs_embeds
         batch, length = inputs.shape[:2]
-        if self.max_length is not None and segment_ids is None and length > self.max_length:
-            raise ValueError(
-                f"the source must have at most {self.max_length} tokens, which is what the encoder takes, got "
-                f"{length}; truncate it"
-            )
         encoder = self.model.encoder
         given: dict[str, Any] = {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
         given = {name: value for name, value in given.items() if value is not None}
@@ -62,6 +61,7 @@ class EncoderSide:
             output = encoder(**given, **side, passage_ids=passage_ids, encoder_mask=encoder_mask, **options)
             return CrossMaskEncoderOutput.of(output)
         layout = lay_out(length, inputs.device, passage_ids=passage_ids, rows=batch, **side)
+        check_positions(layout.positions, length, self.max_length, "source")
         mask = self.finished_mask(encoder_mask, layout, batch)
         given["attention_mask"] = attention_mask if mask is None else mask
         if segment_ids is not None or position_ids is not None or (mask is not None and self.first_position):
@@ -93,7 +93,31 @@ class EncoderSide:
             backend="sdpa",
         )
         like = torch.empty(batch, length, 0, dtype=encoder.dtype, device=device)
-        return encoder_mask_for(encoder, compiled_masks, like)
+        mask = encoder_mask_for(encoder, compiled_masks, like)
+        self.check_obeys(mask)
+        return mask
+
+    def check_obeys(self, mask: ForeignMask | None) -> None:
+        """Check once that the encoder obeys finished masks; not while something compiles or observes its passes.
+
+        Raises:
+            MaskError: it does not, or fails with one.
+        """
+        if mask is None or self.obeys_masks or torch.compiler.is_compiling():
+            return
+        encoder: Any = self.model.encoder
+        if any(module._forward_hooks or module._forward_pre_hooks for module in encoder.modules()):
+            return
+        if self.obeys_masks is None:
+            try:
+                self.obeys_masks = obeys_masks(encoder, tuple(mask) if isinstance(mask, dict) else ())
+            except (TypeError, ValueError, RuntimeError, IndexError):
+                self.obeys_masks = False
+        if not self.obeys_masks:
+            raise MaskError(
+                f"encoder_mask must be full(), and rows must not be packed, where {type(encoder).__name__} encodes: "
+                "it does not obey finished masks; take an encoder of another family"
+            )
 
     def positions(self, layout: Layout, batch: int) -> dict[str, torch.Tensor]:
         """The encoder's argument for positions, or none where it has relative ones.

@@ -112,6 +112,11 @@ def _subclass_of(layer_class: type) -> type:
     return _SUBCLASSES[layer_class]
 
 
+def is_joined(layer: nn.Module) -> bool:
+    """Whether a decoder's layer has a block before it."""
+    return isinstance(layer, _Joined)
+
+
 def _rebuild(layer_class: type) -> nn.Module:
     layer: nn.Module = copyreg.__newobj__(_subclass_of(layer_class))  # type: ignore[attr-defined]
     return layer

@@ -1,14 +1,39 @@
 """The two parts of a bridge: built from their configs, or taken as they are, after everything is checked."""
 
+import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-from ..seq2seq.pretrained_parts import is_encoder_decoder
-from .joined_layers import find_layers
+from ..masks.fast_paths import fast_path_allowed
+from .joined_layers import find_layers, is_joined
 
 
 def build_decoder(config: PreTrainedConfig) -> PreTrainedModel:
     """A causal language model with random weights."""
     return AutoModelForCausalLM.from_config(config)
+
+
+def check_positions(positions: torch.Tensor, length: int | None, limit: int | None, side: str) -> None:
+    """Refuse an example with more tokens than a part has positions; a packed row may be longer, its examples not.
+
+    Args:
+        positions: (B or 1, L) int64. length: that of the row, where it is known. limit: of the part, if it has one.
+        side: "source" or "target", for the error.
+
+    Raises:
+        ValueError: with the longest example's length.
+    """
+    if limit is None or length is None or length <= limit or not fast_path_allowed(positions, devices=None):
+        return
+    longest = int(positions.max()) + 1
+    if longest > limit:
+        part = "encoder" if side == "source" else "decoder"
+        raise ValueError(
+            f"the {side} must have at most {limit} tokens, which is what the {part} takes, got {longest}; truncate it"
+        )
+
+
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
 
 
 def check_parts(encoder: PreTrainedModel, decoder: PreTrainedModel) -> None:
@@ -25,11 +50,32 @@ def check_parts(encoder: PreTrainedModel, decoder: PreTrainedModel) -> None:
             f"decoder must be a causal language model, got {type(decoder).__name__}; load it by "
             "AutoModelForCausalLM.from_pretrained(...)"
         )
-    if encoder.get_output_embeddings() is not None and not is_encoder_decoder(encoder.config):
+    # Some families have one class for both, and then everything sees everything.
+    if getattr(decoder.config, "is_decoder", True) is False and type(decoder.config) in MODEL_FOR_MASKED_LM_MAPPING:
+        raise ValueError(
+            f"decoder must be causal, got {type(decoder).__name__} whose tokens see later ones; load it with "
+            "is_decoder=True, or take a causal language model"
+        )
+    if encoder.get_output_embeddings() is not None or encoder.base_model is not encoder:
         raise ValueError(
             f"encoder must have no output layer, got {type(encoder).__name__}; load it by AutoModel.from_pretrained"
         )
-    find_layers(decoder)
+    if encoder.main_input_name != "input_ids":
+        raise ValueError(f"encoder must read token ids, got {type(encoder).__name__}, a model of other inputs")
+    for part, config in (
+        ("encoder", encoder.config.get_text_config(encoder=True)),
+        ("decoder", decoder.config.get_text_config(decoder=True)),
+    ):
+        missing = [name for name in _SIZES if getattr(config, name, None) is None]
+        if missing:
+            raise ValueError(
+                f"{part} must have attention layers, got {type(config).__name__}, which has no {missing[0]}; take a "
+                "model of another family"
+            )
+    if any(map(is_joined, find_layers(decoder))):
+        raise ValueError(
+            f"decoder must not be part of a bridge already, got {type(decoder).__name__} of one; load it again"
+        )
     for name in ("dtype", "device"):
         of_encoder, of_decoder = getattr(encoder, name), getattr(decoder, name)
         if of_encoder != of_decoder:

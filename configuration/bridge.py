@@ -76,11 +76,13 @@ class CrossMaskBridgeConfig(MaskedConfig):
             setattr(self, part, _read_config(part, getattr(self, part)))
         implementations = {part: getattr(self, part)._attn_implementation for part in PARTS}
         self._take_defaults_from(self.decoder_text)
-        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
-        if kwargs.get("attn_implementation") is None:
-            # Transformers sets that of the parts to None here; without one, padding would be ignored.
-            for part, implementation in implementations.items():
-                getattr(self, part)._attn_implementation = implementation
+        try:
+            super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+        finally:
+            if kwargs.get("attn_implementation") is None:
+                # Transformers sets that of the parts to None here; without one, padding would be ignored.
+                for part, implementation in implementations.items():
+                    getattr(self, part)._attn_implementation = implementation
 
     def _take_defaults_from(self, decoder: PreTrainedConfig) -> None:
         if self.num_attention_heads is None:
@@ -163,6 +165,12 @@ class CrossMaskBridgeConfig(MaskedConfig):
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
+
+        if self.rms_norm_eps <= 0 or self.initializer_range < 0:
+            raise ValueError(
+                f"rms_norm_eps must be above 0 and initializer_range at least 0, got {self.rms_norm_eps} and "
+                f"{self.initializer_range}"
+            )
 
     def validate_special_tokens(self) -> None:
         for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):

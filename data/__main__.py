@@ -10,41 +10,39 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..utils.atomic_write import write_bytes
-from ..utils.cli import Parser, run_command
+from ..utils.cli import Parser
 from ..utils.errors import InputError
+from .recipes import read_recipe
 from .sources import load_split, name_sources
-from .text_files import read_yaml
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, and return the exit status: 2 with one line on standard error where the input is at fault."""
-    parser = Parser(
-        prog="python -m crossmask.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Run, and return the exit status: 2 with one line on standard error for an error of the input."""
+    parser = Parser(prog="python -m crossmask.data", description=__doc__)
     parser.add_argument("recipe", type=Path, help="a recipe")
-    parser.add_argument("--part", choices=("train", "validation", "test"), default="train", help="which part (train)")
+    parser.add_argument("--part", choices=("train", "validation", "test"), default="train", help="(train)")
     parser.add_argument("--column", required=True, help="the column, such as source or target")
     parser.add_argument("--output", type=Path, required=True, help="gzip if it ends with .gz")
-    parser.add_argument("--data-dir", help="a folder with local copies, instead of CROSSMASK_DATA")
-    options = parser.parse_args(arguments)
-    return run_command(parser.prog, lambda: _write(options), arguments)
+    parser.add_argument("--data-dir", help="a folder with local copies, instead of the recipe's or CROSSMASK_DATA")
+    return parser.run(_write, arguments)
 
 
 def _write(options: argparse.Namespace) -> None:
-    recipe = read_yaml(options.recipe)
-    if not isinstance(recipe, dict) or not isinstance(recipe.get(options.part), dict | list):
-        raise InputError(f"{options.recipe}: expected a recipe with `{options.part}`, which says where records are")
+    recipe = read_recipe(options.recipe, options.part)
+    data_dir = options.data_dir or recipe.get("data_dir")
     lines: list[str] = []
-    for place, spec in name_sources(options.part, recipe[options.part], options.data_dir).items():
+    for place, spec in name_sources(options.part, recipe[options.part], data_dir).items():
         records = load_split(spec)
         if options.column not in records.column_names:
-            raise InputError(f"{place} has no column {options.column!r}: it has {', '.join(records.column_names)}")
+            raise InputError(
+                f"--column must be one of {', '.join(records.column_names)}, the columns of {place}, got "
+                f"{options.column!r}"
+            )
         lines.extend(records[options.column])
     for number, line in enumerate(lines, start=1):
         if not isinstance(line, str) or "\n" in line:
-            raise InputError(f"record {number}: {options.column!r} is not one line of text; choose another column")
+            raise InputError(f"record {number}: {options.column!r} must be one line of text; choose another column")
     text = "".join(f"{line}\n" for line in lines).encode()
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(options.output, gzip.compress(text, mtime=0) if options.output.suffix == ".gz" else text)
     print(f"{len(lines):,} lines written to {options.output}")
 

@@ -1,6 +1,6 @@
-"""BPE-dropout: a text is cut into other subwords each time (Provilkov et al. 2020, https://arxiv.org/abs/1910.13267).
+"""BPE-dropout: a text is segmented differently each time (Provilkov et al. 2020, https://arxiv.org/abs/1910.13267).
 
-`tokenizers` has it too, but draws from a generator that takes no seed: a run could not be resumed, nor repeated.
+`tokenizers` has it too, but its random numbers take no seed, so that a run could neither be resumed nor repeated.
 """
 
 import json
@@ -14,7 +14,7 @@ from ..utils.errors import InputError
 
 
 class BPEDropout:
-    """Stands in for a tokenizer, and leaves out each merge with probability `dropout`.
+    """Tokenizes texts like a given tokenizer, but skips each merge with probability `dropout`.
 
     ```python
     >>> from crossmask.data.tokenizer_training import train_tokenizer
@@ -25,10 +25,11 @@ class BPEDropout:
     ```
 
     Args:
-        tokenizer: a fast tokenizer with a BPE model whose subwords carry no mark of their own (those of
-            `train_tokenizer`, byte-level ones); normalisation, special tokens and cutting into words remain its own.
-        dropout: 0 cuts as the tokenizer does, 1 into characters.
-        seed: another seed cuts otherwise; every call draws on.
+        tokenizer: a fast tokenizer with a BPE model whose subwords have no prefix or suffix that marks them (those of
+            `train_tokenizer`, byte-level ones). Normalisation, special tokens and splitting into words stay as they
+            are.
+        dropout: 0 segments as the tokenizer does, 1 into characters.
+        seed: of the random numbers, which continue from call to call.
 
     Raises:
         ValueError: a tokenizer of another kind, or a dropout that is not a probability.
@@ -36,56 +37,58 @@ class BPEDropout:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, dropout: float, seed: int | str = 0) -> None:
         if not 0 <= dropout <= 1:
-            raise InputError(f"BPE-dropout is {dropout}: expected a probability, for instance 0.1")
+            raise InputError(f"dropout must be a probability from 0 to 1, got {dropout}; give 0.1, for instance")
         if not tokenizer.is_fast:
             raise InputError(
-                "BPE-dropout needs a fast tokenizer: load it through AutoTokenizer with its tokenizer.json"
+                f"BPE-dropout must have a fast tokenizer, got {type(tokenizer).__name__}; load it by AutoTokenizer "
+                "from a tokenizer.json"
             )
         model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
         if model["type"] != "BPE":
-            raise InputError(f"BPE-dropout needs a tokenizer with a BPE model, this one's is {model['type']}")
+            raise InputError(f"BPE-dropout must have a BPE model, got {model['type']}; give another tokenizer")
         if model["continuing_subword_prefix"] or model["end_of_word_suffix"]:
             raise InputError(
-                "BPE-dropout needs subwords without a mark at their beginning or end, this tokenizer adds one"
+                "BPE-dropout must have subwords without continuing_subword_prefix and end_of_word_suffix, got "
+                f"{model['continuing_subword_prefix']!r} and {model['end_of_word_suffix']!r}; give another tokenizer"
             )
         self.tokenizer, self.dropout = tokenizer, dropout
         self.truncation_side = tokenizer.truncation_side
         self._random = random.Random(seed)
         self._ids: dict[str, int] = model["vocab"]
         self._ranks = {tuple(pair): rank for rank, pair in enumerate(model["merges"])}
-        made = {left + right for left, right in self._ranks}
-        # What no merge makes, bytes and special tokens among them, is never cut.
-        self._whole = {token for token in tokenizer.get_vocab() if token not in made}
+        merged = {left + right for left, right in self._ranks}
+        # Tokens that no merge gives, bytes and special tokens among them, are never split.
+        self._atomic = {token for token in tokenizer.get_vocab() if token not in merged}
 
     def __call__(self, texts: Sequence[str], add_special_tokens: bool = True, **kwargs) -> dict[str, list[list[int]]]:
         """`input_ids` of every text; further keywords go to the tokenizer."""
         encoded = self.tokenizer(list(texts), add_special_tokens=add_special_tokens, **kwargs)
-        return {"input_ids": [list(self._cut_again(encoding)) for encoding in encoded.encodings]}
+        return {"input_ids": [list(self._resegment(encoding)) for encoding in encoded.encodings]}
 
-    def _cut_again(self, encoding) -> Iterator[int]:
-        word: list[str] = []
-        number: int | None = None
-        for token, id_, belongs in zip(encoding.tokens, encoding.ids, encoding.word_ids, strict=True):
-            if belongs is None or belongs != number:
-                yield from self._segment(word)
-                word, number = [], belongs
-            if belongs is None:
+    def _resegment(self, encoding) -> Iterator[int]:
+        pieces: list[str] = []  # of the current word
+        current_word: int | None = None
+        for token, id_, word in zip(encoding.tokens, encoding.ids, encoding.word_ids, strict=True):
+            if word is None or word != current_word:
+                yield from self._segment(pieces)
+                pieces, current_word = [], word
+            if word is None:  # a special token
                 yield id_
             else:
-                word += [token] if token in self._whole else token
-        yield from self._segment(word)
+                pieces += [token] if token in self._atomic else token
+        yield from self._segment(pieces)
 
     def _segment(self, pieces: list[str]) -> Iterable[int]:
-        """Merges characters, the learned pairs first, but each time only those pairs that are not dropped."""
+        """Merges the pieces of a word pair by pair, in the learned order, each time among the pairs not dropped."""
         ranks, draw, dropout = self._ranks, self._random.random, self.dropout
         while len(pieces) > 1:
             merges = [
-                (rank, at)
-                for at, pair in enumerate(pairwise(pieces))
+                (rank, index)
+                for index, pair in enumerate(pairwise(pieces))
                 if (rank := ranks.get(pair)) is not None and draw() >= dropout
             ]
             if not merges:
                 break
-            at = min(merges)[1]
-            pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+            index = min(merges)[1]
+            pieces[index : index + 2] = [pieces[index] + pieces[index + 1]]
         return [self._ids[piece] for piece in pieces]

@@ -25,12 +25,12 @@ LOCALES = {"de": "de_DE", "fr": "fr_FR", "zh": "zh_Hans_CN"}
 SPLITS = ("train", "validation", "test")
 SEPARATOR = "; "
 
-# A part of a line: formats one fixed value in the locale that it is given.
+# A part of a line: formats one fixed value in a locale.
 Part = Callable[[Locale], str]
 
 
 def language_tag(language: str) -> str:
-    """The special token that opens a source line and names the language to translate into: `<2de>`."""
+    """The special token at the beginning of a source line, which names the language to translate into: `<2de>`."""
     return f"<2{language}>"
 
 
@@ -155,7 +155,7 @@ def _time_interval(rng: random.Random) -> Part:
 
 
 def _relative_time(rng: random.Random) -> Part:
-    # Each unit up to where Babel would go over to the next one.
+    # Each unit up to the amount from which Babel takes the next larger one.
     days, most = rng.choice(((1, 6), (7, 3), (30, 11), (365, 99), (1 / 24, 21), (1 / 1440, 50), (1 / 86400, 50)))
     delta = dt.timedelta(days=days * rng.randint(1, most) * rng.choice((1, -1)))
     return lambda locale: format_timedelta(delta, add_direction=True, locale=locale)

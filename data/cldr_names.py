@@ -1,4 +1,4 @@
-"""Which of CLDR's names the embedded corpus uses: few enough that every one is learned."""
+"""The names of CLDR that the embedded corpus uses: few enough that a model learns all of them."""
 
 
 def _codes(text: str) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ UNITS = _codes(
     """
 )
 
-# Those that are also written short ("12 km/h"): no English short form is another unit's, long or short.
+# Units that are also written short ("12 km/h"). No English short form is another unit's short or long form.
 UNITS_WITH_SYMBOL = _codes(
     """
     area-square-kilometer area-square-meter digital-gigabyte digital-kilobyte digital-megabyte digital-terabyte

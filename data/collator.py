@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import torch
 
-from ..seq2seq.decoder_inputs import IGNORED, attention_mask_from_labels, shift_right
+from ..seq2seq.decoder_inputs import pad_targets
 from ..utils.errors import InputError
+from ..utils.type_checks import check_choice
 
 Feature = Mapping[str, Any]
 
@@ -16,33 +17,39 @@ def has_labels(features: Sequence[Feature]) -> bool:
     """Whether the features of a batch have labels.
 
     Raises:
-        InputError: some have and some have not; or none has, but a prefix or a cross mask, which belong to a target.
+        InputError: some have and some have not; or none has, but one has a prefix or a cross mask, which belong to a
+            target.
     """
-    without = [at for at, feature in enumerate(features) if feature.get("labels") is None]
-    if not without:
+    unlabelled = [index for index, feature in enumerate(features) if feature.get("labels") is None]
+    if not unlabelled:
         return True
-    if len(without) < len(features):
+    if len(unlabelled) < len(features):
         raise InputError(
-            f"example {without[0]} of the batch has no labels, others have: give labels to all, or to none to predict"
+            f"example {unlabelled[0]} of the batch must have labels as others have, got none; give labels to all, or "
+            "to none to predict"
         )
     for name in ("decoder_prefix_ids", "cross_mask"):
-        odd = next((at for at, feature in enumerate(features) if len(feature.get(name, ()))), None)
-        if odd is not None:
-            raise InputError(f"example {odd} of the batch has {name} but no labels, which it belongs to: give both")
+        for index, feature in enumerate(features):
+            if len(feature.get(name, ())):
+                raise InputError(f"example {index} of the batch must have labels beside {name}, got none; give both")
     return False
 
 
 def check_target(feature: Feature) -> None:
-    """Refuse an example without labels, where they are learned from."""
+    """Refuse an example without labels for training.
+
+    Raises:
+        InputError: there are none.
+    """
     if feature.get("labels") is None:
-        raise InputError(f"an example has no labels to learn from, only {', '.join(feature)}: give labels to all")
+        raise InputError(f"an example to train on must have labels, got only {', '.join(feature)}; give labels to all")
 
 
 def with_prefix(feature: Feature) -> tuple[list[int], int]:
-    """What the decoder goes through, context prefix and target, and how many tokens of it are prefix.
+    """The tokens that the decoder processes, prefix and target, and the length of the prefix.
 
     Raises:
-        InputError: there is no target.
+        InputError: there are no labels.
     """
     check_target(feature)
     prefix = list(feature.get("decoder_prefix_ids", ()))
@@ -51,10 +58,10 @@ def with_prefix(feature: Feature) -> tuple[list[int], int]:
 
 @dataclass(frozen=True)
 class Seq2SeqCollator:
-    """Pads examples to one length a side and builds what the decoder reads from the labels.
+    """Pads sources to one length and targets to another, and makes the decoder's input from the labels.
 
-    The decoder reads the start token, then the example's `decoder_prefix_ids` (if it has any), then its labels up to
-    the last but one. Labels are aligned with that; prefix and padding are -100 in them, which the loss ignores.
+    The decoder reads the start token, then the example's `decoder_prefix_ids` (if it has any), then its labels without
+    the last. Labels are aligned with that; prefix and padding are -100 in them, which the loss ignores.
 
     ```python
     >>> collate = Seq2SeqCollator(pad_token_id=0, decoder_start_token_id=1)
@@ -68,14 +75,14 @@ class Seq2SeqCollator:
         source_pad_token_id: fills sources, where their vocabulary is another.
         decoder_start_token_id: the first token of every decoder input.
         padding_side: where sources are padded; targets always are on the right.
-        pad_to_multiple_of: rounds both lengths up, for hardware that likes round shapes.
+        pad_to_multiple_of: both lengths are rounded up to a multiple of it, for hardware that is faster then.
 
     Called with features of `input_ids` and `labels` (both end with eos), optionally `decoder_prefix_ids`, and
     optionally `cross_mask`, each a boolean (T, S) of the example's own decoder length and source length.
     Returns `input_ids`, `attention_mask` (B, S) and `decoder_input_ids`, `decoder_attention_mask`, `labels` (B, T),
-    all int64, and `cross_mask` (B, T, S) bool where the features have one. Called with no features, as a process is
-    that has nothing left at the end of an epoch, it returns one row of padding. Called with features without labels,
-    to predict, it returns `input_ids` and `attention_mask` alone.
+    all int64, and `cross_mask` (B, T, S) bool where the features have one. Without features it returns one row of
+    padding: at the end of an epoch a process may have none left. For features without labels, to predict, it returns
+    `input_ids` and `attention_mask` alone.
 
     Raises:
         InputError: only some of the features have labels, or a cross mask does not fit.
@@ -90,15 +97,15 @@ class Seq2SeqCollator:
     def __post_init__(self) -> None:
         if self.pad_token_id is None or self.decoder_start_token_id is None:
             raise InputError(
-                f"pad_token_id is {self.pad_token_id} and decoder_start_token_id is {self.decoder_start_token_id}: "
-                "set both in the config"
+                f"pad_token_id and decoder_start_token_id must be token ids, got {self.pad_token_id} and "
+                f"{self.decoder_start_token_id}; set both in the config"
             )
-        if self.padding_side not in ("left", "right"):
-            raise InputError(f"padding_side is {self.padding_side!r}: expected left or right")
+        check_choice("padding_side", self.padding_side, ("left", "right"))
 
     def __call__(self, features: Sequence[Feature]) -> dict[str, torch.Tensor]:
-        if without := [at for at, feature in enumerate(features) if feature.get("input_ids") is None]:
-            raise InputError(f"example {without[0]} of the batch has no input_ids: give them to all")
+        for index, feature in enumerate(features):
+            if feature.get("input_ids") is None:
+                raise InputError(f"example {index} of the batch must have input_ids, got none; give them to all")
         sources = [list(feature["input_ids"]) for feature in features]
         batch = self._pad_sources(sources)
         return batch | self._pad_targets(features, sources, batch) if has_labels(features) else batch
@@ -120,16 +127,8 @@ class Seq2SeqCollator:
         rows, source_length = padded["input_ids"].shape
         targets = [with_prefix(feature) for feature in features]
         target_length = self._round_up(max((len(ids) for ids, _ in targets), default=1))
-        decoded = torch.full((rows, target_length), IGNORED)
-        labels = decoded.clone()
-        for row, (target, prefix_length) in enumerate(targets):
-            decoded[row, : len(target)] = torch.tensor(target, dtype=torch.int64)
-            labels[row, prefix_length : len(target)] = decoded[row, prefix_length : len(target)]
-        batch = {
-            "decoder_input_ids": shift_right(decoded, self.decoder_start_token_id, self.pad_token_id),
-            "decoder_attention_mask": attention_mask_from_labels(decoded),
-            "labels": labels,
-        }
+        start, pad = self.decoder_start_token_id, self.pad_token_id
+        batch = pad_targets(targets, start, pad, rows=rows, length=target_length)
         if any("cross_mask" in feature for feature in features):
             lengths = [(len(target), len(source)) for source, (target, _) in zip(sources, targets, strict=True)]
             batch["cross_mask"] = self._pad_masks(features, lengths, target_length, source_length)
@@ -145,7 +144,7 @@ class Seq2SeqCollator:
     def _pad_masks(
         self, features: Sequence[Feature], lengths: Sequence[tuple[int, int]], target_length: int, source_length: int
     ) -> torch.Tensor:
-        """Examples without a mask see everything; what is allowed at padding does not matter."""
+        """Examples without a mask see everything; the values at padding do not matter."""
         padded = torch.ones((len(features), target_length, source_length), dtype=torch.bool)
         for row, (feature, shape) in enumerate(zip(features, lengths, strict=True)):
             if feature.get("cross_mask") is None:
@@ -153,8 +152,8 @@ class Seq2SeqCollator:
             mask = torch.as_tensor(feature["cross_mask"])
             if mask.dtype != torch.bool or tuple(mask.shape) != shape:
                 raise InputError(
-                    f"cross_mask of example {row} of the batch is {tuple(mask.shape)} of {mask.dtype}: expected "
-                    f"{shape} (its decoder tokens, its source tokens) of torch.bool"
+                    f"cross_mask of example {row} of the batch must be {shape} (its decoder and source tokens) of "
+                    f"torch.bool, got {tuple(mask.shape)} of {mask.dtype}"
                 )
             padded[row, : shape[0], self._source_span(shape[1], source_length)] = mask
         return padded

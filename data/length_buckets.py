@@ -1,4 +1,4 @@
-"""Batches of examples of like length within a budget of tokens, for evaluation and for training without packing."""
+"""Batches of examples of similar length within a budget of tokens, for evaluation and training without packing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 from ..utils.errors import InputError
 
 if TYPE_CHECKING:
-    from datasets import Dataset  # takes seconds to import, which whoever only translates need not wait for
+    from datasets import Dataset  # takes seconds to import, and translating does not need it
 
 
 def bucket_batches(
@@ -20,12 +20,12 @@ def bucket_batches(
     max_tokens: int,
     seed: int | None = None,
 ) -> list[list[int]]:
-    """Batches of indices whose padded size, sources and targets together, keeps within `max_tokens`.
+    """Batches of indices whose padded size, sources and targets together, is at most `max_tokens`.
 
     Every index is in exactly one batch. Without a seed the longest come first, so that a batch too large for memory
-    shows at once; with one, examples of equal length change places and the batches come in random order. An example
-    that is over the budget by itself has a batch by itself. Without target lengths sources alone count. The result
-    does as the `batch_sampler` of a `DataLoader`.
+    fails at once. With a seed examples of equal length are shuffled, and so are the batches. An example that is over
+    the budget by itself has a batch of its own. Without target lengths only sources count. The result can be the
+    `batch_sampler` of a `DataLoader`.
 
     ```python
     >>> bucket_batches([3, 9, 4, 3], [2, 8, 4, 3], max_tokens=18)
@@ -35,10 +35,11 @@ def bucket_batches(
     target_lengths = [0] * len(source_lengths) if target_lengths is None else target_lengths
     if len(source_lengths) != len(target_lengths) or not len(source_lengths):
         raise InputError(
-            f"{len(source_lengths)} source and {len(target_lengths)} target lengths: expected the same number, not 0"
+            f"source and target lengths must be of the same number, at least 1, got {len(source_lengths)} and "
+            f"{len(target_lengths)}; give one of each for every example"
         )
     if max_tokens < 1:
-        raise InputError(f"max_tokens is {max_tokens}: expected at least 1")
+        raise InputError(f"max_tokens must be at least 1, got {max_tokens}")
     rng = None if seed is None else np.random.default_rng(seed)
     ties = np.arange(len(source_lengths)) if rng is None else rng.permutation(len(source_lengths))
     order = np.lexsort((ties, -np.asarray(target_lengths), -np.asarray(source_lengths)))
@@ -51,14 +52,14 @@ def bucket_batches(
             source, target = source_lengths[index], target_lengths[index]
         batches[-1].append(index)
         longest_source, longest_target = source, target
-    return batches if rng is None else [batches[at] for at in rng.permutation(len(batches))]
+    return batches if rng is None else [batches[index] for index in rng.permutation(len(batches))]
 
 
 class BucketSampler(Sampler[list[int]]):
-    """Training batches from `bucket_batches`, other ones in every epoch; a `batch_sampler` for a `DataLoader`.
+    """Training batches from `bucket_batches`, different ones in every epoch; a `batch_sampler` for a `DataLoader`.
 
-    Batches are a function of the seed and the epoch. Their number is the same in every epoch, so a run resumes bit for
-    bit.
+    Batches are a function of the seed and the epoch, and every epoch has the same number of them. So a run resumes bit
+    for bit.
 
     Args:
         features: tokenised examples with `input_ids` and `labels`.

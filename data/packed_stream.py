@@ -1,4 +1,4 @@
-"""Packing of streams: rows of whole examples out of data of any size, in constant memory."""
+"""Packing of streams: rows of whole examples from data of any size, in constant memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -11,15 +11,15 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ..utils.errors import InputError
 from .collator import Feature
-from .packing import PackingStatistics, compact, pack, sides
+from .packing import PackingStatistics, compact, pack, token_counts
 
 Rows = list[list[Feature]]
 
 
 class StreamFault(InputError):
-    """Data of a stream that cannot be trained on, found on the way.
+    """Data of a stream that cannot be trained on, found while it is read.
 
-    A worker's fault reaches the loader as a text that ends with it, behind the traceback: the last line is kept.
+    An error of a worker process reaches the loader as a traceback, whose last line is the message; only that is kept.
     """
 
     def __init__(self, message: str) -> None:
@@ -28,33 +28,33 @@ class StreamFault(InputError):
 
 @dataclass(frozen=True)
 class StreamState:
-    """Where in a stream one is: everything that the portions from here on depend on."""
+    """A position in a stream, with everything that the portions from there on depend on."""
 
     epoch: int = 0
     epochs_left: int | None = 0  # to read after this one; None never ends
-    portion: int = 0  # portions of this epoch that are done with
-    batches: int = 0  # batches of this portion that are done with, those of all processes
+    portion: int = 0  # finished portions of this epoch
+    batches: int = 0  # finished batches of this portion, those of all processes
     source: Any = None  # the state of the examples' source where this portion starts
-    carried: list[dict[str, list[int]]] = field(default_factory=list)  # examples that wait for more
+    carried: list[dict[str, list[int]]] = field(default_factory=list)  # examples to pack with the next portion
 
 
 class PackedStream(IterableDataset):
-    """Batches of packed rows out of a stream, for a `DataLoader` with `batch_size=None` and a `PackedCollator`.
+    """Batches of packed rows from a stream, for a `DataLoader` with `batch_size=None` and a `PackedCollator`.
 
-    Takes `buffer` examples at a time, shuffles and packs them, and deals the batches out to the processes in turn.
-    Rows that do not fill a whole optimizer step are opened again, and their examples packed with those that follow. So
-    memory is bounded, every example is given out exactly once to one process, all have the same number of batches, and
-    the rows of every step are the same however many processes share them, unless each has several workers. All
-    processes read the whole stream.
+    Takes `buffer` examples at a time (a portion), shuffles and packs them, and gives the batches to the processes in
+    turn. Rows that do not fill a whole optimizer step are taken apart, and their examples are packed with the next
+    portion. So memory is bounded, every example goes to exactly one process once, and all processes have the same
+    number of batches. The rows of a step are the same for any number of processes, unless each has several workers.
+    All processes read the whole stream.
 
-    In workers of a `DataLoader`, a `datasets.IterableDataset` divides its shards among them (have a shard or
-    more for each); of anything else they take one portion each in turn. The loader takes a batch of each worker in
-    turn, so that the rows of a step then depend on the number of workers and on that of processes: resume with both.
+    In the workers of a `DataLoader`, a `datasets.IterableDataset` divides its shards among them, so it should have at
+    least one for each. From other sources each worker takes every n-th portion. The loader takes a batch of each
+    worker in turn. The rows of a step then depend on the numbers of workers and of processes: resume with the same.
 
-    `state_dict` and `load_state_dict` resume in the middle of the stream, bit for bit, without workers also with
-    another number of processes where a step has the same batches. They take in the source's own state where it has
-    those methods, as `datasets.IterableDataset` does; other sources are read up to that place again. (A source's own
-    `shuffle(buffer)` forgets its buffer there: let this class shuffle.)
+    `state_dict` and `load_state_dict` resume in the middle of the stream, bit for bit. Without workers the number of
+    processes may change, if a step has the same batches. They include the state of a source that has those methods,
+    as `datasets.IterableDataset` has; other sources are read again up to the position. (A source's own
+    `shuffle(buffer)` loses its buffer when it resumes: let this class shuffle.)
 
     ```python
     >>> examples = [{"input_ids": [5] * n, "labels": [7] * n} for n in (2, 3, 1, 4, 2)]
@@ -63,18 +63,17 @@ class PackedStream(IterableDataset):
     ```
 
     Args:
-        source: what gives one example after the other, anew every time that it is iterated over. Its `set_epoch` is
-            called where it has one.
+        source: an iterable of examples that starts anew each time. Its `set_epoch` is called if it has one.
         source_length, target_length: the size of a row.
         batch_size: rows in a batch.
-        processes, process: how many share the batches, and which of them this is, from 0.
+        processes, process: the number of processes that share the batches, and the index of this one, from 0.
         accumulation: batches of each process in an optimizer step.
-        seed: another seed shuffles otherwise.
-        buffer: examples that are packed at a time. More pack a little tighter, and are better shuffled.
-        epochs: how often the stream is read; None never ends: so a Trainer, which then needs `max_steps`, resumes
-            exactly.
-        prepare: makes features of a portion's examples, tokenises them for instance; in the workers where there are
-            any. By default they are features: `input_ids`, `labels`, optionally `decoder_prefix_ids`.
+        seed: of shuffling.
+        buffer: examples in a portion. A larger one packs a little tighter and shuffles better.
+        epochs: how often the stream is read; None never ends, with which a Trainer resumes exactly (it then needs
+            `max_steps`).
+        prepare: makes features of a portion's examples, for instance by tokenizing them; in the workers where there
+            are any. By default the examples are features: `input_ids`, `labels`, optionally `decoder_prefix_ids`.
     """
 
     def __init__(
@@ -94,8 +93,8 @@ class PackedStream(IterableDataset):
     ) -> None:
         if iter(source) is source:
             raise TypeError(
-                f"the source is a {type(source).__name__}, which can be read once: give an iterable that starts anew, "
-                "such as datasets.IterableDataset.from_generator(function)"
+                f"source must be an iterable that starts anew each time, got a {type(source).__name__}, which can be "
+                "read once; give one such as datasets.IterableDataset.from_generator(function)"
             )
         for name, value in {
             "batch_size": batch_size,
@@ -104,70 +103,70 @@ class PackedStream(IterableDataset):
             "epochs": epochs,
         }.items():
             if value is not None and value < 1:
-                raise InputError(f"{name} is {value}: expected at least 1")
+                raise InputError(f"{name} must be at least 1, got {value}")
         if not 0 <= process < processes:
-            raise InputError(f"process is {process} of {processes}: expected a number from 0 below that")
+            raise InputError(f"process must be at least 0 and less than processes={processes}, got {process}")
         self.source, self.prepare = source, prepare
         self.budget = (source_length, target_length)
         self.batch_size, self.processes, self.process = batch_size, processes, process
-        self.step = batch_size * processes * accumulation  # rows
+        self.rows_per_step = batch_size * processes * accumulation
         self.seed, self.buffer, self.epochs = seed, buffer, epochs
         self.epoch = 0
-        self._place, self._resumed = StreamState(), False
+        self._state, self._resumed = StreamState(), False
         self._filled = np.zeros(4, np.int64)  # examples, rows, source tokens, target tokens
 
     def set_epoch(self, epoch: int) -> None:
-        """Starts the next iteration with that epoch, unless it was to resume."""
+        """Starts the next iteration with that epoch, unless a state was loaded to resume from."""
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the iteration is, after the last batch that it gave; of plain Python values."""
-        return asdict(self._place)
+        """The position after the last batch that was given, in plain Python values."""
+        return asdict(self._state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next iteration go on from there."""
-        self._place, self._resumed = StreamState(**state), True
+        """Lets the next iteration continue from that position."""
+        self._state, self._resumed = StreamState(**state), True
 
     @property
     def statistics(self) -> PackingStatistics:
-        """How well the rows that were packed so far are filled, in this process and not in its workers."""
+        """How well the rows so far are filled; those packed in this process, not in its workers."""
         examples, rows, *tokens = self._filled.tolist()
         filled = [count / max(rows * size, 1) for count, size in zip(tokens, self.budget, strict=True)]
         return PackingStatistics(examples, rows, *filled)
 
     def __iter__(self) -> Iterator[Rows]:
-        left = None if self.epochs is None else self.epochs - 1
-        place = self._place if self._resumed else StreamState(self.epoch, left)
+        epochs_left = None if self.epochs is None else self.epochs - 1
+        state = self._state if self._resumed else StreamState(self.epoch, epochs_left)
         self._resumed = False
         workers, worker = self._workers()
-        idle = 0  # whole epochs in which nothing fell to this worker
+        empty_epochs = 0  # successive whole epochs that gave this worker nothing
         while True:
-            reader, ended = _Reader(self.source, place), False
-            whole, found = place.portion == 0, bool(place.carried)
+            reader, ended = _Reader(self.source, state), False
+            is_whole_epoch, has_examples = state.portion == 0, bool(state.carried)
             while not ended:
-                self._place = place
+                self._state = state
                 examples, ended = reader.take(self.buffer)
-                # Told from the epoch too, so that every worker has its turn where an epoch has few portions.
-                mine = (place.epoch + place.portion) % workers == worker
-                over = ended and place.epochs_left == 0
-                carried = place.carried
-                if mine or over:
-                    features = [*carried, *self._features(examples if mine else [])]
-                    found = found or bool(features)
-                    rows, carried = self._pack(features, place, over)
-                    yield from self._deal(rows, place)
+                # The epoch counts too, so that every worker has its turn where an epoch has few portions.
+                is_turn = (state.epoch + state.portion) % workers == worker
+                is_last = ended and state.epochs_left == 0
+                carried = state.carried
+                if is_turn or is_last:
+                    features = [*carried, *self._features(examples if is_turn else [])]
+                    has_examples = has_examples or bool(features)
+                    rows, carried = self._pack(features, state, is_last)
+                    yield from self._share_out(rows, state)
                 source = None if ended else reader.state()
-                place = replace(place, portion=place.portion + 1, batches=0, source=source, carried=carried)
-            if place.epochs_left == 0:
+                state = replace(state, portion=state.portion + 1, batches=0, source=source, carried=carried)
+            if state.epochs_left == 0:
                 return
-            idle = 0 if found else idle + whole
-            if place.epochs_left is None and idle >= workers:
+            empty_epochs = 0 if has_examples else empty_epochs + is_whole_epoch
+            if state.epochs_left is None and empty_epochs >= workers:
                 raise StreamFault(
-                    "the stream gave no example in a whole epoch: give one that is not empty and has a shard "
-                    "for each worker, or raise the limits over which examples are dropped"
+                    "the stream must give an example in every epoch, got none in a whole epoch; give one that is not "
+                    "empty and has a shard for each worker, or raise the limits over which examples are dropped"
                 )
-            left = None if place.epochs_left is None else place.epochs_left - 1
-            place = StreamState(place.epoch + 1, left, carried=place.carried)
+            epochs_left = None if state.epochs_left is None else state.epochs_left - 1
+            state = StreamState(state.epoch + 1, epochs_left, carried=state.carried)
 
     def _workers(self) -> tuple[int, int]:
         worker = get_worker_info()
@@ -179,47 +178,48 @@ class PackedStream(IterableDataset):
         yield from examples if self.prepare is None or not examples else self.prepare(examples)
 
     def _pack(
-        self, features: list[Feature], place: StreamState, over: bool
+        self, features: list[Feature], state: StreamState, is_last: bool
     ) -> tuple[Rows, list[dict[str, list[int]]]]:
-        """Rows that fill whole steps, shuffled, and the examples of those that do not; all rows at the very end."""
+        """Shuffled rows that fill whole steps, and the examples of the other rows; at the very end all rows."""
         if not features:
             return [], []
-        rng = np.random.default_rng((self.seed, place.epoch, place.portion))
-        shuffled = [compact(features[at]) for at in rng.permutation(len(features))]
-        lengths = [sides(feature) for feature in shuffled]
+        rng = np.random.default_rng((self.seed, state.epoch, state.portion))
+        shuffled = [compact(features[index]) for index in rng.permutation(len(features))]
+        lengths = [token_counts(feature) for feature in shuffled]
         rows = pack(lengths, self.budget)
-        # First-fit decreasing: the last rows are those with most space left.
-        whole = len(rows) if over else len(rows) // self.step * self.step
-        kept = [at for row in rows[:whole] for at in row]
-        tokens = np.asarray(lengths, np.int64)[kept].sum(axis=0) if kept else (0, 0)
-        self._filled += np.array([len(kept), whole, *tokens])
-        carried = [{k: v.tolist() for k, v in shuffled[at].items()} for row in rows[whole:] for at in row]
-        return [[shuffled[at] for at in rows[index]] for index in rng.permutation(whole)], carried
+        # First-fit decreasing: the last rows are the least filled ones.
+        kept = len(rows) if is_last else len(rows) // self.rows_per_step * self.rows_per_step
+        kept_examples = [index for row in rows[:kept] for index in row]
+        tokens = np.asarray(lengths, np.int64)[kept_examples].sum(axis=0) if kept_examples else (0, 0)
+        self._filled += np.array([len(kept_examples), kept, *tokens])
+        carried = [{k: v.tolist() for k, v in shuffled[index].items()} for row in rows[kept:] for index in row]
+        return [[shuffled[index] for index in rows[row]] for row in rng.permutation(kept)], carried
 
-    def _deal(self, rows: Rows, place: StreamState) -> Iterator[Rows]:
+    def _share_out(self, rows: Rows, state: StreamState) -> Iterator[Rows]:
+        """This process's batches of the rows, from the position on."""
         batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
         batches += [[]] * (-len(batches) % self.processes)
-        for start in range(place.batches, len(batches), self.processes):
-            self._place = replace(place, batches=start + self.processes)
+        for start in range(state.batches, len(batches), self.processes):
+            self._state = replace(state, batches=start + self.processes)
             yield batches[start + self.process]
 
 
 class _Reader:
-    """Takes examples off a source from a place on, and tells its state."""
+    """Reads examples from a source, from a position on, and gives its state."""
 
-    def __init__(self, source: Iterable[Any], place: StreamState) -> None:
+    def __init__(self, source: Iterable[Any], position: StreamState) -> None:
         self.source, self.taken = source, 0
         self.stateful = hasattr(source, "state_dict") and hasattr(source, "load_state_dict")
         if hasattr(source, "set_epoch"):
-            source.set_epoch(place.epoch)
-        if self.stateful and place.source is not None:
-            source.load_state_dict(place.source)
+            source.set_epoch(position.epoch)
+        if self.stateful and position.source is not None:
+            source.load_state_dict(position.source)
         elif isinstance(source, datasets.IterableDataset):
-            # It starts every pass of an epoch from the state that was loaded for that epoch last; -1 is none.
+            # It starts an epoch from the state that was loaded for that epoch last; there is no epoch -1.
             source.load_state_dict({"epoch": -1})
         self.examples = iter(source)
-        if not self.stateful and place.source is not None:
-            self.take(place.source)
+        if not self.stateful and position.source is not None:
+            self.take(position.source)
 
     def take(self, count: int) -> tuple[list[Any], bool]:
         """The next examples, up to `count`, and whether these are the last."""

@@ -1,7 +1,7 @@
-"""Packing: whole examples side by side in rows of fixed size, so that hardly a token is padding.
+"""Packing: whole examples one after the other in rows of fixed size, with little padding (Krell et al. 2021).
 
-Examples in a row are told apart by segment ids (1, 2, ...; padding is 0), by which the model keeps them from seeing
-one another on either side. Krell et al. 2021 describe the gain.
+Segment ids say which example of a row a token belongs to (1, 2, ...; padding is 0). By them the model keeps the
+examples from seeing one another, in the source and in the target.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,13 @@ from .collator import Feature, check_target, with_prefix
 
 Lengths = Sequence[tuple[int, int]]
 
-# Examples are packed in portions of this size, each in the order of length. A larger one hardly packs tighter.
+# Examples are packed in portions of this size, each in the order of length. Larger portions hardly pack tighter.
 _PORTION = 4096
 _COLUMNS = ("input_ids", "labels", "decoder_prefix_ids")
 
 
 def compact(feature: Feature) -> dict[str, np.ndarray]:
-    """What the packed collator reads of an example, as arrays of int32.
+    """The columns of an example that the packed collator reads, as arrays of int32.
 
     Raises:
         InputError: it has no labels.
@@ -32,14 +32,14 @@ def compact(feature: Feature) -> dict[str, np.ndarray]:
     return {name: np.asarray(feature[name], np.int32) for name in _COLUMNS if name in feature}
 
 
-def sides(feature: Feature) -> tuple[int, int]:
-    """How many tokens the encoder reads of an example, and how many the decoder."""
+def token_counts(feature: Feature) -> tuple[int, int]:
+    """The numbers of tokens of an example that the encoder and the decoder read."""
     return len(feature["input_ids"]), sum(len(feature.get(name, ())) for name in _COLUMNS[1:])
 
 
 @dataclass(frozen=True)
 class PackingStatistics:
-    """How well a packing fills its rows; the efficiencies are real tokens over all tokens."""
+    """How well a packing fills its rows; an efficiency is the share of tokens that are not padding."""
 
     examples: int
     rows: int
@@ -48,10 +48,10 @@ class PackingStatistics:
 
 
 def pack(lengths: Lengths, budget: tuple[int, int], seed: int | Sequence[int] | None = None) -> list[list[int]]:
-    """Rows of example indices that keep within a source and a target budget; every example is in exactly one row.
+    """Rows of example indices within a source and a target budget; every example is in exactly one row.
 
-    First-fit decreasing: the longest examples first, each into the first row that has room on both sides. With a seed
-    the examples are shuffled and dealt into portions first, so that another seed gives other rows.
+    First-fit decreasing: the longest examples first, each into the first row with space for its source and target.
+    With a seed the examples are shuffled and divided into portions first, so that another seed gives other rows.
 
     ```python
     >>> pack([(3, 2), (2, 2), (4, 4), (1, 1)], budget=(5, 4))
@@ -60,18 +60,18 @@ def pack(lengths: Lengths, budget: tuple[int, int], seed: int | Sequence[int] | 
 
     Args:
         lengths: (source tokens, target tokens) of every example; target tokens are those that the decoder reads.
-        budget: the most source tokens and the most target tokens of a row.
-        seed: what `numpy.random.default_rng` takes; None keeps the order given.
+        budget: the largest number of source tokens and of target tokens in a row.
+        seed: as for `numpy.random.default_rng`; None keeps the order of the examples.
     """
     sizes = np.asarray(lengths, dtype=np.int64).reshape(-1, 2)
     limits = np.asarray(budget, dtype=np.int64)
     if len(sizes) == 0:
-        raise InputError("no examples to pack: expected at least one")
-    if (over := np.flatnonzero((sizes > limits).any(axis=1))).size:
-        first = over[0]
+        raise InputError("packing must have at least one example, got none")
+    if (too_long := np.flatnonzero((sizes > limits).any(axis=1))).size:
+        first = too_long[0]
         raise InputError(
-            f"example {first} has {sizes[first, 0]} source and {sizes[first, 1]} target tokens, a packed row holds "
-            f"{budget[0]} and {budget[1]}: raise the budget, or truncate or drop the example"
+            f"example {first} must have at most {budget[0]} source and {budget[1]} target tokens, which a packed row "
+            f"holds, got {sizes[first, 0]} and {sizes[first, 1]}; raise the budget, or truncate or drop the example"
         )
     order = np.arange(len(sizes)) if seed is None else np.random.default_rng(seed).permutation(len(sizes))
     fill = (sizes / limits).max(axis=1)
@@ -83,26 +83,26 @@ def pack(lengths: Lengths, budget: tuple[int, int], seed: int | Sequence[int] | 
 
 
 def _first_fit(order: np.ndarray, sizes: np.ndarray, limits: np.ndarray) -> list[list[int]]:
-    # Free room on either side; a row that was not opened yet is all free, so there always is a first fit.
-    room = np.tile(limits, (len(order), 1))
+    # Free source and target tokens of each row. Rows that are not used yet are free, so there always is a fit.
+    free = np.tile(limits, (len(order), 1))
     rows: list[list[int]] = []
     first_open = 0
     for index in order.tolist():
         size = sizes[index]
         last = len(rows) + 1
-        fits = (room[first_open:last] >= size).all(axis=1)
-        at = first_open + int(fits.argmax())
-        if at == len(rows):
+        fits = (free[first_open:last] >= size).all(axis=1)
+        row = first_open + int(fits.argmax())
+        if row == len(rows):
             rows.append([])
-        rows[at].append(index)
-        room[at] -= size
-        while first_open < len(rows) and not room[first_open].all():
+        rows[row].append(index)
+        free[row] -= size
+        while first_open < len(rows) and not free[first_open].all():
             first_open += 1
     return rows
 
 
 def packing_statistics(lengths: Lengths, budget: tuple[int, int], rows: Sequence[Sequence[int]]) -> PackingStatistics:
-    """How well `rows`, as `pack` gives them, are filled."""
+    """How well rows of `pack` are filled."""
     packed = np.asarray(lengths, dtype=np.int64)[[index for row in rows for index in row]]
     source, target = (packed.sum(axis=0) / (len(rows) * np.asarray(budget))).tolist()
     return PackingStatistics(len(packed), len(rows), source, target)
@@ -111,9 +111,9 @@ def packing_statistics(lengths: Lengths, budget: tuple[int, int], rows: Sequence
 class PackedDataset(torch.utils.data.Dataset):
     """Packed rows as a map-style dataset: item i is the list of examples in row i.
 
-    A row takes the place of an example for everything around it; Trainer's batch size counts rows. `set_epoch` packs
-    anew: rows are a function of the seed and the epoch, and their number is the same in every epoch. Read it through a
-    `PackedSampler`, and without `persistent_workers`, which would keep the first epoch's rows.
+    To a `DataLoader` or Trainer a row is an example, so the batch size counts rows. `set_epoch` packs anew: rows are a
+    function of the seed and the epoch, and every epoch has the same number of them. Use it with a `PackedSampler`, and
+    without `persistent_workers`, which would keep the first epoch's rows.
 
     ```python
     >>> features = [{"input_ids": [5, 2], "labels": [7, 2]}, {"input_ids": [6, 2], "labels": [8, 9, 2]}]
@@ -124,7 +124,7 @@ class PackedDataset(torch.utils.data.Dataset):
     Args:
         features: tokenised examples: `input_ids`, `labels`, optionally `decoder_prefix_ids`.
         source_length, target_length: the size of a row.
-        seed: another seed packs and orders otherwise.
+        seed: another seed gives other rows in another order.
     """
 
     def __init__(
@@ -132,15 +132,15 @@ class PackedDataset(torch.utils.data.Dataset):
     ) -> None:
         self.budget = (source_length, target_length)
         self.seed = seed
-        self._features = [compact(row) for row in features]
-        self.lengths = [sides(row) for row in self._features]
-        # Packings of the same examples differ by a row or two in a thousand.
+        self._features = [compact(feature) for feature in features]
+        self.lengths = [token_counts(feature) for feature in self._features]
+        # Packings of the same examples differ by one or two rows in a thousand.
         rows = len(pack(self.lengths, self.budget, (seed, 0)))
         self._count = min(rows + rows // 256, len(self.lengths))
         self.epoch, self.rows = 0, self._pack(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Makes the rows those of that epoch."""
+        """Takes that epoch's rows."""
         if epoch != self.epoch:
             self.epoch, self.rows = epoch, self._pack(epoch)
 
@@ -153,13 +153,13 @@ class PackedDataset(torch.utils.data.Dataset):
         """The same number of rows in every epoch, because the number of steps is fixed before the first."""
         rows = pack(self.lengths, self.budget, (self.seed, epoch))
         if len(rows) > self._count:
-            # Rare; the sampler shuffles rows, so that even then no two epochs are alike.
+            # Rare. The sampler shuffles rows, so that two epochs differ even then.
             rows = pack(self.lengths, self.budget, (self.seed, 0))
         while len(rows) < self._count:
-            longest = max(range(len(rows)), key=lambda at: len(rows[at]))
-            half = len(rows[longest]) // 2
-            rows.append(rows[longest][half:])
-            rows[longest] = rows[longest][:half]
+            fullest = max(range(len(rows)), key=lambda index: len(rows[index]))
+            half = len(rows[fullest]) // 2
+            rows.append(rows[fullest][half:])
+            rows[fullest] = rows[fullest][:half]
         return rows
 
     def __len__(self) -> int:
@@ -172,8 +172,8 @@ class PackedDataset(torch.utils.data.Dataset):
 class PackedSampler(torch.utils.data.Sampler[int]):
     """The rows of a `PackedDataset` in an order that is a function of its seed and the epoch.
 
-    Whatever sets the sampler's epoch sets the dataset's with it, also where a run resumes in the middle of an epoch:
-    there Trainer's data loader tells the sampler alone. For a Trainer, return it from `_get_train_sampler`.
+    `set_epoch` of the sampler sets the dataset's epoch too: where a run resumes in the middle of an epoch, Trainer's
+    data loader calls that of the sampler alone. For a Trainer, return it from `_get_train_sampler`.
     """
 
     def __init__(self, dataset: PackedDataset) -> None:
@@ -193,7 +193,7 @@ class PackedSampler(torch.utils.data.Sampler[int]):
 
 @dataclass(frozen=True)
 class PackedCollator:
-    """Lays rows of whole examples out as tensors of fixed size.
+    """Turns rows of whole examples into tensors of fixed size.
 
     ```python
     >>> collate = PackedCollator(pad_token_id=0, decoder_start_token_id=1, source_length=5, target_length=5)
@@ -224,25 +224,26 @@ class PackedCollator:
         decoded = torch.full((len(rows), self.target_length), IGNORED)
         labels, decoder_segment_ids = decoded.clone(), torch.zeros_like(decoded)
         starts: list[tuple[int, int]] = []
-        for at, row in enumerate(rows):
-            source_at = target_at = 0
+        for index, row in enumerate(rows):
+            source_start = target_start = 0
             for segment, feature in enumerate(row, start=1):
                 target, prefix_length = with_prefix(feature)
-                source_end, target_end = source_at + len(feature["input_ids"]), target_at + len(target)
+                source_end, target_end = source_start + len(feature["input_ids"]), target_start + len(target)
                 if source_end > self.source_length or target_end > self.target_length:
                     raise InputError(
-                        f"row {at} of the batch has more than {self.source_length} source or {self.target_length} "
-                        "target tokens: pack with the collator's source_length and target_length"
+                        f"row {index} of the batch must have at most {self.source_length} source and "
+                        f"{self.target_length} target tokens, got {source_end} and {target_end}; pack with the "
+                        "collator's source_length and target_length"
                     )
-                input_ids[at, source_at:source_end] = torch.as_tensor(feature["input_ids"])
-                segment_ids[at, source_at:source_end] = segment
-                decoded[at, target_at:target_end] = torch.as_tensor(target)
-                labels[at, target_at + prefix_length : target_end] = torch.as_tensor(target[prefix_length:])
-                decoder_segment_ids[at, target_at:target_end] = segment
-                starts.append((at, target_at))
-                source_at, target_at = source_end, target_end
+                input_ids[index, source_start:source_end] = torch.as_tensor(feature["input_ids"])
+                segment_ids[index, source_start:source_end] = segment
+                decoded[index, target_start:target_end] = torch.as_tensor(target)
+                labels[index, target_start + prefix_length : target_end] = torch.as_tensor(target[prefix_length:])
+                decoder_segment_ids[index, target_start:target_end] = segment
+                starts.append((index, target_start))
+                source_start, target_start = source_end, target_end
         decoder_input_ids = shift_right(decoded, self.decoder_start_token_id, self.pad_token_id)
-        # The shift runs over the row: what it carries from one example into the next, or into padding, is undone.
+        # The row was shifted as a whole, which moved a token from each example into the next one or into padding.
         decoder_input_ids[tuple(torch.tensor(starts, dtype=torch.int64).view(-1, 2).T)] = self.decoder_start_token_id
         return {
             "input_ids": input_ids,

@@ -1,4 +1,4 @@
-"""Which examples a process takes at a step: the same global batches however many processes share them."""
+"""Which examples a process takes at a step: the same global batches for any number of processes."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -45,17 +45,17 @@ class EpochBatches(BatchSampler):
 class SharedBatches(Sampler[list[int]]):
     """One process's part of the batches: one of every `processes` successive ones.
 
-    Every batch goes to exactly one process, and all have the same number. Where the batches cannot be dealt out
-    evenly the last ones are empty; the collators make a row of padding of those, which adds nothing to a loss that is
-    summed over target tokens. So the gradient of every step is that of one process which accumulates over the same
-    batches, and a run goes on with another number of processes as long as processes times accumulation steps stays
-    what it was.
+    Every batch goes to exactly one process, and all processes have the same number of batches. Where they cannot be
+    shared out evenly the last ones are empty. The collators turn an empty batch into a row of padding, which adds
+    nothing to a loss that is summed over target tokens. So the gradient of every step is that of one process which
+    accumulates over the same batches. A run resumes with another number of processes if processes times accumulation
+    steps stays the same.
 
     ```python
     >>> batches = EpochBatches(ShuffledSampler(5), 2, drop_last=False)
     >>> list(batches)
     [[0, 1], [4, 3], [2]]
-    >>> [list(SharedBatches(batches, processes=2, process=at)) for at in (0, 1)]
+    >>> [list(SharedBatches(batches, processes=2, process=process)) for process in (0, 1)]
     [[[0, 1], [2]], [[4, 3], []]]
     ```
 
@@ -75,8 +75,8 @@ class SharedBatches(Sampler[list[int]]):
         return -(-len(self.batches) // self.processes)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for at, batch in enumerate(self.batches):
-            if at % self.processes == self.process:
+        for index, batch in enumerate(self.batches):
+            if index % self.processes == self.process:
                 yield batch
         if 0 < len(self.batches) % self.processes <= self.process:
             yield []

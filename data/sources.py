@@ -104,14 +104,14 @@ class SourceSpec:
                 f"a data source must have a format, got {', '.join(map(str, mapping)) or 'nothing'}; add one, such as "
                 "format: tsv"
             )
-        own = {item.name for item in fields(cls)} - {"options"}
+        own_fields = {item.name for item in fields(cls)} - {"options"}
         spec = cls(
-            **{key: value for key, value in mapping.items() if key in own},
-            options={key: value for key, value in mapping.items() if key not in own},
+            **{key: value for key, value in mapping.items() if key in own_fields},
+            options={key: value for key, value in mapping.items() if key not in own_fields},
         )
         if spec.local is None:
             return spec
-        shared = {key: value for key, value in mapping.items() if key in own - {"format", "local"}}
+        shared = {key: value for key, value in mapping.items() if key in own_fields - {"format", "local"}}
         copy = cls.from_mapping({**shared, **spec.local})
         if copy.local is not None:
             raise InputError("local must be one mapping, got another local in it; give the files that are the copy")

@@ -1,7 +1,7 @@
 """Tokenizer training with `tokenizers`: byte-pair encoding or a unigram model, saved as a fast tokenizer.
 
-Pieces keep the space before them as it is (" house"), so that decoding is plain concatenation: every text comes back
-exactly, with its leading, double and non-breaking spaces, and no space ever gets between the digits of a number.
+Pieces keep the space before them (" house"), so that decoding is plain concatenation: every text comes back exactly,
+with its leading, double and non-breaking spaces, and no space is put between the digits of a number.
 """
 
 import json
@@ -19,7 +19,7 @@ from ..utils.type_checks import check_type
 PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
-_LARGEST_VOCABULARY = 2**31 - 1  # of a model, whose ids are checked against it
+_LARGEST_VOCABULARY = 2**31 - 1
 
 _WORD = r" ?[\p{L}\p{M}]+"
 _OTHER = r" ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s"
@@ -50,12 +50,12 @@ def train_tokenizer(
     ```
 
     Args:
-        texts: what to learn from; special tokens in them are not learned from.
-        vocab_size: the most that the vocabulary may hold, special tokens and the 256 bytes included; a small corpus
-            gives fewer.
+        texts: to learn from; special tokens in them are left out.
+        vocab_size: the largest size of the vocabulary, special tokens and the 256 bytes included; a small corpus gives
+            a smaller one.
         algorithm: `bpe` (Sennrich et al. 2016) or `unigram` (Kudo 2018).
         byte_fallback: write characters that are not in the vocabulary as bytes; without it they become `<unk>`.
-        split_digits: one token a digit, apart from the space before it.
+        split_digits: make each digit a token, without the space before it.
         lowercase: lowercase all text; decoding then gives the lowercase text.
         special_tokens: further tokens, never split; their ids follow `<pad>`=0, `<s>`=1, `</s>`=2, `<unk>`=3.
         model_max_length: the longest input that the model takes, kept with the tokenizer.
@@ -77,17 +77,17 @@ def train_tokenizer(
     )
     specials = list(dict.fromkeys([PAD, BOS, EOS, UNK, *special_tokens]))
     reserved = specials + (BYTES if byte_fallback else [])
-    room = vocab_size - len(reserved)
-    if room < 1:
+    learnable = vocab_size - len(reserved)
+    if learnable < 1:
         raise InputError(
-            f"vocab_size is {vocab_size}: {len(specials)} special tokens"
-            f"{' and 256 bytes' if byte_fallback else ''} leave no tokens to learn, give at least {len(reserved) + 1}"
+            f"vocab_size must be at least {len(reserved) + 1}, got {vocab_size}; leave space beside {len(specials)} "
+            f"special tokens{' and 256 bytes' if byte_fallback else ''} for tokens to learn"
         )
     pieces = _count_pieces(texts, specials, split_digits, lowercase)
     if not pieces:
-        raise InputError("no text to train the tokenizer on: expected at least one text that is not empty")
+        raise InputError("texts to train the tokenizer on must have at least one that is not empty, got none")
     learn = _learn_bpe if algorithm == "bpe" else _learn_unigram
-    tokenizer = Tokenizer(learn(pieces, room, reserved, byte_fallback))
+    tokenizer = Tokenizer(learn(pieces, learnable, reserved, byte_fallback))
     tokenizer.normalizer = normalizers.Lowercase() if lowercase else None
     tokenizer.pre_tokenizer = _pre_tokenizer(split_digits)
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
@@ -113,20 +113,20 @@ def train_tokenizer(
     )
 
 
-def check_settings(given: Mapping[str, Any]) -> None:
-    """Refuse settings of `train_tokenizer` that are not of their types and bounds.
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of `train_tokenizer` that are not of their types or out of their bounds.
 
     Raises:
         InputError: with the setting, what was given and what was expected.
     """
     declared = get_type_hints(train_tokenizer)
-    for name, value in given.items():
+    for name, value in settings.items():
         check_type(f"tokenizer {name}", value, declared[name])
-    for name, most in {"vocab_size": _LARGEST_VOCABULARY, "model_max_length": 10**30}.items():
-        value = given.get(name)
-        if value is not None and not 1 <= value <= most:
-            raise InputError(f"tokenizer {name} must be from 1 to {most}, got {value}")
-    if "" in given.get("special_tokens", ()):
+    for name, largest in {"vocab_size": _LARGEST_VOCABULARY, "model_max_length": 10**30}.items():
+        value = settings.get(name)
+        if value is not None and not 1 <= value <= largest:
+            raise InputError(f"tokenizer {name} must be from 1 to {largest}, got {value}")
+    if "" in settings.get("special_tokens", ()):
         raise InputError("tokenizer special_tokens must be texts that are not empty, got ''; leave it out")
 
 
@@ -147,67 +147,67 @@ def _count_pieces(texts: Iterable[str], specials: list[str], split_digits: bool,
     return pieces
 
 
-def _alphabet(pieces: Counter[str], room: int) -> list[str]:
-    """The characters that get a token of their own: all, or the most frequent that fill half of the vocabulary."""
+def _alphabet(pieces: Counter[str], size: int) -> list[str]:
+    """The characters that get a token of their own: all, or the most frequent ones up to half of the vocabulary."""
     characters: Counter[str] = Counter()
     for piece, count in pieces.items():
         for character in piece:
             characters[character] += count
     ranked = sorted(characters, key=lambda character: (-characters[character], character))
-    return ranked if len(ranked) <= room // 2 else ranked[: max(1, room // 2)]
+    return ranked if len(ranked) <= size // 2 else ranked[: max(1, size // 2)]
 
 
-def _learn_bpe(pieces: Counter[str], room: int, reserved: list[str], byte_fallback: bool) -> models.Model:
-    alphabet = _alphabet(pieces, room)
+def _learn_bpe(pieces: Counter[str], size: int, reserved: list[str], byte_fallback: bool) -> models.Model:
+    alphabet = _alphabet(pieces, size)
     trainer = trainers.BpeTrainer(
-        vocab_size=room,
+        vocab_size=size,
         show_progress=False,
         special_tokens=[],
-        # Given whole, because the trainer breaks ties between rare characters by chance.
+        # All of it is given, because the trainer breaks ties between rare characters at random.
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),
     )
     learned = _train(models.BPE(), trainer, pieces)
     names = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
     return models.BPE(
-        vocab={token: at for at, token in enumerate(reserved + names)},
+        vocab={token: index for index, token in enumerate(reserved + names)},
         merges=[tuple(pair) for pair in learned["merges"]],
         unk_token=UNK,
         byte_fallback=byte_fallback,
     )
 
 
-def _learn_unigram(pieces: Counter[str], room: int, reserved: list[str], byte_fallback: bool) -> models.Model:
-    alphabet = _alphabet(pieces, room)
-    trainer = trainers.UnigramTrainer(vocab_size=room, show_progress=False, special_tokens=[])
+def _learn_unigram(pieces: Counter[str], size: int, reserved: list[str], byte_fallback: bool) -> models.Model:
+    alphabet = _alphabet(pieces, size)
+    trainer = trainers.UnigramTrainer(vocab_size=size, show_progress=False, special_tokens=[])
     known = set(alphabet)
     kept = Counter({piece: count for piece, count in pieces.items() if known.issuperset(piece)})
-    learned = _train(models.Unigram(), trainer, kept)["vocab"][:room]
-    # The trainer sums in the order of its threads, and ranks characters that it did not learn by chance. Rounding
-    # takes out the one; the other is put right by giving characters their scores in the order of their frequency.
+    learned = _train(models.Unigram(), trainer, kept)["vocab"][:size]
+    # The trainer's sums depend on the order of its threads, and it ranks characters that it did not learn at random.
+    # Rounding removes the former; for the latter, characters get their scores in the order of their frequency.
     rounded = {token: round(score, 6) for token, score in learned}
     characters = [character for character in alphabet if character in rounded]
     ranked = sorted((rounded[character] for character in characters), reverse=True)
     rounded |= zip(characters, ranked, strict=True)
     scored = sorted(rounded.items(), key=lambda pair: (-pair[1], pair[0]))
-    # Reserved tokens are never what a text is cut into: their score only has to be worse than any learned one.
-    worst = scored[-1][1] - 100.0
+    # No text is segmented into reserved tokens: their score only has to be lower than any learned one.
+    lowest = scored[-1][1] - 100.0
     return models.Unigram(
-        [(token, worst) for token in reserved] + scored,
+        [(token, lowest) for token in reserved] + scored,
         unk_id=reserved.index(UNK),
         byte_fallback=byte_fallback,
     )
 
 
 def _train(model: models.Model, trainer: trainers.Trainer, pieces: Counter[str]) -> dict[str, Any]:
-    """Trains on the counted pieces, in an order that depends on nothing but them; returns the model's JSON form."""
+    """Trains on the counted pieces, in sorted order, so that the result is reproducible; returns the model as JSON."""
     tokenizer = Tokenizer(model)
     tokenizer.train_from_iterator((piece for piece in sorted(pieces) for _ in range(pieces[piece])), trainer)
     return json.loads(tokenizer.to_str())["model"]
 
 
 class SpecialTokenIds(Protocol):
-    """The fields of a model's config that a tokenizer has to agree with."""
+    """The fields of a model's config that have to agree with the tokenizer."""
 
     vocab_size: int
     pad_token_id: int | None
@@ -217,34 +217,39 @@ class SpecialTokenIds(Protocol):
 
 
 def check_special_tokens(tokenizer: PreTrainedTokenizerFast, config: SpecialTokenIds) -> None:
-    """Raises a ValueError where the config's special token ids or vocabulary do not fit the tokenizer's.
+    """Refuse a config whose special token ids or vocabulary do not fit the tokenizer's.
 
-    Also where the tokenizer does not put its eos_token into what it encodes: a model learns from it where to stop.
+    Also a tokenizer that does not append its eos_token to a text: a model learns from it where to stop.
+
+    Raises:
+        InputError: with what does not fit and how to fix it.
     """
     for name in ("pad_token", "eos_token", "bos_token"):
-        wanted, given = getattr(config, f"{name}_id"), getattr(tokenizer, f"{name}_id")
-        if given is None and name != "bos_token":
-            raise InputError(f"the tokenizer has no {name}: add one, the config names id {wanted}")
-        if given is not None and wanted != given:
+        config_id, token_id = getattr(config, f"{name}_id"), getattr(tokenizer, f"{name}_id")
+        if token_id is None and name != "bos_token":
             raise InputError(
-                f"{name}_id is {wanted} in the config and {given} ({getattr(tokenizer, name)!r}) in the tokenizer: "
-                f"set config.{name}_id to {given}"
+                f"the tokenizer must have a {name}, for which the config has id {config_id}, got none; add it"
+            )
+        if token_id is not None and config_id != token_id:
+            raise InputError(
+                f"config.{name}_id must be {token_id}, the id of the tokenizer's {getattr(tokenizer, name)!r}, got "
+                f"{config_id}; set it"
             )
     if tokenizer.eos_token_id not in tokenizer("a").input_ids:
         raise InputError(
-            f"the tokenizer does not append its eos_token {tokenizer.eos_token!r} to a text, and no target would have "
-            "an end: set its backend_tokenizer.post_processor to tokenizers.processors."
+            f"the tokenizer must append its eos_token {tokenizer.eos_token!r} to a text, so that targets have an end; "
+            "set its backend_tokenizer.post_processor to tokenizers.processors."
             f"TemplateProcessing(single='$A {tokenizer.eos_token}', "
             f"special_tokens=[({tokenizer.eos_token!r}, {tokenizer.eos_token_id})]) and save it"
         )
     start = config.decoder_start_token_id
     if start is None or not 0 <= start < len(tokenizer):
         raise InputError(
-            f"decoder_start_token_id is {start}: expected one of the tokenizer's {len(tokenizer)} ids, "
-            f"for instance its bos_token_id, {tokenizer.bos_token_id}"
+            f"decoder_start_token_id must be one of the tokenizer's {len(tokenizer)} ids, got {start}; set it to the "
+            f"bos_token_id {tokenizer.bos_token_id}, for instance"
         )
     if len(tokenizer) > config.vocab_size:
         raise InputError(
-            f"the tokenizer has {len(tokenizer)} tokens and the config's vocab_size is {config.vocab_size}: "
-            f"set vocab_size to {len(tokenizer)} or call model.resize_token_embeddings({len(tokenizer)})"
+            f"vocab_size of the config must be at least the tokenizer's {len(tokenizer)}, got {config.vocab_size}; "
+            f"set it to {len(tokenizer)} or call model.resize_token_embeddings({len(tokenizer)})"
         )

@@ -1,1 +1,1 @@
-"""What goes to the Hub: code files, model cards, uploads."""
+"""For the Hub: code files beside a saved model, model cards, uploads."""

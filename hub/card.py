@@ -18,7 +18,7 @@ SHOWN_SAMPLES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A measured number. `metric` is its id (`"sacrebleu"`), `name` for readers, `signature` how it was computed."""
+    """A measured number. `metric` is its id (`"sacrebleu"`), `name` its label, `signature` how it was computed."""
 
     dataset: str
     split: str
@@ -30,7 +30,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One line of the held-out data and what the model made of it."""
+    """One example of the held-out data with the model's output."""
 
     source: str
     reference: str
@@ -39,7 +39,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """What a card is filled from.
+    """The contents of a card.
 
     Attributes:
         name: of the model.
@@ -97,20 +97,25 @@ class CardFacts:
     def __post_init__(self) -> None:
         for result in self.results:
             if not math.isfinite(result.value):
-                raise InputError(f"{result.name} on {result.dataset} ({result.split}) is {result.value}; leave it out")
+                raise InputError(
+                    f"{result.name} on {result.dataset} ({result.split}) must be a finite number, got {result.value}; "
+                    "leave it out"
+                )
 
 
 def write_card(folder: str | PathLike[str], facts: CardFacts) -> Path:
-    """Write the card as `README.md` into `folder`, whole, and return its path.
+    """Write the card as `README.md` into `folder`, and return its path.
 
     Raises:
-        FileNotFoundError: a picture that the facts name is not in the folder.
+        FileNotFoundError: a picture of the facts is not in the folder.
         OSError: the folder cannot be written.
     """
     folder = Path(folder)
     for image in facts.images or {}:
         if not (folder / image).is_file():
-            raise FileNotFoundError(f"{folder / image}: the card shows this picture; draw it first or leave it out")
+            raise FileNotFoundError(
+                f"{folder / image} must exist, since the card shows it; draw it first or leave it out"
+            )
     path = folder / "README.md"
     write_text(path, str(render_card(facts)))
     return path
@@ -185,7 +190,7 @@ def python_literal(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Any text as a cell of a Markdown table that shows just that text."""
+    """Any text as a cell of a Markdown table, escaped so that it shows as it is."""
     return re.sub(r"[\\`*_{}\[\]<>|~&$#!]", lambda match: f"&#{ord(match[0])};", text).replace("\n", "<br>")
 
 

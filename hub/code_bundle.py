@@ -1,8 +1,8 @@
-"""Several modules of a package as a few files that read well.
+"""Several modules of a package joined into a few readable files.
 
 Each file holds the modules of some folders, in the order in which Python would run them, each under a heading. Imports
-between modules of one file go; all others are merged at its top. The rest stays as its author wrote it. Code that
-would mean something else in a shared file is refused, with its place, so that the source can be changed.
+between modules of one file are removed; all others are merged at its top. The rest stays unchanged. Code that would
+have another meaning in a shared file is refused, with its file and line, so that the source can be changed.
 """
 
 import ast
@@ -18,7 +18,7 @@ from .module_imports import Bundle, Module, in_import_order
 # Transformers finds relative imports line by line, in strings too.
 _READ_AS_IMPORT = re.compile(r"^[^\S\n]*(?:from\s+\.\S+\s+import|import\s+\.\S+\s*$)", re.MULTILINE)
 _RULE = "# " + 117 * "-"
-# It says the same in each module, and one per file is enough.
+# It is the same in each module, and one per file is enough.
 _LOGGER = "logger = logging.get_logger(__name__)"
 
 
@@ -42,7 +42,10 @@ def write_bundles(
     for module in modules:
         for name, bundle, line in module.borrowed:
             if name not in defined[bundle.name]:
-                raise InputError(f"{module.path}, line {line}: {name} is not defined by a module of {bundle.name}")
+                raise InputError(
+                    f"{module.path}, line {line}: {name} must be defined by a module of {bundle.name}; correct the "
+                    "import"
+                )
     files = {}
     for bundle in bundles:
         if inside := [module for module in modules if module.bundle is bundle]:
@@ -51,22 +54,23 @@ def write_bundles(
 
 
 def _names(modules: Iterable[Module]) -> set[str]:
-    """What the modules of a file define or import at their top level.
+    """The names that the modules of a file define or import at their top level.
 
     Raises:
-        ValueError: a name stands for two things, or hides a builtin from the other modules.
+        ValueError: a name has two meanings, or hides a builtin from the other modules.
     """
-    found: dict[str, tuple[str, Path, str]] = {}
+    meanings: dict[str, tuple[str, Path, str]] = {}  # what the name means, and where it is defined first
 
-    def add(name: str, what: str, module: Module, line: int) -> None:
-        where = f"{module.path}, line {line}"
-        # Python's own; sessions and tools add others.
+    def add(name: str, meaning: str, module: Module, line: int) -> None:
+        place = f"{module.path}, line {line}"
+        # Python's own; interactive shells and tools add others.
         if getattr(getattr(builtins, name, None), "__module__", "") == "builtins":
-            raise InputError(f"{where}: {name} hides a builtin from all of {module.bundle.name}; rename it")
-        known, path, first = found.setdefault(name, (what, module.path, where))
-        if known != what and path != module.path:
+            raise InputError(f"{place}: {name} hides a builtin from all of {module.bundle.name}; rename it")
+        first_meaning, path, first_place = meanings.setdefault(name, (meaning, module.path, place))
+        if first_meaning != meaning and path != module.path:
             raise InputError(
-                f"{where}: {name} means something else in {first}, and both go into {module.bundle.name}; rename one"
+                f"{place}: {name} means something else in {first_place}, and both go into {module.bundle.name}; "
+                "rename one"
             )
 
     for module in modules:
@@ -81,11 +85,11 @@ def _names(modules: Iterable[Module]) -> set[str]:
                 add(name, f"{module.path}", module, node.lineno)
         if any(_is_logger(node) for node in module.tree.body):
             add("logger", _LOGGER, module, 1)
-    return set(found)
+    return set(meanings)
 
 
 def _bound(node: ast.AST) -> set[str]:
-    """The names that a statement binds where it stands."""
+    """The names that a statement binds in its scope."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
     if isinstance(node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
@@ -151,23 +155,22 @@ def _code(module: Module, removed: list[ast.stmt]) -> str:
         start = body[0].end_lineno or 1
         docstring = "".join(module.lines[body[0].lineno - 1 : start])
     code = "".join(line for line in lines[start:] if line is not None).strip("\n")
-    # As a formatter has it: two lines before a definition.
+    # As a formatter would: two empty lines before a definition.
     space = "\n\n" if code.startswith(("class ", "def ", "async ", "@", "#")) else "\n"
     return f"{docstring}{space}{code}\n"
 
 
 def _check_readable(text: str, imports: str, bundle: Bundle, modules: list[Module]) -> None:
-    """Refuse a text in which Transformers would find other relative imports than those at its top."""
+    """Refuse a text in which Transformers would find relative imports besides those at its top."""
     if len(_READ_AS_IMPORT.findall(text)) == len(_READ_AS_IMPORT.findall(imports)):
         return
     for module in modules:
-        kept = "".join(module.lines)
-        taken = {node.lineno for node in module.removed}
-        for match in _READ_AS_IMPORT.finditer(kept):
-            line = kept.count("\n", 0, match.start()) + 1
-            if line not in taken:
+        source = "".join(module.lines)
+        removed = {node.lineno for node in module.removed}
+        for match in _READ_AS_IMPORT.finditer(source):
+            line = source.count("\n", 0, match.start()) + 1
+            if line not in removed:
                 raise InputError(
-                    f"{module.path}, line {line}: Transformers takes this line of text for an import; "
-                    "word it another way"
+                    f"{module.path}, line {line}: Transformers takes this line of text for an import; reword it"
                 )
-    raise InputError(f"{bundle.name}: Transformers takes a line of its docstring for an import; word it another way")
+    raise InputError(f"{bundle.name}: Transformers takes a line of its docstring for an import; reword it")

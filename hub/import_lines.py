@@ -1,4 +1,4 @@
-"""Import statements as a formatter would write them: grouped, sorted, one statement for each module."""
+"""Import statements as a formatter writes them: grouped, sorted, one statement for each module."""
 
 import re
 import sys
@@ -9,9 +9,9 @@ WIDTH = 119
 
 
 def render_imports(imports: Iterable[tuple[str, str, str]]) -> str:
-    """The statements for `(module, name, alias)`: from the standard library, from other packages, relative.
+    """The statements for `(module, name, alias)`: of the standard library, of other packages, relative ones.
 
-    A module of `""` is `import name`; an alias of `""` is none.
+    `module` is `""` for `import name`; `alias` is `""` where there is none.
     """
     groups: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
     for module, name, alias in set(imports):

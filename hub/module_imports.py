@@ -1,4 +1,4 @@
-"""The modules of a package that some of them need, in the order of their imports, and what becomes of each import."""
+"""The modules that some entry modules of a package need, in import order, and what to do with each import."""
 
 import ast
 import io
@@ -11,7 +11,7 @@ from ..utils.errors import InputError
 
 @dataclass(frozen=True)
 class Bundle:
-    """A file to write: its name, the folders whose modules it holds, and what it says about itself.
+    """A file to write: its name, the folders whose modules it holds, and its docstring.
 
     A file may import from those before it.
     """
@@ -27,7 +27,7 @@ class Bundle:
 
 @dataclass
 class Module:
-    """A module: where it is, its text, and what of it the file needs elsewhere or not at all."""
+    """A module: its path, its text, and what to do with its imports."""
 
     path: Path
     relative: Path
@@ -35,14 +35,14 @@ class Module:
     tree: ast.Module
     bundle: Bundle
     imports: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    """What to import at the top of the file, as (module or "", name, alias or ""), and the line that does so here."""
+    """What to import at the top of the file, as (module or "", name, alias or ""), and its line in the module."""
     borrowed: list[tuple[str, Bundle, int]] = field(default_factory=list)
-    """Names of other modules, the file that must define them, and the line."""
+    """Names imported from other modules of the package, the file that must define them, and the line."""
     removed: list[ast.stmt] = field(default_factory=list)
 
 
 def in_import_order(root: Path, entries: Iterable[str], bundles: Sequence[Bundle], package: str) -> list[Module]:
-    """The modules that `entries` need, each after those that it imports when it is run."""
+    """The modules that `entries` need, each after those that it imports at its top level."""
     done: dict[Path, Module] = {}
     running: list[Path] = []
     waiting = [root / entry for entry in entries]
@@ -51,7 +51,7 @@ def in_import_order(root: Path, entries: Iterable[str], bundles: Sequence[Bundle
         if path in done:
             return
         if path in running:
-            raise InputError(f"{path} and {running[-1]} import each other; move what both need into a third module")
+            raise InputError(f"{path} and {running[-1]} import each other; move what both need to a third module")
         running.append(path)
         module = _read(root, path, bundles)
         for node in _imports(module.tree):
@@ -79,18 +79,19 @@ def _bundle_of(root: Path, path: Path, bundles: Sequence[Bundle]) -> Bundle:
     for bundle in bundles:
         if folder in bundle.folders:
             return bundle
-    raise InputError(f"{path}: no file takes modules of {folder}; import from another folder")
+    folders = ", ".join(folder for bundle in bundles for folder in bundle.folders)
+    raise InputError(f"{path} must be in one of the folders {folders}, got {folder}; import from another module")
 
 
 def _imports(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    return sorted(found, key=lambda node: (node.lineno, node.col_offset))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return sorted(imports, key=lambda node: (node.lineno, node.col_offset))
 
 
 def _take(
     root: Path, module: Module, node: ast.Import | ast.ImportFrom, bundles: Sequence[Bundle], package: str
 ) -> Path | None:
-    """Note what becomes of an import; returns the module of the package that it names, if it does."""
+    """Record what to do with an import; returns the module of the package that it names, if it names one."""
     where = f"{module.path}, line {node.lineno}"
     if isinstance(node, ast.Import) or node.level == 0:
         source = "" if isinstance(node, ast.Import) else node.module or ""
@@ -121,28 +122,30 @@ def _take(
 
 
 def _target(root: Path, relative: Path, node: ast.ImportFrom, where: str) -> Path:
-    """The file that a relative import names: a module, or a folder's `__init__`."""
+    """The file of a relative import: a module, or a folder's `__init__`."""
     above = relative.parent.parts
     written = f"from {'.' * node.level}{node.module} import"
     if node.level - 1 > len(above):
-        raise InputError(f"{where}: `{written}` leaves the package")
+        raise InputError(
+            f"{where}: `{written}` must name a module of the package, got one above it; correct the import"
+        )
     parts = (*above[: len(above) - node.level + 1], *(node.module or "").split("."))
     stem = root.joinpath(*parts)
     for candidate in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
         if candidate.is_file():
             return candidate
-    raise InputError(f"{where}: `{written}` names no module of the package")
+    raise InputError(f"{where}: `{written}` must name a module of the package, got none there; correct the import")
 
 
 def _remove(module: Module, node: ast.stmt, where: str) -> None:
-    """Note that a statement goes, which must have its lines for itself."""
+    """Record that a statement is removed; no other statement may share its lines."""
     before = module.lines[node.lineno - 1].encode()[: node.col_offset]
     after = module.lines[(node.end_lineno or node.lineno) - 1].encode()[node.end_col_offset :]
     if before.strip() or (after.strip() and not after.lstrip().startswith(b"#")):
-        raise InputError(f"{where}: an import must have its line for itself")
+        raise InputError(f"{where}: an import must be alone on its line; move the other statement")
     is_nested = node not in module.tree.body
     if is_nested and any([node] in _blocks(outer) for outer in ast.walk(module.tree)):
-        raise InputError(f"{where}: nothing is left where this import is taken out; import at the top of the module")
+        raise InputError(f"{where}: the block is empty without this import; import at the top of the module")
     module.removed.append(node)
 
 

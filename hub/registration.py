@@ -1,10 +1,10 @@
-"""What `import crossmask` tells Transformers: the Auto classes, and the code files that a saved model carries."""
+"""What `import crossmask` registers with Transformers: the Auto classes, and the code files beside a saved model."""
 
 from functools import partial
 
-from transformers import AutoConfig, AutoModel, AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModel, AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM, AutoProcessor
 
-from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration
+from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration, CrossMaskBridgeProcessor
 from ..configuration.crossmask import CrossMaskConfig
 from ..modeling.crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
 from ..question_answering.configuration import CrossMaskQuestionAnsweringConfig
@@ -13,7 +13,7 @@ from .remote_code import write_code_files
 
 
 def register() -> None:
-    """Register the classes with the Auto classes, and have a config write the code files when it is saved.
+    """Register the classes with the Auto classes, and have configs and processors write the code files when saved.
 
     Saving a model saves its config. Calling this again changes nothing.
     """
@@ -28,3 +28,5 @@ def register() -> None:
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         auto_class.register(config_class, model_class, exist_ok=True)
         config_class.code_writer = staticmethod(partial(write_code_files, model_type=config_class.model_type))
+    AutoProcessor.register(CrossMaskBridgeConfig, CrossMaskBridgeProcessor, exist_ok=True)
+    CrossMaskBridgeProcessor.code_writer = staticmethod(partial(write_code_files, model_type="crossmask-bridge"))

@@ -1,8 +1,8 @@
 """The model's code beside its weights, so that a saved folder loads where crossmask is not installed.
 
 `from_pretrained(..., trust_remote_code=True)` copies the module that `auto_map` names, and what it imports by lines of
-the form `from .name import symbol`, out of one flat folder. Our modules lie in folders. So when a model is saved, the
-modules that it needs are written beside its weights as three files: the masks, the configuration and the network.
+the form `from .name import symbol`, from one flat folder. Our modules are in several folders. So when a model is
+saved, the modules that it needs are written beside its weights as three files: masks, configuration and network.
 """
 
 import os
@@ -19,10 +19,10 @@ PACKAGE = Path(__file__).resolve().parent.parent
 NAME = __name__.partition(".")[0]
 ENTRIES = {
     "crossmask": ("configuration/crossmask.py", "modeling/crossmask.py"),
-    "crossmask-bridge": ("configuration/bridge.py", "bridge/bridge.py"),
+    "crossmask-bridge": ("configuration/bridge.py", "bridge/bridge.py", "bridge/processing.py"),
     "crossmask-question-answering": ("question_answering/configuration.py", "question_answering/modeling.py"),
 }
-"""The modules of the classes that a config's `auto_map` names, by its model type."""
+"""The modules of the classes that an `auto_map` of a config or processor names, by model type."""
 BUNDLES = (
     Bundle(
         "masks_crossmask.py", ("masks",), "What may see what: masks as values that are read, written and combined."
@@ -32,7 +32,7 @@ BUNDLES = (
     Bundle("question_answering_crossmask.py", ("question_answering",), "A crossmask model that answers by pointing."),
 )
 
-# Up to version 0.1.0 each module was a file of its own, which begins so.
+# Up to version 0.1.0 each module was a file of its own, which begins like this.
 _OLD_HEADER = re.compile(rf"# SPDX-License-Identifier: Apache-2\.0\n# {NAME}: \S+\.py, flattened\.\n")
 
 
@@ -60,7 +60,7 @@ def _own_files(model_type: str) -> dict[str, str]:
 
 
 def _is_old(path: Path) -> bool:
-    """Whether an earlier version of crossmask wrote this file; a link, or a file of anyone else, is not ours."""
+    """Whether an earlier version of crossmask wrote this file. A link is never one."""
     if path.is_symlink() or not path.is_file():
         return False
     with path.open(encoding="utf-8", errors="replace") as file:

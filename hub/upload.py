@@ -1,4 +1,4 @@
-"""Upload of a finished folder, in one commit: the repository gets all of it or nothing."""
+"""Upload of a finished folder in one commit: the repository gets all files or none."""
 
 import hashlib
 import shlex
@@ -16,7 +16,7 @@ IGNORED = ["checkpoint-*/*", ".*", "*/.*", "*__pycache__/*"]
 
 
 class UploadError(OSError):
-    """An upload that failed. `missing` are the files that the repository does not hold as the folder does."""
+    """An upload that failed. `missing` are the files that the repository lacks, or has with another content."""
 
     def __init__(self, message: str, missing: list[str]) -> None:
         super().__init__(message)
@@ -34,15 +34,16 @@ def push_folder(
 ) -> CommitInfo:
     """Upload the files of `folder`, without checkpoints and hidden files, to the repository `repo_id` as one commit.
 
-    The repository, and the branch `revision`, are created where they do not exist. The folder is only read.
-    (`HfApi.upload_folder` may split a folder into several commits, and leave the repository with some of them.)
+    The repository and the branch `revision` are created where they do not exist. The folder is only read.
+    (`HfApi.upload_folder` may split a folder into several commits, of which some may fail.)
 
     Args:
-        private: whether a repository that is created here is private; by default as the account says.
-        token: as everywhere in `huggingface_hub`; by default the one of `hf auth login` or of `HF_TOKEN`.
+        private: whether a repository that is created here is private; by default as set in the account.
+        token: as in all of `huggingface_hub`; by default that of `hf auth login` or of `HF_TOKEN`.
 
     Raises:
-        NotADirectoryError, ValueError: there is no such folder, or no file in it, or `repo_id` is no valid name.
+        NotADirectoryError: there is no such folder.
+        ValueError: it has no file to upload, or `repo_id` is not a valid name.
         UploadError: the upload failed; the message says why, what is missing on the remote, and how to try again.
     """
     folder = Path(folder)
@@ -59,35 +60,36 @@ def push_folder(
     # HTTPError: answers and connections; RuntimeError: large files; ValueError: a card that the Hub refuses.
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
         missing = _missing(api, folder, files, repo_id, revision) if reached else None
-        seen = (
+        state = (
             "the remote cannot be read, all may be missing there" if missing is None else "missing or different there"
         )
         missing = files if missing is None else missing
-        again = _command(fspath(folder), repo_id, private, commit_message, revision)
+        command = _command(fspath(folder), repo_id, private, commit_message, revision)
         raise UploadError(
-            f"the upload of {folder} to {repo_id} failed ({_reason(error)}); the folder is whole; "
-            f"{seen}: {', '.join(missing) or 'nothing'}; try again with: {again}",
+            f"the upload of {folder} to {repo_id} failed ({_reason(error)}); the folder is unchanged; "
+            f"{state}: {', '.join(missing) or 'nothing'}; try again with: {command}",
             missing,
         ) from error
 
 
 def local_files(folder: Path) -> list[str]:
-    """The files of `folder` that an upload takes along, relative to it, with `/`, sorted.
+    """The files of `folder` that are uploaded, relative to it, with `/`, sorted.
 
     Raises:
-        NotADirectoryError, ValueError: there is no such folder, or nothing in it to upload.
+        NotADirectoryError: there is no such folder.
+        ValueError: it has no file to upload.
     """
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: no such folder; give the output folder of a finished run")
-    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    files = list(filter_repo_objects(found, ignore_patterns=IGNORED))
+        raise NotADirectoryError(f"{folder} must be a folder; give the output folder of a finished run")
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = list(filter_repo_objects(paths, ignore_patterns=IGNORED))
     if not files:
-        raise InputError(f"{folder}: no file to upload; give the output folder of a finished run")
+        raise InputError(f"{folder} must have a file to upload, got none; give the output folder of a finished run")
     return files
 
 
 def _missing(api: HfApi, folder: Path, files: list[str], repo_id: str, revision: str | None) -> list[str] | None:
-    """The files that the remote does not hold as the folder does; none if it cannot be asked."""
+    """The files that the remote lacks or has with another content; None if it cannot be asked."""
     try:
         remote = {
             entry.path: entry.lfs.sha256 if entry.lfs else entry.blob_id
@@ -100,7 +102,7 @@ def _missing(api: HfApi, folder: Path, files: list[str], repo_id: str, revision:
 
 
 def _hashes(path: Path) -> tuple[str, str]:
-    """What the Hub names a file's content by: sha256 for large files, git's blob hash for the others."""
+    """The hashes by which the Hub identifies a file's content: sha256 of large files, git's blob hash of others."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size)

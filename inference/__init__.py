@@ -1,4 +1,4 @@
-"""From a trained model and a list of texts to what it makes of them."""
+"""Generation with a trained model for lists of texts and files of lines."""
 
 from .answers import answer, answer_batch
 from .texts import generate_texts, translate_batch

@@ -1,4 +1,4 @@
-"""A trained model and its tokenizer, off the disk or the Hub: what is wrong with them is one line, before any work."""
+"""Loading of a trained model and its tokenizer, from a folder or the Hub, with errors of one line before any work."""
 
 import logging
 import pickle
@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 _READ = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 DTYPES = ("auto", "saved", "float32", "bfloat16", "float16")
-# What Transformers and the libraries under it raise for files that they cannot read.
-_FAULTS = (
+# What Transformers and the libraries below it raise for files that they cannot read.
+_LIBRARY_ERRORS = (
     OSError,
     ValueError,
     TypeError,
@@ -43,34 +43,34 @@ _FAULTS = (
 )
 
 
-def choose_dtype(wanted: str, device: torch.device) -> torch.dtype | None:
-    """The number format to run a model in; None is the one that it was saved in.
+def choose_dtype(name: str, device: torch.device) -> torch.dtype | None:
+    """The dtype to run a model in, one of `DTYPES`; None is the one that it was saved in.
 
-    `auto` is bfloat16 where the device multiplies in it natively, float32 elsewhere. bfloat16 that is asked for and
-    only emulated is warned of.
+    `auto` is bfloat16 where the device multiplies in it natively, float32 elsewhere. A warning is logged where
+    bfloat16 is wanted and the device only emulates it.
     """
-    if wanted == "saved":
+    if name == "saved":
         return None
-    native = multiplies_bfloat16(device)
-    if wanted == "auto":
-        return torch.bfloat16 if native else torch.float32
-    if wanted == "bfloat16" and not native:
-        logger.warning("%s only emulates bfloat16, which is slower than float32: give --dtype auto or float32", device)
-    return getattr(torch, wanted)
+    is_native = multiplies_bfloat16(device)
+    if name == "auto":
+        return torch.bfloat16 if is_native else torch.float32
+    if name == "bfloat16" and not is_native:
+        logger.warning("%s only emulates bfloat16, which is slower than float32; give --dtype auto or float32", device)
+    return getattr(torch, name)
 
 
 def load_model_and_tokenizer(
     name: str, dtype: torch.dtype | None = None, **options
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """An encoder-decoder for evaluation and its tokenizer, from a folder or the Hub.
+    """An encoder-decoder in evaluation mode and its tokenizer, from a folder or the Hub.
 
     Args:
         dtype: None is the one that the model was saved in.
-        options: further ones of `from_pretrained` for the model.
+        options: of `from_pretrained` for the model.
 
     Raises:
-        OSError: nothing is there, or it cannot be fetched.
-        InputError: a file that cannot be read, weights that are not all there or do not fit the config.
+        OSError: it does not exist, or cannot be fetched.
+        InputError: a file that cannot be read, weights that are missing or do not fit the config.
         MaskError: a mask of the config that cannot be read.
     """
     config, tokenizer = load_config(name), load_tokenizer(name)
@@ -78,10 +78,12 @@ def load_model_and_tokenizer(
 
 
 def load_config(name: str, **changes) -> PreTrainedConfig:
-    """A model's config, from a folder or the Hub, with other values for some fields.
+    """A model's config, from a folder or the Hub, with `changes` to its fields.
 
     Raises:
-        OSError: nothing is there, or it cannot be fetched. InputError: it cannot be read. MaskError: a mask of it.
+        OSError: it does not exist, or cannot be fetched.
+        InputError: it cannot be read.
+        MaskError: a mask of it cannot be read.
     """
     check_not_a_missing_path(name, "a folder that holds a model")
     _check_json_files(Path(name))
@@ -103,12 +105,12 @@ def load_model(
         config: to load it with.
         auto_class: what loads it.
         dtype: None is the one that the model was saved in.
-        may_lack_weights: whether weights that are not there may be random, as of parts that the config adds.
-        options: further ones of `from_pretrained`.
+        may_lack_weights: whether missing weights may be random, such as those of parts that the config adds.
+        options: of `from_pretrained`.
 
     Raises:
-        OSError: nothing is there, or it cannot be fetched.
-        InputError: weights that cannot be read, are not all there or do not fit the config.
+        OSError: it does not exist, or cannot be fetched.
+        InputError: weights that cannot be read, are missing or do not fit the config.
     """
     with _naming(f"the weights of {name}", name):
         try:
@@ -117,24 +119,24 @@ def load_model(
             )
         except SafetensorError as error:
             file = _broken_file(name)
-            raise InputError(f"{file} is not a whole safetensors file ({error}): copy it again") from None
+            raise InputError(f"{file} must be a complete safetensors file: {error}; copy it again") from None
         except RuntimeError as error:  # how Transformers says that shapes differ
             reason = str(error).strip().splitlines()[0]
-            raise InputError(f"the weights of {name} do not fit its config.json: {reason}") from error
+            raise InputError(f"the weights of {name} must fit its config.json: {reason}") from error
     if (missing := sorted(loaded["missing_keys"])) and not may_lack_weights:
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(
-            f"the weights of {name} lack {missing[0]}"
-            + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
-            + ": they would be random; give a folder with all weights"
+            f"the weights of {name} must be complete, got none for {missing[0]}{others}; give a folder that has all"
         )
     return model.eval()
 
 
 def _check_json_files(folder: Path) -> None:
-    """Read the JSON files of a folder: Transformers names neither file nor line, and overlooks a broken one.
+    """Read the JSON files of a folder, because Transformers names neither file nor line, and ignores some broken ones.
 
     Raises:
-        OSError: there is no config. InputError: a file is not JSON, or does not hold an object.
+        OSError: there is no config.
+        InputError: a file is not JSON, or does not hold an object.
     """
     if not folder.is_dir():
         return
@@ -143,14 +145,15 @@ def _check_json_files(folder: Path) -> None:
     ]
     for file in (folder / "config.json", *others):
         if not isinstance(read_json(file), dict):
-            raise InputError(f"{file} must hold an object, {{...}}")
+            raise InputError(f"{file} must hold an object, {{...}}; copy it again")
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """A tokenizer, from a folder or the Hub.
 
     Raises:
-        OSError: nothing is there, or it cannot be fetched. InputError: a file that cannot be read.
+        OSError: it does not exist, or cannot be fetched.
+        InputError: a file that cannot be read.
     """
     with _naming(f"the tokenizer of {name}", name):
         try:
@@ -159,21 +162,21 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             # `tokenizers` raises bare Exceptions for a file that it cannot read.
             if type(error) is not Exception:
                 raise
-            raise InputError(f"{Path(name, 'tokenizer.json')} is not a tokenizer: {error}") from error
+            raise InputError(f"{Path(name, 'tokenizer.json')} must be a tokenizer: {error}; copy it again") from error
 
 
 @contextmanager
-def _naming(what: str, name: str) -> Iterator[None]:
-    """Say what could not be loaded, of a folder as InputError, of the Hub as OSError."""
+def _naming(subject: str, name: str) -> Iterator[None]:
+    """Name what cannot be loaded: as an InputError from a folder, as an OSError from the Hub."""
     try:
         yield
     except InputError:
         raise
-    except _FAULTS as error:
+    except _LIBRARY_ERRORS as error:
         cause = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
-        kind = InputError if Path(name).is_dir() else OSError
-        raise kind(f"{what} cannot be loaded: {reason}") from error
+        error_class = InputError if Path(name).is_dir() else OSError
+        raise error_class(f"{subject} cannot be loaded: {reason}") from error
 
 
 def _broken_file(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Options of `generate`, held against what they may be before the first step."""
+"""Checks of the options of `generate`, before its first step."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from ..utils.errors import InputError, InputTypeError
 from ..utils.type_checks import check_type
 
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
-# Laid out for one batch, whatever type they have.
+# They belong to one batch, whatever type they have.
 _OF_A_BATCH = (
     "input_ids",
     "inputs",
@@ -26,7 +26,7 @@ _OF_A_BATCH = (
 )
 LARGEST = 2**63 - 1  # of whole numbers in torch
 _ABOVE_0 = math.ulp(0)
-# Type, lowest and highest value. `generate` checks some of them, some only after the first batch, some never.
+# Type, lowest and highest value. `generate` checks some of them, some only after the first batch, others never.
 NUMBERS: dict[str, tuple[type, float, float]] = {
     **dict.fromkeys(("num_beams", "max_new_tokens", "max_length", "num_return_sequences"), (int, 1, LARGEST)),
     **dict.fromkeys(
@@ -40,7 +40,7 @@ NUMBERS: dict[str, tuple[type, float, float]] = {
     "length_penalty": (float, -math.inf, math.inf),
     "forced_bos_token_id": (int, 0, LARGEST),
 }
-# Further types; a value of another one is ignored by `generate`, or fails in it.
+# Types of further options; `generate` ignores a value of another type, or fails.
 TYPES: dict[str, Any] = {
     **dict.fromkeys(("do_sample", "use_cache", "renormalize_logits", "remove_invalid_values"), bool),
     "early_stopping": bool | Literal["never"],
@@ -53,12 +53,12 @@ TYPES: dict[str, Any] = {
 
 
 def check_options(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
-    """Refuse options of `generate` that are laid out for one batch, or that no text can be made with.
+    """Refuse options of `generate` that belong to one batch, or with which no text can be generated.
 
     Raises:
         MaskError: a mask that cannot be read.
         InputTypeError: a tensor, or a mask with a table for each example.
-        InputError: a number out of its bounds, more tokens than the model has positions, more than one text each.
+        InputError: a number out of its bounds, more tokens than the model has positions, several texts for each.
     """
     for name, value in options.items():
         if name in MASKS:
@@ -67,7 +67,7 @@ def check_options(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
             raise _of_a_batch(name)
     config = options.get("generation_config") or model.generation_config
     if not isinstance(config, GenerationConfig):
-        raise InputTypeError(f"generation_config must be a GenerationConfig, got {type(config).__name__}")
+        raise InputTypeError(f"generation_config must be a GenerationConfig, got {type(config).__name__}; give one")
     chosen = {name: value for name, value in vars(config).items() if value is not None} | {
         name: value for name, value in options.items() if value is not None
     }
@@ -77,13 +77,13 @@ def check_options(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
     _check_lengths(model, chosen)
     if chosen.get("num_return_sequences", 1) != 1 or chosen.get("return_dict_in_generate"):
         raise InputError(
-            "translate_batch gives one text for each text: for num_return_sequences or return_dict_in_generate call "
-            "model.generate"
+            "num_return_sequences and return_dict_in_generate must be left out: translate_batch returns one text "
+            "each; call model.generate"
         )
 
 
 def check_mask(name: str, value: MaskLike | None) -> None:
-    """Refuse a mask that is laid out for the examples of one batch.
+    """Refuse a mask that belongs to the examples of one batch.
 
     Raises:
         InputTypeError: a tensor, or a rule with a table for each example. MaskError: it cannot be read.
@@ -95,16 +95,16 @@ def check_mask(name: str, value: MaskLike | None) -> None:
 
 def _of_a_batch(name: str) -> InputTypeError:
     return InputTypeError(
-        f"{name} is laid out for the examples of one batch, and translate_batch makes batches of its own: "
-        "give a rule that holds for every text, or call model.generate"
+        f"{name} must not be laid out for one batch, since batches are made here; give a rule that holds for every "
+        "text, or call model.generate"
     )
 
 
 def check_value(name: str, value: Any, field: str | None = None) -> None:
-    """Refuse a value of `generate`'s options that no text can be made with.
+    """Refuse a value of an option of `generate` with which no text can be generated.
 
     Args:
-        field: what the option is called in errors, its name by default.
+        field: the name of the option in errors, `name` by default.
 
     Raises:
         InputError: with the option, the value and what was expected.
@@ -131,11 +131,11 @@ def check_value(name: str, value: Any, field: str | None = None) -> None:
 def _check_beams(model: PreTrainedModel, chosen: Mapping[str, Any]) -> None:
     vocabulary = model.config.get_text_config(decoder=True).vocab_size
     if chosen.get("num_beams", 1) > vocabulary:
-        raise InputError(f"num_beams must be at most the vocabulary of {vocabulary}, got {chosen['num_beams']}")
+        raise InputError(f"num_beams must be at most the vocabulary's {vocabulary}, got {chosen['num_beams']}")
     if chosen.get("num_beam_groups", 1) != 1 and "custom_generate" not in chosen:
         raise InputError(
-            f"num_beam_groups must be 1, got {chosen['num_beam_groups']}: Transformers no longer has group beam "
-            "search; leave it out, or give custom_generate"
+            f"num_beam_groups must be 1, since Transformers no longer has group beam search, got "
+            f"{chosen['num_beam_groups']}; leave it out, or give custom_generate"
         )
 
 
@@ -145,11 +145,11 @@ def _check_lengths(model: PreTrainedModel, chosen: Mapping[str, Any]) -> None:
     if most is not None and least > most:
         raise InputError(f"min_new_tokens must be at most max_new_tokens={most}, got {least}")
     limit = getattr(model.config, "max_position_embeddings", None)
-    # The last token is never read; a length counts the start token.
+    # The model does not read the last token, and max_length counts the start token.
     for name, spare in (("max_new_tokens", 0), ("max_length", 1)):
-        overruled = name == "max_length" and most is not None
-        if limit is not None and name in chosen and not overruled and chosen[name] > limit + spare:
+        is_overruled = name == "max_length" and most is not None
+        if limit is not None and name in chosen and not is_overruled and chosen[name] > limit + spare:
             raise InputError(
-                f"{name} must be at most {limit + spare}, got {chosen[name]}: the model has "
-                f"max_position_embeddings={limit}"
+                f"{name} must be at most {limit + spare} for the model's max_position_embeddings={limit}, got "
+                f"{chosen[name]}; lower it"
             )

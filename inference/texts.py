@@ -1,6 +1,6 @@
-"""Generation for lists of texts, in batches of like length.
+"""Generation for lists of texts, in batches of similar length.
 
-A batch takes as long as its longest text: random batches of real sentences are half padding.
+A batch takes as long as its longest text, and random batches of real sentences are half padding.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,10 +25,10 @@ def translate_batch(
     progress: bool = True,
     **generate_kwargs,
 ) -> list[str]:
-    """What the model makes of each text, in the order given.
+    """The model's output for each text, in the order of the texts.
 
-    Works for every encoder-decoder of Transformers. The longest texts come first, so that a batch too large for memory
-    shows at once, and the bar's estimate falls.
+    Works with every encoder-decoder of Transformers. The longest texts are generated first, so that a batch too large
+    for memory fails at once, and the estimate of the progress bar only falls.
 
     ```python
     >>> translate_batch(model, tokenizer, ["A dog barks.", "Two men are at work."], num_beams=5, progress=False)
@@ -36,15 +36,16 @@ def translate_batch(
     ```
 
     Args:
-        texts: sources, of any length that the model takes; each is one example, whatever lines it has. A list, or
-            anything that gives text by text. What is made of a blank text is an empty text.
-        batch_tokens: source tokens in a batch at most, padding included; a longer text has a batch by itself.
-        progress: whether to show a bar.
+        texts: sources, of any length that the model takes: a list, or any iterable of texts. Each is one example, also
+            with several lines. The output for a blank text is empty.
+        batch_tokens: source tokens in a batch at most, padding included; a longer text has a batch of its own.
+        progress: whether to show a progress bar.
         generate_kwargs: for `model.generate`: beams, lengths, masks as rules.
 
     Raises:
-        TypeError: something else than text among the texts; a tensor, which would be laid out for one batch.
-        ValueError: a text longer than the model takes, or not valid Unicode; an option that no text can be made with.
+        TypeError: an item that is not text; an option that is a tensor, which would belong to one batch.
+        ValueError: a text longer than the model takes, or not valid Unicode; an option with which no text can be
+            generated.
     """
     check_options(model, generate_kwargs)
     sources = token_ids(tokenizer, texts, getattr(model.config, "max_position_embeddings", None))
@@ -60,26 +61,26 @@ def translate_ids(
     bar: tqdm,
     **generate_kwargs,
 ) -> list[str]:
-    """`translate_batch` of token ids, none of them too many for the model; moves `bar` on by the texts done.
+    """`translate_batch` of token ids, of lengths that the model takes; advances `bar` by the texts that are done.
 
-    Where there are no ids, there is nothing to translate, and the output is empty.
+    The output for a source without ids is empty.
     """
     vocabulary = model.get_input_embeddings().num_embeddings
     if (highest := max((max(ids, default=0) for ids in sources), default=0)) >= vocabulary:
         raise InputError(
-            f"the tokenizer gives id {highest}, but the model's vocabulary has {vocabulary}: give the tokenizer that "
-            "the model was trained with"
+            f"ids of the tokenizer must be less than {vocabulary}, the model's vocabulary, got {highest}; give the "
+            "tokenizer that the model was trained with"
         )
     outputs = [""] * len(sources)
-    full = [index for index, ids in enumerate(sources) if ids]
-    bar.update(len(sources) - len(full))
-    if not full:
+    not_blank = [index for index, ids in enumerate(sources) if ids]
+    bar.update(len(sources) - len(not_blank))
+    if not not_blank:
         return outputs
     training = model.training
     model.eval()
     try:
-        for bucket in bucket_batches([len(sources[index]) for index in full], None, batch_tokens):
-            batch = [full[at] for at in bucket]
+        for bucket in bucket_batches([len(sources[index]) for index in not_blank], None, batch_tokens):
+            batch = [not_blank[position] for position in bucket]
             inputs = pad([sources[index] for index in batch], model)
             texts = generate_texts(model, tokenizer, **inputs, **generate_kwargs)
             for index, text in zip(batch, texts, strict=True):
@@ -91,20 +92,21 @@ def translate_ids(
 
 
 def generate_texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **inputs) -> list[str]:
-    """The texts generated for one batch, of what `model.generate` takes; special tokens are left out."""
+    """The texts generated for one batch, without special tokens; `inputs` are those of `model.generate`."""
     return tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)
 
 
 def is_blank(text: str) -> bool:
-    """Whether there is nothing to translate in a text: it is empty, or whitespace alone."""
+    """Whether a text is empty or whitespace only, so that there is nothing to translate."""
     return not text.strip()
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], limit: int | None) -> list[list[int]]:
-    """The texts' token ids, checked; none of a blank text.
+    """The token ids of checked texts; none for a blank text.
 
     Raises:
-        TypeError: texts that are not a list of text. ValueError: one has more tokens than `limit`, or is not Unicode.
+        TypeError: texts that are not a list of texts.
+        ValueError: one has more tokens than `limit`, or is not valid Unicode.
     """
     if isinstance(texts, str):
         raise InputTypeError(f"texts must be a list of texts, got one text {texts[:40]!r}; write [text]")
@@ -119,18 +121,20 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], limit: i
     for index, source in enumerate(sources):
         if limit is not None and len(source) > limit:
             raise InputError(
-                f"texts[{index}] has {len(source)} tokens, more than the model's max_position_embeddings={limit}: "
-                "split it"
+                f"texts[{index}] must have at most {limit} tokens, the model's max_position_embeddings, got "
+                f"{len(source)}; split it"
             )
     return sources
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prefix: str = "") -> list[list[int]]:
-    """Token ids of every text behind a prefix, and none of a blank text."""
-    full = [index for index, text in enumerate(texts) if not is_blank(text)]
-    encoded = tokenizer([prefix + texts[index] for index in full], verbose=False)["input_ids"] if full else []
+    """Token ids of every text after a prefix, and none for a blank text."""
+    not_blank = [index for index, text in enumerate(texts) if not is_blank(text)]
+    encoded = (
+        tokenizer([prefix + texts[index] for index in not_blank], verbose=False)["input_ids"] if not_blank else []
+    )
     sources: list[list[int]] = [[] for _ in texts]
-    for index, ids in zip(full, encoded, strict=True):
+    for index, ids in zip(not_blank, encoded, strict=True):
         sources[index] = ids
     return sources
 
@@ -138,7 +142,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prefix: str
 def pad(sources: Sequence[Sequence[int]], model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """`input_ids` and `attention_mask`, (B, S) int64, on the model's device."""
     rows = [torch.tensor(source) for source in sources]
-    # Any id will do where there is no padding token: the mask hides it.
+    # Without a padding token any id will do, since the mask hides it.
     ids = pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id or 0)
     mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
     return {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}

@@ -1,5 +1,7 @@
 """Decoder inputs, made in one place: the start token, the shift, the padding."""
 
+from collections.abc import Sequence
+
 import torch
 
 IGNORED = -100
@@ -29,3 +31,39 @@ def attention_mask_from_labels(labels: torch.Tensor, cached: int = 0) -> torch.T
     The start token always is, and so are P cached ones; every other one is if the label that it came from counts.
     """
     return torch.cat([labels.new_ones(labels.shape[0], cached + 1), (labels[:, :-1] != IGNORED).long()], dim=-1)
+
+
+def pad_targets(
+    targets: Sequence[tuple[Sequence[int], int]],
+    decoder_start_token_id: int,
+    pad_token_id: int,
+    *,
+    rows: int | None = None,
+    length: int | None = None,
+) -> dict[str, torch.Tensor]:
+    """Targets of several lengths as one batch, padded on the right by length, whatever the padding token is.
+
+    ```python
+    >>> pad_targets([([6, 7, 2], 1)], decoder_start_token_id=1, pad_token_id=2)["labels"]
+    tensor([[-100,    7,    2]])
+    ```
+
+    Args:
+        targets: of each example what the decoder goes through, and how many tokens of that the loss ignores.
+        rows, length: the sizes of the batch, at least those of `targets`, which are the default.
+
+    Returns:
+        `decoder_input_ids`, `decoder_attention_mask` and `labels`, (rows, length) int64.
+    """
+    rows = len(targets) if rows is None else rows
+    length = max((len(ids) for ids, _ in targets), default=1) if length is None else length
+    decoded = torch.full((rows, length), IGNORED)
+    labels = decoded.clone()
+    for row, (ids, ignored) in enumerate(targets):
+        decoded[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        labels[row, ignored : len(ids)] = decoded[row, ignored : len(ids)]
+    return {
+        "decoder_input_ids": shift_right(decoded, decoder_start_token_id, pad_token_id),
+        "decoder_attention_mask": attention_mask_from_labels(decoded),
+        "labels": labels,
+    }

@@ -17,7 +17,7 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
     """The encoder of an encoder-decoder, or a model that is one itself."""
     # Only then: what an encoder calls its encoder is a part of it.
-    return model.get_encoder() if is_encoder_decoder(model.config) else model
+    return model.get_encoder() if isinstance(model, PreTrainedModel) and is_encoder_decoder(model.config) else model
 
 
 def is_encoder_decoder(config: PreTrainedConfig) -> bool:

@@ -1,7 +1,7 @@
-"""Simultaneous translation of text: words in, words out, and how late and how good they are.
+"""Simultaneous translation of text, word by word, with its latency and quality.
 
-The streams of tokens under it are in `seq2seq/simultaneous/`. `python -m crossmask.streaming` measures a model at
-several waits; `simuleval_agent.py` lets SimulEval do it.
+It is built on the streams of tokens in `seq2seq/simultaneous/`. `python -m crossmask.streaming` measures a model at
+several waits; with `simuleval_agent.py` SimulEval measures it.
 """
 
 from .latency import Latency, average_lagging, differentiable_average_lagging, length_adaptive_average_lagging

@@ -1,4 +1,4 @@
-"""Quality against latency: one model at several waits, as a table and a picture."""
+"""Quality against latency of one model at several waits, as a table and a plot."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ METRICS = ("AL", "LAAL", "DAL")
 
 @dataclass(frozen=True)
 class Point:
-    """One way to run the model: what was asked for, how late and how good the translations were."""
+    """One way to run the model: its policy, and the latency and the scores of the translations."""
 
     policy: str
     latency: Latency
@@ -26,7 +26,7 @@ class Point:
 
 
 def settings(waits: Iterable[int], margins: Iterable[int], offline: bool) -> dict[str, dict]:
-    """The options of `model.stream` by name: wait-k for each of `waits`, AlignAtt for `margins`, and offline."""
+    """Options of `model.stream` by name: wait-k for each of `waits`, AlignAtt for each of `margins`, and offline."""
     chosen: dict[str, dict] = {f"wait-{k}": {"cross_mask": f"wait_k({k})"} for k in waits}
     chosen |= {f"AlignAtt {f}": {"policy": AlignAtt(f)} for f in margins}
     return chosen | ({"offline": {"policy": ReadAll()}} if offline else {})
@@ -41,14 +41,14 @@ def measure(
     folder: Path,
     **options,
 ) -> Point:
-    """Translate `examples` simultaneously and score them; SimulEval's log of it goes to `folder`.
+    """Translate `examples` simultaneously and score them; a log in SimulEval's format is written to `folder`.
 
-    The log, `instances-NAME.log`, is what `simuleval --score-only` reads once it is called `instances.log`.
+    Renamed to `instances.log`, the log `instances-NAME.log` can be read by `simuleval --score-only`.
     """
-    done = list(translate(model, tokenizer, [example.source for example in examples], **options))
+    translations = list(translate(model, tokenizer, [example.source for example in examples], **options))
     latency = Latency.of(
-        [translation.delays for translation in done],
-        [translation.source_length for translation in done],
+        [translation.delays for translation in translations],
+        [translation.source_length for translation in translations],
         [example.references[0] for example in examples],
     )
     lines = [
@@ -65,10 +65,10 @@ def measure(
             },
             ensure_ascii=False,
         )
-        for index, (translation, example) in enumerate(zip(done, examples, strict=True))
+        for index, (translation, example) in enumerate(zip(translations, examples, strict=True))
     ]
     write_text(folder / f"instances-{name.replace(' ', '-').lower()}.log", "\n".join(lines) + "\n")
-    return Point(name, latency, task.metrics([translation.text for translation in done], examples))
+    return Point(name, latency, task.metrics([translation.text for translation in translations], examples))
 
 
 def write_curve(folder: Path, points: Sequence[Point], metric: str) -> None:
@@ -78,7 +78,8 @@ def write_curve(folder: Path, points: Sequence[Point], metric: str) -> None:
         metric: the score that stands for quality.
 
     Raises:
-        OSError: the folder cannot be written. ImportError: matplotlib is not there.
+        OSError: the folder cannot be written.
+        ImportError: matplotlib is not installed.
     """
     rows = [{"policy": p.policy, **p.scores, **asdict(p.latency)} for p in points]
     write_text(folder / "curve.json", json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
@@ -97,21 +98,21 @@ def table(points: Sequence[Point], metric: str) -> str:
 
 def draw(path: Path, points: Sequence[Point], metric: str) -> None:
     """Draw quality over average lagging: a line for each kind of policy, a dashed level for offline."""
-    # Late, so that the table needs no matplotlib.
+    # Imported here, so that the table needs no matplotlib.
     from ..plotting.masks import ALLOWED, BORDER, INK, Figure, save_png
 
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     ax = figure.add_subplot()
-    kinds = {"wait-": ("wait-k", ALLOWED, "o"), "AlignAtt ": ("AlignAtt", BORDER, "s")}
-    for start, (label, colour, marker) in kinds.items():
-        mine = sorted((p for p in points if p.policy.startswith(start)), key=lambda p: p.latency.AL)
-        if not mine:
+    styles = {"wait-": ("wait-k", ALLOWED, "o"), "AlignAtt ": ("AlignAtt", BORDER, "s")}
+    for prefix, (label, colour, marker) in styles.items():
+        of_policy = sorted((p for p in points if p.policy.startswith(prefix)), key=lambda p: p.latency.AL)
+        if not of_policy:
             continue
-        places = [(p.latency.AL, p.scores[metric]) for p in mine]
-        ax.plot(*zip(*places, strict=True), color=colour, marker=marker, markersize=5, label=label)
-        for point, place in zip(mine, places, strict=True):
-            text = point.policy.removeprefix(start)
-            ax.annotate(text, place, xytext=(4, -10), textcoords="offset points", fontsize=8, color=INK)
+        positions = [(p.latency.AL, p.scores[metric]) for p in of_policy]
+        ax.plot(*zip(*positions, strict=True), color=colour, marker=marker, markersize=5, label=label)
+        for point, position in zip(of_policy, positions, strict=True):
+            text = point.policy.removeprefix(prefix)
+            ax.annotate(text, position, xytext=(4, -10), textcoords="offset points", fontsize=8, color=INK)
     for point in points:
         if point.policy == "offline":
             label = f"offline (AL {point.latency.AL:.1f})"

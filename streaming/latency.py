@@ -1,6 +1,6 @@
-"""How far a simultaneous translation lags behind its source, as SimulEval 1.1 counts it, in words.
+"""The latency of simultaneous translation in source words, as SimulEval 1.1 computes it.
 
-A delay is the number of source words that had been read when a target word was written.
+The delay of a target word is the number of source words that had been read when it was written.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,9 @@ from ..utils.errors import InputError
 
 
 def average_lagging(delays: Sequence[float], source_length: int, target_length: int | None = None) -> float:
-    """AL (Ma et al. 2019, https://arxiv.org/abs/1810.08398): how far behind an ideal writer, until the source ends.
+    """AL (Ma et al. 2019, https://arxiv.org/abs/1810.08398): the mean lag behind an ideal policy.
+
+    Target words that are written after the source has ended do not count, but for the first of them.
 
     ```python
     >>> average_lagging([3, 4, 5, 5], source_length=5, target_length=5)
@@ -20,7 +22,7 @@ def average_lagging(delays: Sequence[float], source_length: int, target_length: 
 
     Args:
         delays: one for each target word.
-        target_length: words in the reference; in the translation itself if there is none.
+        target_length: words in the reference; those of the translation if there is none.
 
     Raises:
         ValueError: no delays, or a length below 1.
@@ -32,7 +34,7 @@ def average_lagging(delays: Sequence[float], source_length: int, target_length: 
 def length_adaptive_average_lagging(
     delays: Sequence[float], source_length: int, target_length: int | None = None
 ) -> float:
-    """LAAL (Papi et al. 2022, https://arxiv.org/abs/2206.05807): AL that does not reward a translation too long.
+    """LAAL (Papi et al. 2022, https://arxiv.org/abs/2206.05807): AL that does not reward long translations.
 
     ```python
     >>> length_adaptive_average_lagging([1, 2, 3, 4], source_length=4, target_length=2)
@@ -46,7 +48,7 @@ def length_adaptive_average_lagging(
 
 
 def differentiable_average_lagging(delays: Sequence[float], source_length: int) -> float:
-    """DAL (Cherry and Foster 2019, https://arxiv.org/abs/1906.00048): AL in which every word written takes its time.
+    """DAL (Cherry and Foster 2019, https://arxiv.org/abs/1906.00048): AL in which writing a word takes time.
 
     ```python
     >>> differentiable_average_lagging([4, 4], source_length=4)
@@ -75,14 +77,15 @@ def _lagging(delays: Sequence[float], source_length: int, target_length: int) ->
 
 def _check(delays: Sequence[float], source_length: int, target_length: int | None) -> None:
     if not delays:
-        raise InputError("no delays: nothing was written, so there is no latency; leave such sentences out")
-    if source_length < 1 or (target_length is not None and target_length < 1):
-        raise InputError(f"lengths must be at least 1, got source {source_length} and target {target_length}")
+        raise InputError("delays must have one for each target word, got none; leave out sentences without any")
+    for name, length in (("source_length", source_length), ("target_length", target_length)):
+        if length is not None and length < 1:
+            raise InputError(f"{name} must be at least 1, got {length}")
 
 
 @dataclass(frozen=True)
 class Latency:
-    """The latency of a corpus: means over the sentences for which something was written."""
+    """The latency of a corpus: means over the sentences whose translation is not empty."""
 
     AL: float
     LAAL: float
@@ -92,15 +95,22 @@ class Latency:
     def of(
         cls, delays: Sequence[Sequence[float]], source_lengths: Sequence[int], references: Sequence[str]
     ) -> "Latency":
-        """Measure sentences, given their delays, the number of words in their sources, and their references.
+        """The latency of sentences.
+
+        Args:
+            delays: of the words of each translation.
+            source_lengths: the number of words of each source.
+            references: the texts whose numbers of words are the target lengths.
 
         Raises:
-            ValueError: unequal numbers of sentences, or nothing written for any.
+            ValueError: unequal numbers of sentences, or no translation that is not empty.
         """
         sentences = zip(delays, source_lengths, references, strict=True)
         written = [(d, source, len(reference.split(" "))) for d, source, reference in sentences if d]
         if not written:
-            raise InputError(f"nothing was written for any of {len(delays)} sentences, so there is no latency")
+            raise InputError(
+                f"at least one of {len(delays)} translations must not be empty, got none; there is nothing to measure"
+            )
         return cls(
             AL=fmean(average_lagging(*sentence) for sentence in written),
             LAAL=fmean(length_adaptive_average_lagging(*sentence) for sentence in written),

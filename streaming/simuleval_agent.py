@@ -1,11 +1,10 @@
-"""An agent with which SimulEval evaluates a crossmask model.
+"""An agent for SimulEval to evaluate a crossmask model.
 
     simuleval --agent streaming/simuleval_agent.py --model runs/multi30k-en-de-waitk --cross-mask "wait_k(3)" \\
         --source test.en --target test.de --quality-metrics BLEU --latency-metrics AL LAAL DAL --output results
 
 Instead of `--agent`, `--agent-class crossmask.streaming.simuleval_agent.CrossMaskAgent` needs no path. SimulEval is
-not a dependency of crossmask, whose tests know version 1.1.4: install it with `--no-deps` or in an environment of its
-own.
+not a dependency of crossmask; version 1.1.4 was tested. Install it with `--no-deps` or in an environment of its own.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -15,7 +14,7 @@ from simuleval.agents.actions import Action, ReadAction, WriteAction
 from simuleval.utils import entrypoint
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-# SimulEval runs this file by its path, as no part of a package, so these imports cannot be relative.
+# SimulEval runs this file by its path, outside of the package, so these imports cannot be relative.
 from crossmask.seq2seq.simultaneous.policies import AlignAtt
 from crossmask.streaming.text import TextStream
 
@@ -31,12 +30,8 @@ class CrossMaskAgent(TextToTextAgent):
             args.model, attn_implementation="eager" if args.align_att is not None else None
         ).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(args.model)
-        given = {
-            "encoder_mask": args.encoder_mask,
-            "cross_mask": args.cross_mask,
-            "max_new_tokens": args.max_new_tokens,
-        }
-        self.options = {name: value for name, value in given.items() if value is not None}
+        names = ("encoder_mask", "cross_mask", "max_new_tokens")
+        self.options = {name: value for name in names if (value := getattr(args, name)) is not None}
         if args.align_att is not None:
             self.options["policy"] = AlignAtt(args.align_att, args.align_att_layer)
 

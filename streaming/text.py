@@ -1,4 +1,4 @@
-"""Streams of words over streams of tokens."""
+"""Streams of words, on top of streams of tokens."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ..utils.text import check_unicode
 
 
 class TextStream:
-    """Translates texts side by side, word by word; push source words, get whole target words.
+    """Translates texts side by side, word by word: source words are pushed, complete target words are returned.
 
     ```python
     >>> stream = TextStream(model, tokenizer, cross_mask="wait_k(3)")
@@ -30,20 +30,21 @@ class TextStream:
         options: as for `model.stream`: masks, policy, generation options.
 
     Attributes:
-        words: the target words of each text so far. delays: after how many source words each was written.
-        finished: which texts have their last word.
+        words: the target words of each text so far.
+        delays: for each of them the number of source words that had been read when it was written.
+        finished: for each text whether its last word was written.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: int = 1, **options):
         self.tokenizer = tokenizer
         self.longest = getattr(model.config, "max_position_embeddings", None)
         if not hasattr(model, "open_stream"):
-            raise InputTypeError(f"streams need a crossmask model, got {type(model).__name__}")
+            raise InputTypeError(f"model must be a crossmask model, got {type(model).__name__}; streams need one")
         try:
             self.stream = model.open_stream(batch, **options)
         except MaskError:
             raise
-        except ValueError as error:  # the model says so of its masks, the policy and the options
+        except ValueError as error:  # from the model, about its masks, the policy or the options
             raise InputError(str(error)) from error
         self.source: list[list[str]] = [[] for _ in range(batch)]
         self.words: list[list[str]] = [[] for _ in range(batch)]
@@ -54,18 +55,21 @@ class TextStream:
         return self.stream.finished
 
     def push(self, words: Sequence[Sequence[str]], ended: bool | Sequence[bool] = False) -> list[list[str]]:
-        """Take source words that have arrived, for each text, and return the target words that are now complete.
+        """Take the source words of each text that have arrived, and return the target words that are now complete.
 
         A word is complete when the next one begins, or the text is finished.
+
+        Args:
+            words: for each text those that have arrived.
+            ended: whether the source has ended, of all texts or of each.
 
         Raises:
             ValueError: as `TranslationStream.push`, or a tokenizer whose tokens change with the words that follow.
         """
         ends = [ended] * len(words) if isinstance(ended, bool) else list(ended)
-        open_rows = [not over for over in self.stream.ended]
         tokens = [
-            self._new_tokens(row, new, end) if still_open or new else []
-            for row, (new, end, still_open) in enumerate(zip(words, ends, open_rows, strict=True))
+            self._new_tokens(row, new, end) if new or not has_ended else []
+            for row, (new, end, has_ended) in enumerate(zip(words, ends, self.stream.ended, strict=True))
         ]
         self.stream.push(tokens, ends)
         return [self._new_words(row) for row in range(len(words))]
@@ -78,13 +82,13 @@ class TextStream:
         ids = self.tokenizer(text, add_special_tokens=ended, verbose=False)["input_ids"]
         if ids[: len(known)] != known:
             raise InputError(
-                f"the tokenizer cuts {text!r} in another way than the words before the last alone; "
-                "stream with one that cuts word by word, as crossmask.data.tokenizer_training makes them"
+                f"tokens of the words before must not change with the words that follow, got others for {text!r}; "
+                "stream with a tokenizer that splits word by word, such as those of crossmask.data.tokenizer_training"
             )
         if self.longest is not None and len(ids) > self.longest:
             raise InputError(
-                f"the source {text[:40]!r}... has {len(ids)} tokens, more than the model's "
-                f"max_position_embeddings={self.longest}: split it"
+                f"the source {text[:40]!r}... must have at most {self.longest} tokens, the model's "
+                f"max_position_embeddings, got {len(ids)}; split it"
             )
         return ids[len(known) :]
 
@@ -99,7 +103,7 @@ class TextStream:
 
 @dataclass(frozen=True)
 class SimultaneousTranslation:
-    """A text translated simultaneously: its words, and for each how many source words had been read."""
+    """A text translated simultaneously, with the number of source words read before each of its words."""
 
     text: str
     delays: list[int]
@@ -114,12 +118,12 @@ def translate(
     batch_size: int = 32,
     **options,
 ) -> Iterator[SimultaneousTranslation]:
-    """Translate texts as if their words arrived one by one, `batch_size` texts side by side, in the order given.
+    """Translate texts as if their words arrived one by one, `batch_size` texts side by side, in their order.
 
-    What is made of a blank text is an empty translation. Options as for `model.stream`.
+    The translation of a blank text is empty. Options are those of `model.stream`.
 
     Raises:
-        InputError: a text that is too long, or options that no stream can be opened with.
+        InputError: a text that is too long, or options with which no stream can be opened.
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
@@ -132,17 +136,18 @@ def _translate_side_by_side(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: dict
 ) -> list[SimultaneousTranslation]:
     translations = [SimultaneousTranslation("", [], 0)] * len(texts)
-    full = [index for index, text in enumerate(texts) if not is_blank(text)]
-    if not full:
+    not_blank = [index for index, text in enumerate(texts) if not is_blank(text)]
+    if not not_blank:
         return translations
-    sources = [texts[index].split() for index in full]
+    sources = [texts[index].split() for index in not_blank]
     stream, read = TextStream(model, tokenizer, len(sources), **options), 0
     while not all(stream.finished):
         arrived = [
-            words[read : read + 1] if not over else [] for words, over in zip(sources, stream.finished, strict=True)
+            [] if finished else words[read : read + 1]
+            for words, finished in zip(sources, stream.finished, strict=True)
         ]
         stream.push(arrived, ended=[read + 1 >= len(words) for words in sources])
         read += 1
-    for index, words, delays, source in zip(full, stream.words, stream.delays, sources, strict=True):
+    for index, words, delays, source in zip(not_blank, stream.words, stream.delays, sources, strict=True):
         translations[index] = SimultaneousTranslation(" ".join(words), delays, len(source))
     return translations

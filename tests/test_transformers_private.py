@@ -86,6 +86,7 @@ METHODS = {
 
 ATTRIBUTES = {
     "_attn_implementation": "configuration_utils",  # the attention implementation of a config
+    "_auto_class": "processing_utils",  # set where a processor was loaded from code files
     "_can_compile_fullgraph": "modeling_utils",
     "_can_record_outputs": "modeling_utils",  # hidden states and attentions, by the module that returns them
     "_decoder_start_token_tensor": "generation.utils",  # of a prepared generation config, as the next two

@@ -148,9 +148,9 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             batching == "packed",
             "with batching: packed every epoch has other rows, which lasting workers would not see",
         ),
-        "activation_checkpointing_kwargs": (
-            not arguments.activation_checkpointing,
-            "(gradient_checkpointing_kwargs) it belongs to activation_checkpointing (gradient_checkpointing); set it",
+        "gradient_checkpointing_kwargs": (  # which mirrors activation_checkpointing_kwargs, new in Transformers 5.23
+            not arguments.gradient_checkpointing,
+            "(activation_checkpointing_kwargs) set gradient_checkpointing (activation_checkpointing) with it",
         ),
         "fsdp_config": (not arguments.fsdp, "set fsdp, to which it belongs"),
         "torch_empty_cache_steps": (

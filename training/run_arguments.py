@@ -78,7 +78,7 @@ class RunArguments(Seq2SeqTrainingArguments):
             super().__post_init__()
         except (ValueError, TypeError, ImportError, RuntimeError, NotImplementedError) as error:
             raise InputError(f"these training arguments cannot be used: {one_line(error)}") from error
-        for name in ("activation_checkpointing_kwargs", "lr_scheduler_kwargs"):
+        for name in ("gradient_checkpointing_kwargs", "lr_scheduler_kwargs"):
             if isinstance(value := getattr(self, name), str):  # it is not JSON, which Transformers would have read
                 label = f"{name} (gradient_checkpointing_kwargs)" if name.startswith("activation") else name
                 raise InputError(f"{label} must be a mapping, got {value!r}")

@@ -1,4 +1,4 @@
-"""Writing files whole: a reader sees the old text or the new one, never half of it."""
+"""Atomic writes: a reader sees a file's old content or its new one, never a part."""
 
 import os
 from pathlib import Path
@@ -10,20 +10,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, then move it there. A file that holds it already is left, with a new date.
+    """Write `data` to a temporary file, then move it to `path`. A file that has this content gets a new date only.
 
-    The new date matters: Transformers uploads the files of a folder that became younger while it saved.
+    The new date matters: Transformers uploads the files of a folder whose date changed while it saved.
 
     Raises:
-        OSError: the folder cannot be created or written; what was at `path` is whole.
+        OSError: the folder cannot be created or written; the file at `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and path.read_bytes() == data:
         os.utime(path)
         return
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""One boundary for every command: what the input is to blame for is one line, a bug of ours keeps its traceback."""
+"""The command lines: an error of the input becomes one line, any other exception keeps its traceback."""
 
 import argparse
 import math
@@ -14,28 +14,36 @@ from huggingface_hub.errors import StrictDataclassError
 from .errors import errors_of_input
 from .text import check_unicode
 
-FAULT_OF_INPUT = 2
+INPUT_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT
-_LONGEST_WORD = 1000  # of a message: the rest of a number of 5,000 digits tells nobody anything
+_LONGEST_WORD = 1000  # of a message; the rest of a number of 5,000 digits is of no use
 PIPE_CLOSED = 128 + signal.SIGPIPE
 
 
 class Parser(argparse.ArgumentParser):
-    """Prints what is wrong with the arguments on one line, without the usage."""
+    """An `ArgumentParser` that keeps the lines of its description, and whose errors are one line without the usage."""
+
+    def __init__(self, prog: str, description: str | None) -> None:
+        super().__init__(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(FAULT_OF_INPUT, f"{self.prog}: {_one_line(message)}; see {self.prog} --help\n")
+        self.exit(INPUT_ERROR, f"{self.prog}: {_one_line(message)}; see {self.prog} --help\n")
+
+    def run(self, command: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None = None) -> int:
+        """Parse the arguments, run a command with them, and return its exit status; see `run_command`."""
+        options = self.parse_args(arguments)
+        return run_command(self.prog, lambda: command(options), arguments)
 
 
 def run_command(prog: str, command: Callable[[], None], arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit status.
 
-    Errors of the input are `errors_of_input()`, and what a strict config raises for a field: one line,
-    `prog: message`, on standard error, and status 2. Ctrl-C ends the command with 130, and a reader that closed the
-    pipe ends it quietly. Any other exception is a bug and passes.
+    For an error of the input, the line `prog: message` is printed on standard error, and the status is 2. Such errors
+    are those of `errors_of_input()`, and what a strict config raises for a field. Ctrl-C ends the command with 130. If
+    the reader of a pipe closes it, the command ends without a message. Any other exception is a bug, and is raised.
 
     Args:
-        arguments: what the command was given; the process's own arguments if None.
+        arguments: of the command; the process's own arguments if None.
     """
     try:
         for number, argument in enumerate(sys.argv[1:] if arguments is None else arguments, start=1):
@@ -51,7 +59,7 @@ def run_command(prog: str, command: Callable[[], None], arguments: Sequence[str]
     return 0
 
 
-def complain(prog: str, reason: object, status: int = FAULT_OF_INPUT) -> int:
+def complain(prog: str, reason: object, status: int = INPUT_ERROR) -> int:
     """Print why a command ends, on one line, and return the status."""
     print(f"{prog}: {_one_line(reason)}", file=sys.stderr)
     return status
@@ -63,7 +71,7 @@ def _one_line(reason: object) -> str:
 
 
 def _stdout_is_closed() -> bool:
-    """Whether nobody reads standard output any more; what was meant for it is then thrown away."""
+    """Whether the reader of standard output has closed it; further output is then discarded."""
     try:
         output = sys.stdout.fileno()
     except OSError:  # a stream that is not a file
@@ -72,13 +80,13 @@ def _stdout_is_closed() -> bool:
     watch.register(output, 0)
     closed = any(event & select.POLLERR for _, event in watch.poll(0))
     if closed:
-        # The interpreter flushes once more at its exit, and would complain.
+        # The interpreter flushes once more at its exit, which would be an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     return closed
 
 
 def whole_number(lowest: int) -> Callable[[str], int]:
-    """The type of an argument that is a whole number of at least `lowest`."""
+    """An argument type: a whole number of at least `lowest`."""
 
     def read(text: str) -> int:
         try:
@@ -93,7 +101,7 @@ def whole_number(lowest: int) -> Callable[[str], int]:
 
 
 def finite_number(above: float = -math.inf) -> Callable[[str], float]:
-    """The type of an argument that is a finite number, larger than `above`."""
+    """An argument type: a finite number larger than `above`."""
 
     def read(text: str) -> float:
         try:

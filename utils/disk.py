@@ -1,4 +1,4 @@
-"""Full disks, with the folder that is on them: libraries report them without it."""
+"""Errors of full disks that name the folder, where libraries leave it out."""
 
 import errno
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ _FULL = {
 
 @contextmanager
 def naming_full_disks(folder: Path | str, fix: str = "free space, or choose another folder") -> Iterator[None]:
-    """Name the folder where something that is written inside of the block does not fit on its disk.
+    """Name the folder in the error if its disk is full when something is written inside of the block.
 
     Raises:
-        OSError: instead of one that says so without a file's name.
+        OSError: with the folder and the fix, instead of an error of this kind without a file's name.
     """
     try:
         yield

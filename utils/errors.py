@@ -2,14 +2,14 @@
 
 
 class InputError(ValueError):
-    """What was given cannot be used. One line: what was given, where, what was expected, how to fix it.
+    """The input cannot be used. The message is one line, `X must be ..., got Y; do Z`, with its place in a file.
 
     Commands print the line and exit with 2; any other exception keeps its traceback (`utils/cli.py`).
     """
 
 
 class InputTypeError(InputError, TypeError):
-    """What was given is of a type that cannot be used."""
+    """The input is of a type that cannot be used."""
 
 
 class MissingLibraryError(ImportError):
@@ -20,9 +20,9 @@ _errors_of_input: list[type[Exception]] = [InputError, MissingLibraryError, OSEr
 
 
 def count_as_error_of_input(error: type[Exception]) -> None:
-    """Let commands print an error of another package as one line, as they print `InputError`.
+    """Let commands print errors of another class as one line, as they print `InputError`.
 
-    `masks/` has an error class of its own, since its files are copied beside saved models without this one.
+    `masks/` has an error class of its own, since its files are copied beside saved models without this module.
     """
     if error not in _errors_of_input:
         _errors_of_input.append(error)

@@ -1,4 +1,4 @@
-"""What the machine can do."""
+"""The devices of this machine, and what they can compute."""
 
 import functools
 import platform
@@ -6,11 +6,29 @@ from pathlib import Path
 
 import torch
 
+from .type_checks import check_choice
+
 
 def accelerator_or_cpu() -> torch.device:
-    """The device that a model trains and runs on unless something else is asked for."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return torch.device("cpu") if found is None else found
+    """The device that a model trains and runs on by default."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if accelerator is None else accelerator
+
+
+def device_named(name: str | None) -> torch.device:
+    """The device of this name, such as `cuda:1`; for None, `accelerator_or_cpu`.
+
+    Raises:
+        InputError: this machine has no such device.
+    """
+    default = accelerator_or_cpu()
+    if name is None:
+        return default
+    names = ["cpu"]
+    if default.type != "cpu":
+        names += [default.type, *(f"{default.type}:{i}" for i in range(torch.accelerator.device_count()))]
+    check_choice("device", name, names)
+    return torch.device(name)
 
 
 @functools.cache
@@ -21,14 +39,14 @@ def multiplies_bfloat16(device: torch.device | str) -> bool:
     two to four times as long as in float32.
 
     Args:
-        device: of any index; its type is what counts, and of a CUDA device the current one.
+        device: only its type counts; for `cuda` the current device is asked.
     """
-    kind = torch.device(device).type
-    if kind == "cpu":
+    type_ = torch.device(device).type
+    if type_ == "cpu":
         return _processor_multiplies_bfloat16()
-    if kind in ("cuda", "xpu"):
-        return bool(getattr(torch, kind).is_bf16_supported(including_emulation=False))
-    if kind == "mps":
+    if type_ in ("cuda", "xpu"):
+        return bool(getattr(torch, type_).is_bf16_supported(including_emulation=False))
+    if type_ == "mps":
         return bool(torch.backends.mps.is_macos_or_newer(14, 0))
     return False
 
@@ -36,15 +54,15 @@ def multiplies_bfloat16(device: torch.device | str) -> bool:
 def _processor_multiplies_bfloat16() -> bool:
     if platform.machine().lower() in ("aarch64", "arm64"):
         return _arm_multiplies_bfloat16()
-    # torch has no public question for this before 2.11; these two are in every version since 2.5.
+    # torch has no public function for this before 2.11; these two are in every version since 2.5.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _arm_multiplies_bfloat16() -> bool:
     if hasattr(torch.cpu, "get_capabilities"):
         return bool(torch.cpu.get_capabilities().get("bf16", False))
-    described = Path("/proc/cpuinfo")
-    if not described.exists():
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
         return False
-    lines = described.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     return any("bf16" in line.split() for line in lines if line.startswith("Features"))

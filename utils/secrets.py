@@ -1,4 +1,4 @@
-"""Secrets kept out of everything that is written: tokens, keys and passwords in commands, recipes and records."""
+"""Hiding of tokens, keys and passwords in commands, recipes and records before they are written."""
 
 import json
 import re
@@ -13,7 +13,7 @@ import yaml
 HIDDEN = "***"
 _WORDS = {"token", "key", "secret", "password", "passwd", "passphrase", "pwd", "credential", "credentials", "apikey"}
 _ANYWHERE = {"secret", "password", "passwd", "passphrase", "credential", "credentials", "apikey"}
-# Tokens of a tokenizer are texts that everybody may read.
+# The tokens of a tokenizer are not secret.
 _MARKERS = {"pad", "bos", "eos", "unk", "sep", "cls", "mask"}
 _PATTERNS = tuple(
     re.compile(pattern)
@@ -26,11 +26,11 @@ _PATTERNS = tuple(
         r"(?i)(?<=[?&])(?:[\w-]*(?:token|key|secret|password|signature|sig))=[^&\s'\"]+",
     )
 )
-_SHORTEST = 6  # A shorter text is hidden where it stands, not wherever it occurs: it may be a word.
+_SHORTEST = 6  # A shorter secret is hidden in its field only, not wherever the text occurs: it may be a word.
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what is stored under a name is secret: `hub_token`, `api-key`, `awsSecretAccessKey`, `password`."""
+    """Whether a field of this name holds a secret: `hub_token`, `api-key`, `awsSecretAccessKey`, `password`."""
     words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", str(name))]
     if not words or (len(words) == 2 and words[0] in _MARKERS and words[1] == "token"):
         return False
@@ -41,46 +41,47 @@ def is_secret_name(name: str) -> bool:
 class Secrets:
     """The secrets of one command, to be hidden in texts and records.
 
-    `values` are hidden wherever they occur; what looks like a secret by itself (`hf_...`, a URL's password) always is.
+    `values` are hidden wherever they occur. Text that has the form of a secret (`hf_...`, a password in a URL) is
+    always hidden.
     """
 
     values: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, *records: Any) -> "Secrets":
-        """Those in records: mappings, however deep, and texts."""
-        found = {value for record in records for value in _secrets_in(record)}
-        return cls(tuple(sorted((one for one in found if len(one) >= _SHORTEST), key=len, reverse=True)))
+        """The secrets in records: texts, and mappings and lists of any depth."""
+        values = {value for record in records for value in _secrets_in(record)}
+        return cls(tuple(sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)))
 
     @classmethod
     def of_command(cls, words: Sequence[str]) -> "Secrets":
-        """Those that a command gives as values of options, and what looks like one in its other words."""
-        named = []
-        for word, after in zip(words, [*words[1:], "--"], strict=True):
+        """The values of a command's secret options, and what has the form of a secret in its other words."""
+        options = []
+        for word, next_word in zip(words, [*words[1:], "--"], strict=True):
             option, equals, value = word.partition("=")
             if word.startswith("--") and is_secret_name(option):
-                named.append({option: value if equals else "" if after.startswith("--") else after})
-        return cls.of(named, list(words))
+                options.append({option: value if equals else "" if next_word.startswith("--") else next_word})
+        return cls.of(options, list(words))
 
     def hide(self, value: Any) -> Any:
-        """A copy of texts, lists and mappings, however deep, without secrets; other values as they are."""
+        """A copy of texts, lists and mappings of any depth, without secrets; other values unchanged."""
         if type(value) is str:  # not a member of an enumeration
             return self._hide_text(value)
         if type(value) is dict:
             return {
-                key: HIDDEN if is_secret_name(key) and _can_be_secret(one) else self.hide(one)
-                for key, one in value.items()
+                key: HIDDEN if is_secret_name(key) and _can_be_secret(item) else self.hide(item)
+                for key, item in value.items()
             }
         if type(value) in (list, tuple):
-            return type(value)(self.hide(one) for one in value)
+            return type(value)(self.hide(item) for item in value)
         return value
 
     def __or__(self, other: "Secrets") -> "Secrets":
-        """Those of both."""
+        """The secrets of both."""
         return Secrets(tuple(sorted({*self.values, *other.values}, key=len, reverse=True)))
 
     def hide_command(self, words: Iterable[str]) -> str:
-        """A command as a shell takes it."""
+        """A command, quoted for a shell, without secrets."""
         hidden, secret_next = [], False
         for word in words:
             option, equals, _ = word.partition("=")
@@ -95,7 +96,7 @@ class Secrets:
         return shlex.join(hidden)
 
     def hide_yaml(self, text: str) -> str:
-        """A YAML document; what is not secret keeps its looks, comments included."""
+        """A YAML document without secrets; the rest of its text is unchanged, comments included."""
         try:
             spans = sorted(set(_secret_spans(yaml.compose(text))), reverse=True)
         except yaml.YAMLError:
@@ -116,11 +117,11 @@ class Secrets:
 
     def _hide_json(self, word: str) -> str:
         """A word of a command, which may be a mapping in JSON."""
-        option, equals, given = word.partition("=") if word.startswith("--") else ("", "", word)
-        if given.lstrip().startswith(("{", "[")):
-            with suppress(ValueError):  # the field that it is given for says what is wrong with it
-                given = json.dumps(self.hide(json.loads(given)), ensure_ascii=False)
-        return self._hide_text(f"{option}{equals}{given}")
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if value.lstrip().startswith(("{", "[")):
+            with suppress(ValueError):  # whoever reads the option refuses JSON that is not valid
+                value = json.dumps(self.hide(json.loads(value)), ensure_ascii=False)
+        return self._hide_text(f"{option}{equals}{value}")
 
 
 def _can_be_secret(value: Any) -> bool:
@@ -144,7 +145,7 @@ def _secrets_in(record: Any, secret: bool = False) -> Iterable[str]:
 
 
 def _secret_spans(node: yaml.Node | None, secret: bool = False) -> Iterable[tuple[int, int]]:
-    """Where the secret texts of a document are, from and to."""
+    """The starts and ends of the secret texts in a document."""
     if isinstance(node, yaml.ScalarNode):
         if secret and node.tag in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:int"):
             yield node.start_mark.index, node.end_mark.index

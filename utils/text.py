@@ -1,10 +1,10 @@
-"""Text that is text: what can be written as UTF-8."""
+"""Checks of text: it has to be valid Unicode."""
 
 from .errors import InputError
 
 
 def check_unicode(text: str, name: str) -> None:
-    """Refuse text with lone surrogates, which come of bytes that were not UTF-8 and of broken JSON escapes.
+    """Refuse text with lone surrogates, which come from bytes that are not UTF-8 and from broken JSON escapes.
 
     Raises:
         InputError: with `name` and where in the text the first one is.
@@ -14,5 +14,5 @@ def check_unicode(text: str, name: str) -> None:
     except UnicodeEncodeError as error:
         raise InputError(
             f"{name} must be valid Unicode, got a lone surrogate {text[error.start]!a} at character "
-            f"{error.start + 1}: convert it to UTF-8"
+            f"{error.start + 1}; convert it to UTF-8"
         ) from None

@@ -58,7 +58,7 @@ def _extracted(archive: Path, members: str) -> Iterator[list[Path]]:
                 tar.extractall(folder, members=matching, filter="data")
         except (tarfile.TarError, EOFError, zlib.error) as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"{archive} must be a readable tar archive, got {reason}; fetch it again") from error
+            raise InputError(f"{archive} must be a readable tar archive: {reason}; fetch it again") from error
         if not matching:
             raise InputError(
                 f"members must match files of {archive}, got {members!r}; give a pattern such as en-10k/qa*_train.txt"

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.baselines import FAMILIES, SIZES, build
 from benchmarks.flops import step_flops
-from benchmarks.peers import FAMILIES, SIZES, build
 
 
 @pytest.mark.parametrize("family", FAMILIES)

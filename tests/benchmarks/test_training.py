@@ -1,4 +1,4 @@
-"""The training benchmark runs every side, checks sizes, counts real tokens only, and writes its page."""
+"""The training benchmark runs every variant, checks sizes and counts real tokens only."""
 
 import re
 
@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import corpus, long_sources, packed_rows, training
+from benchmarks import corpus, training
+from benchmarks.baselines import FAMILIES, SIZES, build, check_sizes
 from benchmarks.batching import BATCHINGS, collate, groups, sizes
-from benchmarks.harness import growth_table, table
-from benchmarks.peers import FAMILIES, SIZES, build, check_sizes
-from benchmarks.sides import SIDES
+from benchmarks.variants import VARIANTS
 
 
 @pytest.fixture(scope="module")
@@ -18,34 +17,18 @@ def examples() -> corpus.Corpus:
     return corpus.draw(2000, vocab_size=300)
 
 
-@pytest.fixture(autouse=True)
-def own_threads():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-def test_a_quick_run_writes_a_line_for_every_side(tmp_path, capfd):
-    page = tmp_path / "new" / "training.md"
+def test_a_quick_run_writes_a_line_for_every_variant(tmp_path):
+    page = tmp_path / "training.md"
     training.main(["--quick", "--threads", "1", "--output", str(page)])
     text = page.read_text()
-    assert text.strip() in capfd.readouterr().out
-    assert [entry.name for entry in page.parent.iterdir()] == ["training.md"]
     lines = {line.split(" | ")[0].removeprefix("| "): line for line in text.splitlines() if line.startswith("| ")}
-    for side in SIDES:
+    for variant in VARIANTS:
         numbers = [
-            float(number) for number in re.findall(r"[\d.]+", lines[side.name].replace(",", "").split("|", 2)[2])
+            float(number) for number in re.findall(r"[\d.]+", lines[variant.name].replace(",", "").split("|", 2)[2])
         ]
         assert len(numbers) == len(training.HEADER) - 1
-        assert all(number > 0 for number in numbers), lines[side.name]
+        assert all(number > 0 for number in numbers), lines[variant.name]
     assert "1.00" in lines["BART, random batches"]
-
-
-@pytest.mark.parametrize("script", [long_sources, packed_rows])
-def test_a_quick_run_of_scaling_writes_growth(script, tmp_path):
-    page = tmp_path / "page.md"
-    script.main(["--quick", "--output", str(page)])
-    assert re.search(r"\(x\d+\.\d\d\)", page.read_text())
 
 
 def test_every_batching_has_about_as_many_real_tokens(examples):
@@ -73,13 +56,13 @@ def test_drawn_lengths_are_those_of_the_table():
 
 
 @pytest.mark.parametrize(("name", "vocab_size"), [("8M", 8000), ("50M", 8000), ("tiny", 300)])
-def test_sides_are_of_equal_size(name, vocab_size):
+def test_models_are_of_equal_size(name, vocab_size):
     with torch.device("meta"):
         check_sizes({family: build(family, SIZES[name], vocab_size).num_parameters() for family in FAMILIES})
 
 
-def test_sides_of_unequal_size_are_refused():
-    with pytest.raises(ValueError, match=r"Marian has 1,030 parameters and BART 1,000: .* within 2%"):
+def test_models_of_unequal_size_are_refused():
+    with pytest.raises(ValueError, match=r"Marian must have the 1,000 parameters of BART within 2%, got 1,030"):
         check_sizes({"BART": 1000, "T5Gemma": 1019, "Marian": 1030})
 
 
@@ -87,12 +70,3 @@ def test_too_many_steps_for_the_corpus_are_refused(examples):
     plan = training.Plan(steps=500, tokens=512, row=64, device="cpu", products=(64,))
     with pytest.raises(ValueError, match="take fewer --steps"):
         training.plan_batches(examples, plan, 500)
-
-
-def test_tables():
-    assert table(["a", "b"], [["x", 1]]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
-    found = {("s", 1): 0.010, ("s", 2): 0.021}
-    assert growth_table("rows", [1, 2], {"s": "name"}, found).splitlines()[2:] == [
-        "| 1 | 10 ms |",
-        "| 2 | 21 ms (x2.10) |",
-    ]

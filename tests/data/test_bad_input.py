@@ -70,15 +70,15 @@ def faults(name: str, file: Path) -> list[str | None]:
 
 
 DAMAGES = {
-    "empty": (lambda data: b"", "is empty"),
-    "nul": (lambda data: data.replace(b"i", b"\0", 1), "a NUL byte at column"),
-    "utf16": (lambda data: data.decode().encode("utf-16"), "line 1: not UTF-8"),
-    "latin1": (lambda data: b"\xe4 " + data, "line 1: not UTF-8 (byte 0xe4 at column 1)"),
-    "surrogate": (lambda data: data + b"\xed\xa0\x80", "not UTF-8"),
-    "cr": (lambda data: data.replace(b"\n", b"\r"), "line 1: the lines end with CR alone"),
-    "gz_garbage": (lambda data: b"\x1f\x8b" + data, "line 1: broken gzip file"),
-    "gz_cut": (lambda data: gzip.compress(data)[:-9], "broken gzip file"),
-    "gz_tail": (lambda data: gzip.compress(data) + b"garbage", "broken gzip file"),
+    "empty": (lambda data: b"", "must have at least one line, got an empty file"),
+    "nul": (lambda data: data.replace(b"i", b"\0", 1), "must be text, got a NUL byte at column"),
+    "utf16": (lambda data: data.decode().encode("utf-16"), "line 1: must be UTF-8"),
+    "latin1": (lambda data: b"\xe4 " + data, "line 1: must be UTF-8, got byte 0xe4 at column 1"),
+    "surrogate": (lambda data: data + b"\xed\xa0\x80", "must be UTF-8"),
+    "cr": (lambda data: data.replace(b"\n", b"\r"), "line 1: lines must end with LF, got CR alone"),
+    "gz_garbage": (lambda data: b"\x1f\x8b" + data, "line 1: must be a whole gzip file"),
+    "gz_cut": (lambda data: gzip.compress(data)[:-9], "must be a whole gzip file"),
+    "gz_tail": (lambda data: gzip.compress(data) + b"garbage", "must be a whole gzip file"),
 }
 
 
@@ -106,7 +106,7 @@ def test_what_is_not_a_file_is_named(tmp_path, name):
     folder, pipe, absent = tmp_path / "folder", tmp_path / "pipe", tmp_path / "absent"
     folder.mkdir()
     os.mkfifo(pipe)
-    for path, message in ((folder, "is a folder"), (pipe, "is not a regular file"), (absent, "does not exist")):
+    for path, message in ((folder, "got a folder"), (pipe, "got a special file"), (absent, "does not exist")):
         if name == "babi" and path == folder:
             message = "must hold bAbI files"
         for text in faults(name, path):
@@ -137,7 +137,7 @@ def test_a_line_that_is_too_long_does_not_fill_the_memory(tmp_path, monkeypatch,
     data = b"x" * 5000
     file.write_bytes(gzip.compress(data) if packed else data)
     for text in faults(name, file):
-        assert "line 1: longer than 1,000 bytes" in text
+        assert "line 1: must have at most 1,000 bytes, got more" in text
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,9 @@ def test_a_line_that_is_too_long_does_not_fill_the_memory(tmp_path, monkeypatch,
     [
         ("[" * 5000, "nested too deep"),
         ('{"a":' * 5000, "nested too deep"),
-        ("9" * 5000, "not valid JSON: Exceeds the limit"),
-        ('{"source": NaN, "target": "b"}', "NaN is not a number of JSON"),
-        ('{"source": -Infinity, "target": "b"}', "-Infinity is not a number of JSON"),
+        ("9" * 5000, "must be valid JSON: Exceeds the limit"),
+        ('{"source": NaN, "target": "b"}', "NaN is not a number in JSON"),
+        ('{"source": -Infinity, "target": "b"}', "-Infinity is not a number in JSON"),
         ('{"source": 1e999, "target": "b"}', "the number 1e999 is out of range"),
         ('{"source": "\\ud800", "target": "b"}', "'source' must be valid Unicode"),
         ('{"source": ["\\udfff"], "target": "b"}', "'source' must be valid Unicode"),
@@ -158,8 +158,8 @@ def test_a_line_that_is_too_long_does_not_fill_the_memory(tmp_path, monkeypatch,
         ('{"target": "b"}', "must have column 'source', got target"),
         ("3", "'source' must be in an object, got 3"),
         ("[" * 500 + "]" * 500, "'source' must be in an object, got [[["),
-        ("", "not valid JSON"),
-        ("{'source': 1}", "not valid JSON"),
+        ("", "must be valid JSON"),
+        ("{'source': 1}", "must be valid JSON"),
     ],
 )
 def test_json_that_holds_no_record(tmp_path, value, message):
@@ -296,22 +296,22 @@ def test_a_full_disk_of_the_cache_is_named(monkeypatch, tmp_path, cache):
         ("[" * 5000, "nested too deep"),
         ("a: " + "9" * 5000, "Exceeds the limit"),
         ("a: 2024-99-99", "month must be in"),
-        ("a: !!int ''", "not valid YAML"),
-        ("a: !!float ''", "not valid YAML"),
-        ("a: !!timestamp x", "not valid YAML"),
-        ("a: !!bool x", "not valid YAML"),
-        ("a: !!python/object:os.system x", "line 1, column 4: not valid YAML"),
+        ("a: !!int ''", "must be valid YAML"),
+        ("a: !!float ''", "must be valid YAML"),
+        ("a: !!timestamp x", "must be valid YAML"),
+        ("a: !!bool x", "must be valid YAML"),
+        ("a: !!python/object:os.system x", "line 1, column 4: must be valid YAML"),
         ('a: "\\ud800"', "must be valid Unicode"),
         ('"\\udfff": a', "must be valid Unicode"),
-        ("a: &x [*x]", "holds itself"),
-        ("a: &x {b: *x}", "holds itself"),
-        ("{[1]: 2}", "not valid YAML"),
-        ("a: 1\n  b: 2", "line 2, column 4: not valid YAML"),
-        ("a: \x01", "not valid YAML"),
+        ("a: &x [*x]", "must not contain itself"),
+        ("a: &x {b: *x}", "must not contain itself"),
+        ("{[1]: 2}", "must be valid YAML"),
+        ("a: 1\n  b: 2", "line 2, column 4: must be valid YAML"),
+        ("a: \x01", "must be valid YAML"),
         (
             "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
             + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)),
-            "aliases make it larger",
+            "more by its aliases",
         ),
     ],
 )
@@ -323,7 +323,7 @@ def test_yaml_that_is_well(tmp_path):
     assert parse_yaml("a: &x [1, 2]\nb: *x\nc: *x", "recipe.yaml") == {"a": [1, 2], "b": [1, 2], "c": [1, 2]}
     file = tmp_path / "recipe.yaml"
     file.write_bytes(b"a: 1\nb: \xe4\n")
-    assert "line 2: not UTF-8" in fault_of(lambda: read_yaml(file), str(file))
+    assert "line 2: must be UTF-8" in fault_of(lambda: read_yaml(file), str(file))
     file.write_bytes(b"a: 1\r\nb: x\r\n")
     assert (read_yaml(file), read_text(file)) == ({"a": 1, "b": "x"}, "a: 1\nb: x\n")
     assert parse_json('{"a": 1.5}', "a.json", 1) == {"a": 1.5}
@@ -378,7 +378,9 @@ def test_mutated_recipes(tmp_path):
 
 @pytest.mark.parametrize("text", ["seed: 1\nseed: 2\n", "a: {b: 1, c: 2, b: 3}", "- a: 1\n  a: 1\n"])
 def test_a_key_that_stands_twice_is_refused(text):
-    with pytest.raises(InputError, match=r"r.yaml, line \d, column \d+: not valid YAML: the key '\w+' stands twice"):
+    with pytest.raises(
+        InputError, match=r"r.yaml, line \d, column \d+: must be valid YAML: the key '\w+' is given twice"
+    ):
         parse_yaml(text, "r.yaml")
 
 

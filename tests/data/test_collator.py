@@ -74,14 +74,14 @@ def test_cross_mask_is_padded_with_the_tokens(side):
 
 @pytest.mark.parametrize("mask", [torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 2)])
 def test_cross_mask_of_another_shape_or_dtype(mask):
-    with pytest.raises(ValueError, match=r"cross_mask of example 0 of the batch is .* expected \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"cross_mask of example 0 of the batch must be \(2, 2\)"):
         collate([{"input_ids": [5, EOS], "labels": [7, EOS], "cross_mask": mask}])
 
 
 def test_bad_options():
-    with pytest.raises(ValueError, match="padding_side is 'both'"):
+    with pytest.raises(ValueError, match="padding_side must be one of left, right, got 'both'"):
         Seq2SeqCollator(PAD, START, padding_side="both")
-    with pytest.raises(ValueError, match="decoder_start_token_id is None: set both"):
+    with pytest.raises(ValueError, match="pad_token_id and decoder_start_token_id must be token ids, got 0 and None"):
         Seq2SeqCollator(PAD, None)
 
 
@@ -97,11 +97,11 @@ def test_sources_alone_make_a_batch_to_predict_from(side, nothing):
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        ([{"labels": [EOS]}, {}], "example 1 of the batch has no labels, others have"),
-        ([{"labels": None}, {"labels": [EOS]}], "example 0 of the batch has no labels, others have"),
-        ([{}, {"decoder_prefix_ids": [5]}], "example 1 of the batch has decoder_prefix_ids but no labels"),
-        ([{"cross_mask": torch.ones(2, 2).bool()}], "example 0 of the batch has cross_mask but no labels"),
-        ([{"input_ids": None}], "example 0 of the batch has no input_ids"),
+        ([{"labels": [EOS]}, {}], "example 1 of the batch must have labels as others have"),
+        ([{"labels": None}, {"labels": [EOS]}], "example 0 of the batch must have labels as others have"),
+        ([{}, {"decoder_prefix_ids": [5]}], "example 1 of the batch must have labels beside decoder_prefix_ids"),
+        ([{"cross_mask": torch.ones(2, 2).bool()}], "example 0 of the batch must have labels beside cross_mask"),
+        ([{"input_ids": None}], "example 0 of the batch must have input_ids"),
     ],
 )
 def test_features_that_do_not_go_together(features, message):
@@ -111,7 +111,7 @@ def test_features_that_do_not_go_together(features, message):
 
 def test_packing_needs_labels():
     features = [{"input_ids": [5, EOS], "labels": [7, EOS]}, {"input_ids": [5, EOS]}]
-    with pytest.raises(InputError, match="an example has no labels to learn from, only input_ids"):
+    with pytest.raises(InputError, match="an example to train on must have labels, got only input_ids"):
         PackedDataset(features, 8, 8)
-    with pytest.raises(InputError, match="an example has no labels to learn from, only input_ids"):
+    with pytest.raises(InputError, match="an example to train on must have labels, got only input_ids"):
         PackedCollator(PAD, START, 8, 8)([features])

@@ -37,9 +37,9 @@ def test_seeds_shuffle():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([1], [1, 2], 9), "1 source and 2 target"),
-        (([], [], 9), "the same number, not 0"),
-        (([1], [1], 0), "max_tokens is 0"),
+        (([1], [1, 2], 9), "must be of the same number, at least 1, got 1 and 2"),
+        (([], [], 9), "must be of the same number, at least 1, got 0 and 0"),
+        (([1], [1], 0), "max_tokens must be at least 1, got 0"),
     ],
 )
 def test_bad_arguments(arguments, message):

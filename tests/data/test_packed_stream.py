@@ -133,7 +133,7 @@ def test_a_stream_of_few_portions_that_never_ends_gives_every_worker_some(worker
 
 
 def test_a_stream_of_nothing_that_never_ends_is_refused():
-    with pytest.raises(ValueError, match="the stream gave no example in a whole epoch"):
+    with pytest.raises(ValueError, match="the stream must give an example in every epoch, got none in a whole epoch"):
         next(iter(stream(70, epochs=None, prepare=lambda examples: [])))
 
 
@@ -158,8 +158,8 @@ def test_memory_does_not_grow_with_the_stream(options):
     ("source", "options", "message"),
     [
         (iter([]), {}, "list_iterator, which can be read once"),
-        ([], {"buffer": 0}, "buffer is 0: expected at least 1"),
-        ([], {"process": 2, "processes": 2}, "process is 2 of 2"),
+        ([], {"buffer": 0}, "buffer must be at least 1, got 0"),
+        ([], {"process": 2, "processes": 2}, "process must be at least 0 and less than processes=2, got 2"),
     ],
 )
 def test_bad_arguments(source, options, message):

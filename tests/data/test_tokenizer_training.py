@@ -129,9 +129,9 @@ def test_model_max_length_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"texts": TEXTS, "vocab_size": 260}, "give at least 261"),
-        ({"texts": [], "vocab_size": 400}, "no text"),
-        ({"texts": ["", "<s>"][:1], "vocab_size": 400}, "no text"),
+        ({"texts": TEXTS, "vocab_size": 260}, "vocab_size must be at least 261, got 260"),
+        ({"texts": [], "vocab_size": 400}, "must have at least one that is not empty, got none"),
+        ({"texts": ["", "<s>"][:1], "vocab_size": 400}, "must have at least one that is not empty, got none"),
         (
             {"texts": TEXTS, "vocab_size": 400, "algorithm": "wordpiece"},
             "must be one of bpe, unigram, got 'wordpiece'",
@@ -167,11 +167,11 @@ def test_check_accepts_what_fits(tokenizer):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pad_token_id": 1}, "pad_token_id is 1 in the config and 0"),
-        ({"eos_token_id": None}, "eos_token_id is None in the config and 2"),
-        ({"bos_token_id": 5}, "set config.bos_token_id to 1"),
-        ({"decoder_start_token_id": None}, "decoder_start_token_id is None"),
-        ({"decoder_start_token_id": 480}, "decoder_start_token_id is 480"),
+        ({"pad_token_id": 1}, "config.pad_token_id must be 0, .*, got 1"),
+        ({"eos_token_id": None}, "config.eos_token_id must be 2, .*, got None"),
+        ({"bos_token_id": 5}, "config.bos_token_id must be 1, .*, got 5"),
+        ({"decoder_start_token_id": None}, "decoder_start_token_id must be one of .*, got None"),
+        ({"decoder_start_token_id": 480}, "decoder_start_token_id must be one of .*, got 480"),
         ({"vocab_size": 100}, "resize_token_embeddings"),
     ],
 )
@@ -186,7 +186,9 @@ def test_check_refuses_a_tokenizer_that_does_not_end_a_text_until_it_is_mended_a
     start = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     bare.backend_tokenizer.post_processor = start
     fix = "processors.TemplateProcessing(single='$A </s>', special_tokens=[('</s>', 2)])"
-    with pytest.raises(ValueError, match=f"does not append its eos_token '</s>'.*{re.escape(fix)}") as caught:
+    with pytest.raises(
+        ValueError, match=f"the tokenizer must append its eos_token '</s>'.*{re.escape(fix)}"
+    ) as caught:
         check_special_tokens(bare, config())
     assert "\n" not in str(caught.value)
     end = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
@@ -206,5 +208,5 @@ def test_check_takes_a_tokenizer_that_names_a_language_behind_the_end():
 def test_check_refuses_a_tokenizer_without_padding():
     bare = train_tokenizer(TEXTS, 400)
     bare.pad_token = None
-    with pytest.raises(ValueError, match="the tokenizer has no pad_token"):
+    with pytest.raises(ValueError, match="the tokenizer must have a pad_token"):
         check_special_tokens(bare, config())

@@ -125,13 +125,13 @@ def test_what_was_not_measured_or_drawn_is_left_out():
 
 def test_a_picture_that_is_not_there_leaves_the_old_card(tmp_path):
     (tmp_path / "README.md").write_text("old")
-    with pytest.raises(FileNotFoundError, match=r"curve\.png: the card shows this picture"):
+    with pytest.raises(FileNotFoundError, match=r"curve\.png must exist, since the card shows it"):
         write_card(tmp_path, facts())
     assert (tmp_path / "README.md").read_text() == "old"
 
 
 def test_a_number_that_is_none_is_refused():
-    with pytest.raises(ValueError, match=r"chrF on x \(test\) is nan"):
+    with pytest.raises(ValueError, match=r"chrF on x \(test\) must be a finite number, got nan"):
         facts(results=[Result(dataset="x", split="test", metric="chrf", name="chrF", value=float("nan"))])
 
 

@@ -147,7 +147,7 @@ def test_without_a_right_token_all_is_missing(hub, folder):
 def test_a_remote_that_is_not_there_is_not_asked_twice(hub, folder, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(
-        UploadError, match=r"failed \(\[Errno \d+\] Connection refused\); the folder is whole; the remote"
+        UploadError, match=r"failed \(\[Errno \d+\] Connection refused\); the folder is unchanged; the remote"
     ):
         push_folder(folder, "tester/m")
 
@@ -163,9 +163,9 @@ def test_an_answer_lost_after_the_commit_is_told_from_a_failure(hub, folder):
 @pytest.mark.parametrize(
     ("make", "error", "says"),
     [
-        (lambda p: None, NotADirectoryError, "no such folder"),
-        (lambda p: p.write_text("x"), NotADirectoryError, "no such folder"),
-        (lambda p: p.mkdir(), ValueError, "no file to upload"),
+        (lambda p: None, NotADirectoryError, "must be a folder"),
+        (lambda p: p.write_text("x"), NotADirectoryError, "must be a folder"),
+        (lambda p: p.mkdir(), ValueError, "must have a file to upload, got none"),
     ],
 )
 def test_nothing_to_upload(hub, tmp_path, make, error, says):

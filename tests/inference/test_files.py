@@ -100,14 +100,14 @@ def test_a_run_that_was_stopped_goes_on(model, lines, tmp_path, monkeypatch, cap
     assert not output.exists()
     capsys.readouterr()
     assert main([*arguments, str(output), "--seed", "3"]) == 2
-    assert "was begun with seed=0, now it is 3: give the same to go on, choose another" in capsys.readouterr().err
+    assert "was begun, got 3; give the same to continue, choose another" in capsys.readouterr().err
     monkeypatch.setattr(files.LineTranslator, "portion", note)
     assert main([*arguments, str(output)]) == 0
     assert done == [2]
     assert output.read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
     assert not output.with_name(f"{name}.parts").exists()
     assert main([*arguments, str(output)]) == 2
-    assert f"{name} exists: delete it, or choose another output" in capsys.readouterr().err
+    assert f"{name} must not exist yet; delete it, or choose another output" in capsys.readouterr().err
 
 
 def stopped_after_a_portion(monkeypatch, arguments):
@@ -139,8 +139,8 @@ def test_a_run_does_not_go_on_with_other_lines(model, tmp_path, monkeypatch, cap
     assert main(arguments) == 2
     parts = output.with_name("out.txt.parts")
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"python -m crossmask.inference: {output} was begun with another text in lines 1 to 5: give the same input to "
-        f"go on, choose another output, or delete {parts}"
+        f"python -m crossmask.inference: lines 1 to 5 must be those that {output} was begun with, got others; "
+        f"give the same input to continue, choose another output, or delete {parts}"
     )
     later = [*LINES[:5], "two dogs", *LINES[6:]]  # nothing was made of that line yet
     give(later)
@@ -186,7 +186,7 @@ def test_a_run_does_not_go_on_with_another_model(lines, tmp_path, monkeypatch, c
     for part in other:
         part.save_pretrained(folder)
     assert main(arguments) == 2
-    message = f"{output} was begun with a model of another {what}: give the same to go on, choose another output, or"
+    message = f"that {output} was begun with, got another {what}; give the same to continue, choose another output, or"
     assert message in capsys.readouterr().err.splitlines()[-1]
     for part in tiny():
         part.save_pretrained(folder)
@@ -207,7 +207,8 @@ def test_long_lines(model, lines, tmp_path, capsys, overlong, lost):
     arguments = [str(model), "--input", str(lines), "--max-source-length", "15", *QUIET]
     assert main(arguments) == 2
     assert (
-        "line 3 has 17 tokens, more than 15: split it, or give --overlong truncate or drop" in capsys.readouterr().err
+        "line 3 must have at most 15 tokens, got 17; split it, or give --overlong truncate or drop"
+        in capsys.readouterr().err
     )
     assert main([*arguments, "--overlong", overlong]) == 0
     made = capsys.readouterr().out.splitlines()
@@ -225,12 +226,12 @@ def test_the_bar_counts_lines(model, lines, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["MODEL", "--input", "no.txt"], "no.txt does not exist"),
+        (["MODEL", "--input", "no.txt"], "no.txt must be a text file"),
         (["/no/model", "--input", "LINES"], "/no/model"),
-        (["MODEL", "--input", "LINES", "--top-p", "0.5"], "--top-p is for sampling: give --sample, or leave it out"),
-        (["MODEL", "--input", "LINES", "--max-source-length", "65"], "length is 65: expected 2 to the model's 64"),
+        (["MODEL", "--input", "LINES", "--top-p", "0.5"], "--top-p must come with --sample"),
+        (["MODEL", "--input", "LINES", "--max-source-length", "65"], "must be from 2 to the model's 64, got 65"),
         (["MODEL", "--input", "LINES", "--cross-mask", "wait(3)"], "wait"),
-        (["MODEL", "--input", "LINES", "--cross-mask", "keep(examples=(((0, 1),),))"], "laid out for the examples"),
+        (["MODEL", "--input", "LINES", "--cross-mask", "keep(examples=(((0, 1),),))"], "must not be laid out"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(model, lines, capsys, arguments, message):
@@ -244,16 +245,14 @@ def test_bad_input_is_one_line(model, lines, capsys, arguments, message):
 def test_a_device_that_is_not_there_is_named_before_anything_is_read(monkeypatch, capsys, given):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
     assert main(["/no/model", "--input", "no.txt", "--device", given]) == 2
-    assert capsys.readouterr().err == (
-        f"python -m crossmask.inference: --device is {given!r}: there is cpu; give one of these, or leave it out\n"
-    )
+    assert f"python -m crossmask.inference: device must be one of cpu, got {given!r}" in capsys.readouterr().err
 
 
 def test_the_devices_that_are_there_are_named(monkeypatch, capsys):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
     assert main(["/no/model", "--device", "cuda:2"]) == 2
-    assert "--device is 'cuda:2': there is cpu, cuda, cuda:0, cuda:1; give" in capsys.readouterr().err
+    assert "device must be one of cpu, cuda, cuda:0, cuda:1, got 'cuda:2'" in capsys.readouterr().err
     assert main(["/no/model", "--device", "cuda:1"]) == 2
     assert "/no/model" in capsys.readouterr().err
 
@@ -270,7 +269,9 @@ def test_two_runs_do_not_share_an_output(model, lines, tmp_path, monkeypatch, ca
     monkeypatch.setattr(files.LineTranslator, "portion", run_beside)
     assert main(arguments) == 0
     assert seen == [2]
-    assert f"another run is writing {output}: wait for it, or choose another output" in capsys.readouterr().err
+    assert (
+        f"{output} must not be in use by another run; wait for it, or choose another output" in capsys.readouterr().err
+    )
     assert output.read_text().splitlines() == expected(LINES)
     assert {path.name for path in tmp_path.iterdir()} == {"lines.txt.gz", "out.txt"}
 
@@ -304,7 +305,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on(model, lines, tmp_path, monkey
         patch.setattr(files, "write_bytes", full)
         assert main(arguments) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "no space left on the device; free space and give the same command to go on" in error
+    assert "no space left on the device; free space and give the same command to continue" in error
     assert f"{output}.parts" in error
     assert main(arguments) == 0
 

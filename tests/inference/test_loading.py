@@ -56,16 +56,16 @@ def change_config(**fields):
 
 
 FAULTS = {
-    "cut_weights": (cut_weights, "model.safetensors is not a whole safetensors file"),
-    "empty_weights": (write("model.safetensors", ""), "model.safetensors is not a whole safetensors file"),
-    "lost_weights": (lose_weights, "lack model.decoder.layers.0."),
+    "cut_weights": (cut_weights, "model.safetensors must be a complete safetensors file"),
+    "empty_weights": (write("model.safetensors", ""), "model.safetensors must be a complete safetensors file"),
+    "lost_weights": (lose_weights, "must be complete, got none for model.decoder.layers.0."),
     "no_weights": (remove("model.safetensors"), "model.safetensors"),
-    "other_sizes": (change_config(intermediate_size=7), "do not fit its config.json"),
-    "no_config": (remove("config.json"), "config.json does not exist"),
+    "other_sizes": (change_config(intermediate_size=7), "must fit its config.json"),
+    "no_config": (remove("config.json"), "config.json must be a text file"),
     "cut_config": (write("config.json", '{"model_type": "cross'), "config.json, line 1, column "),
-    "empty_config": (write("config.json", ""), "config.json is empty"),
+    "empty_config": (write("config.json", ""), "config.json must have at least one line"),
     "list_config": (write("config.json", "[]"), "config.json must hold an object"),
-    "deep_config": (write("config.json", '{"a":' * 5000), "config.json, line 1: not valid JSON: nested too deep"),
+    "deep_config": (write("config.json", '{"a":' * 5000), "config.json, line 1: must be valid JSON: nested too deep"),
     "other_type": (change_config(model_type="nonsense"), "the config of"),
     "wrong_field": (change_config(hidden_size="wide"), "hidden_size"),
     "wrong_mask": (change_config(cross_mask="wait(3)"), "wait"),
@@ -93,14 +93,16 @@ def test_a_folder_that_is_not_whole_is_one_line(folder, tmp_path, capsys, fault)
 def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(monkeypatch, name):
     monkeypatch.setattr(loading, "AutoConfig", None)
     monkeypatch.setattr(loading, "AutoTokenizer", None)
-    with pytest.raises(FileNotFoundError, match="does not exist: expected a folder that holds a model, or an"):
+    with pytest.raises(FileNotFoundError, match="must be a folder that holds a model or an id on the Hub such as"):
         load_model_and_tokenizer(name)
 
 
 def test_ids_beyond_the_vocabulary_are_those_of_another_tokenizer(folder):
     model, tokenizer = load_model_and_tokenizer(str(folder))
     tokenizer.add_tokens(["barking"])
-    with pytest.raises(InputError, match=r"the tokenizer gives id \d+, but the model's vocabulary has"):
+    with pytest.raises(
+        InputError, match=r"ids of the tokenizer must be less than \d+, the model's vocabulary, got \d+"
+    ):
         translate_batch(model, tokenizer, ["barking"], progress=False)
 
 

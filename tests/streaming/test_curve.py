@@ -47,8 +47,8 @@ def test_table_picture_and_logs(saved, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "--recipe", "nothing.yaml"], "nothing.yaml does not exist"),
-        (["nowhere", "--recipe", "nothing.yaml", "--k", "--no-offline"], "nothing to measure"),
+        (["nowhere", "--recipe", "nothing.yaml"], "nothing.yaml must be a text file"),
+        (["nowhere", "--recipe", "nothing.yaml", "--k", "--no-offline"], "must leave something to measure"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, capsys):
@@ -69,17 +69,17 @@ def test_a_model_that_looks_ahead_is_refused(saved, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ("[" * 3000, "recipe.yaml: not valid YAML: nested too deep"),
-        ("a: 1\n b: 2", "recipe.yaml, line 2, column 3: not valid YAML"),
-        ("- 1", "recipe.yaml: expected a recipe with `test`"),
-        ("test: 3", "recipe.yaml: expected a recipe with `test`"),
+        ("[" * 3000, "recipe.yaml: must be valid YAML: nested too deep"),
+        ("a: 1\n b: 2", "recipe.yaml, line 2, column 3: must be valid YAML"),
+        ("- 1", "recipe.yaml must be a recipe with `test`"),
+        ("test: 3", "recipe.yaml must be a recipe with `test`"),
         ("test: {format: cldr}\ntask: 3", "recipe.yaml: task must be text, got 3"),
         ("test: {format: cldr}\ntask: nonsense", "unknown task 'nonsense'"),
         ("test: {format: cldr}\ntask_options: [1]", "recipe.yaml: task_options must be a mapping, got [1]"),
         ("test: {format: cldr}\ntask_options: {lowercase: 3}", "task option lowercase must be true or false, got 3"),
         ("test: {format: cldr, seed: x}", "test: seed must be a whole number, got 'x'"),
         ("test: []", "test must have at least one source, got an empty list"),
-        ("test: {format: tsv, path: no.tsv}", "test: no.tsv does not exist"),
+        ("test: {format: tsv, path: no.tsv}", "test: no.tsv must be a text file"),
     ],
 )
 def test_a_bad_recipe_is_one_line(tmp_path, capsys, recipe, message):
@@ -94,11 +94,11 @@ def test_a_bad_recipe_is_one_line(tmp_path, capsys, recipe, message):
 def test_a_model_that_is_not_there_and_one_that_does_not_stream(saved, tmp_path, capsys):
     arguments = ["--recipe", str(saved / "recipe.yaml")]
     assert main([str(tmp_path / "none"), *arguments]) == 2
-    assert "none' does not exist" in capsys.readouterr().err
+    assert "none' must be a folder that holds a model" in capsys.readouterr().err
     _, tokenizer = tiny()
     sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
     BartForConditionalGeneration(BartConfig(vocab_size=len(tokenizer), **sizes, **heads)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     assert main([str(tmp_path), *arguments]) == 2
-    assert "streams need a crossmask model, got BartForConditionalGeneration" in capsys.readouterr().err
+    assert "must be a crossmask model, got BartForConditionalGeneration" in capsys.readouterr().err

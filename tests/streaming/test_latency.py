@@ -38,13 +38,13 @@ def test_a_corpus_is_the_mean_of_its_sentences_that_say_something():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="no delays"):
+    with pytest.raises(ValueError, match="delays must have one for each target word, got none"):
         average_lagging([], 3)
-    with pytest.raises(ValueError, match="at least 1, got source 0"):
+    with pytest.raises(ValueError, match="source_length must be at least 1, got 0"):
         differentiable_average_lagging([1], 0)
-    with pytest.raises(ValueError, match="target 0"):
+    with pytest.raises(ValueError, match="target_length must be at least 1, got 0"):
         length_adaptive_average_lagging([1], 1, 0)
-    with pytest.raises(ValueError, match="nothing was written for any of 2"):
+    with pytest.raises(ValueError, match="at least one of 2 translations must not be empty"):
         Latency.of([[], []], [1, 2], ["a", "b"])
 
 

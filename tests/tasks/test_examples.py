@@ -54,7 +54,7 @@ def test_faults_name_the_source_of_the_list(sources, tmp_path):
     with pytest.raises(ValueError, match=r"^train\[1\]: .*b.jsonl, record 1: column 'target' is empty"):
         read_examples(sources, task, "train")
     (tmp_path / "b.jsonl").unlink()
-    with pytest.raises(OSError, match=r"^train\[1\]: .*b.jsonl does not exist"):
+    with pytest.raises(OSError, match=r"^train\[1\]: .*b.jsonl must be a text file, .* does not exist"):
         read_examples(sources, task, "train")
     with pytest.raises(ValueError, match=r"^test: .*a.tsv, line 1: must have column 4 for 'target'"):
         read_examples({**sources[0], "columns": {"source": 0, "target": 4}}, task, "test")

@@ -133,7 +133,7 @@ def test_fields_that_do_not_exist_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"bad.yaml: no field is named 'learning_rat'"):
         parse_run([str(path)], command="c")
     path.write_text("train: {format: tsv\ntest: 3")
-    with pytest.raises(ValueError, match=r"bad.yaml, line 2, column 5: not valid YAML: ") as error:
+    with pytest.raises(ValueError, match=r"bad.yaml, line 2, column 5: must be valid YAML: ") as error:
         parse_run([str(path)], command="c")
     assert "\n" not in str(error.value)
     path.write_text("- a list")

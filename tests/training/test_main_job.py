@@ -214,7 +214,7 @@ def test_an_upload_that_fails_leaves_the_folder_whole_and_says_how_to_try_again(
         done = train(write_recipe(tmp_path), *options, cwd=tmp_path, environment=environment)
     assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]
-    assert "the folder is whole" in line
+    assert "the folder is unchanged" in line
     assert "model.safetensors" in line
     assert "try again with" in line
     AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "runs" / "tiny")

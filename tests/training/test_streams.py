@@ -162,7 +162,7 @@ def main():
             "save_strategy must be steps or no with batching: stream",
         ),
         ({"source_row_length": 31}, "source_row_length must be at least max_source_length=32"),
-        ({"train": [{"format": "tsv", "path": "no.tsv"}]}, "train[0]: no.tsv does not exist"),
+        ({"train": [{"format": "tsv", "path": "no.tsv"}]}, "train[0]: no.tsv must be a text file"),
         ({"overlong": "ignore"}, "got 'ignore'"),
         ({"bpe_dropout": 0.1}, "bpe_dropout must be left out with batching: stream"),
         ({"stream_buffer": 0}, "stream_buffer must be at least 1, got 0"),
@@ -201,7 +201,9 @@ def test_a_stream_of_which_nothing_is_left_is_one_line(main, tmp_path, capsys):
         tmp_path, max_source_length=1, model={**SIZES, "max_position_embeddings": 32}, overlong="drop"
     )
     assert main([recipe]) == 2
-    assert "train.py: the stream gave no example in a whole epoch" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert (
+        "train.py: the stream must give an example in every epoch" in capsys.readouterr().err.strip().splitlines()[-1]
+    )
 
 
 def test_a_fault_in_the_stream_is_a_stream_fault(sources, tmp_path):

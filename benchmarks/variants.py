@@ -1,4 +1,4 @@
-"""The sides of the training benchmark: who trains, on which batches, and what one optimizer step is."""
+"""The variants of the training benchmark: which model trains, on which batches, and what one optimizer step is."""
 
 import gc
 import itertools
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from benchmarks.baselines import Size, build
 from benchmarks.batching import Batch, collate
 from benchmarks.corpus import Corpus
 from benchmarks.harness import peak
-from benchmarks.peers import Size, build
 
 # What docs/training.md recommends for batches of short examples in half precision.
 ATTENTION = {
@@ -21,28 +21,32 @@ ATTENTION = {
 
 
 @dataclass(frozen=True)
-class Side:
+class Variant:
+    """A model family with a way to make batches; `attn_implementation` replaces Transformers' own choice."""
+
     family: str
     batching: str
-    told: str | None = None  # an attention implementation to be told of, instead of Transformers' choice
+    attn_implementation: str | None = None
 
     @property
     def name(self) -> str:
-        return ", ".join(filter(None, (self.family, self.batching, self.told)))
+        return ", ".join(filter(None, (self.family, self.batching, self.attn_implementation)))
 
-    def attention(self, device: str) -> str | None:
-        return ATTENTION[device][self.batching] if self.family == "crossmask" else self.told
+    def attention_on(self, device: str) -> str | None:
+        """The attention implementation to build the model with; None leaves it to Transformers."""
+        return ATTENTION[device][self.batching] if self.family == "crossmask" else self.attn_implementation
 
 
-SIDES = [
-    *itertools.starmap(Side, itertools.product(("BART", "Marian", "T5Gemma"), ("random batches", "length-grouped"))),
-    Side("BART", "length-grouped", "eager"),  # faster on CPU in half precision, for those who know
-    Side("crossmask", "length-grouped"),
-    Side("crossmask", "packed rows"),
+BASELINES = list(itertools.product(("BART", "Marian", "T5Gemma"), ("random batches", "length-grouped")))
+VARIANTS = [
+    *itertools.starmap(Variant, BASELINES),
+    Variant("BART", "length-grouped", "eager"),  # faster on CPU in half precision, for those who know
+    Variant("crossmask", "length-grouped"),
+    Variant("crossmask", "packed rows"),
 ]
 
 
-def stepper(model: PreTrainedModel, device: str) -> Callable[[Batch], None]:
+def make_step(model: PreTrainedModel, device: str) -> Callable[[Batch], None]:
     """One optimizer step as Trainer takes it: bf16 autocast, fused AdamW, gradients clipped to a norm of 1.
 
     The loss is that of the model's own forward pass; ours leaves the logits out, as its trainer does.
@@ -64,7 +68,7 @@ def stepper(model: PreTrainedModel, device: str) -> Callable[[Batch], None]:
 
 
 def step_memory(
-    side: Side, size: Size, corpus: Corpus, groups: list, row: int, device: str, threads: int
+    variant: Variant, size: Size, corpus: Corpus, groups: list, row: int, device: str, threads: int
 ) -> tuple[int, int]:
     """Peak bytes above the imports of this process: of training in all, and of a step above what stays between steps.
 
@@ -72,13 +76,13 @@ def step_memory(
     the corpus only the tokenizer and the vocabulary's size are used.
     """
     torch.set_num_threads(threads)
-    batches = [collate(group, corpus, side.family, side.batching, row).to(device) for group in groups]
+    batches = [collate(group, corpus, variant.family, variant.batching, row).to(device) for group in groups]
     before = peak(device)
-    step = stepper(build(side.family, size, corpus.vocab_size, side.attention(device)), device)
+    step = make_step(build(variant.family, size, corpus.vocab_size, variant.attention_on(device)), device)
     first = Batch({name: tensor[:1] for name, tensor in batches[0].inputs.items()}, [])
     step(first)  # makes the optimizer's state, and loads kernels
     gc.collect()
-    small = peak(device)
+    between_steps = peak(device)
     for batch in batches:
         step(batch)
-    return peak(device) - before, peak(device) - small
+    return peak(device) - before, peak(device) - between_steps

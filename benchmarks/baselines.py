@@ -1,4 +1,4 @@
-"""The models that are measured: ours and those of Transformers, of equal size."""
+"""The models that are measured: the baselines of Transformers, and ours, of equal size."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ TOLERANCE = 0.02
 class Size:
     """One size in all families. BART and Marian have a feed-forward width of four times the model's.
 
-    The widths of gated feed-forward layers make up for what differs: no biases, and in T5Gemma, whose encoder and
-    decoder do not share embeddings, a second table of them.
+    The widths of gated feed-forward layers are chosen so that the numbers of parameters are equal: crossmask has no
+    biases, and in T5Gemma encoder and decoder have a table of embeddings each.
     """
 
     width: int
@@ -48,9 +48,11 @@ SIZES = {
 def build(
     family: str, size: Size, vocab_size: int, attn_implementation: str | None = None, **fields
 ) -> PreTrainedModel:
-    """A model with random weights, its attention implementation Transformers' own choice unless one is given.
+    """A model with random weights.
 
-    `fields` are further fields of the config.
+    Args:
+        attn_implementation: None leaves the choice to Transformers.
+        fields: further fields of the config.
     """
     fields = {"vocab_size": vocab_size, **SPECIAL, **fields}
     model_class, config = _crossmask(size, fields) if family == "crossmask" else _peer(family, size, fields)
@@ -58,12 +60,12 @@ def build(
 
 
 def _crossmask(size: Size, fields: dict) -> tuple[type[PreTrainedModel], CrossMaskConfig]:
-    own = {
+    sizes = {
         "hidden_size": size.width, "intermediate_size": size.gated, "num_attention_heads": size.heads,
         "encoder_layers": size.layers, "decoder_layers": size.layers, "max_position_embeddings": size.positions,
         "dropout": DROPOUT, "attention_dropout": 0.0,
     }  # fmt: skip
-    return CrossMaskForConditionalGeneration, CrossMaskConfig(**{**own, **fields})
+    return CrossMaskForConditionalGeneration, CrossMaskConfig(**{**sizes, **fields})
 
 
 def _peer(family: str, size: Size, fields: dict) -> tuple[type[PreTrainedModel], BartConfig | T5GemmaConfig]:
@@ -79,7 +81,7 @@ def _peer(family: str, size: Size, fields: dict) -> tuple[type[PreTrainedModel],
             encoder=part, decoder=T5GemmaModuleConfig(**part.to_dict()), dropout_rate=DROPOUT, **fields
         )
         return T5GemmaForConditionalGeneration, config
-    own = {
+    sizes = {
         "d_model": size.width, "encoder_layers": size.layers, "decoder_layers": size.layers,
         "encoder_attention_heads": size.heads, "decoder_attention_heads": size.heads,
         "encoder_ffn_dim": 4 * size.width, "decoder_ffn_dim": 4 * size.width,
@@ -87,16 +89,16 @@ def _peer(family: str, size: Size, fields: dict) -> tuple[type[PreTrainedModel],
         "dropout": DROPOUT, "attention_dropout": 0.0, "activation_dropout": 0.0,
     }  # fmt: skip
     if family == "Marian":
-        return MarianMTModel, MarianConfig(**{**own, **fields})
-    return BartForConditionalGeneration, BartConfig(**{**own, **fields})
+        return MarianMTModel, MarianConfig(**{**sizes, **fields})
+    return BartForConditionalGeneration, BartConfig(**{**sizes, **fields})
 
 
 def check_sizes(counts: Mapping[str, int]) -> None:
     """Raise a ValueError unless all models have the parameters of the first, within 2%."""
-    (first, wanted), *rest = counts.items()
-    for family, count in rest:
-        if abs(count / wanted - 1) > TOLERANCE:
+    (first, size), *others = counts.items()
+    for family, count in others:
+        if abs(count / size - 1) > TOLERANCE:
             raise ValueError(
-                f"{family} has {count:,} parameters and {first} {wanted:,}: expected these within {TOLERANCE:.0%}, "
-                "change its feed-forward width in benchmarks/peers.py"
+                f"{family} must have the {size:,} parameters of {first} within {TOLERANCE:.0%}, got {count:,}; change "
+                "its feed-forward width in benchmarks/baselines.py"
             )

@@ -1,0 +1,67 @@
+"""Every benchmark runs with tiny sizes, prints its page and writes it."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import __main__ as all_benchmarks
+from benchmarks.harness import growth_table, interleave, medians, table
+
+FOLDER = Path(all_benchmarks.__file__).parent
+# By benchmark: arguments beside --quick, and a line that its page has to have.
+RUNS = {
+    "generation": (["--threads", "1"], r"\| crossmask \| [\d.]+ \([\d.]+\) \|"),
+    "long_sources": ([], r"\| 256 \| \d+ ms \(x\d+\.\d\d\) \|"),
+    "long_sources, one layer": (["--encoder-layer"], r"blockwise, forward and backward \| sdpa, forward \|"),
+    "masks": ([], r"\| `causal\(\)` \| 50\.2% \| [\d.]+% \| \d+ ms \| \d+ ms \| [\d.]+ \|"),
+    "memory": (["--threads", "1"], r"\| bfloat16 \| crossmask \| [\d.]+ \| \d+ \| [\d.]+ \|"),
+    "packed_rows": ([], r"\| 2 \| \d+ ms \(x\d+\.\d\d\) \|"),
+    "streams": ([], r"\| [\d,]+ \| [\d,]+ \| 0\.9\d+ \| 0\.9\d+ \| [\d,]+ \|"),
+    "streams, of text": (["--text"], r"\| [\d,]+ \| [\d,]+ \| 0\.\d+ \| 0\.\d+ \| [\d,]+ \|"),
+}
+
+
+@pytest.fixture(autouse=True)
+def own_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_quick_run_prints_its_page_and_writes_it(name, tmp_path, capfd):
+    arguments, line = RUNS[name]
+    page = tmp_path / "new" / "page.md"
+    import_module(f"benchmarks.{name.split(',')[0]}").main(["--quick", *arguments, "--output", str(page)])
+    text = page.read_text()
+    assert text.startswith("# ")
+    assert text.strip() in capfd.readouterr().out
+    assert [entry.name for entry in page.parent.iterdir()] == ["page.md"]
+    assert re.search(line, text), text
+
+
+def test_every_benchmark_has_a_quick_run_here_and_all_but_streams_run_together():
+    scripts = {path.stem for path in FOLDER.glob("*.py") if "def main(" in path.read_text()} - {"__main__"}
+    assert {name.split(",")[0] for name in RUNS} | {"training"} == scripts
+    assert {*all_benchmarks.NAMES, "streams"} == scripts
+
+
+def test_subjects_take_turns_and_the_first_turns_are_not_counted():
+    calls = []
+    runs = {name: lambda turn, name=name: calls.append((name, turn)) for name in "ab"}
+    times = interleave(runs, repeats=2, warm_up=1)
+    assert calls == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    assert [len(seconds) for seconds in times.values()] == [2, 2]
+    assert medians({"a": [3.0, 1.0, 2.0]}) == {"a": 2.0}
+
+
+def test_tables():
+    assert table(["a", "b"], [["x", 1]]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
+    times = {("s", 1): 0.010, ("s", 2): 0.021}
+    assert growth_table("rows", [1, 2], {"s": "name"}, times).splitlines()[2:] == [
+        "| 1 | 10 ms |",
+        "| 2 | 21 ms (x2.10) |",
+    ]
