@@ -1,7 +1,7 @@
 """The model: an encoder, a causal language model, and blocks of interactive attention between the decoder's layers.
 
 - what is between the layers, and how a call reaches it: `blocks.py`, `joined_layers.py`
-- the masks of both parts in the form in which Transformers' models take them: `foreign_masks.py`
+- the masks of both parts in the form in which Transformers' models take them: `../seq2seq/foreign_masks.py`
 - which models can be joined: `parts.py`
 """
 
@@ -30,12 +30,13 @@ from ..seq2seq.labels import check_labels, inputs_from_labels
 from ..seq2seq.loss import cross_entropy
 from ..seq2seq.mask_compiler import LayerMasks, check_blind
 from ..seq2seq.passage_attribution import ProvenanceMixin
+from ..seq2seq.pretrained_parts import build_encoder, encoder_of
 from ..seq2seq.simultaneous.session import StreamingMixin
 from .blocks import BridgeBlock
 from .decoding import DecoderSide
 from .encoding import EncoderSide
 from .joined_layers import BridgeCall, join
-from .parts import build_decoder, build_encoder, check_parts, encoder_of
+from .parts import build_decoder, check_parts
 
 
 class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationMixin, StreamingMixin, ProvenanceMixin):

@@ -11,8 +11,9 @@ from ..masks.expressions import Mask
 from ..masks.rules import causal
 from ..masks.target_layout import TargetLayout
 from ..masks.tensor_mask import TensorMask
-from .foreign_masks import decoder_mask_for
-from .parts import arguments_of, check_positions, max_length_of, recording
+from ..seq2seq.foreign_masks import decoder_mask_for
+from ..seq2seq.pretrained_parts import arguments_of, max_length_of, recording
+from .parts import check_positions
 
 
 class DecoderSide:

@@ -1,6 +1,5 @@
 """The encoder of a bridge, under masks."""
 
-import inspect
 from typing import Any
 
 import torch
@@ -11,9 +10,10 @@ from ..masks.layout import Layout, lay_out
 from ..masks.rules import full
 from ..masks.tensor_mask import TensorMask, describe
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
-from .foreign_masks import ForeignMask, encoder_mask_for
+from ..seq2seq.foreign_masks import ForeignMask, encoder_mask_for
+from ..seq2seq.pretrained_parts import arguments_of, first_position_of, max_length_of, recording
 from .mask_probe import obeys_masks
-from .parts import arguments_of, check_positions, max_length_of, recording
+from .parts import check_positions
 
 
 class EncoderSide:
@@ -22,7 +22,7 @@ class EncoderSide:
     def __init__(self, model: PreTrainedModel):
         self.model = model
         self.arguments = arguments_of(model.encoder)
-        self.first_position = _first_position(model.encoder)
+        self.first_position = first_position_of(model.encoder)
         positions = max_length_of(model.encoder.config.get_text_config(encoder=True))
         self.max_length = None if positions is None else positions - self.first_position
         self.obeys_masks: bool | None = None
@@ -134,19 +134,3 @@ class EncoderSide:
             f"segment_ids, position_ids and encoder_mask must be left out where {type(encoder).__name__} encodes: it "
             "numbers positions by itself; give every example a row of its own"
         )
-
-
-_COUNTING = "create_position_ids_from_input_ids"
-
-
-def _first_position(encoder: PreTrainedModel) -> int:
-    """The number of the first position: RoBERTa and its kin count from after the padding's id, else 0.
-
-    They count ids that are not padding, which would tell of a hidden token whether it is one.
-    """
-    for module in encoder.modules():
-        code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
-        if code is not None and _COUNTING in code.co_names:
-            padding: int = module.padding_idx
-            return padding + 1
-    return 0

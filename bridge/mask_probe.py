@@ -3,7 +3,7 @@
 import torch
 from transformers import PreTrainedModel
 
-from .foreign_masks import ForeignMask, additive
+from ..seq2seq.foreign_masks import ForeignMask, additive
 
 LENGTH = 3
 

@@ -1,48 +1,16 @@
 """The two parts of a bridge: built from their configs, or taken as they are, after everything is checked."""
 
-import inspect
-from typing import Any
-
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_MASKED_LM_MAPPING,
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
-)
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from ..masks.fast_paths import fast_path_allowed
 from .joined_layers import find_layers, is_joined
 
 
-def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    """An encoder with random weights; of an encoder-decoder, its encoder."""
-    return encoder_of(AutoModel.from_config(config))
-
-
 def build_decoder(config: PreTrainedConfig) -> PreTrainedModel:
     """A causal language model with random weights."""
     return AutoModelForCausalLM.from_config(config)
-
-
-def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """The encoder of an encoder-decoder, or a model that is one itself."""
-    # Only then: what an encoder calls its encoder is a part of it.
-    return model.get_encoder() if isinstance(model, PreTrainedModel) and is_encoder_decoder(model.config) else model
-
-
-def is_encoder_decoder(config: PreTrainedConfig) -> bool:
-    return bool(config.is_encoder_decoder) or type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
-
-
-def arguments_of(model: PreTrainedModel) -> frozenset[str]:
-    """The names of the arguments that a model's `forward` takes."""
-    return frozenset(inspect.signature(model.forward).parameters)
-
-
-def max_length_of(config: PreTrainedConfig) -> int | None:
-    """The longest sequence of a model, None where its config names none."""
-    length: int | None = getattr(config, "max_position_embeddings", None)
-    return length
 
 
 def check_positions(positions: torch.Tensor, length: int | None, limit: int | None, side: str) -> None:
@@ -63,12 +31,6 @@ def check_positions(positions: torch.Tensor, length: int | None, limit: int | No
         raise ValueError(
             f"the {side} must have at most {limit} tokens, which is what the {part} takes, got {longest}; truncate it"
         )
-
-
-def recording(options: dict[str, Any]) -> dict[str, Any]:
-    """Of a call's options, those that ask a part for more outputs."""
-    names = ("output_attentions", "output_hidden_states")
-    return {name: options[name] for name in names if options.get(name) is not None}
 
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")

@@ -123,7 +123,7 @@ def spans_of_windows(
 ) -> list[WindowSpans]:
     """The best spans of a batch, from the scores that a question answering model gave for it.
 
-    The models of Transformers score all tokens; here only those of the context count.
+    The models of Transformers score all tokens, of which those of the context alone have characters in it.
 
     Args:
         outputs: `start_logits`, `end_logits` and, where the model has it, `no_answer_logits`.
@@ -132,9 +132,7 @@ def spans_of_windows(
     start, end = outputs.start_logits, outputs.end_logits
     if start is None or end is None:
         raise InputError("outputs must have start_logits and end_logits; give those of a question answering model")
-    outside = batch["passage_ids"].to(start.device) < 0
     start, end = (logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in (start, end))
-    start, end = (logits.masked_fill(outside, torch.finfo(logits.dtype).min) for logits in (start, end))
     none = getattr(outputs, "no_answer_logits", None)
     offsets = batch["offsets"].to(start.device)
     return best_spans(start, end, offsets, none, n_best=n_best, max_answer_length=max_answer_length)

@@ -9,6 +9,7 @@ from ..masks.blind_check import kept, mentioned
 from ..masks.expressions import And, Mask, MaskError
 from ..masks.layout import Layout, lay_out
 from ..masks.materialize import compile_mask
+from ..masks.rules import blind
 from ..masks.tensor_mask import TensorMask
 
 QUERIES = 2
@@ -60,6 +61,11 @@ def blind_part(**call_masks: Mask | TensorMask | None) -> Mask | None:
         return None
     parts = tuple(sorted(hidden, key=str))
     return parts[0] if len(parts) == 1 else And(parts)
+
+
+def hides_alone(mask: Mask) -> bool:
+    """Whether a mask is made of blind spans alone."""
+    return all(isinstance(part, blind) for part in (mask.parts if isinstance(mask, And) else (mask,)))
 
 
 def answerable(

@@ -2,27 +2,19 @@
 
 import copy
 import math
-import os
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import AutoConfig, BertConfig, PreTrainedConfig
 
+from ..configuration.base import MaskedConfig
 from ..configuration.crossmask import CrossMaskConfig
-from ..configuration.layer_masks import as_text, check_heads, check_lasting, masks_of_layers
-from ..masks.expressions import Mask, MaskError
 from ..masks.limits import brief
-
-QUESTION_ANSWERING_AUTO_MAP = {
-    "AutoConfig": "question_answering_crossmask.CrossMaskQuestionAnsweringConfig",
-    "AutoModelForQuestionAnswering": "question_answering_crossmask.CrossMaskForQuestionAnswering",
-}
+from ..masks.scope import Scope
 
 
 @strict
-class CrossMaskQuestionAnsweringConfig(PreTrainedConfig):
+class CrossMaskQuestionAnsweringConfig(MaskedConfig):
     r"""
     Configuration of [`CrossMaskForQuestionAnswering`]: an encoder, and a pointer into what it read.
 
@@ -49,18 +41,19 @@ class CrossMaskQuestionAnsweringConfig(PreTrainedConfig):
 
     model_type = "crossmask-question-answering"
     sub_configs = {"encoder": AutoConfig}
+    code_classes = {
+        "AutoConfig": "question_answering_crossmask.CrossMaskQuestionAnsweringConfig",
+        "AutoModelForQuestionAnswering": "question_answering_crossmask.CrossMaskForQuestionAnswering",
+    }
     # Read by the pointer's interactive attention.
     cross_attention_score: ClassVar[str] = "dot"
-
-    code_writer: ClassVar[Callable[[str | os.PathLike[str]], None] | None] = None
-    """Writes the code files that `trust_remote_code` needs; set where the whole package is at hand."""
 
     encoder: Any = None
     pointer_layers: int = 1
     num_attention_heads: int | None = None
     attention_dropout: float | int = 0.0
     no_answer: bool = False
-    # `as_text` checks it: a mask may be of another copy of this code.
+    # Checked when it is set: a mask may be of another copy of this code.
     cross_mask: Any = "full()"
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02
@@ -80,16 +73,6 @@ class CrossMaskQuestionAnsweringConfig(PreTrainedConfig):
         # Transformers sets it to None in all sub-configs, and padding would then be read.
         if attention is not None and self._attn_implementation is None:
             self.encoder._attn_implementation = attention
-
-    def __setattr__(self, key: str, value: Any) -> None:
-        if key == "cross_mask":
-            try:
-                value = as_text(value, key)
-                if isinstance(value, dict):
-                    raise MaskError(f"{key} must be one mask, since the pointer has one, got {brief(value)}")
-            except MaskError as error:
-                raise StrictDataclassFieldValidationError(field=key, cause=error) from error
-        super().__setattr__(key, value)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """The encoder's, which has the vocabulary."""
@@ -131,13 +114,8 @@ class CrossMaskQuestionAnsweringConfig(PreTrainedConfig):
         """Those of the pointer's attention: each query head has its own."""
         return self.num_attention_heads
 
-    def pointer_mask(self) -> Mask:
-        """The config's cross mask as a value.
-
-        Raises:
-            MaskError: it cannot be read.
-        """
-        return masks_of_layers(self.cross_mask, 1, "cross_mask")[0]
+    def mask_sizes(self) -> dict[Scope, tuple[int, int]]:
+        return {"cross": (1, 1)}
 
     def validate_sizes(self) -> None:
         if self.pointer_layers < 1:
@@ -155,19 +133,7 @@ class CrossMaskQuestionAnsweringConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be a finite number of more than 0, got {value}")
 
     def validate_masks(self) -> None:
-        rule = self.pointer_mask()
-        check_heads([rule], 1, "cross_mask")
-        check_lasting([rule], "cross_mask")
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
-    ) -> None:
-        """Save as Transformers does, with the code files that `trust_remote_code=True` needs beside `config.json`."""
-        write = type(self).code_writer
-        if write is not None:
-            write(save_directory)
-            self.auto_map = dict(QUESTION_ANSWERING_AUTO_MAP)
-        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        self.check_masks()
 
 
 def read_encoder_config(given: Any) -> PreTrainedConfig:
@@ -178,14 +144,11 @@ def read_encoder_config(given: Any) -> PreTrainedConfig:
     """
     if given is None:
         return BertConfig()
-    own_type = CrossMaskConfig.model_type
-    if isinstance(given, PreTrainedConfig) and given.model_type == own_type and not isinstance(given, CrossMaskConfig):
-        given = {**given.to_dict(), "model_type": own_type}  # of another copy of this code
     if isinstance(given, PreTrainedConfig):
         config = copy.deepcopy(given)
     elif isinstance(given, dict) and given.get("model_type"):
         fields = {name: value for name, value in given.items() if name != "model_type"}
-        if given["model_type"] == own_type:  # not registered where this is remote code
+        if given["model_type"] == CrossMaskConfig.model_type:  # not registered where this is remote code
             config = CrossMaskConfig(**fields)
         else:
             config = AutoConfig.for_model(given["model_type"], **fields)

@@ -82,11 +82,11 @@ def best_spans(
         max_answer_length: in tokens.
     """
     wordless = offsets[..., 0] == offsets[..., 1]
-    values = span_scores(start_logits, end_logits, max_answer_length).double()
+    values = span_scores(start_logits, end_logits, max_answer_length)
     last = nn.functional.pad(wordless, (0, max_answer_length - 1), value=True).unfold(-1, max_answer_length, 1)
     values = values.masked_fill(wordless[..., None] | last, -torch.inf)
     if no_answer_logits is not None:
-        values = values - no_answer_logits[:, None, None].double()
+        values = values - no_answer_logits[:, None, None]
     flat = values.flatten(1)
     totals = flat.logsumexp(-1).tolist()
     top = flat.topk(min(n_best, flat.shape[1]))

@@ -3,14 +3,12 @@
 Letters: B batch, S source length, H heads.
 """
 
-import copy
-import inspect
 import sys
 from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..configuration.crossmask import CrossMaskConfig
@@ -20,20 +18,22 @@ from ..masks.materialize import compile_mask, materialize_unchecked
 from ..masks.rules import full
 from ..masks.tensor_mask import TensorMask, check_fit
 from ..modeling.encoder import CrossMaskEncoder
+from ..seq2seq.foreign_masks import encoder_mask_for
+from ..seq2seq.pretrained_parts import arguments_of, build_encoder, first_position_of, max_length_of, recording
+from .answer_masks import hides_alone
 
-_SLIDING = "create_bidirectional_sliding_window_mask"
 
-
-def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+def new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """An encoder with new weights.
 
     Raises:
         ValueError: Transformers has no model of such a config, or its states are not those of the tokens.
     """
     check_encoder(config)
-    if isinstance(config, CrossMaskConfig):
-        return CrossMaskEncoder(config)
-    return without_pooler(encoder_of(AutoModel.from_config(config)))
+    if config.model_type == CrossMaskConfig.model_type:  # not registered where this is remote code
+        own: Any = config
+        return CrossMaskEncoder(own)
+    return without_pooler(build_encoder(config))
 
 
 def check_encoder(config: PreTrainedConfig) -> None:
@@ -44,41 +44,22 @@ def check_encoder(config: PreTrainedConfig) -> None:
     """
     if getattr(config, "memory_length", None) is not None:
         raise ValueError(
-            f"encoder: memory_length={config.memory_length} leaves no states of tokens to point at; give an encoder "
-            "without a memory"
+            f"encoder must have no memory, got memory_length={config.memory_length}, which leaves no states of tokens "
+            "to point at; give another encoder"
         )
-
-
-def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """The part of a base model that reads the source."""
-    return model.get_encoder() if model.config.is_encoder_decoder or hasattr(model, "decoder") else model
-
-
-def own_copy(encoder: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
-    """A copy of an encoder; of crossmask's, in the class of this copy of the code."""
-    if not isinstance(config, CrossMaskConfig) or isinstance(encoder, CrossMaskEncoder):
-        return copy.deepcopy(encoder)
-    config._attn_implementation = encoder.config._attn_implementation
-    own: Any = CrossMaskEncoder(config)
-    own.to(device=encoder.device, dtype=encoder.dtype)
-    own.load_state_dict(encoder.state_dict())
-    result: PreTrainedModel = own
-    return result
 
 
 def without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
     """The encoder after its pooler, which an answer has no use for, is taken out."""
-    if "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters:
-        encoder.register_module("pooler", None)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # type: ignore[assignment]
     return encoder
 
 
 def longest_input(encoder: PreTrainedModel) -> int | None:
     """How many tokens an encoder takes, None where its config names no limit."""
-    limit = getattr(encoder.config, "max_position_embeddings", None)
-    positions = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    first = getattr(positions, "padding_idx", None)  # RoBERTa and its like count positions from behind it
-    return limit if limit is None or first is None else limit - first - 1
+    limit = max_length_of(encoder.config)
+    return None if limit is None else limit - first_position_of(encoder)
 
 
 def encode(
@@ -93,7 +74,7 @@ def encode(
     """Run an encoder, (B, S) tokens to (B, S, hidden) states.
 
     Args:
-        inputs: `input_ids`, `inputs_embeds`, `token_type_ids` and `passage_ids`; the encoder gets those that it takes.
+        inputs: `input_ids`, `inputs_embeds`, `token_type_ids` and `passage_ids`; the encoder gets those that it reads.
         attention_mask: (B, S), 1 for tokens and 0 for padding.
         source: the layout of the tokens.
         encoder_mask: from token to token; None where all is allowed.
@@ -103,25 +84,28 @@ def encode(
     Raises:
         MaskError: the encoder cannot run the mask, or the mask does not fit.
     """
-    if encoder_mask is not None and isinstance(hidden, Mask):
+    if isinstance(encoder_mask, Mask) and hides_alone(encoder_mask):
+        encoder_mask = None  # which every encoder can run
+    if encoder_mask is not None and hidden is not None:
         encoder_mask = _both(encoder_mask, hidden, source)
-    if isinstance(encoder, CrossMaskEncoder):
-        given = {name: inputs[name] for name in ("input_ids", "inputs_embeds", "passage_ids")}
-        mask = hidden if encoder_mask is None else encoder_mask
-        return encoder(attention_mask=attention_mask, encoder_mask=mask, return_dict=True, **given, **options)
-    names = {"input_ids", "inputs_embeds"}
+    arguments = arguments_of(encoder)
+    names = {"input_ids", "inputs_embeds", "passage_ids"}
     if (getattr(encoder.config, "type_vocab_size", None) or 0) > 1:
         names.add("token_type_ids")
-    given = {name: inputs[name] for name in sorted(names & inspect.signature(encoder.forward).parameters.keys())}
-    tokens = inputs["input_ids"] if inputs["inputs_embeds"] is None else inputs["inputs_embeds"]
-    assert tokens is not None
-    if encoder_mask is not None:
-        attention_mask = _additive(encoder, tokens, source, encoder_mask)
-    elif hidden is not None:
-        # As padding, which no token reads: this every encoder can do.
-        shown = shown_tokens(hidden, source).expand(tokens.shape[:2])
-        attention_mask = shown.long() if attention_mask is None else attention_mask * shown.to(attention_mask.dtype)
-    return encoder(attention_mask=attention_mask, return_dict=True, **given, **options)
+    given: dict[str, Any] = {name: inputs[name] for name in names & arguments}
+    if "encoder_mask" in arguments:  # an encoder of ours
+        given["encoder_mask"] = hidden if encoder_mask is None else encoder_mask
+    elif encoder_mask is not None or hidden is not None:
+        tokens = inputs["input_ids"] if inputs["inputs_embeds"] is None else inputs["inputs_embeds"]
+        assert tokens is not None
+        if encoder_mask is not None:
+            attention_mask = _finished_mask(encoder, tokens, source, encoder_mask)
+        elif hidden is not None:
+            # As padding, which no token reads: this every encoder can do.
+            shown = shown_tokens(hidden, source).expand(tokens.shape[:2])
+            attention_mask = shown.long() if attention_mask is None else attention_mask * shown
+        given |= _positions(encoder, arguments, source, tokens.shape[0])
+    return encoder(attention_mask=attention_mask, return_dict=True, **given, **recording(options))
 
 
 def shown_tokens(hidden: Mask, source: Layout) -> torch.Tensor:
@@ -140,62 +124,53 @@ def _both(encoder_mask: Mask | TensorMask, hidden: Mask, source: Layout) -> Mask
     return TensorMask(encoder_mask.as_4d & shown[:, None, None])
 
 
-def _additive(
-    encoder: PreTrainedModel,
-    tokens: torch.Tensor,
-    source: Layout,
-    encoder_mask: Mask | TensorMask,
+def _positions(encoder: PreTrainedModel, arguments: frozenset[str], source: Layout, batch: int) -> dict[str, Any]:
+    """Positions for an encoder that counts them by ids, which would tell whether a hidden token is padding."""
+    first = first_position_of(encoder)
+    if not first:
+        return {}
+    if "position_ids" not in arguments:
+        raise MaskError(
+            f"encoder_mask and blind spans must be left out where {type(encoder).__name__} encodes: it numbers "
+            "positions by itself; take another encoder"
+        )
+    return {"position_ids": (source.positions + first).expand(batch, -1)}
+
+
+def _finished_mask(
+    encoder: PreTrainedModel, tokens: torch.Tensor, source: Layout, encoder_mask: Mask | TensorMask
 ) -> Any:
-    """A mask as the encoders of Transformers take it: 0 where it allows, the lowest number elsewhere, (B, H, S, S).
+    """A mask as the encoders of Transformers take it, padding closed.
 
     A token that may see nothing sees itself, since Transformers would give it the mean of all tokens.
+
+    Raises:
+        MaskError: the encoder takes none, or the mask does not fit.
     """
-    module, config = sys.modules[type(encoder).__module__], encoder.config
-    # Where Transformers makes an encoder's mask by this function, one of four dimensions is taken as it is.
-    if not hasattr(module, "create_bidirectional_mask"):
+    config = encoder.config.get_text_config(encoder=True)
+    # Encoders that make their masks by this function of Transformers take a finished one as it is.
+    if not hasattr(sys.modules[type(encoder).__module__], "create_bidirectional_mask"):
         raise MaskError(
-            f"encoder_mask: {type(encoder).__name__} takes no mask from token to token; leave it out, or take another "
-            "encoder"
-        )
-    if config._attn_implementation not in ("eager", "sdpa"):
-        raise MaskError(
-            f"encoder_mask: {type(encoder).__name__} takes one with attn_implementation eager or sdpa, got "
-            f"{config._attn_implementation}; call set_attn_implementation"
+            f"encoder_mask must be left out where {type(encoder).__name__} encodes, which takes no mask from token to "
+            "token; take another encoder"
         )
     batch, length = tokens.shape[:2]
-    allowed = _allowed(encoder_mask, batch, source, config, encoder.training)
-    if not hasattr(module, _SLIDING):
-        return _to_additive(allowed, encoder.dtype)
-    window = getattr(module, _SLIDING)(
-        config=config, inputs_embeds=tokens.new_empty(batch, length, 0, dtype=encoder.dtype), attention_mask=None
-    )
-    inside = allowed if window is None else allowed & (window if window.dtype == torch.bool else window == 0)
-    masks = {"full_attention": allowed, "sliding_attention": inside}
-    return {kind: _to_additive(mask, encoder.dtype) for kind, mask in masks.items()}
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    itself = torch.eye(length, dtype=torch.bool, device=tokens.device)
 
+    def compiled(rule: Mask, tensor_mask: torch.Tensor | None = None) -> torch.Tensor:
+        allowed = compile_mask(rule, source, source, tensor_mask, heads)
+        if allowed is None:
+            return torch.ones(1, 1, length, length, dtype=torch.bool, device=tokens.device)
+        return allowed | (itself & ~allowed.any(-1, keepdim=True))
 
-def _allowed(
-    mask: Mask | TensorMask, batch: int, source: Layout, config: PreTrainedConfig, training: bool
-) -> torch.Tensor:
-    """(1 or B, 1 or H, S, S) bool, padding closed."""
-    heads, length, device = config.num_attention_heads, source.length, source.positions.device
-    if isinstance(mask, TensorMask):
+    if isinstance(encoder_mask, TensorMask):
         sizes = {"batch": batch, "heads": heads, "queries": length, "keys": length}
-        check_fit(mask, "encoder_mask", **sizes, may_grow=False, whole=True)
-        compiled = compile_mask(full(), source, source, mask.as_4d.to(device), heads)
+        check_fit(encoder_mask, "encoder_mask", **sizes, may_grow=False, whole=True)
+        of_layers = [compiled(full(), encoder_mask.as_4d.to(tokens.device))] * layers
     else:
-        layers = {
-            mask.for_layer(layer, config.num_hidden_layers, training) for layer in range(config.num_hidden_layers)
-        }
-        if len(layers) > 1:
-            raise MaskError(f"encoder_mask: {mask} differs between layers, which encoders of Transformers cannot run")
-        compiled = compile_mask(layers.pop(), source, source, None, heads)
-    if compiled is None:
-        return torch.ones(1, 1, length, length, dtype=torch.bool, device=device)
-    return compiled
-
-
-def _to_additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    itself = torch.eye(allowed.shape[-1], dtype=torch.bool, device=allowed.device)
-    allowed = allowed | (itself & ~allowed.any(-1, keepdim=True))
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, torch.finfo(dtype).min)
+        rules = [encoder_mask.for_layer(layer, layers, encoder.training) for layer in range(layers)]
+        distinct = {rule: compiled(rule) for rule in rules}
+        of_layers = [distinct[rule] for rule in rules]
+    like = torch.empty(batch, length, 0, dtype=encoder.dtype, device=tokens.device)
+    return encoder_mask_for(encoder, of_layers, like)

@@ -1,5 +1,6 @@
 """A model that answers by pointing: an encoder of any kind, and two queries that point at the answer's ends."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -13,18 +14,10 @@ from ..masks.expressions import Mask
 from ..masks.layout import lay_out
 from ..masks.tensor_mask import MaskLike, as_mask
 from ..seq2seq.call_checks import checked_call
+from ..seq2seq.pretrained_parts import encoder_of
 from .answer_masks import answerable, blind_part, passages_of
 from .configuration import CrossMaskQuestionAnsweringConfig
-from .encoder import (
-    build_encoder,
-    check_encoder,
-    encode,
-    encoder_of,
-    longest_input,
-    own_copy,
-    shown_tokens,
-    without_pooler,
-)
+from .encoder import check_encoder, encode, longest_input, new_encoder, shown_tokens, without_pooler
 from .loss import answer_loss
 from .pointer import AnswerPointer
 
@@ -72,26 +65,26 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
         """With `encoder`, that module with its weights, of the config's `encoder`, takes the place of a new one."""
         super().__init__(config)
         if encoder is None:
-            encoder = build_encoder(config.encoder)
+            encoder = new_encoder(config.encoder)
         else:
             for module in encoder.modules():
                 module._is_hf_initialized = True  # type: ignore[assignment]
         self.encoder = encoder
         self.pointer = AnswerPointer(config)
-        self.mask_of_config = (config.cross_mask, config.pointer_mask())
+        self.mask_of_config = (config.cross_mask, config.layer_masks("cross")[0])
         config.encoder = encoder.config  # one object: what is set in it holds for the module
         self.supports_gradient_checkpointing = encoder.supports_gradient_checkpointing
         self.post_init()
 
     @classmethod
     def from_encoder_pretrained(
-        cls, encoder: str | PreTrainedModel, *, encoder_options: dict[str, Any] | None = None, **fields: Any
+        cls, encoder: str | PreTrainedModel, *, encoder_kwargs: dict[str, Any] | None = None, **fields: Any
     ) -> "CrossMaskForQuestionAnswering":
         """A model with a pretrained encoder and a new pointer, in evaluation mode.
 
         Args:
             encoder: a folder or a Hub id that `AutoModel` loads; or a model, which is copied and stays as it is.
-            encoder_options: for `AutoModel.from_pretrained`, where a name is given: `dtype`, `attn_implementation`.
+            encoder_kwargs: for `AutoModel.from_pretrained`, where a name is given: `dtype`, `attn_implementation`.
             fields: of [`CrossMaskQuestionAnsweringConfig`], all but `encoder`.
 
         Raises:
@@ -100,10 +93,10 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
             OSError: nothing is there, or it cannot be fetched.
         """
         if not isinstance(encoder, PreTrainedModel):
-            base = AutoModel.from_pretrained(encoder, **(encoder_options or {}))
-        elif encoder_options:
+            base = AutoModel.from_pretrained(encoder, **(encoder_kwargs or {}))
+        elif encoder_kwargs:
             raise ValueError(
-                f"encoder_options {encoder_options} have no effect on a model that is loaded; set them as it is loaded"
+                f"encoder_kwargs {encoder_kwargs} have no effect on a model that is loaded; set them as it is loaded"
             )
         else:
             base = encoder.base_model
@@ -111,7 +104,7 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
         config = cls.config_class(encoder=base.config, **fields)
         part = encoder_of(base)
         if isinstance(encoder, PreTrainedModel):
-            part = own_copy(part, config.encoder)
+            part = copy.deepcopy(part)
         part.config.name_or_path = ""
         model = cls(config, without_pooler(part))
         model.pointer.to(device=part.device, dtype=part.dtype)
@@ -127,7 +120,7 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
         """The config's cross mask, which is parsed when its text changes: a compiled forward pass cannot parse."""
         text, rule = self.mask_of_config
         if self.config.cross_mask != text:
-            rule = self.config.pointer_mask()
+            (rule,) = self.config.layer_masks("cross")
             self.mask_of_config = (self.config.cross_mask, rule)
         return rule
 

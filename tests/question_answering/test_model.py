@@ -133,7 +133,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(family):
 def test_a_blind_span_is_read_by_nothing(family):
     model, batch = model_of(family, no_answer=True), batch_of()
     changed = batch["input_ids"].clone()
-    changed[:, 8:10] = torch.tensor([[11, 12], [13, 14]])
+    changed[:, 8:10] = torch.tensor([[11, pad_token(model)], [pad_token(model), 14]])
     hidden = masks.blind((8, 10))
 
     def everything(input_ids, **call_masks):
@@ -157,7 +157,7 @@ def test_encoder_mask_is_obeyed_or_refused_by_name(family):
     model, batch = model_of(family), batch_of(passages=3)
     call = {"encoder_mask": "window(2)"}
     if family in NO_TOKEN_MASKS:
-        with pytest.raises(masks.MaskError, match=r"encoder_mask: DebertaV2Model takes no mask from token to token"):
+        with pytest.raises(masks.MaskError, match="encoder_mask must be left out where DebertaV2Model encodes"):
             model(**batch, **call)
         return
     attentions = ("eager", "sdpa")
@@ -179,6 +179,43 @@ def test_encoder_mask_is_obeyed_or_refused_by_name(family):
     near = (place[:, None] - place).abs() <= 2
     tensor = near[None].expand(2, -1, -1)
     torch.testing.assert_close(scores(model, **batch, encoder_mask=tensor), found[1])
+
+
+@families
+def test_an_encoder_mask_that_allows_all_changes_nothing(family):
+    if family in NO_TOKEN_MASKS:
+        pytest.skip("no mask from token to token")
+    model = model_of(family)
+    batch = padded(batch_of(), pad_token(model), right=3)
+    torch.testing.assert_close(scores(model, **batch, encoder_mask="full()"), scores(model, **batch))
+
+
+@families
+def test_what_a_token_without_keys_knows_is_itself(family):
+    if family in (*NO_TOKEN_MASKS, "crossmask"):
+        pytest.skip("no mask from token to token, or zero for such a token")
+    model, batch = model_of(family), batch_of()
+    changed = batch["input_ids"].clone()
+    changed[:, -2] = 5 + (changed[:, -2] - 4) % 50
+    nothing = torch.zeros(2, LENGTH, LENGTH, dtype=torch.bool)
+    before = scores(model, **batch, encoder_mask=nothing)
+    after = scores(model, **{**batch, "input_ids": changed}, encoder_mask=nothing)
+    assert (before != after).any(1).sum() == 2
+    assert (before != after)[..., -2].all()
+
+
+@families
+def test_a_blind_span_of_the_question_is_read_by_nothing(family):
+    model, batch = model_of(family, no_answer=True), batch_of()
+    changed = batch["input_ids"].clone()
+    changed[:, 2:4] = torch.tensor([[11, 12], [13, 14]])
+    for call_masks in ({"cross_mask": "blind((2, 4))"}, {"encoder_mask": "blind((2, 4))"}):
+        with torch.no_grad():
+            before, after = (
+                model(**{**batch, "input_ids": ids}, **call_masks) for ids in (batch["input_ids"], changed)
+            )
+        assert torch.equal(before.start_logits, after.start_logits)
+        assert torch.equal(before.no_answer_logits, after.no_answer_logits)
 
 
 @families
@@ -318,7 +355,11 @@ def test_weights_of_the_pointer_are_returned_and_rest_on_the_question():
         ({"cross_mask": "blind((8, 9)) | keep((3, 4))"}, masks.MaskError, "could be read; join it by &"),
         ({"encoder_mask": "~blind((8, 9))"}, masks.MaskError, "encoder_mask: blind.* could be read"),
         ({"encoder_mask": torch.ones(2, 3, 3, dtype=torch.bool)}, masks.MaskError, "encoder_mask"),
-        ({"encoder_mask": 'layers({"0": "window(1)", "rest": "full()"})'}, masks.MaskError, "differs between layers"),
+        (
+            {"encoder_mask": 'layers({"0": "window(1)", "rest": "full()"})'},
+            masks.MaskError,
+            "encoder_mask must be the same in every layer",
+        ),
     ],
 )
 def test_bad_calls(change, error, message):
@@ -344,7 +385,7 @@ def test_roberta_counts_positions_from_behind_its_padding_index():
         ({"attention_dropout": 1.0}, "attention_dropout must be from 0 to less than 1"),
         ({"initializer_range": 0.0}, "initializer_range must be a finite number of more than 0"),
         ({"cross_mask": "nothing()"}, "cross_mask: .*nothing"),
-        ({"cross_mask": {"0": "full()"}}, "cross_mask must be one mask"),
+        ({"cross_mask": {"1": "full()"}}, "cross_mask: '1' names layer 1, but there are 1 layers"),
         ({"cross_mask": 'heads({"0": "full()", "1": "window(2)"})'}, "cross_mask: .*head"),
         ({"cross_mask": "random(p=0.1, seed=1)"}, "cross_mask: random.* would forbid the same pairs at every step"),
     ],
@@ -367,16 +408,16 @@ def test_config_copies_the_encoder_and_keeps_its_attention():
 
 
 def test_options_for_a_model_that_is_loaded_already_are_refused():
-    with pytest.raises(ValueError, match=r"encoder_options .* have no effect on a model that is loaded"):
+    with pytest.raises(ValueError, match=r"encoder_kwargs .* have no effect on a model that is loaded"):
         CrossMaskForQuestionAnswering.from_encoder_pretrained(
-            base_model("bert"), encoder_options={"dtype": torch.bfloat16}
+            base_model("bert"), encoder_kwargs={"dtype": torch.bfloat16}
         )
 
 
 def test_an_encoder_with_a_memory_is_refused():
     config = encoder_config("crossmask")
     config.memory_length = 4
-    message = "memory_length=4 leaves no states of tokens to point at"
+    message = "memory_length=4, which leaves no states of tokens to point at"
     with pytest.raises(ValueError, match=message):
         CrossMaskForQuestionAnswering(CrossMaskQuestionAnsweringConfig(encoder=config))
 

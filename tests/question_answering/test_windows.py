@@ -55,7 +55,17 @@ def pieces_with_metaspace() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
 
 
-MAKERS = (word_pieces, bytes_with_spaces, pieces_with_metaspace)
+def words_with_the_space_behind() -> PreTrainedTokenizerFast:
+    """Whole words, each with the whitespace that follows it."""
+    tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s+|[.,?!()]"), behavior="merged_with_previous")
+    trainer = trainers.WordLevelTrainer(special_tokens=["<pad>", "</s>", "<unk>"])
+    tokenizer.train_from_iterator([CONTEXT, QUESTION], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B </s>", [("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
+
+
+MAKERS = (word_pieces, bytes_with_spaces, pieces_with_metaspace, words_with_the_space_behind)
 
 
 @pytest.fixture(scope="module", params=MAKERS, ids=lambda maker: maker.__name__)

@@ -9,6 +9,7 @@ A query with nothing to see averages over all keys there, as in Transformers; on
 
 from collections.abc import Sequence
 from copy import copy
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -54,8 +55,12 @@ def encoder_mask_for(
     if (types := getattr(config, "layer_types", None)) is not None:
         functions["sliding_attention"] = create_bidirectional_sliding_window_mask
     kinds = [None] * len(compiled_masks) if types is None else list(types)
-    arguments = {"inputs_embeds": inputs_embeds, "attention_mask": None, "and_mask_function": _allow_all}
-    own = {
+    arguments: dict[str, Any] = {
+        "inputs_embeds": inputs_embeds,
+        "attention_mask": None,
+        "and_mask_function": _allow_all,
+    }
+    own: dict[str | None, Any] = {
         kind: functions[kind or "full_attention"](config=_sdpa(config), **arguments) for kind in dict.fromkeys(kinds)
     }
     return _joined(own, kinds, compiled_masks, inputs_embeds, None, "encoder_mask")
@@ -122,7 +127,7 @@ def _joined(
                 f"{name} must be the same in every {kind_of_layer}layer of this model, which takes one mask for all "
                 "of them; give one without layers(...)"
             )
-        if first is not None:
+        if isinstance(first, torch.Tensor):
             mask = mask & _columns(first, cache, layers[0], length, mask.shape[-1])
         masks[kind] = additive(mask, batch, inputs_embeds.dtype)
     return masks[None] if None in masks else {str(kind): mask for kind, mask in masks.items()}

@@ -1,0 +1,54 @@
+"""Models of Transformers as parts of ours: which part of one encodes, what it takes, how it counts positions."""
+
+import inspect
+from typing import Any
+
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+
+_COUNTING = "create_position_ids_from_input_ids"
+
+
+def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """An encoder with random weights; of an encoder-decoder, its encoder."""
+    return encoder_of(AutoModel.from_config(config))
+
+
+def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The encoder of an encoder-decoder, or a model that is one itself."""
+    # Only then: what an encoder calls its encoder is a part of it.
+    return model.get_encoder() if isinstance(model, PreTrainedModel) and is_encoder_decoder(model.config) else model
+
+
+def is_encoder_decoder(config: PreTrainedConfig) -> bool:
+    return bool(config.is_encoder_decoder) or type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+
+
+def arguments_of(model: PreTrainedModel) -> frozenset[str]:
+    """The names of the arguments that a model's `forward` takes."""
+    return frozenset(inspect.signature(model.forward).parameters)
+
+
+def max_length_of(config: PreTrainedConfig) -> int | None:
+    """The longest sequence of a model, None where its config names none."""
+    length: int | None = getattr(config, "max_position_embeddings", None)
+    return length
+
+
+def first_position_of(encoder: PreTrainedModel) -> int:
+    """The number of the first position: RoBERTa and its kin count from after the padding's id, else 0.
+
+    They count ids that are not padding, which would tell of a hidden token whether it is one.
+    """
+    for module in encoder.modules():
+        code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+        if code is not None and _COUNTING in code.co_names:
+            padding: Any = module.padding_idx
+            return int(padding) + 1
+    return 0
+
+
+def recording(options: dict[str, Any]) -> dict[str, Any]:
+    """Of a call's options, those that ask a part for more outputs."""
+    names = ("output_attentions", "output_hidden_states")
+    return {name: options[name] for name in names if options.get(name) is not None}
