@@ -50,7 +50,7 @@ class Picture:
         if any(rule.uses_lookup_table for rule in self.mask.rules()):
             return self.view()
         options = {
-            name: tuple(number for number in value for _ in range(LENGTH // len(value)))
+            name: tuple(value[index * len(value) // LENGTH] for index in range(LENGTH))
             if isinstance(value, tuple)
             else value
             for name, value in self.options.items()

@@ -204,7 +204,7 @@ def test_a_stranger_masks_streams_copies_and_spawns(model, expected, tmp_path):
             try:
                 mask.plot()
             except ImportError as error:
-                assert "crossmask package: pip install 'crossmask[plots]'" in str(error)
+                assert "run: pip install 'crossmask[plots]'" in str(error)
             else:
                 raise AssertionError("plotted")
         with multiprocessing.get_context("spawn").Pool(1) as pool:
