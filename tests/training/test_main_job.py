@@ -223,12 +223,15 @@ def test_an_upload_that_fails_leaves_the_folder_whole_and_says_how_to_try_again(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model_name_or_path", "FINISHED", "--model", '{"hidden_size": 48}'], "do not fit"),
+        (["--model_name_or_path", "FINISHED", "--model", '{"hidden_size": 48}'], "must fit its config.json"),
         (
             ["--model.cross_mask", "wait_k(0)"],
             "cross_mask: 'wait_k(0)' in the mask 'wait_k(0)': wait_k: k must be an integer of at least 1, got 0",
         ),
-        (["--train.format", "lines", "--train.split", "x"], "train: data format lines has no option"),
+        (
+            ["--train.format", "lines", "--train.split", "x"],
+            "train: options of data format lines must be among source, target, group, got",
+        ),
         (["--max_source_length", "4"], "max_source_length"),
         (["--task", "no-such-task"], "no-such-task"),
         (["--model.max_position_embeddings", "8"], "max_source_length=256 is more than the model's"),
