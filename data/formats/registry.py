@@ -77,7 +77,7 @@ def check_options(format_name: str, options: Mapping[str, Any]) -> None:
         if key not in parameters:
             near = did_you_mean(key, list(parameters)) or "leave it out"
             raise InputError(
-                f"options of data format {format_name} must be {', '.join(parameters)}, got {key!r}; {near}"
+                f"options of data format {format_name} must be among {', '.join(parameters)}, got {key!r}; {near}"
             )
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and key not in options:

@@ -409,7 +409,7 @@ def test_a_reader_alone_is_a_format(counted):
         ({"size": 1, "bad": 0, "value": 3}, "column 'source' must be text .*, got int"),
         (
             {"size": 1, "sizes": 1},
-            "options of data format counted must be size, bad, value, got 'sizes'; did you mean 'size'",
+            "options of data format counted must be among size, bad, value, got 'sizes'; did you mean 'size'",
         ),
         ({"bad": 1}, "data format counted must have the option 'size', got bad; give it"),
         ({"size": "many"}, "size must be a whole number, got 'many'"),
