@@ -40,7 +40,7 @@ def test_a_file_has_its_modules_in_the_order_of_their_imports(tmp_path):
     text = bundle(root, "z/net.py", "n/rule.py")
     assert text["low.py"] == (
         "# SPDX-License-Identifier: Apache-2.0\n"
-        "# Written by pkg 1.2 from its modules in m/ and n/, in the order of their imports.\n"
+        "# Written by pkg 1.2 from its modules in m/, n/, in the order of their imports.\n"
         '"""Low."""\n\nimport torch\n\n'
         f'{LINE}\n# pkg 1.2: m/base.py\n{LINE}\n"""Base."""\n\n\n'
         "class Mask(torch.A):\n    # A value.\n    pass\n\n\nfull = Mask\n\n\n"
