@@ -5,7 +5,7 @@ Letters: B batch, S source length. The pointer's two queries stand at position 0
 
 import torch
 
-from ..masks.blind_check import kept, mentioned
+from ..masks.blind_check import enforced, mentioned
 from ..masks.expressions import And, Mask, MaskError
 from ..masks.layout import Layout, lay_out
 from ..masks.materialize import compile_mask
@@ -50,7 +50,7 @@ def blind_part(**call_masks: Mask | TensorMask | None) -> Mask | None:
     for name, mask in call_masks.items():
         if not isinstance(mask, Mask):
             continue
-        spans = kept(mask)
+        spans = enforced(mask)
         for span in mentioned([mask]) - spans:
             raise MaskError(
                 f"{name}: {span.brief_text()} does not hold everywhere here, so what is under the span could be read; "

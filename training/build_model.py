@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
 from .arguments import ModelArguments
 from .generation import check_generated_length, generation_config
-from .joining import bridge_class, join_parts, joined_config
+from .joining import bridge_class, join_parts, joined_config, naming_parts
 from .validation import check_generation, check_names, one_line
 
 
@@ -77,7 +77,8 @@ def build_on_meta(
         config = new_config(arguments, limits, task)
     check_lengths(limits, task, config)
     configured_generation(arguments, limits, task, config)
-    with torch.device("meta"):
+    joined = naming_parts(arguments) if arguments.decoder_name_or_path else nullcontext()
+    with torch.device("meta"), joined:
         model = new_model(arguments, task, config)
     copies = 2 if device.type == "cpu" else 1  # weights, and beside them their gradients
     needed, there = copies * sum(one.numel() * one.element_size() for one in model.parameters()), memory_size()

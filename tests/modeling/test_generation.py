@@ -353,5 +353,7 @@ def test_packed_rows_are_refused(name):
 
 def test_labels_of_another_length_are_named():
     model = small_model()
-    with pytest.raises(ValueError, match=r"labels are \(2, 3\), the decoder's inputs \(2, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"labels must be \(2, 4\), one for each of the decoder's inputs, got \(2, 3\)"
+    ):
         model(input_ids=tokens(2, 5), decoder_input_ids=tokens(2, 4), labels=tokens(2, 3))

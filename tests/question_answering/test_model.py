@@ -351,7 +351,7 @@ def test_weights_of_the_pointer_are_returned_and_rest_on_the_question():
             masks.MaskError,
             r"cross_mask must be .*got \(2, 5, 16\)",
         ),
-        ({"cross_mask": "keep((20, 21))"}, masks.MaskError, "cross_mask: keep: a span ends at 21"),
+        ({"cross_mask": "keep((20, 21))"}, masks.MaskError, "cross_mask: keep: a span must end within the 16 tokens"),
         ({"cross_mask": "blind((8, 9)) | keep((3, 4))"}, masks.MaskError, "could be read; join it by &"),
         ({"encoder_mask": "~blind((8, 9))"}, masks.MaskError, "encoder_mask: blind.* could be read"),
         ({"encoder_mask": torch.ones(2, 3, 3, dtype=torch.bool)}, masks.MaskError, "encoder_mask"),

@@ -140,7 +140,7 @@ def test_labels_after_cached_tokens():
 
 @pytest.mark.parametrize("skip_logits", [False, True])
 def test_labels_want_all_logits(skip_logits):
-    with pytest.raises(ValueError, match="logits_to_keep leaves labels without their logits"):
+    with pytest.raises(ValueError, match="logits_to_keep must be left out where labels are given"):
         small_model()(input_ids=tokens(2, 5), labels=LABELS, logits_to_keep=2, skip_logits=skip_logits)
 
 

@@ -100,7 +100,7 @@ IDLE = [
     ({"tokenizer_examples": 64}, "tokenizer_examples must be left out, got 64; with batching"),
     (
         {"gradient_checkpointing_kwargs": {"use_reentrant": True}},
-        r"it belongs to activation_checkpointing \(gradient_checkpointing\); set it",
+        r"set gradient_checkpointing \(activation_checkpointing\) with it",
     ),
     ({"fsdp_config": {"version": 2}}, "set fsdp, to which it belongs"),
     ({"debug": "tpu_metrics_debug"}, "must not be tpu_metrics_debug without a TPU"),

@@ -98,7 +98,7 @@ def test_a_second_stage_begins_with_the_first(tmp_path, parts):
             {"task": "language-modeling", "max_source_length": 256},
             "decoder_name_or_path must be left out for task language-modeling",
         ),
-        ({"decoder_name_or_path": "ENCODER"}, "decoder_name_or_path .* the weights of .* lack cls.predictions"),
+        ({"decoder_name_or_path": "ENCODER"}, "decoder_name_or_path .* decoder must be causal"),
     ],
     ids=str,
 )

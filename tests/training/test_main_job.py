@@ -224,7 +224,7 @@ def test_an_upload_that_fails_leaves_the_folder_whole_and_says_how_to_try_again(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model_name_or_path", "FINISHED", "--model", '{"hidden_size": 48}'], "do not fit"),
+        (["--model_name_or_path", "FINISHED", "--model", '{"hidden_size": 48}'], "the weights of"),
         (
             ["--model.cross_mask", "wait_k(0)"],
             "cross_mask: 'wait_k(0)' in the mask 'wait_k(0)': wait_k: k must be an integer of at least 1, got 0",
