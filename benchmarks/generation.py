@@ -3,9 +3,9 @@
     python -m benchmarks.generation --threads 2 --compiled
 
 Sources and targets have the lengths of real sentences (Multi30k's test set where `$CROSSMASK_DATA` has it, else the
-embedded corpus). Weights are random. All variants take the same batches, and generate as many tokens as the longest
-reference of a batch has. They take turns, batch by batch, in one process; medians are over repeats, of CPU seconds
-with one thread, which other processes disturb less, else of wall-clock seconds.
+embedded corpus). Weights are random. All variants take the same batches, and generate the number of tokens that the
+longest reference of a batch has. They take turns, batch by batch, in one process; medians are over repeats, of CPU
+seconds with one thread, which other processes disturb less, else of wall-clock seconds.
 CTranslate2 is measured where it is installed, on the BART of this run.
 """
 

@@ -15,20 +15,19 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from ..configuration.bridge import PARTS, CrossMaskBridgeConfig
-from ..masks.blind_check import speaks_of_blind
 from ..masks.rules import causal
 from ..masks.target_layout import lay_out_target
 from ..masks.tensor_mask import MaskLike, as_mask
 from ..seq2seq.beam_sharing import lay_out_shared_source, rows_per_source
 from ..seq2seq.cache import cached_sizes, read_cache
 from ..seq2seq.call_checks import check_keywords, checked_call
+from ..seq2seq.call_masks import read_call_masks
 from ..seq2seq.decoder_inputs import shift_right
-from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..seq2seq.generation import MaskedGenerationMixin
 from ..seq2seq.interactive_attention import InteractiveAttention
 from ..seq2seq.labels import check_labels, inputs_from_labels
 from ..seq2seq.loss import cross_entropy
-from ..seq2seq.mask_compiler import LayerMasks, check_blind
+from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.passage_attribution import ProvenanceMixin
 from ..seq2seq.pretrained_parts import build_encoder, encoder_of
 from ..seq2seq.simultaneous.session import StreamingMixin
@@ -281,13 +280,13 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
             raise ValueError("give one of decoder_input_ids and decoder_inputs_embeds, or labels to make them from")
         if labels is not None:
             check_labels(labels, inputs, logits_to_keep, self.config.vocab_size, smoothing)
-        call_masks = {"encoder_mask": encoder_mask, "decoder_mask": decoder_mask, "cross_mask": cross_mask}
-        call_masks = {name: as_mask(mask, name) for name, mask in call_masks.items()}
-        if encoder_outputs is not None:
-            encoder_outputs = CrossMaskEncoderOutput.of(encoder_outputs)
-            call_masks["encoder_mask"] = encoder_outputs.made_under(call_masks["encoder_mask"])
-        if not torch.compiler.is_compiling() or any(map(speaks_of_blind, call_masks.values())):
-            check_blind(*self.mask_compilers, **call_masks)
+        call_masks, encoder_outputs = read_call_masks(
+            self.mask_compilers,
+            encoder_outputs,
+            encoder_mask=encoder_mask,
+            decoder_mask=decoder_mask,
+            cross_mask=cross_mask,
+        )
         source = {"attention_mask": attention_mask, "segment_ids": segment_ids, "position_ids": position_ids}
         source["passage_ids"] = passage_ids
         if encoder_outputs is None:

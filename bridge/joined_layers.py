@@ -126,7 +126,7 @@ def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
     """The layers of a causal language model, first to last.
 
     Raises:
-        ValueError: there is no list of as many layers as its config names, or several; the message names the class.
+        ValueError: there is no list with the number of layers that its config names, or several; it names the class.
     """
     count = decoder.config.get_text_config(decoder=True).num_hidden_layers
     lists = [

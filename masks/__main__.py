@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog="python -m crossmask.masks", description="Show what a mask allows.")
     parser.add_argument("mask", nargs="?", help="for example 'wait_k(3) & window(8)'")
     parser.add_argument("--source", help="number of source tokens (12), or the tokens themselves, separated by spaces")
-    parser.add_argument("--target", help="number of target tokens (as many as source tokens), or the tokens")
+    parser.add_argument("--target", help="number of target tokens (that of the source by default), or the tokens")
     parser.add_argument("--scope", choices=SCOPES, default="cross", help="names the axes")
     parser.add_argument("--head", type=int, default=0, help="which head, for a mask that differs between heads (0)")
     parser.add_argument("--layer", type=int, default=0, help="which layer, for a mask that differs between layers (0)")

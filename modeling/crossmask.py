@@ -24,17 +24,17 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.blind_check import speaks_of_blind
 from ..masks.fast_paths import is_observed
-from ..masks.tensor_mask import MaskLike, as_mask
+from ..masks.tensor_mask import MaskLike
 from ..seq2seq.call_checks import checked_call
+from ..seq2seq.call_masks import read_call_masks
 from ..seq2seq.decoder_inputs import shift_right
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..seq2seq.generation import MaskedGenerationMixin
 from ..seq2seq.interactive_attention import InteractiveAttention
 from ..seq2seq.labels import check_labels, inputs_from_labels
 from ..seq2seq.loss import cross_entropy, linear_cross_entropy
-from ..seq2seq.mask_compiler import LayerMasks, check_blind
+from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.passage_attribution import ProvenanceMixin
 from ..seq2seq.simultaneous.session import StreamingMixin
 from .decoder import CrossMaskDecoder
@@ -113,20 +113,18 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
                 that `encoder_outputs` were made under.
             TypeError: an argument of another name.
         """
-        encoder_mask = as_mask(encoder_mask, "encoder_mask")
-        decoder_mask, cross_mask = as_mask(decoder_mask, "decoder_mask"), as_mask(cross_mask, "cross_mask")
-        if encoder_outputs is not None:
-            encoder_outputs = CrossMaskEncoderOutput.of(encoder_outputs)
-            encoder_mask = encoder_outputs.made_under(encoder_mask)
-        # The masks of the config were checked when the model was made; a compiler need not follow that.
-        if not torch.compiler.is_compiling() or any(map(speaks_of_blind, (encoder_mask, decoder_mask, cross_mask))):
-            call_masks = {"encoder_mask": encoder_mask, "decoder_mask": decoder_mask, "cross_mask": cross_mask}
-            check_blind(*self.mask_compilers, **call_masks)
+        call_masks, encoder_outputs = read_call_masks(
+            self.mask_compilers,
+            encoder_outputs,
+            encoder_mask=encoder_mask,
+            decoder_mask=decoder_mask,
+            cross_mask=cross_mask,
+        )
         if encoder_outputs is None:
             encoder_outputs = self.encoder(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
-                encoder_mask=encoder_mask,
+                encoder_mask=call_masks["encoder_mask"],
                 segment_ids=segment_ids,
                 position_ids=position_ids,
                 passage_ids=passage_ids,
@@ -136,8 +134,8 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
-            decoder_mask=decoder_mask,
-            cross_mask=cross_mask,
+            decoder_mask=call_masks["decoder_mask"],
+            cross_mask=call_masks["cross_mask"],
             segment_ids=decoder_segment_ids,
             position_ids=decoder_position_ids,
             encoder_hidden_states=encoder_outputs.last_hidden_state,

@@ -36,7 +36,7 @@ def max_length_of(config: PreTrainedConfig) -> int | None:
 
 
 def first_position_of(encoder: PreTrainedModel) -> int:
-    """The number of the first position: RoBERTa and its kin count from after the padding's id, else 0.
+    """The number of the first position: RoBERTa and models like it count from after the padding's id, else 0.
 
     They count ids that are not padding, which would tell of a hidden token whether it is one.
     """

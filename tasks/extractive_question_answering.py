@@ -44,6 +44,7 @@ from .base import (
     text_column,
 )
 from .metrics import load_metric
+from .vocabulary import check_vocabulary
 
 NOTHING = "(no answer)"
 _ONE_SIDE = "question and context are one source, and an answer is a span of it"
@@ -165,11 +166,7 @@ class ExtractiveQuestionAnswering(Task):
             raise InputError("the tokenizer must tell from which characters a token is; give a fast one")
         if tokenizer.pad_token_id is None:
             raise InputError("the tokenizer must have a pad_token; set it and save it")
-        if len(tokenizer) > config.vocab_size:
-            raise InputError(
-                f"vocab_size must be at least that of the tokenizer, {len(tokenizer)}, got {config.vocab_size}; call "
-                f"model.resize_token_embeddings({len(tokenizer)}) and save the model"
-            )
+        check_vocabulary(tokenizer, config)
 
     def config_of_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
         return {}  # all of it is the encoder's

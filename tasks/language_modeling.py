@@ -38,6 +38,7 @@ from .base import (
     text_column,
 )
 from .causal_lm_checks import check_causal, check_packing
+from .vocabulary import check_vocabulary
 
 _ONE_SIDE = "a text has one side: max_target_length and target_row_length are its own"
 
@@ -142,11 +143,7 @@ class LanguageModeling(Task):
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
         if tokenizer.eos_token_id is None:
             raise InputError("the tokenizer must have an eos_token, which texts end with; set it and save it")
-        if len(tokenizer) > config.vocab_size:
-            raise InputError(
-                f"vocab_size must be at least that of the tokenizer, {len(tokenizer)}, got {config.vocab_size}; call "
-                f"model.resize_token_embeddings({len(tokenizer)}) and save the model"
-            )
+        check_vocabulary(tokenizer, config)
 
     def default_generation(self, limits: LengthLimits) -> dict[str, int]:
         return {"max_length": limits.max_target_length}
