@@ -312,6 +312,11 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
                 logits_to_keep=logits_to_keep,
                 **kwargs,
             )
+        if not self.training and len(call.weights) != len(self.bridge):
+            raise RuntimeError(
+                f"bridge_layers must be layers that {type(self.decoder).__name__} runs once in every call, but "
+                f"{len(call.weights)} blocks ran of {len(self.bridge)}; give others"
+            )
         logits = decoded.logits
         loss = None if labels is None else cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return Seq2SeqLMOutput(

@@ -11,7 +11,9 @@ from ..masks.expressions import Mask
 from ..masks.rules import causal
 from ..masks.target_layout import TargetLayout
 from ..masks.tensor_mask import TensorMask
+from ..masks.expressions import MaskError
 from .foreign_masks import decoder_mask_for
+from .mask_probe import first_position, numbers_positions_by_itself, obeys_masks
 from .parts import arguments_of, max_length_of, recording
 
 
@@ -24,6 +26,9 @@ class DecoderSide:
         config = model.decoder.config.get_text_config(decoder=True)
         self.max_length = max_length_of(config)
         self.uses_cache = getattr(config, "use_cache", True)
+        self.first_position = first_position(model.decoder)
+        self.counts_by_itself = numbers_positions_by_itself(model.decoder, self.arguments)
+        self.obeys_masks: bool | None = None  # not measured yet
 
     def decode(
         self,
@@ -43,11 +48,16 @@ class DecoderSide:
             input_ids, inputs_embeds: (B, T) or (B, T, E).
             target: how they are laid out. decoder_mask: as `as_mask` has it.
             attention_mask: (B, P + T). past_key_values: the decoder's own cache.
+
+        Raises:
+            MaskError: masks or positions that the decoder would ignore.
         """
         decoder = self.model.decoder
         given: dict[str, Any] = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
         batch, length = (input_ids if inputs_embeds is None else inputs_embeds).shape[:2]
+        self.check_positions(target, attention_mask)
         if self.needs_finished_mask(decoder_mask, target):
+            self.check_masks()
             compiled_masks = self.model.self_masks.compile_target(
                 decoder_mask, target, batch=batch, training=self.model.training, backend="sdpa"
             )
@@ -56,7 +66,7 @@ class DecoderSide:
         elif attention_mask is not None:
             given["attention_mask"] = attention_mask
         if "position_ids" in self.arguments:
-            given["position_ids"] = target.query.positions.expand(batch, -1)
+            given["position_ids"] = (target.query.positions + self.first_position).expand(batch, -1)
         if "logits_to_keep" in self.arguments:
             given["logits_to_keep"] = logits_to_keep
         given |= {"past_key_values": past_key_values, "use_cache": past_key_values is not None}
@@ -65,6 +75,45 @@ class DecoderSide:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             output["logits"] = output.logits[:, kept]
         return output
+
+    def check_positions(self, target: TargetLayout, attention_mask: torch.Tensor | None) -> None:
+        """Check that a decoder which counts positions by itself counts those of the target.
+
+        Raises:
+            MaskError: it does not, as rows are packed or padded on the left.
+        """
+        if not self.counts_by_itself:
+            return
+        padded = attention_mask is not None and not torch.compiler.is_compiling() and not attention_mask[:, 0].all()
+        if target.key.packed or padded:
+            raise MaskError(
+                f"targets must not be packed nor padded on the left where {type(self.model.decoder).__name__} decodes: "
+                "it numbers positions by itself; give every example a row of its own, padded on the right"
+            )
+
+    def check_masks(self) -> None:
+        """Check, once, that the decoder obeys a finished mask.
+
+        Raises:
+            MaskError: it does not.
+        """
+        decoder = self.model.decoder
+        if self.obeys_masks is None and not torch.compiler.is_compiling() and decoder.device.type != "meta":
+            config = decoder.config.get_text_config(decoder=True)
+
+            def compute(ids: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:
+                like = torch.empty(*ids.shape, 0, dtype=decoder.dtype, device=ids.device)
+                mask = decoder_mask_for(decoder, [allowed] * config.num_hidden_layers, like, None, None)
+                with self.model.current_call.none():
+                    logits: torch.Tensor = decoder(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                return logits
+
+            self.obeys_masks = obeys_masks(decoder, config.vocab_size, compute)
+        if self.obeys_masks is False:
+            raise MaskError(
+                f"decoder_mask must be causal(), and rows must not be packed, where {type(decoder).__name__} decodes: "
+                "it does not obey finished masks; take a decoder of another family"
+            )
 
     def needs_finished_mask(self, decoder_mask: Mask | TensorMask | None, target: TargetLayout) -> bool:
         """Whether something is forbidden beside later tokens and padding."""

@@ -1,17 +1,18 @@
 """The encoder of a bridge, under masks."""
 
-import inspect
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from ..attention.backends import CompiledMask
 from ..masks.expressions import Mask, MaskError
 from ..masks.layout import Layout, lay_out
 from ..masks.rules import full
 from ..masks.tensor_mask import TensorMask, describe
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from .foreign_masks import ForeignMask, encoder_mask_for
+from .mask_probe import first_position, looks_ahead, numbers_positions_by_itself, obeys_masks
 from .parts import arguments_of, max_length_of, recording
 
 
@@ -22,7 +23,9 @@ class EncoderSide:
         self.model = model
         self.arguments = arguments_of(model.encoder)
         self.max_length = max_length_of(model.encoder.config.get_text_config(encoder=True))
-        self.first_position = _first_position(model.encoder)
+        self.first_position = first_position(model.encoder)
+        self.counts_by_itself = numbers_positions_by_itself(model.encoder, self.arguments)
+        self.looks_ahead: bool | None = None  # not measured yet
 
     def encode(
         self,
@@ -93,8 +96,56 @@ class EncoderSide:
             training=self.model.training,
             backend="sdpa",
         )
+        self.check_masks()
         like = torch.empty(batch, length, 0, dtype=encoder.dtype, device=device)
-        return encoder_mask_for(encoder, compiled_masks, like)
+        return encoder_mask_for(encoder, self.with_own(compiled_masks, length, device), like)
+
+    def with_own(
+        self, compiled_masks: list[CompiledMask], length: int, device: torch.device
+    ) -> list[torch.Tensor | None]:
+        """Masks (1 or B, 1 or H, S, S) of every layer, and-ed with `causal()` where the encoder does not look ahead.
+
+        A finished mask replaces the encoder's own, so it must say that too.
+        """
+        masks = [mask if isinstance(mask, torch.Tensor) else None for mask in compiled_masks]
+        if self.looks_ahead is not False:
+            return masks
+        earlier = torch.ones(1, 1, length, length, dtype=torch.bool, device=device).tril()
+        joined = {id(mask): earlier if mask is None else mask & earlier for mask in masks}
+        return [joined[id(mask)] for mask in masks]
+
+    def check_masks(self) -> None:
+        """Check, once, that the encoder obeys a finished mask, and find out whether it looks ahead.
+
+        Raises:
+            MaskError: it does not obey.
+        """
+        encoder = self.model.encoder
+        config = encoder.config.get_text_config(encoder=True)
+        if self.looks_ahead is not None or torch.compiler.is_compiling() or encoder.device.type == "meta":
+            return
+
+        def compute(ids: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:
+            given: dict[str, Any] = {}
+            if allowed is not None:
+                like = torch.empty(*ids.shape, 0, dtype=encoder.dtype, device=ids.device)
+                given["attention_mask"] = encoder_mask_for(encoder, [allowed] * config.num_hidden_layers, like)
+            states: torch.Tensor = encoder(input_ids=ids, **given, return_dict=True).last_hidden_state
+            return states
+
+        # Some have no code for finished masks at all.
+        try:
+            obeys = obeys_masks(encoder, config.vocab_size, compute)
+        except (RuntimeError, ValueError, IndexError) as error:
+            if isinstance(error, MaskError):
+                raise
+            obeys = False
+        if not obeys:
+            raise MaskError(
+                f"encoder_mask must be full(), and rows must not be packed, where {type(encoder).__name__} encodes: it "
+                "does not obey finished masks; take an encoder of another family"
+            )
+        self.looks_ahead = looks_ahead(encoder, config.vocab_size, compute)
 
     def positions(self, layout: Layout, batch: int) -> dict[str, torch.Tensor]:
         """The encoder's argument for positions, or none where it has relative ones.
@@ -105,25 +156,10 @@ class EncoderSide:
         encoder = self.model.encoder
         if "position_ids" in self.arguments:
             return {"position_ids": (layout.positions + self.first_position).expand(batch, -1)}
-        if hasattr(encoder.config, "relative_attention_num_buckets"):
+        if not self.counts_by_itself:
             return {}
         raise MaskError(
             f"segment_ids, position_ids and encoder_mask must be left out where {type(encoder).__name__} encodes: it "
             "numbers positions by itself; give every example a row of its own"
         )
 
-
-_COUNTING = "create_position_ids_from_input_ids"
-
-
-def _first_position(encoder: PreTrainedModel) -> int:
-    """The number of the first position: RoBERTa and its kin count from after the padding's id, else 0.
-
-    They count ids that are not padding, which would tell of a hidden token whether it is one.
-    """
-    for module in encoder.modules():
-        code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
-        if code is not None and _COUNTING in code.co_names:
-            padding: int = module.padding_idx
-            return padding + 1
-    return 0

@@ -70,6 +70,16 @@ class CurrentCall:
         finally:
             self._set(before)
 
+    @contextmanager
+    def none(self) -> Iterator[None]:
+        """Inside, the decoder is as it was before it was joined."""
+        before = self.now
+        self._set(None)
+        try:
+            yield
+        finally:
+            self._set(before)
+
     def _set(self, call: BridgeCall | None) -> None:
         if torch.compiler.is_compiling():
             self.traced = call
@@ -123,10 +133,10 @@ def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
     Raises:
         ValueError: there is no list of as many layers as its config names, or several; the message names the class.
     """
-    count = decoder.config.get_text_config(decoder=True).num_hidden_layers
+    count = getattr(decoder.config.get_text_config(decoder=True), "num_hidden_layers", None)
     lists = [
         module
-        for module in decoder.modules()
+        for module in decoder.get_decoder().modules()  # a model of images has layers of others beside it
         if isinstance(module, nn.ModuleList)
         and len(module) == count
         and all(isinstance(layer, GradientCheckpointingLayer) for layer in module)
@@ -134,7 +144,7 @@ def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
     if len(lists) != 1:
         found = "several" if lists else "none"
         raise ValueError(
-            f"decoder must have one list of its {count} layers, each a GradientCheckpointingLayer, got {found} in "
+            f"decoder must have one list of its {count or 'num_hidden_layers'} layers, each a GradientCheckpointingLayer, got {found} in "
             f"{type(decoder).__name__}; take a causal language model of another family"
         )
     return lists[0]

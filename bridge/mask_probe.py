@@ -1,34 +1,88 @@
-"""Whether a model of Transformers obeys a finished mask: measured, because no flag says so."""
+"""How a model of Transformers treats masks and positions: measured, because no attribute says so."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
-from .foreign_masks import ForeignMask, additive
-
 LENGTH = 3
+Compute = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+"""Ids (1, 3) under a mask (1, 1, 3, 3) bool, or under none, to outputs (1, 3, any)."""
+
+_OWN_POSITIONS = re.compile(r"(?<!relative_)(?<!relative)(?:position|pos_emb)", re.IGNORECASE)
 
 
-def obeys_masks(model: PreTrainedModel, kinds: tuple[str, ...] = ()) -> bool:
-    """Whether a token under a mask that shows it itself alone is computed from itself alone.
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Inside, nothing is drawn at random and no gradients are kept; afterwards every module is in its mode again."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
 
-    Two passes over three tokens that differ in the first one. The model's weights, mode and random state stay as they
-    are.
+
+def obeys_masks(model: nn.Module, vocab_size: int, compute: Compute) -> bool:
+    """Whether a token that is hidden from the others has no influence on them, and has some on itself."""
+    device = next(model.parameters()).device
+    allowed = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 1, 1]], dtype=torch.bool, device=device)[None, None]
+    with undisturbed(model):
+        first, second = (compute(ids, allowed) for ids in _differing(0, vocab_size, device))
+    return torch.equal(first[:, 1:], second[:, 1:]) and not torch.equal(first[:, 0], second[:, 0])
+
+
+def looks_ahead(model: nn.Module, vocab_size: int, compute: Compute) -> bool:
+    """Whether a token has an influence on those before it."""
+    device = next(model.parameters()).device
+    with undisturbed(model):
+        first, second = (compute(ids, None) for ids in _differing(LENGTH - 1, vocab_size, device))
+    return not torch.equal(first[:, :-1], second[:, :-1])
+
+
+def _differing(column: int, vocab_size: int, device: torch.device) -> list[torch.Tensor]:
+    """Two rows of ids that differ in one column; the last ids of a vocabulary are seldom special."""
+    rows = torch.arange(vocab_size - LENGTH, vocab_size, device=device).expand(2, 1, -1).clone()
+    rows[1, 0, column] = vocab_size - LENGTH - 1
+    return list(rows)
+
+
+def numbers_positions_by_itself(model: PreTrainedModel, arguments: frozenset[str]) -> bool:
+    """Whether absolute positions are counted from a row's first column, whatever the model is told.
 
     Args:
-        kinds: the types of layers, where the model takes a dictionary of masks.
-
-    Raises:
-        TypeError, ValueError, RuntimeError: whatever the model raises that takes no such mask.
+        arguments: of its `forward`.
     """
-    device, dtype = model.device, model.dtype
-    alone = additive(torch.eye(LENGTH, dtype=torch.bool, device=device)[None, None], 1, dtype)
-    mask: ForeignMask = dict.fromkeys(kinds, alone) if kinds else alone
-    last = model.config.get_text_config().vocab_size - 1
-    results = []
-    for first in (last, last - 1):
-        ids = torch.tensor([[first, last - 2, last - 3]], device=device)
-        devices = [device] if device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(devices):
-            torch.manual_seed(0)  # dropout is then the same in both
-            results.append(model(input_ids=ids, attention_mask=mask)[0])
-    return torch.equal(results[0][:, 1:], results[1][:, 1:]) and not torch.equal(*results)
+    if "position_ids" in arguments:
+        return False
+    names = [name for named in (model.named_modules(), model.named_parameters()) for name, _ in named]
+    return any(map(_OWN_POSITIONS.search, [*names, *(type(module).__name__ for module in model.modules())]))
+
+
+_COUNTING = "create_position_ids_from_input_ids"
+
+
+def first_position(model: nn.Module) -> int:
+    """The number of the first position: RoBERTa and models like it count from after the padding's id, others from 0.
+
+    They count ids that are not padding, which would tell of a hidden token whether it is one.
+    """
+    for module in model.modules():
+        for function in (type(module).forward, getattr(type(module), _COUNTING, None)):
+            code = getattr(_unwrapped(function), "__code__", None)
+            if code is not None and _COUNTING in code.co_names:
+                padding = getattr(module, "padding_idx", None)
+                return 0 if padding is None else int(padding) + 1
+    return 0
+
+
+def _unwrapped(function: Callable | None) -> Callable | None:
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function

@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin, DynamicCache
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
 from .joined_layers import find_layers
@@ -46,6 +47,26 @@ def recording(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in names if options.get(name) is not None}
 
 
+def check_cache_of(decoder: PreTrainedModel) -> None:
+    """Check that a decoder keeps the keys and values of the tokens before.
+
+    Raises:
+        ValueError: it is recurrent throughout, or keeps them in a way of its own.
+    """
+    layers = DynamicCache(config=decoder.config).layers
+    attends = not layers or any(isinstance(layer, CacheLayerMixin) for layer in layers)
+    if "past_key_values" not in arguments_of(decoder) or not attends:
+        raise ValueError(
+            f"decoder must have layers of attention with a cache in past_key_values, got {type(decoder).__name__}; "
+            "take a causal language model of another family"
+        )
+    if hasattr(decoder.config, "ngram"):
+        raise ValueError(
+            f"decoder must predict one token at a time, got {type(decoder).__name__}, which predicts "
+            f"{decoder.config.ngram}; take a causal language model of another family"
+        )
+
+
 def check_parts(encoder: PreTrainedModel, decoder: PreTrainedModel) -> None:
     """Check that two models can be joined.
 
@@ -65,6 +86,7 @@ def check_parts(encoder: PreTrainedModel, decoder: PreTrainedModel) -> None:
             f"encoder must have no output layer, got {type(encoder).__name__}; load it by AutoModel.from_pretrained"
         )
     find_layers(decoder)
+    check_cache_of(decoder)
     for name in ("dtype", "device"):
         of_encoder, of_decoder = getattr(encoder, name), getattr(decoder, name)
         if of_encoder != of_decoder:

@@ -2,7 +2,7 @@
 
 import torch
 from transformers import PreTrainedConfig
-from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, EncoderDecoderCache
 
 
 def check_cache(cache: Cache | None) -> None:
@@ -43,5 +43,7 @@ def cached_sizes(cache: Cache | None, length: int) -> tuple[int | torch.Tensor, 
     if cache is None:
         return 0, length
     past = cache.get_seq_length()
-    widths = [cache.get_mask_sizes(length, layer)[0] for layer in range(max(len(cache), 1))]
+    # A recurrent layer keeps no keys.
+    attending = [n for n, layer in enumerate(cache.layers) if isinstance(layer, CacheLayerMixin)] or [0]
+    widths = [cache.get_mask_sizes(length, layer)[0] for layer in attending]
     return past, max([*widths, past + length] if isinstance(past, int) else widths)

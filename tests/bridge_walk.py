@@ -23,6 +23,7 @@ from crossmask.bridge import CrossMaskBridgeForConditionalGeneration
 from crossmask.bridge.joined_layers import find_layers
 
 LAYERS = 4
+MULTI_LATENT = "axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa minicpm3 youtu".split()
 TINY = [
     (32, "hidden_size n_embd d_model dim emb_dim word_embed_proj_dim embedding_size hidden_dim lru_width attention_hidden_size "
     "q_lora_rank kv_lora_rank hidden_size_per_layer_input mamba_d_model enc_hidden_size d_embed"),
@@ -49,7 +50,20 @@ TINY = [
 VALUES = {name: value for value, names in TINY for name in names.split()}
 VALUES |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 # What a field that several others depend on must be, by family.
-SPECIAL: dict[str, dict] = {}
+SPECIAL: dict[str, dict] = {family: {"num_key_value_heads": 4} for family in MULTI_LATENT}
+SPECIAL |= {family: {"num_key_value_heads": 1} for family in ("deepseek_v4", "hy_v4")}
+SPECIAL |= {family: {"head_dim": 8} for family in ("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral")}
+SPECIAL["gpt_neo"] = {"attention_types": [[["global", "local"], 2]]}
+SPECIAL["bailing_hybrid"] = {"layer_group_size": 2}
+SPECIAL["jamba"] = {"attn_layer_period": 2, "attn_layer_offset": 1}
+SPECIAL["zaya"] = {"num_experts_per_tok": 1}
+SPECIAL["mamba2"] = {"num_heads": 8}
+SPECIAL["bamba"] = {"mamba_n_heads": 8}
+SPECIAL["granitemoehybrid"] = {"mamba_n_heads": 8}
+SPECIAL["lfm2_moe"] = {"layer_types": ["conv", "full_attention"] * 2}
+SPECIAL["zamba2"] = {"layers_block_type": ["mamba", "hybrid"] * 2}
+SPECIAL["reformer"] = {"axial_pos_embds": False}
+SPECIAL["gemma3n_text"] = {"num_kv_shared_layers": 0}
 SECONDS, GIGABYTES = 120, 6
 
 
