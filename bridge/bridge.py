@@ -313,7 +313,7 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
                 **kwargs,
             )
         if not self.training and len(call.weights) != len(self.bridge):
-            raise RuntimeError(
+            raise ValueError(
                 f"bridge_layers must be layers that {type(self.decoder).__name__} runs once in every call, but "
                 f"{len(call.weights)} blocks ran of {len(self.bridge)}; give others"
             )
@@ -356,6 +356,13 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
     ) -> None:
         """As Transformers does; only the source has no windows of the decoder's, and one entry a block."""
         given: Cache | None = model_kwargs.get("past_key_values")
+        dynamic = generation_config.cache_implementation in (None, "dynamic")
+        if given is None and dynamic and generation_config.use_cache is not False:
+            # Transformers' own asks each layer of the decoder for keys, and recurrent ones have none.
+            model_kwargs["past_key_values"] = read_cache(None, self.decoder.config, True)
+            if generation_config.is_assistant:
+                model_kwargs["past_key_values"].activate_past_recording()
+            return
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
         made = model_kwargs.get("past_key_values")
         if given is None and isinstance(made, EncoderDecoderCache):

@@ -11,6 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from inspect import signature
 from multiprocessing import get_context
 
 import torch
@@ -56,6 +57,7 @@ SPECIAL |= {family: {"head_dim": 8} for family in ("hunyuan_v1_dense", "hunyuan_
 SPECIAL["gpt_neo"] = {"attention_types": [[["global", "local"], 2]]}
 SPECIAL["bailing_hybrid"] = {"layer_group_size": 2}
 SPECIAL["jamba"] = {"attn_layer_period": 2, "attn_layer_offset": 1}
+SPECIAL["roc_bert"] = {"eos_token_id": 2}
 SPECIAL["zaya"] = {"num_experts_per_tok": 1}
 SPECIAL["mamba2"] = {"num_heads": 8}
 SPECIAL["bamba"] = {"mamba_n_heads": 8}
@@ -295,6 +297,13 @@ def row_of(side: str, family: str) -> dict[str, str]:
         row = {"built": f"ERROR {first_line(error)} at {traceback.extract_tb(error.__traceback__)[-1].filename.split('/')[-1]}"}
         return row
     row = {"class": type(part).__name__}
+    try:
+        if side == "decoder":
+            part(ids(2, 6, seed=1))
+        else:
+            part(ids(2, 7))
+    except Exception as error:
+        return row | {"built": f"ERROR {first_line(error)}, alone"}
 
     def bridge() -> CrossMaskBridgeForConditionalGeneration:
         parts = (encoder_of("bert"), build(side, family)) if side == "decoder" else (build(side, family), decoder_of("llama"))
@@ -315,9 +324,18 @@ def row_of(side: str, family: str) -> dict[str, str]:
 def families(side: str) -> list[str]:
     if side == "decoder":
         return sorted(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-    encoders = {*auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, *auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, *auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES}
-    text = encoders | (set(auto.MODEL_MAPPING_NAMES) - set(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
-    return sorted(text & set(auto.MODEL_MAPPING_NAMES) & set(CONFIG_MAPPING.keys()))
+    known = [family for family in auto.MODEL_MAPPING_NAMES if family in CONFIG_MAPPING]
+    return sorted(family for family in known if reads_text(family))
+
+
+def reads_text(family: str) -> bool:
+    """Whether the base model of a family takes ids and can do without images or sound."""
+    model_class = auto.MODEL_MAPPING[CONFIG_MAPPING[family]]
+    if isinstance(model_class, tuple):
+        model_class = model_class[0]
+    names = set(signature(model_class.forward).parameters)
+    others = {"pixel_values", "input_features", "input_values", "pixel_values_videos", "images", "bbox"}
+    return "input_ids" in names and not names & others
 
 
 def _child(side: str, family: str, pipe) -> None:
