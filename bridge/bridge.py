@@ -300,7 +300,7 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
             training=self.training,
             beams_per_source=rows_per_source(batch, len(states), cache),
         )
-        call = BridgeCall(states, cross_masks, cache)
+        call = BridgeCall((batch, length), states, cross_masks, cache)
         with self.current_call.of(call):
             decoded = self.decoder_side.decode(
                 decoder_input_ids,

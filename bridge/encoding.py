@@ -71,6 +71,11 @@ class EncoderSide:
         if segment_ids is not None or position_ids is not None or (mask is not None and self.first_position):
             given |= self.positions(layout, batch)
         output = encoder(**given, **recording(options), return_dict=True)
+        if output.last_hidden_state.shape[:2] != (batch, length):
+            raise ValueError(
+                f"encoder must give one state for each token, got {tuple(output.last_hidden_state.shape)} from "
+                f"{type(encoder).__name__} for {(batch, length)} tokens; take an encoder of another family"
+            )
         return CrossMaskEncoderOutput(
             output.last_hidden_state,
             output.get("hidden_states"),

@@ -27,12 +27,14 @@ class BridgeCall:
     """What the blocks read in one call.
 
     Attributes:
+        shape: (B, T) of the target.
         encoder_hidden_states: (B, S, source).
         cross_masks: what each block attends under.
         past_key_values: the cache of both attentions.
         weights: the attention weights of each block, where they are wanted.
     """
 
+    shape: tuple[int, int]
     encoder_hidden_states: torch.Tensor
     cross_masks: list[CompiledMask]
     past_key_values: EncoderDecoderCache | None
@@ -96,6 +98,11 @@ class _Joined:
     def __call__(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         call = self.current_call.now
         if call is not None:
+            if hidden_states.shape[:2] != call.shape or hidden_states.ndim != 3:
+                raise ValueError(
+                    f"decoder must have layers that take (batch, length, hidden) states, got {type(self).__name__} with "
+                    f"{tuple(hidden_states.shape)}; take a causal language model of another family"
+                )
             block = self.current_call.model.bridge[self.block_index]
             hidden_states, weights = block(
                 hidden_states,
