@@ -7,11 +7,10 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 
-from ..masks.expressions import Mask
+from ..masks.expressions import Mask, MaskError
 from ..masks.rules import causal
 from ..masks.target_layout import TargetLayout
 from ..masks.tensor_mask import TensorMask
-from ..masks.expressions import MaskError
 from .foreign_masks import decoder_mask_for
 from .mask_probe import first_position, numbers_positions_by_itself, obeys_masks
 from .parts import arguments_of, max_length_of, recording

@@ -167,4 +167,3 @@ class EncoderSide:
             f"segment_ids, position_ids and encoder_mask must be left out where {type(encoder).__name__} encodes: it "
             "numbers positions by itself; give every example a row of its own"
         )
-

@@ -74,7 +74,10 @@ class CrossMaskBridgeConfig(MaskedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         for part in PARTS:
             setattr(self, part, _read_config(part, getattr(self, part)))
-        kept = {part: (getattr(self, part)._attn_implementation, getattr(self, part)._experts_implementation) for part in PARTS}
+        kept = {
+            part: (getattr(self, part)._attn_implementation, getattr(self, part)._experts_implementation)
+            for part in PARTS
+        }
         self._take_defaults_from(self.decoder_text)
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         # Transformers sets those of the parts to None here; without one, padding would be ignored.

@@ -21,10 +21,9 @@ from transformers.models.auto import modeling_auto as auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from crossmask.bridge import CrossMaskBridgeForConditionalGeneration
-from crossmask.bridge.joined_layers import find_layers
 
 LAYERS = 4
-MULTI_LATENT = "axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa minicpm3 youtu".split()
+MULTI_LATENT = ["axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "minicpm3", "youtu"]
 TINY = [
     (32, "hidden_size n_embd d_model dim emb_dim word_embed_proj_dim embedding_size hidden_dim lru_width attention_hidden_size "
     "q_lora_rank kv_lora_rank hidden_size_per_layer_input mamba_d_model enc_hidden_size d_embed"),
@@ -73,8 +72,14 @@ def tiny_values(config_class: type[PreTrainedConfig], depth: int = 0) -> dict:
     """The fields of a config class at which its model is tiny, nested configs included."""
     default = config_class()
     fields = {field.name for field in dataclasses.fields(config_class)} | set(config_class.attribute_map)
-    values = {name: value for name, value in VALUES.items() if name in fields and name not in config_class.attribute_map}
-    values = {n: v for n, v in values.items() if isinstance(getattr(default, n, None), int) or "token" in n or n == "num_key_value_heads"}
+    values = {
+        name: value for name, value in VALUES.items() if name in fields and name not in config_class.attribute_map
+    }
+    values = {
+        n: v
+        for n, v in values.items()
+        if isinstance(getattr(default, n, None), int) or "token" in n or n == "num_key_value_heads"
+    }
     count = getattr(default, "num_hidden_layers", None)
     for field in dataclasses.fields(config_class):
         given = getattr(default, field.name, None)
@@ -111,7 +116,11 @@ def tiny_config(family: str, known: dict[str, dict]) -> PreTrainedConfig:
     fields = SPECIAL.get(family, {})
     if family in known:
         layers = known[family].get("layer_types")
-        return without_chance(config_class(**{**SIZES, **({"num_hidden_layers": len(layers)} if layers else {}), **known[family], **fields}))
+        return without_chance(
+            config_class(
+                **{**SIZES, **({"num_hidden_layers": len(layers)} if layers else {}), **known[family], **fields}
+            )
+        )
     return without_chance(config_class(**(tiny_values(config_class) | fields)))
 
 
@@ -195,7 +204,9 @@ def masked(model) -> str | None:
             model.decoder.set_attn_implementation(attention)
         except ValueError:
             continue
-        found = [model(input_ids=source, decoder_input_ids=t, decoder_mask="window(0)").logits for t in (target, changed)]
+        found = [
+            model(input_ids=source, decoder_input_ids=t, decoder_mask="window(0)").logits for t in (target, changed)
+        ]
         if wrong := same(found[0][:, 1:], found[1][:, 1:], f" ({attention})"):
             return wrong
         if torch.equal(found[0][:, 0], found[1][:, 0]):
@@ -270,8 +281,23 @@ def source_masked(model) -> str | None:
     return None
 
 
-DECODER_CHECKS = {"acts": acts, "cached": cached, "beams": beams, "padded": padded, "decoder_mask": masked, "packed": packed, "trains": trains}
-ENCODER_CHECKS = {"acts": acts, "cached": cached, "padded": source_padded, "encoder_mask": source_masked, "packed": packed, "trains": trains}
+DECODER_CHECKS = {
+    "acts": acts,
+    "cached": cached,
+    "beams": beams,
+    "padded": padded,
+    "decoder_mask": masked,
+    "packed": packed,
+    "trains": trains,
+}
+ENCODER_CHECKS = {
+    "acts": acts,
+    "cached": cached,
+    "padded": source_padded,
+    "encoder_mask": source_masked,
+    "packed": packed,
+    "trains": trains,
+}
 
 
 def build(side: str, family: str) -> PreTrainedModel:
@@ -294,7 +320,9 @@ def row_of(side: str, family: str) -> dict[str, str]:
     try:
         part = build(side, family)
     except Exception as error:
-        row = {"built": f"ERROR {first_line(error)} at {traceback.extract_tb(error.__traceback__)[-1].filename.split('/')[-1]}"}
+        row = {
+            "built": f"ERROR {first_line(error)} at {traceback.extract_tb(error.__traceback__)[-1].filename.split('/')[-1]}"
+        }
         return row
     row = {"class": type(part).__name__}
     try:
@@ -306,7 +334,11 @@ def row_of(side: str, family: str) -> dict[str, str]:
         return row | {"built": f"ERROR {first_line(error)}, alone"}
 
     def bridge() -> CrossMaskBridgeForConditionalGeneration:
-        parts = (encoder_of("bert"), build(side, family)) if side == "decoder" else (build(side, family), decoder_of("llama"))
+        parts = (
+            (encoder_of("bert"), build(side, family))
+            if side == "decoder"
+            else (build(side, family), decoder_of("llama"))
+        )
         return CrossMaskBridgeForConditionalGeneration.from_encoder_decoder_pretrained(*parts)
 
     row["joined"] = outcome(lambda: bridge() and None)

@@ -26,7 +26,10 @@ def clean(text: str) -> str:
 
 def table(side: str, rows: dict[str, dict[str, str]]) -> str:
     names = CHECKS[side]
-    lines = [f"| family | {' | '.join(f'`{n}`' if 'mask' in n else n for n in names)} | why not |", "|---|" * 1 + "---|" * (len(names) + 1)]
+    lines = [
+        f"| family | {' | '.join(f'`{n}`' if 'mask' in n else n for n in names)} | why not |",
+        "|---|" * 1 + "---|" * (len(names) + 1),
+    ]
     for family, row in rows.items():
         stop = row.get("built") or (row["joined"] if row.get("joined") != "yes" else None)
         if stop:

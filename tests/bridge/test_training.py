@@ -1,7 +1,5 @@
 """Bridges in training, in the formats and on the devices of others."""
 
-import copy
-
 import pytest
 import torch
 from accelerate import cpu_offload, dispatch_model
@@ -38,6 +36,7 @@ def weights(model) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
+@pytest.mark.slow
 def test_the_trainer_learns_generates_and_resumes_bit_for_bit(tmp_path):
     options = {"predict_with_generate": True, "generation_max_length": 6}
     trainer = trainer_of(tmp_path, **options)
@@ -62,6 +61,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path):
     torch.testing.assert_close(*trained, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_the_trainer_checkpoints_gradients(tmp_path, reentrant):
     options = {"max_steps": 2, "save_strategy": "no"}
@@ -96,11 +96,14 @@ def test_adapters_are_saved_and_loaded(tmp_path):
 
 @torch.no_grad()
 def test_half_precision_saved_and_loaded(tmp_path):
-    model = bridge_of(cross_mask="wait_k(2)").to(torch.bfloat16)
+    # Loaded, as `to` would round the rotary frequencies too.
+    bridge_of(cross_mask="wait_k(2)").save_pretrained(tmp_path / "float32")
+    load = CrossMaskBridgeForConditionalGeneration.from_pretrained
+    model = load(tmp_path / "float32", dtype=torch.bfloat16)
     logits = model(**BATCH, decoder_mask="window(1)").logits
     assert logits.dtype == torch.bfloat16
-    model.save_pretrained(tmp_path)
-    loaded = CrossMaskBridgeForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path / "bfloat16")
+    loaded = load(tmp_path / "bfloat16", dtype=torch.bfloat16)
     assert torch.equal(loaded(**BATCH, decoder_mask="window(1)").logits, logits)
 
 
@@ -118,10 +121,11 @@ def test_parts_offloaded_to_memory_and_disk(tmp_path):
 def test_eight_bit_dynamic_quantisation():
     model = bridge_of()
     expected = model(**BATCH).logits
-    quantized = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model.decoder), {torch.nn.Linear})
+    quantized = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear})
     assert any("quantized" in type(module).__module__ for module in quantized.modules())
-    model.decoder = quantized
-    assert model(**BATCH).logits.shape == expected.shape
+    logits = quantized(**BATCH).logits
+    assert not torch.equal(logits, expected)
+    assert torch.nn.functional.cosine_similarity(logits.flatten(), expected.flatten(), dim=0) > 0.9
 
 
 def test_second_derivatives():
@@ -137,13 +141,16 @@ def test_second_derivatives():
 def test_an_encoder_may_serve_two_bridges():
     encoder = encoder_of("bert")
     models = [
-        open_blocks(CrossMaskBridgeForConditionalGeneration.from_encoder_decoder_pretrained(encoder, decoder_of(family)))
+        open_blocks(
+            CrossMaskBridgeForConditionalGeneration.from_encoder_decoder_pretrained(encoder, decoder_of(family))
+        )
         for family in ("llama", "gpt2")
     ]
     for model, family in zip(models, ("llama", "gpt2"), strict=True):
         assert torch.equal(model(**BATCH).logits, bridge_of(decoder=family)(**BATCH).logits)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_it_is_exported_as_a_graph():
     model = bridge_of(cross_mask="wait_k(2)")
