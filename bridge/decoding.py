@@ -86,7 +86,8 @@ class DecoderSide:
         padded = attention_mask is not None and not torch.compiler.is_compiling() and not attention_mask[:, 0].all()
         if target.key.packed or padded:
             raise MaskError(
-                f"targets must not be packed nor padded on the left where {type(self.model.decoder).__name__} decodes: "
+                "targets must not be packed nor padded on the left where "
+                f"{type(self.model.decoder).__name__} decodes: "
                 "it numbers positions by itself; give every example a row of its own, padded on the right"
             )
 

@@ -147,7 +147,8 @@ class EncoderSide:
             obeys = False
         if not obeys:
             raise MaskError(
-                f"encoder_mask must be full(), and rows must not be packed, where {type(encoder).__name__} encodes: it "
+                "encoder_mask must be full(), and rows must not be packed, where "
+                f"{type(encoder).__name__} encodes: it "
                 "does not obey finished masks; take an encoder of another family"
             )
         self.looks_ahead = looks_ahead(encoder, config.vocab_size, compute)

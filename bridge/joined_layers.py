@@ -100,7 +100,8 @@ class _Joined:
         if call is not None:
             if hidden_states.shape[:2] != call.shape or hidden_states.ndim != 3:
                 raise ValueError(
-                    f"decoder must have layers that take (batch, length, hidden) states, got {type(self).__name__} with "
+                    "decoder must have layers that take (batch, length, hidden) states, got "
+                    f"{type(self).__name__} with "
                     f"{tuple(hidden_states.shape)}; take a causal language model of another family"
                 )
             block = self.current_call.model.bridge[self.block_index]
@@ -151,7 +152,8 @@ def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
     if len(lists) != 1:
         found = "several" if lists else "none"
         raise ValueError(
-            f"decoder must have one list of its {count or 'num_hidden_layers'} layers, each a GradientCheckpointingLayer, got {found} in "
+            f"decoder must have one list of its {count or 'num_hidden_layers'} layers, each a "
+            f"GradientCheckpointingLayer, got {found} in "
             f"{type(decoder).__name__}; take a causal language model of another family"
         )
     return lists[0]

@@ -23,7 +23,17 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from crossmask.bridge import CrossMaskBridgeForConditionalGeneration
 
 LAYERS = 4
-MULTI_LATENT = ["axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "minicpm3", "youtu"]
+MULTI_LATENT = [
+    "axk1",
+    "axk2",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "glm4_moe_lite",
+    "glm_moe_dsa",
+    "minicpm3",
+    "youtu",
+]
 TINY = [
     (32, "hidden_size n_embd d_model dim emb_dim word_embed_proj_dim embedding_size hidden_dim lru_width attention_hidden_size "
     "q_lora_rank kv_lora_rank hidden_size_per_layer_input mamba_d_model enc_hidden_size d_embed"),
