@@ -34,7 +34,7 @@ from ..seq2seq.simultaneous.session import StreamingMixin
 from .blocks import BridgeBlock
 from .decoding import DecoderSide
 from .encoding import EncoderSide
-from .joined_layers import BridgeCall, join
+from .joined_layers import BridgeCall, CurrentCall, join
 from .parts import build_decoder, check_parts
 
 
@@ -54,6 +54,13 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
     """
 
     config: CrossMaskBridgeConfig
+    encoder: PreTrainedModel
+    decoder: PreTrainedModel
+    bridge: nn.ModuleList
+    encoder_masks: LayerMasks
+    self_masks: LayerMasks
+    cross_masks: LayerMasks
+    current_call: CurrentCall
     config_class = CrossMaskBridgeConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
@@ -175,7 +182,7 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
 
     @property
     def encodes_in_parts(self) -> bool:
-        return "encoder_mask" in self.encoder_side.arguments  # an encoder of ours
+        return "encoder_mask" in self.encoder_side.foreign.arguments  # an encoder of ours
 
     def encode(self, input_ids: torch.LongTensor, encoder_mask: MaskLike | None = None, **options: Any):
         return self.encoder_side.encode(input_ids, None, as_mask(encoder_mask, "encoder_mask"), **options)
@@ -319,7 +326,7 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
             training=self.training,
             beams_per_source=rows_per_source(batch, len(states), cache),
         )
-        call = BridgeCall(states, cross_masks, cache)
+        call = BridgeCall((batch, length), states, cross_masks, cache)
         with self.current_call.of(call):
             decoded = self.decoder_side.decode(
                 decoder_input_ids,
@@ -330,6 +337,11 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
                 past_key_values=own_cache,
                 logits_to_keep=logits_to_keep,
                 **kwargs,
+            )
+        if not self.training and len(call.weights) != len(self.bridge):
+            raise ValueError(
+                f"bridge_layers must be layers that {type(self.decoder).__name__} runs once in every call, but "
+                f"{len(call.weights)} blocks ran of {len(self.bridge)}; give others"
             )
         logits = decoded.logits
         loss = None if labels is None else cross_entropy(logits, labels, num_items_in_batch, smoothing)
@@ -370,6 +382,13 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
     ) -> None:
         """As Transformers does; only the source has no windows of the decoder's, and one entry a block."""
         given: Cache | None = model_kwargs.get("past_key_values")
+        dynamic = generation_config.cache_implementation in (None, "dynamic")
+        if given is None and dynamic and generation_config.use_cache is not False:
+            # Transformers' own asks each layer of the decoder for keys, and recurrent ones have none.
+            model_kwargs["past_key_values"] = read_cache(None, self.decoder.config, True)
+            if generation_config.is_assistant:
+                model_kwargs["past_key_values"].activate_past_recording()
+            return
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
         made = model_kwargs.get("past_key_values")
         if given is None and isinstance(made, EncoderDecoderCache):

@@ -27,12 +27,14 @@ class BridgeCall:
     """What the blocks read in one call.
 
     Attributes:
+        shape: (B, T) of the target.
         encoder_hidden_states: (B, S, source).
         cross_masks: what each block attends under.
         past_key_values: the cache of both attentions.
         weights: the attention weights of each block, where they are wanted.
     """
 
+    shape: tuple[int, int]
     encoder_hidden_states: torch.Tensor
     cross_masks: list[CompiledMask]
     past_key_values: EncoderDecoderCache | None
@@ -70,6 +72,16 @@ class CurrentCall:
         finally:
             self._set(before)
 
+    @contextmanager
+    def none(self) -> Iterator[None]:
+        """Inside, the decoder is as it was before it was joined."""
+        before = self.now
+        self._set(None)
+        try:
+            yield
+        finally:
+            self._set(before)
+
     def _set(self, call: BridgeCall | None) -> None:
         if torch.compiler.is_compiling():
             self.traced = call
@@ -86,6 +98,12 @@ class _Joined:
     def __call__(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         call = self.current_call.now
         if call is not None:
+            if hidden_states.shape[:2] != call.shape or hidden_states.ndim != 3:
+                raise ValueError(
+                    "decoder must have layers that take (batch, length, hidden) states, got "
+                    f"{type(self).__name__} with "
+                    f"{tuple(hidden_states.shape)}; take a causal language model of another family"
+                )
             block = self.current_call.model.bridge[self.block_index]
             hidden_states, weights = block(
                 hidden_states,
@@ -128,10 +146,10 @@ def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
     Raises:
         ValueError: there is no list with the number of layers that its config names, or several; it names the class.
     """
-    count = decoder.config.get_text_config(decoder=True).num_hidden_layers
+    count = getattr(decoder.config.get_text_config(decoder=True), "num_hidden_layers", None)
     lists = [
         module
-        for module in decoder.modules()
+        for module in decoder.get_decoder().modules()  # a model of images has layers of others beside it
         if isinstance(module, nn.ModuleList)
         and len(module) == count
         and all(isinstance(layer, GradientCheckpointingLayer) for layer in module)
@@ -139,7 +157,8 @@ def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
     if len(lists) != 1:
         found = "several" if lists else "none"
         raise ValueError(
-            f"decoder must have one list of its {count} layers, each a GradientCheckpointingLayer, got {found} in "
+            f"decoder must have one list of its {count or 'num_hidden_layers'} layers, each a "
+            f"GradientCheckpointingLayer, got {found} in "
             f"{type(decoder).__name__}; take a causal language model of another family"
         )
     return lists[0]

@@ -1,11 +1,27 @@
 """The two parts of a bridge: built from their configs, or taken as they are, after everything is checked."""
 
+from typing import Protocol
+
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin, DynamicCache
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from ..masks.fast_paths import fast_path_allowed
-from .joined_layers import find_layers, is_joined
+from ..seq2seq.mask_compiler import LayerMasks
+from ..seq2seq.pretrained_parts import arguments_of
+from .joined_layers import CurrentCall, find_layers, is_joined
+
+
+class JoinedParts(Protocol):
+    """What the two sides read of a bridge, at each call: a part may be wrapped or replaced in between."""
+
+    encoder: PreTrainedModel
+    decoder: PreTrainedModel
+    encoder_masks: LayerMasks
+    self_masks: LayerMasks
+    current_call: CurrentCall
+    training: bool
 
 
 def build_decoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -34,6 +50,26 @@ def check_positions(positions: torch.Tensor, length: int | None, limit: int | No
 
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+
+
+def check_cache_of(decoder: PreTrainedModel) -> None:
+    """Check that a decoder keeps the keys and values of the tokens before.
+
+    Raises:
+        ValueError: it is recurrent throughout, or keeps them in a way of its own.
+    """
+    layers = DynamicCache(config=decoder.config).layers
+    attends = not layers or any(isinstance(layer, CacheLayerMixin) for layer in layers)
+    if "past_key_values" not in arguments_of(decoder) or not attends:
+        raise ValueError(
+            f"decoder must have layers of attention with a cache in past_key_values, got {type(decoder).__name__}; "
+            "take a causal language model of another family"
+        )
+    if hasattr(decoder.config, "ngram"):
+        raise ValueError(
+            f"decoder must predict one token at a time, got {type(decoder).__name__}, which predicts "
+            f"{decoder.config.ngram}; take a causal language model of another family"
+        )
 
 
 def check_parts(encoder: PreTrainedModel, decoder: PreTrainedModel) -> None:
@@ -76,6 +112,7 @@ def check_parts(encoder: PreTrainedModel, decoder: PreTrainedModel) -> None:
         raise ValueError(
             f"decoder must not be part of a bridge already, got {type(decoder).__name__} of one; load it again"
         )
+    check_cache_of(decoder)
     for name in ("dtype", "device"):
         of_encoder, of_decoder = getattr(encoder, name), getattr(decoder, name)
         if of_encoder != of_decoder:

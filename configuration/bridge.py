@@ -74,15 +74,20 @@ class CrossMaskBridgeConfig(MaskedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         for part in PARTS:
             setattr(self, part, _read_config(part, getattr(self, part)))
-        implementations = {part: getattr(self, part)._attn_implementation for part in PARTS}
+        kept = {
+            part: (getattr(self, part)._attn_implementation, getattr(self, part)._experts_implementation)
+            for part in PARTS
+        }
         self._take_defaults_from(self.decoder_text)
         try:
             super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         finally:
-            if kwargs.get("attn_implementation") is None:
-                # Transformers sets that of the parts to None here; without one, padding would be ignored.
-                for part, implementation in implementations.items():
-                    getattr(self, part)._attn_implementation = implementation
+            # Transformers sets those of the parts to None here; without one, padding would be ignored.
+            for part, (attention, experts) in kept.items():
+                if kwargs.get("attn_implementation") is None:
+                    getattr(self, part)._attn_implementation = attention
+                if kwargs.get("experts_implementation") is None:
+                    getattr(self, part)._experts_implementation = experts
 
     def _take_defaults_from(self, decoder: PreTrainedConfig) -> None:
         if self.num_attention_heads is None:
@@ -91,12 +96,14 @@ class CrossMaskBridgeConfig(MaskedConfig):
             self.num_key_value_heads = self.num_attention_heads
         if self.head_dim is None:
             self.head_dim = decoder.hidden_size // max(self.num_attention_heads, 1)
-        first_end = _first(decoder.eos_token_id if self.eos_token_id is None else self.eos_token_id)
+        # A config need not have all of them: Pegasus has no beginning, RoCBert no end.
+        eos, bos, pad = (getattr(decoder, f"{name}_token_id", None) for name in ("eos", "bos", "pad"))
+        first_end = _first(eos if self.eos_token_id is None else self.eos_token_id)
         defaults = {
-            "eos_token_id": decoder.eos_token_id,
-            "bos_token_id": decoder.bos_token_id,
-            "pad_token_id": first_end if decoder.pad_token_id is None else decoder.pad_token_id,
-            "decoder_start_token_id": first_end if decoder.bos_token_id is None else decoder.bos_token_id,
+            "eos_token_id": eos,
+            "bos_token_id": bos,
+            "pad_token_id": first_end if pad is None else pad,
+            "decoder_start_token_id": first_end if bos is None else bos,
         }
         for name, value in defaults.items():
             if getattr(self, name) is None:

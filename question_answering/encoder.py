@@ -3,7 +3,6 @@
 Letters: B batch, S source length, H heads.
 """
 
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +11,15 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.expressions import Mask, MaskError
+from ..masks.expressions import Mask
 from ..masks.layout import Layout, lay_out
 from ..masks.materialize import compile_mask, materialize_unchecked
 from ..masks.rules import full
 from ..masks.tensor_mask import TensorMask, check_fit
 from ..modeling.encoder import CrossMaskEncoder
-from ..seq2seq.foreign_masks import encoder_mask_for
-from ..seq2seq.pretrained_parts import arguments_of, build_encoder, first_position_of, max_length_of, recording
+from ..seq2seq.foreign_encoder import ForeignEncoder
+from ..seq2seq.foreign_masks import ForeignMask
+from ..seq2seq.pretrained_parts import build_encoder, recording
 from .answer_masks import hides_alone
 
 
@@ -56,14 +56,8 @@ def without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
     return encoder
 
 
-def longest_input(encoder: PreTrainedModel) -> int | None:
-    """How many tokens an encoder takes, None where its config names no limit."""
-    limit = max_length_of(encoder.config)
-    return None if limit is None else limit - first_position_of(encoder)
-
-
 def encode(
-    encoder: PreTrainedModel,
+    foreign: ForeignEncoder,
     inputs: dict[str, torch.Tensor | None],
     attention_mask: torch.Tensor | None,
     source: Layout,
@@ -74,6 +68,7 @@ def encode(
     """Run an encoder, (B, S) tokens to (B, S, hidden) states.
 
     Args:
+        foreign: the encoder, which may be one of ours too.
         inputs: `input_ids`, `inputs_embeds`, `token_type_ids` and `passage_ids`; the encoder gets those that it reads.
         attention_mask: (B, S), 1 for tokens and 0 for padding.
         source: the layout of the tokens.
@@ -88,24 +83,26 @@ def encode(
         encoder_mask = None  # which every encoder can run
     if encoder_mask is not None and hidden is not None:
         encoder_mask = _both(encoder_mask, hidden, source)
-    arguments = arguments_of(encoder)
+    encoder, arguments = foreign.encoder, foreign.arguments
     names = {"input_ids", "inputs_embeds", "passage_ids"}
     if (getattr(encoder.config, "type_vocab_size", None) or 0) > 1:
         names.add("token_type_ids")
     given: dict[str, Any] = {name: inputs[name] for name in names & arguments}
+    mask: ForeignMask | None = attention_mask
     if "encoder_mask" in arguments:  # an encoder of ours
         given["encoder_mask"] = hidden if encoder_mask is None else encoder_mask
     elif encoder_mask is not None or hidden is not None:
         tokens = inputs["input_ids"] if inputs["inputs_embeds"] is None else inputs["inputs_embeds"]
         assert tokens is not None
         if encoder_mask is not None:
-            attention_mask = _finished_mask(encoder, tokens, source, encoder_mask)
+            mask = _finished_mask(foreign, tokens, source, encoder_mask)
         elif hidden is not None:
             # As padding, which no token reads: this every encoder can do.
             shown = shown_tokens(hidden, source).expand(tokens.shape[:2])
-            attention_mask = shown.long() if attention_mask is None else attention_mask * shown
-        given |= _positions(encoder, arguments, source, tokens.shape[0])
-    return encoder(attention_mask=attention_mask, return_dict=True, **given, **recording(options))
+            mask = shown.long() if attention_mask is None else attention_mask * shown
+        if foreign.first_position:  # else ids that are not padding are counted, which would tell of hidden ones
+            given |= foreign.positions(source, tokens.shape[0])
+    return encoder(**given, attention_mask=mask, return_dict=True, **recording(options))
 
 
 def shown_tokens(hidden: Mask, source: Layout) -> torch.Tensor:
@@ -124,36 +121,18 @@ def _both(encoder_mask: Mask | TensorMask, hidden: Mask, source: Layout) -> Mask
     return TensorMask(encoder_mask.as_4d & shown[:, None, None])
 
 
-def _positions(encoder: PreTrainedModel, arguments: frozenset[str], source: Layout, batch: int) -> dict[str, Any]:
-    """Positions for an encoder that counts them by ids, which would tell whether a hidden token is padding."""
-    first = first_position_of(encoder)
-    if not first:
-        return {}
-    if "position_ids" not in arguments:
-        raise MaskError(
-            f"encoder_mask and blind spans must be left out where {type(encoder).__name__} encodes: it numbers "
-            "positions by itself; take another encoder"
-        )
-    return {"position_ids": (source.positions + first).expand(batch, -1)}
-
-
 def _finished_mask(
-    encoder: PreTrainedModel, tokens: torch.Tensor, source: Layout, encoder_mask: Mask | TensorMask
-) -> Any:
+    foreign: ForeignEncoder, tokens: torch.Tensor, source: Layout, encoder_mask: Mask | TensorMask
+) -> ForeignMask | None:
     """A mask as the encoders of Transformers take it, padding closed.
 
     A token that may see nothing sees itself, since Transformers would give it the mean of all tokens.
 
     Raises:
-        MaskError: the encoder takes none, or the mask does not fit.
+        MaskError: the encoder obeys none, or the mask does not fit.
     """
+    encoder = foreign.encoder
     config = encoder.config.get_text_config(encoder=True)
-    # Encoders that make their masks by this function of Transformers take a finished one as it is.
-    if not hasattr(sys.modules[type(encoder).__module__], "create_bidirectional_mask"):
-        raise MaskError(
-            f"encoder_mask must be left out where {type(encoder).__name__} encodes, which takes no mask from token to "
-            "token; take another encoder"
-        )
     batch, length = tokens.shape[:2]
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     itself = torch.eye(length, dtype=torch.bool, device=tokens.device)
@@ -172,5 +151,4 @@ def _finished_mask(
         rules = [encoder_mask.for_layer(layer, layers, encoder.training) for layer in range(layers)]
         distinct = {rule: compiled(rule) for rule in rules}
         of_layers = [distinct[rule] for rule in rules]
-    like = torch.empty(batch, length, 0, dtype=encoder.dtype, device=tokens.device)
-    return encoder_mask_for(encoder, of_layers, like)
+    return foreign.mask(of_layers, tokens)

@@ -14,10 +14,11 @@ from ..masks.expressions import Mask
 from ..masks.layout import lay_out
 from ..masks.tensor_mask import MaskLike, as_mask
 from ..seq2seq.call_checks import checked_call
+from ..seq2seq.foreign_encoder import ForeignEncoder
 from ..seq2seq.pretrained_parts import encoder_of
 from .answer_masks import answerable, blind_part, passages_of
 from .configuration import CrossMaskQuestionAnsweringConfig
-from .encoder import check_encoder, encode, longest_input, new_encoder, shown_tokens, without_pooler
+from .encoder import check_encoder, encode, new_encoder, shown_tokens, without_pooler
 from .loss import answer_loss
 from .pointer import AnswerPointer
 
@@ -70,6 +71,7 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
             for module in encoder.modules():
                 module._is_hf_initialized = True  # type: ignore[assignment]
         self.encoder = encoder
+        self.foreign_encoder = ForeignEncoder(encoder)
         self.pointer = AnswerPointer(config)
         self.mask_of_config = (config.cross_mask, config.layer_masks("cross")[0])
         config.encoder = encoder.config  # one object: what is set in it holds for the module
@@ -174,7 +176,7 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
         cross_mask, encoder_mask = as_mask(cross_mask, "cross_mask"), as_mask(encoder_mask, "encoder_mask")
         if (start_positions is None) != (end_positions is None):
             raise ValueError("give both start_positions and end_positions, or none of them")
-        tokens = check_inputs(input_ids, inputs_embeds, longest_input(self.encoder))
+        tokens = check_inputs(input_ids, inputs_embeds, self.foreign_encoder.max_length)
         batch, length = tokens.shape[:2]
         passages = passages_of(passage_ids, token_type_ids, attention_mask)
         source = lay_out(length, tokens.device, attention_mask=attention_mask, passage_ids=passages, rows=batch)
@@ -190,7 +192,7 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
             name: kwargs.get(name) if kwargs.get(name) is not None else getattr(self.config, name)
             for name in ("output_attentions", "output_hidden_states")
         }
-        encoded = encode(self.encoder, inputs, attention_mask, source, encoder_mask, hidden, **wanted)
+        encoded = encode(self.foreign_encoder, inputs, attention_mask, source, encoder_mask, hidden, **wanted)
         shown = torch.ones_like(passages, dtype=torch.bool) if attention_mask is None else attention_mask != 0
         if hidden is not None:
             shown = shown & shown_tokens(hidden, source)

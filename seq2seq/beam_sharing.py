@@ -13,6 +13,7 @@ import torch
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
 from ..masks.layout import Layout, lay_out
+from .cache import layers_with_keys
 
 
 def rows_per_source(targets: int, sources: int, cache: EncoderDecoderCache | None = None) -> int:
@@ -63,7 +64,7 @@ def unfold_rows(weights: torch.Tensor, beams_per_source: int) -> torch.Tensor:
 def repeat_target(cache: Cache, rows: int) -> None:
     """Give each of a batch's `rows` hypotheses the target's keys and values of its example, which has one row now."""
     cache = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
-    for layer in cache.layers:
+    for layer in layers_with_keys(cache):
         if layer.is_initialized and 0 < len(layer.keys) < rows:
             layer.batch_repeat_interleave(rows // len(layer.keys))
 
@@ -98,7 +99,7 @@ def repeat_source(cache: EncoderDecoderCache) -> EncoderDecoderCache:
 
     The caches of the source are new ones: a static cache that `generate()` uses again stays as it is.
     """
-    rows = cache.self_attention_cache.layers[0].keys.shape[0]
+    rows = layers_with_keys(cache.self_attention_cache)[0].keys.shape[0]
     source = copy(cache.cross_attention_cache)
     source.layers = [copy(layer) for layer in source.layers]
     for layer in source.layers:
@@ -119,7 +120,7 @@ def select_returned(cache: Cache, rows: int) -> None:
         ValueError: the cache has another number of rows than go on.
     """
     own = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
-    there, returned = len(own.layers[0].keys), getattr(cache, "returned", None)
+    there, returned = len(layers_with_keys(own)[0].keys), getattr(cache, "returned", None)
     if there == rows:
         return
     if returned is None or len(returned) != rows:

@@ -2,7 +2,13 @@
 
 import torch
 from transformers import PreTrainedConfig
-from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import (
+    Cache,
+    CacheLayerMixin,
+    DynamicCache,
+    EncoderDecoderCache,
+    LinearAttentionCacheLayerMixin,
+)
 
 
 def check_cache(cache: Cache | None) -> None:
@@ -34,6 +40,16 @@ def read_cache(cache: Cache | None, decoder_config: PreTrainedConfig, wanted: bo
     return EncoderDecoderCache(cache, DynamicCache())
 
 
+def layers_with_keys(cache: Cache) -> list[CacheLayerMixin]:
+    """The cache of each layer that has attention; a recurrent layer keeps no keys."""
+    return [layer for layer in cache.layers if isinstance(layer, CacheLayerMixin)]
+
+
+def is_recurrent(cache: Cache) -> bool:
+    """Whether a layer keeps states that replace each other."""
+    return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in cache.layers)
+
+
 def cached_sizes(cache: Cache | None, length: int) -> tuple[int | torch.Tensor, int]:
     """How many target tokens are cached, and how many keys attention has with T = `length` more.
 
@@ -43,5 +59,7 @@ def cached_sizes(cache: Cache | None, length: int) -> tuple[int | torch.Tensor, 
     if cache is None:
         return 0, length
     past = cache.get_seq_length()
-    widths = [cache.get_mask_sizes(length, layer)[0] for layer in range(max(len(cache), 1))]
+    own = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+    attending = [n for n, layer in enumerate(own.layers) if isinstance(layer, CacheLayerMixin)] or [0]
+    widths = [cache.get_mask_sizes(length, layer)[0] for layer in attending]
     return past, max([*widths, past + length] if isinstance(past, int) else widths)

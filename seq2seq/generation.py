@@ -16,7 +16,7 @@ from ..masks.expressions import Mask
 from ..masks.scope import SCOPES
 from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, check_fit
 from .beam_sharing import keep_returned, repeat_source, repeat_target, select_returned
-from .cache import check_cache, read_cache
+from .cache import check_cache, is_recurrent, read_cache
 from .call_checks import check_keywords, keywords_of
 from .encoder_output import CrossMaskEncoderOutput
 from .mask_compiler import LayerMasks, check_blind
@@ -246,13 +246,19 @@ class MaskedGenerationMixin(GenerationMixin):
 
     def _beam_search(self, input_ids: torch.LongTensor, *args, generation_config: GenerationConfig, **kwargs):
         """As Transformers does. Of the cache, each example's first rows are those of its returned sequences."""
+        recurrent = False
         if kwargs.get("use_cache") is False and kwargs.get("past_key_values") is None:
             kwargs["decoder_mask"] = closed_ahead(input_ids, **kwargs)
         elif generation_config.return_dict_in_generate and kwargs.get("past_key_values") is not None:
             cache = read_cache(kwargs["past_key_values"], self.config, wanted=False)
             kwargs["past_key_values"] = cache
-            cache.last_rows = []
+            # Recurrent states before the last step are gone, so there is nothing to go on from.
+            recurrent = is_recurrent(cache.self_attention_cache)
+            if not recurrent:
+                cache.last_rows = []
         outputs = super()._beam_search(input_ids, *args, generation_config=generation_config, **kwargs)
+        if recurrent:
+            outputs.past_key_values = None
         if isinstance(outputs, ModelOutput) and hasattr(outputs.past_key_values, "last_rows"):
             keep_returned(outputs.past_key_values, outputs.beam_indices, len(kwargs["encoder_outputs"][0]))
         return _finished(outputs, generation_config)

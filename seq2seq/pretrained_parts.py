@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
@@ -35,16 +36,17 @@ def max_length_of(config: PreTrainedConfig) -> int | None:
     return length
 
 
-def first_position_of(encoder: PreTrainedModel) -> int:
-    """The number of the first position: RoBERTa and models like it count from after the padding's id, else 0.
+def first_position_of(model: nn.Module) -> int:
+    """The number of the first position: RoBERTa and models like it count from after the padding's id, others from 0.
 
     They count ids that are not padding, which would tell of a hidden token whether it is one.
     """
-    for module in encoder.modules():
-        code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
-        if code is not None and _COUNTING in code.co_names:
-            padding: Any = module.padding_idx
-            return int(padding) + 1
+    for module in model.modules():
+        for function in (type(module).forward, getattr(type(module), _COUNTING, None)):
+            code = getattr(inspect.unwrap(function) if function else None, "__code__", None)
+            if code is not None and _COUNTING in code.co_names:
+                padding: int | None = getattr(module, "padding_idx", None)
+                return 0 if padding is None else padding + 1
     return 0
 
 

@@ -68,7 +68,7 @@ ENCODERS: dict[str, dict] = {
 QUICK_DECODERS, QUICK_ENCODERS = list(DECODERS)[:6], list(ENCODERS)[:4]
 
 
-def _sharpen(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+def sharpen(model: PreTrainedModel, seed: int) -> PreTrainedModel:
     """Weights at which attention prefers some tokens and every layer counts."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -92,12 +92,12 @@ def _config(family: str, fields: dict, **changes):
 
 def decoder_of(family: str, **changes) -> PreTrainedModel:
     torch.manual_seed(0)
-    return _sharpen(AutoModelForCausalLM.from_config(_config(family, DECODERS[family], **changes)), seed=1)
+    return sharpen(AutoModelForCausalLM.from_config(_config(family, DECODERS[family], **changes)), seed=1)
 
 
 def encoder_of(family: str, **changes) -> PreTrainedModel:
     torch.manual_seed(0)
-    return _sharpen(AutoModel.from_config(_config(family, ENCODERS[family], hidden_size=32, **changes)), seed=2)
+    return sharpen(AutoModel.from_config(_config(family, ENCODERS[family], hidden_size=32, **changes)), seed=2)
 
 
 def open_blocks(

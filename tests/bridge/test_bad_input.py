@@ -277,7 +277,7 @@ LAYERS = "layers({0: window(1), 'rest': full()})"
         ({"decoder": "llama"}, {"decoder_mask": LAYERS}, "decoder_mask must be the same in every layer"),
         ({"decoder": "gemma3_text"}, {"decoder_mask": LAYERS}, "must be the same in every sliding_attention"),
         ({"encoder": "bert"}, {"encoder_mask": LAYERS}, "encoder_mask must be the same in every layer"),
-        ({"encoder": "bart"}, {"segment_ids": torch.ones_like(SOURCE)}, "BartEncoder encodes: it numbers positions"),
+        ({"encoder": "bart"}, {"segment_ids": torch.ones_like(SOURCE)}, "BartEncoder encodes: it numbers"),
         ({"encoder": "deberta-v2"}, {"encoder_mask": "causal()"}, "where DebertaV2Model encodes: it does not obey"),
         ({"encoder": "deberta-v2"}, {"segment_ids": torch.ones_like(SOURCE)}, "DebertaV2Model encodes: it does not"),
         ({"encoder": "t5"}, {"token_type_ids": torch.zeros_like(SOURCE)}, "token_type_ids must be left out"),

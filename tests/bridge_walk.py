@@ -1,0 +1,418 @@
+"""Every causal language model and every text encoder of Transformers, tiny, joined to a fixed other part and measured.
+
+`python tests/bridge_walk.py decoder llama` prints one row.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from inspect import signature
+from multiprocessing import get_context
+
+import torch
+from bridge_families import DECODERS, ENCODERS, SIZES, VOCABULARY, decoder_of, encoder_of, ids, open_blocks, sharpen
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto import modeling_auto as auto
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from crossmask.bridge import CrossMaskBridgeForConditionalGeneration
+from crossmask.seq2seq.pretrained_parts import build_encoder
+
+LAYERS = 4
+MULTI_LATENT = [
+    "axk1",
+    "axk2",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "glm4_moe_lite",
+    "glm_moe_dsa",
+    "minicpm3",
+    "youtu",
+]
+TINY = [
+    (32,
+     "hidden_size n_embd d_model dim emb_dim word_embed_proj_dim embedding_size hidden_dim lru_width "
+     "attention_hidden_size q_lora_rank kv_lora_rank hidden_size_per_layer_input mamba_d_model "
+     "enc_hidden_size d_embed"),
+    (48,
+     "intermediate_size n_inner ffn_dim d_ff encoder_ffn_dim decoder_ffn_dim moe_intermediate_size "
+     "shared_expert_intermediate_size ffn_hidden_size shared_intermediate_size "
+     "moe_shared_expert_intermediate_size intermediate_size_mlp expert_ffn_hidden_size "
+     "dense_intermediate_size mlp_hidden_size moe_shared_intermediate_size "
+     "prefix_dense_intermediate_size"),
+    (4,
+     "num_attention_heads n_head num_heads encoder_attention_heads decoder_attention_heads "
+     "attention_heads n_heads num_encoder_attention_heads num_decoder_attention_heads "
+     "linear_num_value_heads n_routed_experts num_experts num_local_experts rotary_dim "
+     "qk_rope_head_dim mamba_n_heads mamba_num_heads moe_num_experts"),
+    (2,
+     "num_key_value_heads num_kv_heads linear_num_key_heads num_experts_per_tok num_experts_per_token "
+     "top_k_experts moe_topk moe_k n_shared_experts mamba_n_groups n_groups top_k moe_top_k"),
+    (1,
+     "topk_group n_group first_k_dense_replace num_nextn_predict_layers moe_num_shared_experts "
+     "num_shared_experts"),
+    (8,
+     "head_dim qk_nope_head_dim v_head_dim linear_key_head_dim linear_value_head_dim d_kv qk_head_dim "
+     "attention_head_dim index_head_dim global_head_dim kv_channels mamba_d_state mamba_head_dim "
+     "mamba_d_head state_size mamba_state_dim ssm_state_size time_step_rank d_head"),
+    (16,
+     "mamba_chunk_size chunk_size mamba_dt_rank index_topk max_window_layers"),
+    (LAYERS,
+     "num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers num_encoder_layers "
+     "num_decoder_layers depth encoder_num_hidden_layers decoder_num_hidden_layers"),
+    (VOCABULARY,
+     "vocab_size vocab_size_per_layer_input src_vocab_size tgt_vocab_size bigram_vocab_size"),
+    (64,
+     "max_position_embeddings n_positions max_seq_len max_seq_length max_sequence_length n_ctx "
+     "context_length seq_length max_target_positions"),
+]  # fmt: skip
+VALUES = {name: value for value, names in TINY for name in names.split()}
+VALUES |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+# What a field that several others depend on must be, by family.
+SPECIAL: dict[str, dict] = {family: {"num_key_value_heads": 4} for family in MULTI_LATENT}
+SPECIAL |= {family: {"num_key_value_heads": 1} for family in ("deepseek_v4", "hy_v4")}
+SPECIAL |= {family: {"head_dim": 8} for family in ("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral")}
+SPECIAL["gpt_neo"] = {"attention_types": [[["global", "local"], 2]]}
+SPECIAL["bailing_hybrid"] = {"layer_group_size": 2}
+SPECIAL["jamba"] = {"attn_layer_period": 2, "attn_layer_offset": 1}
+SPECIAL["roc_bert"] = {"eos_token_id": 2}
+SPECIAL["zaya"] = {"num_experts_per_tok": 1}
+SPECIAL["mamba2"] = {"num_heads": 8}
+SPECIAL["bamba"] = {"mamba_n_heads": 8}
+SPECIAL["granitemoehybrid"] = {"mamba_n_heads": 8}
+SPECIAL["lfm2_moe"] = {"layer_types": ["conv", "full_attention"] * 2}
+SPECIAL["zamba2"] = {"layers_block_type": ["mamba", "hybrid"] * 2}
+SPECIAL["reformer"] = {"axial_pos_embds": False}
+SPECIAL["gemma3n_text"] = {"num_kv_shared_layers": 0}
+SECONDS, GIGABYTES = 120, 6
+
+
+def tiny_values(config_class: type[PreTrainedConfig], depth: int = 0) -> dict:
+    """The fields of a config class at which its model is tiny, nested configs included."""
+    default = config_class()
+    fields = {field.name for field in dataclasses.fields(config_class)} | set(config_class.attribute_map)
+    values = {
+        name: value for name, value in VALUES.items() if name in fields and name not in config_class.attribute_map
+    }
+    values = {
+        n: v
+        for n, v in values.items()
+        if isinstance(getattr(default, n, None), int) or "token" in n or n == "num_key_value_heads"
+    }
+    count = getattr(default, "num_hidden_layers", None)
+    for field in dataclasses.fields(config_class):
+        given = getattr(default, field.name, None)
+        of_layers = isinstance(given, list) and count and len(given) == count and field.default is not None
+        if of_layers and (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING):
+            values[field.name] = _spread(given)
+    for name in config_class.sub_configs:
+        part = getattr(default, name, None)
+        if isinstance(part, PreTrainedConfig) and depth < 3:
+            values[name] = {"model_type": part.model_type, **tiny_values(type(part), depth + 1)}
+    return values
+
+
+def _spread(values: list) -> list:
+    """As many values as there are layers, of all kinds that occur."""
+    kinds = []
+    for value in values:
+        if value not in kinds:
+            kinds.append(value)
+    return [*kinds, *values][:LAYERS]
+
+
+def without_chance(config: PreTrainedConfig) -> PreTrainedConfig:
+    for name, value in vars(config).items():
+        if isinstance(value, PreTrainedConfig):
+            without_chance(value)
+        elif isinstance(value, float) and ("drop" in name or "jitter" in name):
+            setattr(config, name, 0.0)
+    return config
+
+
+def tiny_config(family: str, known: dict[str, dict]) -> PreTrainedConfig:
+    config_class = CONFIG_MAPPING[family]
+    fields = SPECIAL.get(family, {})
+    if family in known:
+        layers = known[family].get("layer_types")
+        return without_chance(
+            config_class(
+                **{**SIZES, **({"num_hidden_layers": len(layers)} if layers else {}), **known[family], **fields}
+            )
+        )
+    return without_chance(config_class(**(tiny_values(config_class) | fields)))
+
+
+def first_line(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:220]
+
+
+def outcome(check: Callable[..., str | None], *args) -> str:
+    """What a check found: yes, the words of a refusal, or what went wrong."""
+    try:
+        return check(*args) or "yes"
+    except ValueError as error:
+        last = traceback.extract_tb(error.__traceback__)[-1].filename
+        ours = os.path.realpath(last).startswith(os.path.realpath(os.path.dirname(os.path.dirname(__file__))))
+        return f"refused: {str(error)[:400]}" if ours else f"ERROR {first_line(error)} at {last.split('/')[-1]}"
+    except Exception as error:  # what a family raises is what the table says
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return f"ERROR {first_line(error)} at {where.filename.split('/')[-1]}:{where.lineno}"
+
+
+def apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max() / (1e-6 + b.abs().max())) if a.isfinite().all() and b.isfinite().all() else 9.0
+
+
+def same(a: torch.Tensor, b: torch.Tensor, name: str = "") -> str | None:
+    return None if apart(a, b) < 1e-3 else f"WRONG{name} by {apart(a, b):.1g}"
+
+
+def closed(model, plain) -> str | None:
+    source, target = ids(2, 7), ids(2, 6, seed=1)
+    alone = plain(target).logits
+    return None if torch.equal(model(input_ids=source, decoder_input_ids=target).logits, alone) else "WRONG"
+
+
+def acts(model) -> str | None:
+    """The source matters, and only where the mask allows it."""
+    source, target = ids(2, 7), ids(2, 6, seed=1)
+    a, b = (model(input_ids=s, decoder_input_ids=target).logits for s in (source, source.flip(1)))
+    if torch.equal(a, b):
+        return "WRONG: the source does not matter"
+    return None
+
+
+def cached(model) -> str | None:
+    source, options = ids(2, 11), {"max_new_tokens": 8, "eos_token_id": None, "output_logits": True}
+    options |= {"return_dict_in_generate": True}
+    results = []
+    for use_cache in (True, False):
+        out = model.generate(source, use_cache=use_cache, **options)
+        results.append(torch.stack(out.logits))
+    return same(*results)
+
+
+def beams(model) -> str | None:
+    source, options = ids(2, 11), {"max_new_tokens": 6, "eos_token_id": None, "num_beams": 3}
+    results = [model.generate(source, use_cache=use_cache, **options) for use_cache in (True, False)]
+    return None if torch.equal(*results) else "WRONG"
+
+
+def padded(model) -> str | None:
+    source, short, long = ids(2, 7), ids(1, 3, seed=1), ids(1, 5, seed=2)
+    rows = torch.cat([torch.nn.functional.pad(short, (2, 0), value=3), long])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    both = model(input_ids=source, decoder_input_ids=rows, decoder_attention_mask=mask).logits
+    return same(both[0, 2:], model(input_ids=source[:1], decoder_input_ids=short).logits[0])
+
+
+def masked(model) -> str | None:
+    source, target = ids(2, 7), ids(2, 6, seed=1)
+    changed = target.clone()
+    changed[:, 0] = 3
+    for attention in ("eager", "sdpa"):
+        try:
+            model.decoder.set_attn_implementation(attention)
+        except ValueError:
+            continue
+        found = [
+            model(input_ids=source, decoder_input_ids=t, decoder_mask="window(0)").logits for t in (target, changed)
+        ]
+        if wrong := same(found[0][:, 1:], found[1][:, 1:], f" ({attention})"):
+            return wrong
+        if torch.equal(found[0][:, 0], found[1][:, 0]):
+            return f"WRONG ({attention}): the first token does not matter to itself"
+        options = {"max_new_tokens": 6, "eos_token_id": None, "decoder_mask": "window(1)", "output_logits": True}
+        options |= {"return_dict_in_generate": True}
+        steps = [torch.stack(model.generate(source, use_cache=c, **options).logits) for c in (True, False)]
+        if wrong := same(*steps, f" (cached, {attention})"):
+            return wrong
+    return None
+
+
+def packed(model) -> str | None:
+    sources, targets = [ids(1, n, seed=n) for n in (4, 6)], [ids(1, n, seed=10 + n) for n in (5, 3)]
+    row = model(
+        input_ids=torch.cat(sources, 1),
+        segment_ids=torch.tensor([[1] * 4 + [2] * 6]),
+        decoder_input_ids=torch.cat(targets, 1),
+        decoder_segment_ids=torch.tensor([[1] * 5 + [2] * 3]),
+    ).logits
+    alone = [model(input_ids=s, decoder_input_ids=t).logits for s, t in zip(sources, targets, strict=True)]
+    return same(row, torch.cat(alone, 1))
+
+
+def trains(model) -> str | None:
+    def gradients() -> torch.Tensor:
+        model.zero_grad()
+        model(input_ids=ids(2, 7), labels=ids(2, 6, seed=1)).loss.backward()
+        missing = [n for n, p in model.bridge.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+        if missing:
+            raise AssertionError(f"no gradient: {missing[0]}")
+        return torch.cat([p.grad.flatten() for p in model.bridge.parameters()])
+
+    with torch.enable_grad():
+        model.train()
+        plain = gradients()
+        if not model.decoder.supports_gradient_checkpointing:
+            return None
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+        return same(gradients(), plain, " (checkpointing)")
+
+
+def source_padded(model) -> str | None:
+    short, long, target = ids(1, 4), ids(1, 7, seed=1), ids(2, 5, seed=2)
+    source = torch.cat([torch.nn.functional.pad(short, (0, 3), value=0), long])
+    mask = torch.tensor([[1] * 4 + [0] * 3, [1] * 7])
+    both = model(input_ids=source, attention_mask=mask, decoder_input_ids=target).logits
+    return same(both[:1], model(input_ids=short, decoder_input_ids=target[:1]).logits)
+
+
+def source_masked(model) -> str | None:
+    long, target = ids(1, 7, seed=1), ids(1, 5, seed=2)
+    blind = {"encoder_mask": "blind((2, 5))", "cross_mask": "blind((2, 5))"}
+    changed = long.clone()
+    changed[:, 2:5] = torch.tensor([model.config.encoder.pad_token_id or 0, 3, 3])
+    for attention in ("eager", "sdpa"):
+        try:
+            model.encoder.set_attn_implementation(attention)
+        except ValueError:
+            continue
+        a, b = (model(input_ids=s, decoder_input_ids=target, **blind).logits for s in (long, changed))
+        if wrong := same(a, b, f" ({attention})"):
+            return wrong
+        # the encoder alone: each token sees itself
+        first = long.clone()
+        first[:, 0] = 3
+        a, b = (model.encode(s, encoder_mask="window(0)").last_hidden_state for s in (long, first))
+        if wrong := same(a[:, 1:], b[:, 1:], f" (window, {attention})"):
+            return wrong
+        if torch.equal(a[:, :1], b[:, :1]):
+            return f"WRONG ({attention}): the first token does not matter"
+    return None
+
+
+DECODER_CHECKS = {
+    "acts": acts,
+    "cached": cached,
+    "beams": beams,
+    "padded": padded,
+    "decoder_mask": masked,
+    "packed": packed,
+    "trains": trains,
+}
+ENCODER_CHECKS = {
+    "acts": acts,
+    "cached": cached,
+    "padded": source_padded,
+    "encoder_mask": source_masked,
+    "packed": packed,
+    "trains": trains,
+}
+
+
+def build(side: str, family: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    if side == "decoder":
+        config = tiny_config(family, DECODERS)
+        config.get_text_config(decoder=True).is_decoder = True
+        return sharpen(AutoModelForCausalLM.from_config(config), seed=1)
+    return sharpen(build_encoder(tiny_config(family, ENCODERS)), seed=2)
+
+
+@torch.no_grad()
+def row_of(side: str, family: str) -> dict[str, str]:
+    """What a family does, by the name of the check."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    try:
+        part = build(side, family)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1].filename.split("/")[-1]
+        return {"built": f"ERROR {first_line(error)} at {where}"}
+    row = {"class": type(part).__name__}
+    try:
+        if side == "decoder":
+            part(ids(2, 6, seed=1))
+        else:
+            part(ids(2, 7))
+    except Exception as error:
+        return row | {"built": f"ERROR {first_line(error)}, alone"}
+
+    def bridge() -> CrossMaskBridgeForConditionalGeneration:
+        parts = (
+            (encoder_of("bert"), build(side, family))
+            if side == "decoder"
+            else (build(side, family), decoder_of("llama"))
+        )
+        return CrossMaskBridgeForConditionalGeneration.from_encoder_decoder_pretrained(*parts)
+
+    row["joined"] = outcome(lambda: bridge() and None)
+    if row["joined"] != "yes":
+        return row
+    if side == "decoder":
+        row["closed"] = outcome(closed, bridge(), part)
+    else:
+        row["closed"] = outcome(closed, bridge(), decoder_of("llama"))
+    for name, check in (DECODER_CHECKS if side == "decoder" else ENCODER_CHECKS).items():
+        row[name] = outcome(lambda check=check: check(open_blocks(bridge())))
+    return row
+
+
+def families(side: str) -> list[str]:
+    if side == "decoder":
+        return sorted(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    known = [family for family in auto.MODEL_MAPPING_NAMES if family in CONFIG_MAPPING]
+    return sorted(family for family in known if reads_text(family))
+
+
+def reads_text(family: str) -> bool:
+    """Whether the base model of a family takes ids and can do without images or sound."""
+    model_class = auto.MODEL_MAPPING[CONFIG_MAPPING[family]]
+    if isinstance(model_class, tuple):
+        model_class = model_class[0]
+    names = set(signature(model_class.forward).parameters)
+    others = {"pixel_values", "input_features", "input_values", "pixel_values_videos", "images", "bbox"}
+    return "input_ids" in names and not names & others
+
+
+def _child(side: str, family: str, pipe) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30, GIGABYTES << 30))
+    signal.alarm(SECONDS)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        pipe.send(row_of(side, family))
+
+
+def isolated(side: str, family: str) -> dict[str, str]:
+    """`row_of` in a process of its own, which may fail, hang, or ask for too much memory."""
+    ours, theirs = get_context("fork").Pipe(duplex=False)
+    process = get_context("fork").Process(target=_child, args=(side, family, theirs))
+    process.start()
+    theirs.close()
+    try:
+        row = ours.recv()
+    except EOFError:
+        row = {"built": "ERROR the process ended without a result"}
+    process.join()
+    return row
+
+
+if __name__ == "__main__":
+    side, *names = sys.argv[1:]
+    for name in names or families(side):
+        began = time.time()
+        row = isolated(side, name)
+        print(json.dumps({"family": name, **row, "s": round(time.time() - began, 1)}), flush=True)
