@@ -87,7 +87,11 @@ SPECIAL["jamba"] = {"attn_layer_period": 2, "attn_layer_offset": 1}
 SPECIAL["roc_bert"] = {"eos_token_id": 2}
 SPECIAL["zaya"] = {"num_experts_per_tok": 1}
 SPECIAL["mamba2"] = {"num_heads": 8}
-SPECIAL["bamba"] = {"mamba_n_heads": 8}
+SPECIAL["bamba"] = {"mamba_n_heads": 8, "attn_layer_indices": [1, 3]}
+SPECIAL["falcon_h1"] = {"mamba_d_ssm": 32, "mamba_n_heads": 4}
+SPECIAL["dots1"] = {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2}
+SPECIAL["deepseek_v2"] = SPECIAL["deepseek_v2"] | {"n_routed_experts": 4, "num_experts_per_tok": 2}
+SPECIAL["gemma4_text"] = {"num_kv_shared_layers": 0, "layer_types": ["sliding_attention", "full_attention"] * 2}
 SPECIAL["granitemoehybrid"] = {"mamba_n_heads": 8}
 SPECIAL["lfm2_moe"] = {"layer_types": ["conv", "full_attention"] * 2}
 SPECIAL["zamba2"] = {"layers_block_type": ["mamba", "hybrid"] * 2}
@@ -98,7 +102,7 @@ SECONDS, GIGABYTES = 120, 6
 
 def tiny_values(config_class: type[PreTrainedConfig], depth: int = 0) -> dict:
     """The fields of a config class at which its model is tiny, nested configs included."""
-    default = config_class()
+    default = vars(config_class())  # by attribute, those that differ between layers raise an error
     fields = {field.name for field in dataclasses.fields(config_class)} | set(config_class.attribute_map)
     values = {
         name: value for name, value in VALUES.items() if name in fields and name not in config_class.attribute_map
@@ -106,16 +110,16 @@ def tiny_values(config_class: type[PreTrainedConfig], depth: int = 0) -> dict:
     values = {
         n: v
         for n, v in values.items()
-        if isinstance(getattr(default, n, None), int) or "token" in n or n == "num_key_value_heads"
+        if isinstance(default.get(n), int) or "token" in n or n == "num_key_value_heads"
     }
-    count = getattr(default, "num_hidden_layers", None)
+    count = default.get("num_hidden_layers")
     for field in dataclasses.fields(config_class):
-        given = getattr(default, field.name, None)
+        given = default.get(field.name)
         of_layers = isinstance(given, list) and count and len(given) == count and field.default is not None
         if of_layers and (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING):
             values[field.name] = _spread(given)
     for name in config_class.sub_configs:
-        part = getattr(default, name, None)
+        part = default.get(name)
         if isinstance(part, PreTrainedConfig) and depth < 3:
             values[name] = {"model_type": part.model_type, **tiny_values(type(part), depth + 1)}
     return values

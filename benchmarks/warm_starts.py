@@ -1,0 +1,99 @@
+"""What a warm start gives: bridges on Multi30k, trained in several ways, and the network that starts from scratch.
+
+    python -m benchmarks.warm_starts --encoder all-MiniLM-L6-v2 --decoder runs/gpt-de --pairs 2900
+
+Every run is `train.py` on a recipe with some of its fields changed, in a process of its own on one thread. Runs that
+are finished are kept, others go on from their last checkpoint. The page has a table, and beside it is a picture of
+validation BLEU over CPU time.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from benchmarks.harness import add_page_options, machine, publish, table
+
+SCRATCH, BRIDGE = "recipes/multi30k-en-de.yaml", "recipes/multi30k-en-de-bridge.yaml"
+FREEZE, RATES = ["--freeze"], ["--learning_rates"]
+WAYS: dict[str, tuple[str, list[str]]] = {
+    "from scratch": (SCRATCH, []),
+    "bridge": (BRIDGE, []),
+    "bridge, encoder frozen": (
+        BRIDGE,
+        [*FREEZE, "encoder", *RATES, "{decoder: 5.0e-4, bridge: 2.0e-3}"],
+    ),
+    "bridge, decoder frozen": (
+        BRIDGE,
+        [*FREEZE, "decoder", *RATES, "{encoder: 2.0e-4, bridge: 2.0e-3}"],
+    ),
+    "bridge, both frozen": (BRIDGE, [*FREEZE, "[encoder, decoder]", *RATES, "{bridge: 2.0e-3}"]),
+    "bridge, a block every 4th layer": (BRIDGE, ["--model.bridge_layers", "4"]),
+    "bridge, tanh gate": (BRIDGE, ["--model.gate", "tanh"]),
+    "bridge, one learning rate": (BRIDGE, [*RATES, "{}"]),
+}
+"""What is compared: a recipe, and the fields that are changed in it."""
+
+
+def run(name: str, options: argparse.Namespace) -> dict[str, float]:
+    """Train in one way, unless that is done; what the run measured."""
+    recipe, changed = WAYS[name]
+    folder = options.runs / f"{options.pairs}-{name.replace(', ', '-').replace(' ', '-')}"
+    results = folder / "results.json"
+    if not results.exists():
+        command = [sys.executable, "train.py", recipe, "--output_dir", str(folder), "--seed", str(options.seed)]
+        command += ["--train.limit", str(options.pairs), *changed]
+        command += ["--num_train_epochs", str(options.epochs if recipe == BRIDGE else options.scratch_epochs)]
+        if recipe == BRIDGE:
+            command += ["--encoder_name_or_path", options.encoder, "--decoder_name_or_path", options.decoder]
+        if any(folder.glob("checkpoint-*")):
+            command += ["--resume_from_checkpoint", "last"]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        results.write_text(json.dumps({"cpu_minutes": spent / 60}))
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    validation = [(entry["epoch"], entry["eval_bleu"]) for entry in log if "eval_bleu" in entry]
+    return metrics | json.loads(results.read_text()) | {"validation": validation}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", default="sentence-transformers/all-MiniLM-L6-v2", help="a folder or a Hub id")
+    parser.add_argument("--decoder", default="runs/gpt-de", help="a folder or a Hub id")
+    parser.add_argument("--pairs", type=int, default=2900, help="how many of the 29,000 are trained on")
+    parser.add_argument("--epochs", type=int, default=10, help="of the bridges")
+    parser.add_argument("--scratch_epochs", type=int, default=30, help="of the network from scratch")
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), metavar="WAY")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--runs", type=Path, default=Path("runs/warm-starts"), help="where the runs are kept")
+    add_page_options(parser, "warm_starts")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.pairs, options.epochs, options.scratch_epochs = 64, 1, 1
+    rows, _, axes = [], *plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name in options.ways:
+        measured = run(name, options)
+        rows.append([name, *(f"{measured[key]:.1f}" for key in ("bleu", "chrf", "cpu_minutes"))])
+        epochs, scores = zip(*measured["validation"], strict=True)
+        minutes = [epoch / epochs[-1] * measured["cpu_minutes"] for epoch in epochs]
+        axes.plot(minutes, scores, marker=".", label=name)
+    axes.set(xlabel="CPU minutes, validation and test included", ylabel="sacreBLEU, validation, greedy")
+    axes.set_title(f"{options.pairs:,} pairs of Multi30k")
+    axes.legend()
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    plt.savefig(options.output.with_suffix(".png"), dpi=150)
+    heading = f"# Warm starts with {options.pairs:,} pairs\n\n{machine()}\n\n"
+    publish(heading + table(["", "sacreBLEU", "chrF", "CPU minutes"], rows), options.output)
+
+
+if __name__ == "__main__":
+    main()
