@@ -9,18 +9,10 @@ from string import Formatter
 from typing import Any
 
 from ..utils.errors import InputError
-from .base import (
-    Example,
-    PrimaryMetric,
-    Scores,
-    check_text,
-    column,
-    excerpt,
-    group_of,
-    register_task,
-    text_column,
-)
+from .base import Example, PrimaryMetric, Scores
 from .metrics import load_metric
+from .records import check_text, column, excerpt, group_of, text_column
+from .registry import register_task
 from .text_to_text import TextToText
 
 SEPARATOR = "<sep>"
@@ -55,6 +47,7 @@ class QuestionAnswering(TextToText):
 
     name = "question-answering"
     primary_metric = PrimaryMetric("exact_match", greater_is_better=True)
+    metric_modules = ("seq2seq_qa",)
 
     source_template: str = "{question}" + SEPARATOR + " {context}"
     rationale_column: str | None = None

@@ -11,20 +11,11 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..utils.errors import InputError
-from .base import (
-    Example,
-    PrimaryMetric,
-    Scores,
-    check_text,
-    column,
-    excerpt,
-    group_of,
-    members_of_groups,
-    register_task,
-    text_column,
-)
+from .base import Example, PrimaryMetric, Scores, members_of_groups
 from .bleu import mean_over_groups, tokenizer_for
 from .metrics import load_metric
+from .records import check_text, column, excerpt, group_of, text_column
+from .registry import register_task
 from .text_to_text import TextToText
 
 
@@ -50,6 +41,7 @@ class Translation(TextToText):
 
     name = "translation"
     primary_metric = PrimaryMetric("sacrebleu", greater_is_better=True)
+    metric_modules = ("seq2seq_translation",)
 
     source_column: str = "source"
     target_column: str = "target"

@@ -12,6 +12,7 @@ from ..hub.upload import push_folder
 from ..tasks import get_task
 from ..tasks.base import Example, Task
 from ..tasks.examples import EvaluationSplit, read_examples
+from ..tasks.metrics import check_libraries
 from ..utils.errors import InputError
 from .batching import evaluation_split
 from .build_model import build_model, build_on_meta
@@ -104,6 +105,8 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     Raises:
         InputError: with the field, what was given and what was expected.
     """
+    for module in task.metric_modules:
+        check_libraries(module)
     check_requirements(recipe.model.attn_implementation, arguments)
     check_task_fields(recipe, arguments, task)
     check_tokenizer_settings(recipe.tokenizer)

@@ -1,7 +1,7 @@
 import pytest
 
-from crossmask.tasks import Example, PrimaryMetric, Task, TextToText, get_task, register_task, task_names
-from crossmask.tasks.base import text_column
+from crossmask.tasks import Example, PrimaryMetric, Task, TextToText, base, get_task, register_task, task_names
+from crossmask.tasks.records import text_column
 
 
 @register_task
@@ -127,13 +127,9 @@ def test_bad_records(record, message):
 
 
 def test_the_docstring_of_base_is_a_working_task():
-    from crossmask.tasks import base
-
     code = "\n".join(line[4:] for line in base.__doc__.split("\n") if line.startswith("    "))
-    scope = {name: getattr(base, name) for name in ("Example", "PrimaryMetric", "text_column")}
-    scope["TextToText"] = TextToText
-    exec(code, {**scope, "register_task": lambda cls: scope.setdefault("made", cls)})
-    task = scope["made"]()
+    exec(code.replace('"reversal"', '"reversal-of-the-docstring"'), {"__name__": "crossmask.tasks.reversal"})
+    task = get_task("reversal-of-the-docstring")
     assert task.metrics(["ba", "x"], [task.example({"text": "ab"}), task.example({"text": "cd"})]) == {
         "exact_match": 50.0
     }
