@@ -59,7 +59,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         self.post_init()
         if config.cross_attention_score == "additive":
             # Each head has a row of the score vector, which no plan splits: its heads stay together.
-            self._tp_plan = {name: how for name, how in self._tp_plan.items() if ".cross_attn." not in name}
+            self._tp_plan = {name: style for name, style in self._tp_plan.items() if ".cross_attn." not in name}
 
     @checked_call
     @capture_outputs

@@ -167,7 +167,7 @@ class LayerMasks:
             queries=seen,
             keys=seen if may_grow else keys,
             may_grow=may_grow,
-            whole=self.scope == "encoder",
+            has_all_rows=self.scope == "encoder",
         )
         return rows_for(mask, rows=rows, columns=keys)
 
