@@ -8,6 +8,7 @@ not a dependency of crossmask; version 1.1.4 was tested. Install it with `--no-d
 """
 
 from argparse import ArgumentParser, Namespace
+from typing import Any
 
 from simuleval.agents import TextToTextAgent
 from simuleval.agents.actions import Action, ReadAction, WriteAction
@@ -26,6 +27,7 @@ class CrossMaskAgent(TextToTextAgent):
     def __init__(self, args: Namespace):
         self.stream: TextStream | None = None
         super().__init__(args)
+        self.model: Any  # whose `to` has no types
         self.model, self.tokenizer = load_model_and_tokenizer(
             args.model, attn_implementation="eager" if args.align_att is not None else None
         )
