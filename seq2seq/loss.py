@@ -131,7 +131,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: torch.Tensor):
         hidden, weight, labels, *grads = ctx.saved_tensors
-        if torch.is_grad_enabled():  # under create_graph: the plain twin, whose gradient can be differentiated
+        if torch.is_grad_enabled():  # under create_graph: the plain computation, whose gradient can be differentiated
             inputs = [tensor for tensor, saved in zip((hidden, weight), grads, strict=True) if saved is not None]
             with torch.autocast(hidden.device.type, enabled=False):
                 logits = hidden.to(ctx.kind) @ weight.to(ctx.kind).T

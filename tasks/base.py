@@ -336,8 +336,8 @@ def sample_indices(examples: Sequence[Example], number: int) -> list[int]:
 def check_predictions(predictions: Sequence[Any], examples: Sequence[Example]) -> None:
     """Raise TypeError or ValueError unless there is one prediction for each of `examples`, at least one."""
     if isinstance(predictions, str):
-        raise TypeError("predictions are one string; expected a list, one for each example")
+        raise TypeError("predictions must be a list, one for each example, got one string; write [text]")
     if len(predictions) != len(examples):
-        raise InputError(f"{len(predictions)} predictions for {len(examples)} examples; give one for each example")
+        raise InputError(f"predictions must be one for each of {len(examples)} examples, got {len(predictions)}")
     if len(predictions) == 0:
-        raise InputError("nothing to score: predictions and examples are empty; give at least one of each")
+        raise InputError("examples to score must be one or more, got none; give predictions and examples")

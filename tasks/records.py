@@ -12,7 +12,7 @@ def column(record: Mapping[str, Any], name: str, fix: str) -> Any:
     """`record[name]`; ValueError that names the column, the record's columns and how to fix it if it is not there."""
     if name not in record:
         columns = ", ".join(repr(key) for key in record) or "none"
-        raise InputError(f"the record has no column {name!r} (its columns: {columns}); {fix}")
+        raise InputError(f"the record must have a column {name!r}, got {columns}; {fix}")
     return record[name]
 
 
@@ -24,9 +24,10 @@ def text_column(record: Mapping[str, Any], name: str, fix: str) -> str:
 def check_text(value: Any, name: str, record: Mapping[str, Any]) -> str:
     """`value`, from column `name` of `record`, if it is text with more in it than whitespace; ValueError if not."""
     if not isinstance(value, str):
-        raise InputError(f"column {name!r} holds {type(value).__name__}, not text, in the record {excerpt(record)}")
+        kind = type(value).__name__
+        raise InputError(f"column {name!r} must hold text, got {kind} in the record {excerpt(record)}")
     if not value.strip():
-        raise InputError(f"column {name!r} is empty in the record {excerpt(record)}; drop or fill such rows")
+        raise InputError(f"column {name!r} must not be empty in the record {excerpt(record)}; drop or fill such rows")
     return value
 
 
@@ -37,7 +38,7 @@ def group_of(record: Mapping[str, Any], group_column: str | None) -> str | None:
     else:
         value = column(record, group_column, "set the task option group_column to one of them, or leave it out")
     if value is not None and (not isinstance(value, str | int) or value == ""):
-        raise InputError(f"the group must be a name or a number, not {value!r}, in the record {excerpt(record)}")
+        raise InputError(f"the group must be a name or a number, got {value!r} in the record {excerpt(record)}")
     return None if value is None else str(value)
 
 

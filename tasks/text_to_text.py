@@ -61,7 +61,7 @@ class TextToText(Task):
         for index, prediction in enumerate(predictions):
             if not isinstance(prediction, str):
                 kind = type(prediction).__name__
-                raise TypeError(f"prediction {index} is of type {kind}, not str; decode token ids before scoring")
+                raise TypeError(f"prediction {index} must be text, got {kind}; decode token ids before scoring")
         texts = predictions if isinstance(predictions, str) else [self.postprocess(text) for text in predictions]
         return super().by_group(texts, examples, score)
 

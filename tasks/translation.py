@@ -91,9 +91,9 @@ class Translation(TextToText):
             return parts[-1]
 
         scores = self.by_group(predictions, examples, score)
-        if rest := [at for at, example in enumerate(examples) if example.group is None]:
-            texts = [self.postprocess(predictions[at]) for at in rest]
-            parts.append(self._score(texts, [examples[at] for at in rest], tokenizers[None]))
+        if rest := [index for index, example in enumerate(examples) if example.group is None]:
+            texts = [self.postprocess(predictions[index]) for index in rest]
+            parts.append(self._score(texts, [examples[index] for index in rest], tokenizers[None]))
         return mean_over_groups(parts) | scores
 
     def _tokenizers(self, examples: Sequence[Example]) -> dict[str | None, str]:
@@ -104,7 +104,7 @@ class Translation(TextToText):
         references = [example.references for example in examples]
         of_all = tokenizer_for(text for texts in references for text in texts) or self.tokenize
         return {
-            group: tokenizer_for(text for at in members for text in references[at]) or of_all
+            group: tokenizer_for(text for index in members for text in references[index]) or of_all
             for group, members in groups.items()
         }
 

@@ -29,7 +29,7 @@ class Policy:
         attention = model.config._attn_implementation
         if self.needs_attention and attention not in (None, "eager"):
             raise ValueError(
-                f"{self} needs attention weights, which the backend {attention!r} keeps to itself; "
+                f"{self} needs attention weights, which the backend {attention!r} does not return; "
                 'call model.set_attn_implementation("eager") first'
             )
 

@@ -75,7 +75,7 @@ class TranslationStream:
 
         Raises:
             ValueError: tokens for other than all streams, for one that has ended, for more than the model's longest
-                source, an end without a token, or before that of which a mask speaks.
+                source, an end without a token, or before tokens that a mask names.
         """
         batch = len(self.arrived)
         ended = [ended] * batch if isinstance(ended, bool) else list(ended)
