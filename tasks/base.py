@@ -40,6 +40,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..data.tokenization import Overlong
 from ..utils.errors import InputError
+from .metrics import check_libraries
 
 Scores = dict[str, float | str]
 Collator = Callable[[Sequence[Any]], dict[str, torch.Tensor]]
@@ -106,7 +107,7 @@ class Task(ABC):
 
     Attributes:
         name: what a recipe calls it. primary_metric: chooses between checkpoints.
-        metric_modules: the modules of `tasks/metrics` that `metrics` loads; `train.py` asks for their libraries first.
+        metric_modules: the modules of `tasks/metrics` that `metrics` loads (`check_libraries`).
         special_tokens: texts that the tokenizer should keep whole.
         auto_class: the Auto class that loads its models.
         pipeline_tag: how the Hub calls it, where that is not its name.
@@ -140,6 +141,11 @@ class Task(ABC):
         Percentages are 0 to 100. Raises ValueError for nothing to score and for unequal numbers, TypeError for
         predictions that are not what the kind predicts.
         """
+
+    def check_libraries(self) -> None:
+        """Refuse a machine that lacks a library of `metric_modules`. Raises MissingLibraryError."""
+        for module in self.metric_modules:
+            check_libraries(module)
 
     def metric_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """The names of the numbers that `metrics` gives for such examples, those of their groups included."""

@@ -12,7 +12,6 @@ from ..hub.upload import push_folder
 from ..tasks import get_task
 from ..tasks.base import Example, Task
 from ..tasks.examples import EvaluationSplit, read_examples
-from ..tasks.metrics import check_libraries
 from ..utils.errors import InputError
 from .batching import evaluation_split
 from .build_model import build_model, build_on_meta
@@ -105,8 +104,7 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     Raises:
         InputError: with the field, what was given and what was expected.
     """
-    for module in task.metric_modules:
-        check_libraries(module)
+    task.check_libraries()
     check_requirements(recipe.model.attn_implementation, arguments)
     check_task_fields(recipe, arguments, task)
     check_tokenizer_settings(recipe.tokenizer)
