@@ -63,8 +63,7 @@ def audit(
         encoder_mask, decoder_mask, cross_mask: the masks that should hold instead of the config's and the batch's: a
             mask, its text, a mapping from layers to texts, or a boolean tensor (B, S), (B, T, S) or (B, H, T, S).
         attention_mask, segment_ids, position_ids, passage_ids: (B, S), what should hold instead of the batch's.
-        Without
-            an attention mask, padding tokens at the ends of a row are padding.
+            Without an attention mask, padding tokens at the ends of a row are padding.
         decoder_attention_mask, decoder_segment_ids, decoder_position_ids: (B, T), likewise.
         method: `"gradient"` computes the gradient of each target position with respect to the embeddings, in T + B
             backward passes; `"perturbation"` replaces each token by others, in 2 (S + T) + B forward passes, and

@@ -179,7 +179,7 @@ def _read(
         ids["target" if scope == "decoder" else "source"],
     )
     sizes = {"batch": len(rows), "heads": heads, "queries": rows.shape[1], "keys": columns.shape[1]}
-    check_fit(mask, name, **sizes, may_grow=scope == "decoder", whole=scope == "encoder")
+    check_fit(mask, name, **sizes, may_grow=scope == "decoder", has_all_rows=scope == "encoder")
     return ScopeMask((full(),) * count, _written_out(mask, rows.shape[1], columns.shape[1]))
 
 

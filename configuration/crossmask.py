@@ -196,10 +196,10 @@ class CrossMaskConfig(MaskedConfig):
             raise ValueError(f"embedding_act={self.embedding_act!r} needs embedding_size: it follows that projection")
 
     def validate_positions(self) -> None:  # before Transformers' validate_rope, which warns where this refuses
-        given = self.rope_parameters
-        if not given:
+        parameters = self.rope_parameters
+        if not parameters:
             return
-        kind, known = given.get("rope_type", given.get("type", "default")), ", ".join(ROPE_TYPES)
+        kind, known = parameters.get("rope_type", parameters.get("type", "default")), ", ".join(ROPE_TYPES)
         kind = kind if isinstance(kind, str) else brief(kind)
         if kind in ("dynamic", "longrope"):
             raise ValueError(
@@ -209,12 +209,12 @@ class CrossMaskConfig(MaskedConfig):
         if kind not in ROPE_TYPES:
             raise ValueError(f"rope_parameters: rope_type must be one of {known}, got {kind!r}")
         needed, others = ROPE_TYPES[kind]
-        if missing := [name for name in needed if given.get(name) is None]:
+        if missing := [name for name in needed if parameters.get(name) is None]:
             raise ValueError(f"rope_parameters: rope_type {kind!r} needs {missing[0]}; it is not given")
-        if unknown := sorted(set(given) - _EVERY_ROPE - set(needed) - set(others)):
+        if unknown := sorted(set(parameters) - _EVERY_ROPE - set(needed) - set(others)):
             raise ValueError(f"rope_parameters: rope_type {kind!r} takes no {unknown[0]}; leave it out")
         for name in ("rope_theta", *needed, *others):
-            value = given.get(name)
+            value = parameters.get(name)
             if name == "truncate":
                 if not isinstance(value, bool | None):
                     raise ValueError(f"rope_parameters: {name} must be true or false, got {brief(value)}")
@@ -222,7 +222,7 @@ class CrossMaskConfig(MaskedConfig):
                 raise ValueError(
                     f"rope_parameters: {name} must be a number of more than 0 and less than 2**31, got {brief(value)}"
                 )
-        theta, factor = (given.get(name) for name in ("rope_theta", "factor"))
+        theta, factor = (parameters.get(name) for name in ("rope_theta", "factor"))
         if theta is not None and theta <= 1:
             raise ValueError(f"rope_parameters: rope_theta must be more than 1, got {theta}; 10000.0 is usual")
         if factor is not None and factor < 1:
@@ -231,10 +231,10 @@ class CrossMaskConfig(MaskedConfig):
             ("low_freq_factor", "high_freq_factor", (1, 4)),
             ("beta_slow", "beta_fast", (1, 32)),
         ):
-            low, high = (given.get(name) or default for name, default in zip((less, more), defaults, strict=True))
+            low, high = (parameters.get(name) or default for name, default in zip((less, more), defaults, strict=True))
             if low >= high:
                 raise ValueError(f"rope_parameters: {less} must be less than {more}, got {low} and {high}")
-        if (part := given.get("partial_rotary_factor", 1)) not in (1, None):
+        if (part := parameters.get("partial_rotary_factor", 1)) not in (1, None):
             raise ValueError(f"rope_parameters: partial_rotary_factor must be 1, got {part}; all of a head is turned")
 
     def validate_special_tokens(self) -> None:

@@ -71,10 +71,11 @@ class Seq2SeqCollator:
     ```
 
     Args:
-        pad_token_id: fills sources and decoder inputs.
+        pad_token_id: fills decoder inputs, and sources unless they have a padding of their own.
         decoder_start_token_id: the first token of every decoder input.
         padding_side: where sources are padded; targets always are on the right.
         pad_to_multiple_of: both lengths are rounded up to a multiple of it, for hardware that is faster then.
+        source_pad_token_id: fills sources that have a vocabulary of their own, as in a bridge.
 
     Called with features of `input_ids` and `labels` (both end with eos), optionally `decoder_prefix_ids`, and
     optionally `cross_mask`, each a boolean (T, S) of the example's own decoder length and source length.

@@ -21,8 +21,10 @@ from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
 from ..utils.hardware import device_named
 from .files import LineTranslator, translate_file
+from .lengths import longest_source
 from .loading import DTYPES, choose_dtype, load_model_and_tokenizer
 from .options import MASKS, check_mask
+from .texts import tokenizers_of
 
 SAMPLING = ("temperature", "top_k", "top_p")
 LENGTHS = ("max_new_tokens", "length_penalty")
@@ -78,7 +80,7 @@ def _translate(options: argparse.Namespace) -> None:
     dtype = str(model.dtype).removeprefix("torch.")
     if options.dtype == "auto":
         print(f"translating in {dtype}", file=sys.stderr)
-    limit = getattr(model.config, "max_position_embeddings", tokenizer.model_max_length)
+    limit = longest_source(model) or tokenizers_of(tokenizer)[0].model_max_length
     translate = LineTranslator(
         model,
         tokenizer,

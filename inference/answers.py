@@ -86,32 +86,34 @@ def answer_batch(
         *([] if passages is None else [(keep, _kept_tokens(windows, passages))]),
         *([] if hidden is None else [(blind, _hidden_tokens(windows, contexts, hidden))]),
     ]
-    flat = [(example, at) for example, own in enumerate(windows) for at in range(len(own))]
+    flat = [(example, window) for example, own_windows in enumerate(windows) for window in range(len(own_windows))]
     collate = WindowCollator(tokenizer.pad_token_id or 0, tokenizer.padding_side, keep_offsets=True)
-    found: list[list[WindowSpans | None]] = [[None] * len(own) for own in windows]
+    spans_of: list[list[WindowSpans | None]] = [[None] * len(own_windows) for own_windows in windows]
     taken = inspect.signature(model.forward).parameters.keys()
     training = model.training
     model.eval()
     try:
-        lengths = [len(windows[example][at]["input_ids"]) for example, at in flat]
+        lengths = [len(windows[example][window]["input_ids"]) for example, window in flat]
         with tqdm(total=len(flat), unit="window", disable=not progress) as bar:
             for bucket in bucket_batches(lengths, None, batch_tokens):
                 chosen = [flat[index] for index in bucket]
-                batch = collate([windows[example][at] for example, at in chosen])
-                rules = [rule(examples=tuple(rows[example][at] for example, at in chosen)) for rule, rows in masks]
+                batch = collate([windows[example][window] for example, window in chosen])
+                rules = [rule(examples=tuple(rows[i][window] for i, window in chosen)) for rule, rows in masks]
                 inputs = {name: batch[name].to(model.device) for name in taken & batch.keys()}
                 if rules:
                     inputs["cross_mask"] = reduce(and_, rules)
                 with torch.no_grad():
                     spans = spans_of_windows(model(**inputs), batch, n_best, max_answer_length)
-                for (example, at), one in zip(chosen, spans, strict=True):
-                    found[example][at] = one
+                for (example, window), span in zip(chosen, spans, strict=True):
+                    spans_of[example][window] = span
                 bar.update(len(chosen))
     finally:
         model.train(training)
     return [
-        best_answers(context, [one for one in own if one is not None], n_best=n_best, null_threshold=null_threshold)
-        for context, own in zip(contexts, found, strict=True)
+        best_answers(
+            context, [span for span in spans if span is not None], n_best=n_best, null_threshold=null_threshold
+        )
+        for context, spans in zip(contexts, spans_of, strict=True)
     ]
 
 
@@ -147,19 +149,22 @@ def _kept_tokens(
         InputError: a passage that is not there, or passages for another number of contexts.
     """
     _check_number("passages", passages, windows)
-    found = []
-    for index, (own, chosen) in enumerate(zip(windows, passages, strict=True)):
-        last = max(max(window["passage_ids"]) for window in own)
+    kept = []
+    for index, (own_windows, chosen) in enumerate(zip(windows, passages, strict=True)):
+        last = max(max(window["passage_ids"]) for window in own_windows)
         for number in chosen or ():
             if not 0 <= number <= last:
                 raise InputError(
                     f"passages[{index}]: there is no passage {number}; the context has 0 to {last}, which line breaks "
                     "part"
                 )
-        found.append(
-            [_runs([chosen is None or passage in chosen for passage in window["passage_ids"]]) for window in own]
+        kept.append(
+            [
+                _runs([chosen is None or passage in chosen for passage in window["passage_ids"]])
+                for window in own_windows
+            ]
         )
-    return found
+    return kept
 
 
 def _hidden_tokens(
@@ -171,33 +176,35 @@ def _hidden_tokens(
         InputError: characters that are not there, or spans for another number of contexts.
     """
     _check_number("hidden", hidden, windows)
-    found = []
-    for index, (own, context, spans) in enumerate(zip(windows, contexts, hidden, strict=True)):
+    hidden_tokens = []
+    for index, (own_windows, context, spans) in enumerate(zip(windows, contexts, hidden, strict=True)):
         for start, end in spans or ():
             if not 0 <= start < end <= len(context):
                 raise InputError(
                     f"hidden[{index}]: a span must be (first character, one past the last) within the {len(context)} "
                     f"of the context, got {(start, end)}"
                 )
-        found.append(
+        hidden_tokens.append(
             [
                 _runs([any(first < end and last > start for start, end in spans or ()) for first, last in offsets])
-                for offsets in (window["offsets"] for window in own)
+                for offsets in (window["offsets"] for window in own_windows)
             ]
         )
-    return found
+    return hidden_tokens
 
 
-def _check_number(name: str, given: Sequence[Any], windows: Sequence[Any]) -> None:
-    if len(given) != len(windows):
+def _check_number(name: str, own_windowss: Sequence[Any], windows: Sequence[Any]) -> None:
+    if len(own_windowss) != len(windows):
         raise InputError(
-            f"{name} for {len(given)} contexts, but there are {len(windows)}; give None for those without"
+            f"{name} for {len(own_windowss)} contexts, but there are {len(windows)}; give None for those without"
         )
 
 
 def _runs(chosen: Sequence[bool]) -> tuple[tuple[int, int], ...]:
     """Where runs of True are, `(first, one past the last)`."""
     borders = [
-        at for at, (before, now) in enumerate(zip([False, *chosen], [*chosen, False], strict=True)) if before != now
+        index
+        for index, (before, now) in enumerate(zip([False, *chosen], [*chosen, False], strict=True))
+        if before != now
     ]
     return tuple(zip(borders[::2], borders[1::2], strict=True))

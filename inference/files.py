@@ -23,8 +23,9 @@ from ..data.tokenization import Overlong, cut
 from ..utils.atomic_write import write_bytes, write_text
 from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
+from .lengths import longest_source
 from .options import check_options
-from .texts import encode, is_blank, translate_ids
+from .texts import encode, is_blank, tokenizers_of, translate_ids
 
 PORTION = 4096  # lines; sorted by length among themselves, and a run that is stopped loses no more than these
 _DIGEST = 16  # bytes
@@ -68,7 +69,7 @@ class LineTranslator:
 
     def __post_init__(self) -> None:
         check_options(self.model, self.options)
-        limit = getattr(self.model.config, "max_position_embeddings", None)
+        limit = longest_source(self.model)
         if self.max_source_length < 2 or (limit is not None and self.max_source_length > limit):
             bounds = "at least 2" if limit is None else f"from 2 to the model's {limit}"
             raise InputError(f"max_source_length must be {bounds}, got {self.max_source_length}")
@@ -102,9 +103,13 @@ class LineTranslator:
         for name, weight in self.model.state_dict().items():
             weights.update(name.encode())
             weights.update(weight.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        fast = self.tokenizer.is_fast
-        tokenizer = self.tokenizer.backend_tokenizer.to_str() if fast else self.tokenizer.get_vocab()
-        return {"config": _digest(files), "tokenizer": _digest(tokenizer), "weights": weights.hexdigest()}
+        sides = [side.backend_tokenizer.to_str() if side.is_fast else side.get_vocab() for side in self._tokenizers()]
+        tokenizer = _digest(sides[0] if len(sides) == 1 else sides)
+        return {"config": _digest(files), "tokenizer": tokenizer, "weights": weights.hexdigest()}
+
+    def _tokenizers(self) -> list[Any]:
+        source, target = tokenizers_of(self.tokenizer)
+        return [source] if source is target else [source, target]
 
     def _ids(self, lines: tuple[str, ...], first: int) -> list[list[int]]:
         """Token ids of every line; none for a blank line, and for one that is dropped. `first` is the first number."""

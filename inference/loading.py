@@ -190,8 +190,10 @@ def _naming(subject: str, name: str) -> Iterator[None]:
     except _LIBRARY_ERRORS as error:
         cause = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
-        error_class = InputError if Path(name).is_dir() else OSError
-        raise error_class(f"{subject} cannot be loaded: {reason}") from error
+        if Path(name).is_dir():
+            raise InputError(f"{subject} cannot be loaded: {reason}") from error
+        fix = "check the name and the network, or give a folder that holds it"
+        raise OSError(f"{subject} cannot be loaded: {reason.removesuffix('.')}; {fix}") from error
 
 
 def _broken_file(name: str) -> str:

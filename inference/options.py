@@ -12,6 +12,7 @@ from ..masks.expressions import Mask
 from ..masks.tensor_mask import as_mask
 from ..utils.errors import InputError, InputTypeError
 from ..utils.type_checks import check_type
+from .lengths import longest_target
 
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
 # They belong to one batch, whatever type they have.
@@ -144,7 +145,7 @@ def _check_lengths(model: PreTrainedModel, chosen: Mapping[str, Any]) -> None:
     least = chosen.get("min_new_tokens", 0)
     if most is not None and least > most:
         raise InputError(f"min_new_tokens must be at most max_new_tokens={most}, got {least}")
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = longest_target(model)
     # The model does not read the last token, and max_length counts the start token.
     for name, spare in (("max_new_tokens", 0), ("max_length", 1)):
         is_overruled = name == "max_length" and most is not None

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixi
 from ..data.length_buckets import bucket_batches
 from ..utils.errors import InputError, InputTypeError
 from ..utils.text import check_unicode
+from .lengths import longest_source
 from .options import check_options
 
 
@@ -49,7 +50,7 @@ def translate_batch(
             generated.
     """
     check_options(model, generate_kwargs)
-    sources = token_ids(tokenizer, texts, getattr(model.config, "max_position_embeddings", None))
+    sources = token_ids(tokenizer, texts, longest_source(model))
     with tqdm(total=len(sources), unit="text", disable=not progress) as bar:
         return translate_ids(model, tokenizer, sources, batch_tokens, bar, **generate_kwargs)
 
@@ -82,7 +83,7 @@ def translate_ids(
     try:
         for bucket in bucket_batches([len(sources[index]) for index in not_blank], None, batch_tokens):
             batch = [not_blank[position] for position in bucket]
-            inputs = pad([sources[index] for index in batch], model)
+            inputs = pad([sources[index] for index in batch], tokenizer, model.device)
             texts = generate_texts(model, tokenizer, **inputs, **generate_kwargs)
             for index, text in zip(batch, texts, strict=True):
                 outputs[index] = text
@@ -132,7 +133,7 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], limit: i
     for index, source in enumerate(sources):
         if limit is not None and len(source) > limit:
             raise InputError(
-                f"texts[{index}] must have at most {limit} tokens, the model's max_position_embeddings, got "
+                f"texts[{index}] must have at most {limit} tokens, which is what the model takes, got "
                 f"{len(source)}; split it"
             )
     return sources
@@ -149,10 +150,12 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prefix: str
     return sources
 
 
-def pad(sources: Sequence[Sequence[int]], model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask`, (B, S) int64, on the model's device."""
+def pad(
+    sources: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask`, (B, S) int64."""
     rows = [torch.tensor(source) for source in sources]
     # Without a padding token any id will do, since the mask hides it.
-    ids = pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id or 0)
+    ids = pad_sequence(rows, batch_first=True, padding_value=tokenizers_of(tokenizer)[0].pad_token_id or 0)
     mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-    return {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}

@@ -10,7 +10,7 @@ from .fast_paths import fast_path_allowed
 
 @dataclass(frozen=True)
 class Layout:
-    """The places of all tokens on one side (the queries', or the keys').
+    """The positions of all tokens on one side (the queries', or the keys').
 
     Attributes:
         positions: (B, L) or (1, L) int64, counted from 0 inside each segment.
@@ -19,7 +19,7 @@ class Layout:
         rows: (B,) int64, ascending: which row of the batch each row belongs to, since hypotheses of one example are
             rows of their own in beam search; or the number of rows B where each is its own; or None where unknown.
         packed: whether a row may hold several examples.
-        growing: whether more tokens may follow, as in a target, so that a rule may speak of some that are not there.
+        may_grow: whether more tokens may follow, as in a target, so that a rule may name some that are not there.
     """
 
     positions: torch.Tensor
@@ -41,8 +41,8 @@ class Layout:
         The highest segment number of a packed row is its number of examples; padding has the row's first one's.
         """
         if self.slice_of is not None:
-            whole, indices = self.slice_of
-            return whole.examples.index_select(1, indices)
+            full_layout, indices = self.slice_of
+            return full_layout.examples.index_select(1, indices)
         rows = self.rows
         if rows is None:
             sides = (self.positions, self.segments, self.passages)
@@ -62,9 +62,9 @@ class Layout:
             None if side is None else side.index_select(1, indices) for side in (self.segments, self.passages)
         )
         # Only whole rows tell how many examples they have.
-        whole = (self, indices) if self.packed else None
+        slice_of = (self, indices) if self.packed else None
         return Layout(
-            self.positions.index_select(1, indices), segments, passages, self.rows, self.packed, slice_of=whole
+            self.positions.index_select(1, indices), segments, passages, self.rows, self.packed, slice_of=slice_of
         )
 
 

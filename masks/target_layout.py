@@ -63,8 +63,8 @@ def lay_out_target(
     if examples is not None and tuple(examples.shape) != (batch,):
         raise MaskError(f"example_ids must be ({batch},), one for each row, got {tuple(examples.shape)}")
     rows = past + torch.arange(length, device=device)
-    given = {"attention_mask": attention_mask, "segment_ids": segment_ids, "position_ids": position_ids}
-    filled = {name: _fill(name, tensor, seen, capacity) for name, tensor in given.items()}
+    of_call = {"attention_mask": attention_mask, "segment_ids": segment_ids, "position_ids": position_ids}
+    filled = {name: _fill(name, tensor, seen, capacity) for name, tensor in of_call.items()}
     key = lay_out(capacity, device, rows=batch, **filled)
     if capacity != seen:
         segments = torch.ones_like(key.positions) if key.segments is None else key.segments
@@ -74,7 +74,7 @@ def lay_out_target(
     query = key if capacity == length else key.pick(rows)
     # A trace made on one token is run on more.
     is_last = length == 1 and capacity == seen and not torch.jit.is_tracing()
-    is_last = is_last and all(tensor is None for tensor in given.values())
+    is_last = is_last and all(tensor is None for tensor in of_call.values())
     return TargetLayout(query, key, rows, seen, is_last)
 
 

@@ -136,7 +136,7 @@ def check_fit(
     queries: int | None,
     keys: int | None,
     may_grow: bool,
-    whole: bool = False,
+    has_all_rows: bool = False,
 ) -> None:
     """Check that the sizes of a tensor mask fit the attention that it is for.
 
@@ -144,7 +144,7 @@ def check_fit(
         queries: the number of rows that are needed, for cached tokens too; None if only the device has it.
         keys: the number of columns that are needed, likewise.
         may_grow: whether columns are decoder tokens, of which there are more at each step of generation.
-        whole: whether rows are source tokens, whose number is final.
+        has_all_rows: whether rows are source tokens, whose number is final.
 
     Raises:
         MaskError: a size does not fit; the message says how to fix it.
@@ -154,7 +154,7 @@ def check_fit(
         raise MaskError(f"{name} must be for the {batch} examples of the batch, or for 1, got {shape[0]} in {shape}")
     if mask.allowed.ndim == 4 and shape[1] not in (1, heads):
         raise MaskError(f"{name} must be for the {heads} heads of the model, or for 1, got {shape[1]} in {shape}")
-    if whole and mask.allowed.ndim > 2 and shape[-2] != queries:
+    if has_all_rows and mask.allowed.ndim > 2 and shape[-2] != queries:
         raise MaskError(f"{name} must have a row for each of {queries} source tokens, got {shape[-2]} in {shape}")
     if queries is not None and mask.allowed.ndim > 2 and shape[-2] < queries and not mask.repeat_last:
         raise MaskError(

@@ -289,12 +289,12 @@ class CrossMaskForConditionalGeneration(
             **kwargs,
         )
         hidden_states = self.head_proj(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
-        how = (labels, num_items_in_batch, smoothing)
+        targets = (labels, num_items_in_batch, smoothing)
         if labels is not None and skip_logits and not is_observed() and is_plain_linear(self.lm_head):
-            logits, loss = None, linear_cross_entropy(hidden_states, self.lm_head.weight, *how)
+            logits, loss = None, linear_cross_entropy(hidden_states, self.lm_head.weight, *targets)
         else:
             logits = output_logits(self.lm_head, hidden_states)
-            loss = None if labels is None else cross_entropy(logits, *how)
+            loss = None if labels is None else cross_entropy(logits, *targets)
             logits = None if labels is not None and skip_logits else logits
         return Seq2SeqLMOutput(
             loss=loss, logits=logits, **{k: v for k, v in outputs.items() if k != "last_hidden_state"}

@@ -59,7 +59,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         self.post_init()
         if config.cross_attention_score == "additive":
             # Each head has a row of the score vector, which no plan splits: its heads stay together.
-            self._tp_plan = {name: how for name, how in self._tp_plan.items() if ".cross_attn." not in name}
+            self._tp_plan = {name: style for name, style in self._tp_plan.items() if ".cross_attn." not in name}
 
     @checked_call
     @capture_outputs
@@ -159,12 +159,16 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         )
 
     def lay_out_source(
-        self, encoder_hidden_states: torch.Tensor, batch: int, rows: torch.Tensor | int, **given: torch.Tensor | None
+        self,
+        encoder_hidden_states: torch.Tensor,
+        batch: int,
+        rows: torch.Tensor | int,
+        **of_source: torch.Tensor | None,
     ) -> Layout:
-        """The places that each row of the target may attend to: the source's, or the memory's."""
+        """The layout of what each row of the target may attend to: the source, or the memory."""
         length, device = encoder_hidden_states.shape[1], encoder_hidden_states.device
         memory = self.config.memory_length
         if memory is not None:
-            packed = given["segment_ids"] is not None or length != memory
+            packed = of_source["segment_ids"] is not None or length != memory
             return memory_layout(length // memory, memory, device, packed)
-        return lay_out_shared_source(length, device, batch, rows=rows, **given)
+        return lay_out_shared_source(length, device, batch, rows=rows, **of_source)

@@ -35,11 +35,11 @@ class FixedLengthMemory(nn.Module):
         they are numbered without gaps. What belongs to no segment is never read.
 
         Args:
-            mask: what may be pooled: a rule that does not ask who reads, as there is nobody at a position.
+            mask: what may be pooled: a rule about keys alone, since the queries have no positions.
         """
         groups = _segments_of(source)
-        places = memory_layout(groups, self.queries.shape[0], source.positions.device, source.packed)
-        allowed = compile_mask(mask, places, source)
+        vectors = memory_layout(groups, self.queries.shape[0], source.positions.device, source.packed)
+        allowed = compile_mask(mask, vectors, source)
         queries = self.queries.repeat(groups, 1).expand(hidden_states.shape[0], -1, -1)
         pooled, _ = self.pool(queries, hidden_states, allowed)
         return self.norm(queries + pooled)
@@ -60,7 +60,7 @@ def _segments_of(source: Layout) -> int:
 
 
 def memory_layout(groups: int, memory_length: int, device: torch.device, packed: bool) -> Layout:
-    """The places of the memory's vectors: N in each of the segments 1 to G, which only packed rows have."""
+    """The positions of the memory's vectors: N in each of the segments 1 to G, which only packed rows have."""
     positions = torch.arange(memory_length, device=device).repeat(groups)[None]
     if not packed:
         return Layout(positions)

@@ -11,6 +11,7 @@ from transformers.modeling_utils import LoadStateDictConfig, LoadStateDictInfo
 from transformers.utils import logging
 
 from ..configuration.crossmask import CrossMaskConfig
+from ..seq2seq.call_checks import check_length
 from ..seq2seq.interactive_attention import InteractiveAttention
 from .memory import FixedLengthMemory
 from .ties import TIED, change_ties, complete, differing, names_of_one, present_ties, tie_again
@@ -24,7 +25,7 @@ _FEED_FORWARD = {"gate_proj": "colwise", "up_proj": "colwise", "down_proj": "row
 def tensor_parallel_plan(*attentions: str) -> dict[str, str]:
     """How a side's layers, with these kinds of attention, are spread over devices."""
     parts = {**dict.fromkeys(attentions, _ATTENTION), "mlp": _FEED_FORWARD}
-    return {f"layers.*.{part}.{name}": how for part, plan in parts.items() for name, how in plan.items()}
+    return {f"layers.*.{part}.{name}": style for part, plan in parts.items() for name, style in plan.items()}
 
 
 class CrossMaskPreTrainedModel(PreTrainedModel):
@@ -130,12 +131,8 @@ class CrossMaskPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: with the length, the limit and how to fix it.
         """
-        limit = self.config.max_position_embeddings
-        if not packed and not torch.compiler.is_exporting() and length > limit:
-            raise ValueError(
-                f"the {side} has {length} tokens, more than max_position_embeddings={limit}; "
-                "truncate it, or train with a larger max_position_embeddings"
-            )
+        if not packed and not torch.compiler.is_exporting():
+            check_length(side, length, self.config.max_position_embeddings)
 
 
 def saved_ties(config: CrossMaskConfig, load_config: LoadStateDictConfig) -> bool | str | None:
@@ -175,11 +172,11 @@ def embed(side: nn.Module, input_ids: torch.Tensor | None, inputs_embeds: torch.
         raise ValueError(
             "give either ids or embeddings of the source, and likewise of the target: exactly one of the two"
         )
-    name, given = ("ids", input_ids) if inputs_embeds is None else ("inputs_embeds", inputs_embeds)
+    name, tokens = ("ids", input_ids) if inputs_embeds is None else ("inputs_embeds", inputs_embeds)
     name = f"the {type(side).__name__}'s {name}"
-    if not isinstance(given, torch.Tensor):
-        raise ValueError(f"{name} must be a torch tensor, got {type(given).__name__}; write torch.as_tensor(...)")
-    shape = tuple(given.shape)
+    if not isinstance(tokens, torch.Tensor):
+        raise ValueError(f"{name} must be a torch tensor, got {type(tokens).__name__}; write torch.as_tensor(...)")
+    shape = tuple(tokens.shape)
     if 0 in shape[:2]:
         raise ValueError(
             f"{type(side).__name__}: an input of shape {shape} has no tokens; leave empty batches out, and let an "
@@ -199,6 +196,6 @@ def embed(side: nn.Module, input_ids: torch.Tensor | None, inputs_embeds: torch.
     try:
         return side.embed_tokens(input_ids)
     except IndexError as error:  # on CPU; an accelerator stops by itself
-        found = f"{int(input_ids.min())} to {int(input_ids.max())}"
+        span = f"{int(input_ids.min())} to {int(input_ids.max())}"
         most = side.embed_tokens.weight.shape[0] - 1
-        raise ValueError(f"{name} must be from 0 to {most}, got {found}; use the model's own tokenizer") from error
+        raise ValueError(f"{name} must be from 0 to {most}, got {span}; use the model's own tokenizer") from error

@@ -42,14 +42,14 @@ def present_ties(model: nn.Module) -> bool | str:
     names, configured = embedding_names(model), model.config.tie_word_embeddings
     if not {"encoder", "decoder"} <= names.keys():
         return configured
-    one: dict[nn.Parameter, set[str]] = {}
+    names_of: dict[nn.Parameter, set[str]] = {}
     for which, name in names.items():
-        one.setdefault(model.get_parameter(name), set()).add(which)
-    found = {frozenset(group) for group in one.values() if len(group) > 1}
+        names_of.setdefault(model.get_parameter(name), set()).add(which)
+    present = {frozenset(group) for group in names_of.values() if len(group) > 1}
 
     def fits(ties: bool | str) -> bool:
         tied = frozenset(which for which in TIED[ties] if which in names)
-        return found == ({tied} if len(tied) > 1 else set())
+        return present == ({tied} if len(tied) > 1 else set())
 
     return next((ties for ties in (configured, True, "embedding", "head") if fits(ties)), False)
 
@@ -58,8 +58,8 @@ def complete(state_dict: Mapping[str, torch.Tensor], groups: Iterable[list[str]]
     """A state dict with every name of a tied weight, where it has at least one."""
     missing = {}
     for names in groups:
-        given = [name for name in names if name in state_dict]
-        missing |= {name: state_dict[given[0]] for name in names if given and name not in state_dict}
+        saved = [name for name in names if name in state_dict]
+        missing |= {name: state_dict[saved[0]] for name in names if saved and name not in state_dict}
     if not missing:
         return state_dict
     completed = OrderedDict(state_dict, **missing)
@@ -70,11 +70,11 @@ def complete(state_dict: Mapping[str, torch.Tensor], groups: Iterable[list[str]]
 
 def differing(state_dict: Mapping[str, torch.Tensor], groups: Iterable[list[str]]) -> list[str]:
     """Names under which a state dict has other values than under the first of the same weight's names."""
-    found = []
+    others_differ = []
     for names in groups:
         first, *others = [name for name in names if name in state_dict] or [None]
-        found += [name for name in others if not _equal(state_dict[first], state_dict[name])]
-    return found
+        others_differ += [name for name in others if not _equal(state_dict[first], state_dict[name])]
+    return others_differ
 
 
 def tie_again(model: nn.Module, groups: Iterable[list[str]], loaded: Iterable[str]) -> None:

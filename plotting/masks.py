@@ -10,21 +10,13 @@ from pathlib import Path
 from textwrap import wrap
 
 import torch
-
-from ..utils.atomic_write import write_bytes
-from ..utils.errors import MissingLibraryError
-
-try:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
-except ModuleNotFoundError as error:
-    raise MissingLibraryError(
-        "matplotlib must be installed to draw figures; run: pip install 'crossmask[plots]'"
-    ) from error
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 
 from ..masks.tensor_mask import MaskLike
 from ..masks.view import Side, View, labels, lay_view
+from ..utils.atomic_write import write_bytes
 from .fonts import fit_fonts
 
 INK = "#333f48"

@@ -114,14 +114,14 @@ def best_answers(
     Returns:
         at least one: no answer, with a score of 0, where no span is valid and the model has no score for that.
     """
-    found: dict[tuple[int, int], float] = {}
+    scores: dict[tuple[int, int], float] = {}
     for window in windows:
         for score, start, end in window.spans:
-            found[start, end] = max(score, found.get((start, end), -math.inf))
+            scores[start, end] = max(score, scores.get((start, end), -math.inf))
     knows_no_answer = any(window.no_answer for window in windows)
     totals = [window.log_total for window in windows] + [0.0] * knows_no_answer
     log_total = float(torch.tensor(totals, dtype=torch.float64).logsumexp(0))
-    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:n_best]
+    ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:n_best]
     answers = [
         Answer(context[start:end], math.exp(score - log_total), start, end, sentence_around(context, start, end))
         for (start, end), score in ranked

@@ -145,7 +145,7 @@ def _finished_mask(
 
     if isinstance(encoder_mask, TensorMask):
         sizes = {"batch": batch, "heads": heads, "queries": length, "keys": length}
-        check_fit(encoder_mask, "encoder_mask", **sizes, may_grow=False, whole=True)
+        check_fit(encoder_mask, "encoder_mask", **sizes, may_grow=False, has_all_rows=True)
         of_layers = [compiled(full(), encoder_mask.as_4d.to(tokens.device))] * layers
     else:
         rules = [encoder_mask.for_layer(layer, layers, encoder.training) for layer in range(layers)]

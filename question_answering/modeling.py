@@ -234,7 +234,7 @@ def check_inputs(
         raise ValueError(f"{name} must be {wanted} with at least one token, got {tuple(tokens.shape)}")
     if limit is not None and not torch.compiler.is_exporting() and tokens.shape[1] > limit:
         raise ValueError(
-            f"{name} has {tokens.shape[1]} tokens, more than the {limit} that the encoder takes; cut the context into "
-            "windows, as `question_answering.windows.encode_windows` does"
+            f"{name} must have at most {limit} tokens, which is what the encoder takes, got {tokens.shape[1]}; cut "
+            "the context into windows, as `question_answering.windows.encode_windows` does"
         )
     return tokens

@@ -1,1 +1,1 @@
-"""What every encoder-decoder under masks needs, whoever its encoder and decoder are from."""
+"""What every encoder-decoder under masks needs, our own network and bridges alike."""

@@ -37,18 +37,18 @@ def lay_out_shared_source(
     device: torch.device,
     batch: int,
     rows: torch.Tensor | int,
-    **given: torch.Tensor | None,
+    **ids_of_call: torch.Tensor | None,
 ) -> Layout:
     """The source's layout for each of the B * G rows of the target.
 
     Args:
         length: S. batch: B * G.
-        rows, given: as in `lay_out`; tensors have B rows, or one for each row of the target.
+        rows, ids_of_call: as in `lay_out`; tensors have B rows, or one for each row of the target.
     """
-    for name, ids in given.items():
+    for name, ids in ids_of_call.items():
         if ids is not None and ids.shape[0] < batch:
-            given[name] = ids.repeat_interleave(batch // ids.shape[0], 0)
-    return lay_out(length, device, rows=rows, **given)
+            ids_of_call[name] = ids.repeat_interleave(batch // ids.shape[0], 0)
+    return lay_out(length, device, rows=rows, **ids_of_call)
 
 
 def fold_rows(query: torch.Tensor, beams_per_source: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What every forward pass checks of its call: no keyword without effect, no attention weights that are not there."""
+"""Checks of every call: keywords without effect, sides that are too long, attention weights that are missing."""
 
 import difflib
 from collections.abc import Callable
@@ -18,22 +18,38 @@ REPLACED = {
 WEIGHTS = ("attentions", "decoder_attentions", "cross_attentions", "encoder_attentions")
 
 
-def check_keywords(given: dict, known: set[str], error: type[Exception]) -> None:
+def check_keywords(keywords: dict, known: set[str], error: type[Exception]) -> None:
     """Refuse keywords that nothing would read.
 
     Args:
-        given: keywords with their values; of those that another argument replaces, None is accepted.
+        keywords: with their values; of those that another argument replaces, None is accepted.
 
     Raises:
         error: one is not in `known`; the message has the nearest name that is.
     """
-    for name, value in given.items():
+    for name, value in keywords.items():
         if name in REPLACED and value is not None:
             raise error(f"{name} has no effect on this model; give {REPLACED[name]} instead")
         if name not in known and name not in REPLACED:
             near = difflib.get_close_matches(name, sorted(known), n=1)
             fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(known))}"
             raise error(f"no argument is called {name}; {fix}")
+
+
+def check_length(side: str, length: int, limit: int | None) -> None:
+    """Refuse a source or a target that is longer than the model takes.
+
+    Args:
+        side: "source" or "target", for the error. limit: None for any length.
+
+    Raises:
+        ValueError: with the length and the limit.
+    """
+    if limit is not None and length > limit:
+        raise ValueError(
+            f"the {side} must have at most {limit} tokens, which is what the model takes, got {length}; truncate it, "
+            "or train a model with a larger max_position_embeddings"
+        )
 
 
 def keywords_of(forward: Callable) -> set[str]:

@@ -35,22 +35,22 @@ class CrossMaskEncoderOutput(BaseModelOutput):
             isinstance(encoder_outputs, ModelOutput | dict)
             and encoder_outputs.keys() <= cls.__dataclass_fields__.keys()
         ):
-            found = cls(**encoder_outputs)
+            output = cls(**encoder_outputs)
         elif isinstance(encoder_outputs, tuple | list):
             # Hidden states are recorded after the output is made, so they follow the mask in its tuple.
             masks = [part for part in encoder_outputs if isinstance(part, Mask | str)]
             states = [part for part in encoder_outputs if not isinstance(part, Mask | str)]
-            found = cls(*states[:3], encoder_mask=masks[0] if masks else None)
+            output = cls(*states[:3], encoder_mask=masks[0] if masks else None)
         else:
-            found = cls()
-        states = found.last_hidden_state
+            output = cls()
+        states = output.last_hidden_state
         if not isinstance(states, torch.Tensor) or states.ndim != 3:
-            given = tuple(states.shape) if isinstance(states, torch.Tensor) else type(encoder_outputs).__name__
+            description = tuple(states.shape) if isinstance(states, torch.Tensor) else type(encoder_outputs).__name__
             raise ValueError(
                 "encoder_outputs must be the encoder's output or a tuple that starts with its hidden states, "
-                f"(batch, source, hidden), got {given}; give what model.get_encoder()(...) returned"
+                f"(batch, source, hidden), got {description}; give what model.get_encoder()(...) returned"
             )
-        return found
+        return output
 
     def made_under(self, encoder_mask: Mask | TensorMask | None = None) -> Mask | None:
         """The call's rule under which this output was made, None where there was none.

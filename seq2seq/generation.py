@@ -136,14 +136,14 @@ class MaskedGenerationMixin(GenerationMixin):
         }
         return {**inputs, **{name: value for name, value in extra.items() if value is not None}}
 
-    def check_room(self, batch: int, length: int, **given: MaskLike | None) -> None:
+    def check_room(self, batch: int, length: int, **call_masks: MaskLike | None) -> None:
         """Check that tensor masks of the target's side, by name, reach as far as its tokens.
 
         Raises:
             MaskError: the target has outgrown one whose last row does not repeat.
         """
         heads = {f"{masks.scope}_mask": masks.heads for masks in self.mask_compilers}
-        for name, value in given.items():
+        for name, value in call_masks.items():
             mask, may_grow = as_mask(value, name), name == "decoder_mask"
             if isinstance(mask, TensorMask):
                 check_fit(
@@ -166,8 +166,8 @@ class MaskedGenerationMixin(GenerationMixin):
     ) -> GenerateEncoderDecoderOutput | torch.LongTensor:
         """As Transformers does; only what is accepted of a draft has to keep within a tensor mask."""
         kwargs["decoder_mask"] = closed_ahead(input_ids, **kwargs)
-        given = {name: kwargs.get(name) for name in ("decoder_mask", "cross_mask")}
-        tensors = {name: mask for name, mask in given.items() if isinstance(mask, TensorMask)}
+        call_masks = {name: kwargs.get(name) for name in ("decoder_mask", "cross_mask")}
+        tensors = {name: mask for name, mask in call_masks.items() if isinstance(mask, TensorMask)}
         kwargs |= {name: replace(mask, repeat_last=True) for name, mask in tensors.items()}
         if kwargs.get("decoder_attention_mask") is None:
             # Only by its length does Transformers see that a draft goes on from its cache, and not from nothing.
@@ -224,19 +224,19 @@ class MaskedGenerationMixin(GenerationMixin):
         **model_kwargs,
     ) -> tuple[torch.LongTensor, dict]:
         """As Transformers repeats rows for beams, masks read once; of the source, each example keeps one row."""
-        given = {name: as_mask(model_kwargs.pop(name), name) for name in MASKS if name in model_kwargs}
+        call_masks = {name: as_mask(model_kwargs.pop(name), name) for name in MASKS if name in model_kwargs}
         model_kwargs["encoder_outputs"] = encoded = CrossMaskEncoderOutput.of(model_kwargs["encoder_outputs"])
-        self.check_blind(**{**given, "encoder_mask": encoded.made_under(given.get("encoder_mask"))})
+        self.check_blind(**{**call_masks, "encoder_mask": encoded.made_under(call_masks.get("encoder_mask"))})
         if expand_size > 1:
             model_kwargs.setdefault("example_ids", self.rows_of(input_ids, model_kwargs))
             if (cache := model_kwargs.get("past_key_values")) is not None:
                 repeat_target(cache, expand_size * len(model_kwargs["example_ids"]))
         source = {name: model_kwargs.pop(name) for name in SOURCE if name in model_kwargs}
-        for name, mask in given.items():
+        for name, mask in call_masks.items():
             if name != "encoder_mask" and isinstance(mask, TensorMask) and len(mask.allowed) > 1:
-                given[name] = replace(mask, allowed=mask.allowed.repeat_interleave(expand_size, dim=0))
+                call_masks[name] = replace(mask, allowed=mask.allowed.repeat_interleave(expand_size, dim=0))
         input_ids, expanded = super()._expand_inputs_for_generation(expand_size, False, input_ids, **model_kwargs)
-        return input_ids, {**expanded, **source, **given}
+        return input_ids, {**expanded, **source, **call_masks}
 
     def _sample(self, input_ids: torch.LongTensor, *args, generation_config: GenerationConfig, **kwargs):
         if kwargs.get("use_cache") is False and kwargs.get("past_key_values") is None:

@@ -131,16 +131,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: torch.Tensor):
         hidden, weight, labels, *grads = ctx.saved_tensors
-        if torch.is_grad_enabled():  # under create_graph: the plain twin, whose gradient can be differentiated
-            inputs = [tensor for tensor, made in zip((hidden, weight), grads, strict=True) if made is not None]
+        if torch.is_grad_enabled():  # under create_graph: the plain computation, whose gradient can be differentiated
+            inputs = [tensor for tensor, saved in zip((hidden, weight), grads, strict=True) if saved is not None]
             with torch.autocast(hidden.device.type, enabled=False):
                 logits = hidden.to(ctx.kind) @ weight.to(ctx.kind).T
                 total = _plain_sum(logits, labels, ctx.smoothing)
-            found = iter(torch.autograd.grad(total, inputs, grad, create_graph=True))
-            return *(None if made is None else next(found) for made in grads), None, None, None, None
-        scaled = (made if made is None else made * grad for made in grads)
+            twice = iter(torch.autograd.grad(total, inputs, grad, create_graph=True))
+            return *(None if saved is None else next(twice) for saved in grads), None, None, None, None
+        scaled = (None if saved is None else saved * grad for saved in grads)
         inputs = (hidden, weight)
-        cast = (made if made is None else made.to(tensor.dtype) for made, tensor in zip(scaled, inputs, strict=True))
+        cast = (None if new is None else new.to(tensor.dtype) for new, tensor in zip(scaled, inputs, strict=True))
         return *cast, None, None, None, None
 
 

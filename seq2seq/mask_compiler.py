@@ -54,7 +54,7 @@ class LayerMasks:
             training: whether rules that hold in training only do.
 
         Raises:
-            MaskError: a rule that speaks of layers that are not there, or that never allows anything.
+            MaskError: a rule that names layers that are not there, or that never allows anything.
         """
         text = getattr(self.config, f"{self.scope}_mask", "full()")
         if text != self.text:
@@ -167,7 +167,7 @@ class LayerMasks:
             queries=seen,
             keys=seen if may_grow else keys,
             may_grow=may_grow,
-            whole=self.scope == "encoder",
+            has_all_rows=self.scope == "encoder",
         )
         return rows_for(mask, rows=rows, columns=keys)
 
@@ -205,7 +205,7 @@ def _blind(layers: tuple[Mask, ...]) -> Mask:
 
 
 def _over_memory(rule: Mask) -> Mask | None:
-    """What is left of a call's cross mask where the decoder reads a memory: blind spans are the encoder's affair."""
+    """What is left of a call's cross mask where the decoder reads a memory: blind spans concern the encoder."""
     parts = rule.parts if isinstance(rule, And) else (rule,)
     if all(isinstance(part, blind | full) for part in parts):
         return None

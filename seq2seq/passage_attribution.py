@@ -45,8 +45,8 @@ class ProvenanceMixin:
 
         ```python
         model.set_attn_implementation("eager")
-        given = {"passage_ids": passage_ids, "encoder_mask": "passages()"}
-        outputs = model.generate(ids, num_beams=4, output_attentions=True, return_dict_in_generate=True, **given)
+        inputs = {"passage_ids": passage_ids, "encoder_mask": "passages()"}
+        outputs = model.generate(ids, num_beams=4, output_attentions=True, return_dict_in_generate=True, **inputs)
         model.passage_mass(outputs, passage_ids).overall.argmax(-1)  # the passage that was read most
         ```
 
@@ -74,8 +74,8 @@ class ProvenanceMixin:
         which_heads = _choose(heads, steps[0][0].shape[1], "head")
         if "sequences" in outputs:
             rows, live = _rows(outputs, steps, *self.ends_of(outputs))
-            found = [_mean(step, which_layers, which_heads)[:, -1] for step in steps[: live.shape[1]]]
-            weights = torch.stack([step[rows[:, i]] for i, step in enumerate(found)], dim=1) * live[:, :, None]
+            averaged = [_mean(step, which_layers, which_heads)[:, -1] for step in steps[: live.shape[1]]]
+            weights = torch.stack([step[rows[:, i]] for i, step in enumerate(averaged)], dim=1) * live[:, :, None]
         else:
             weights = _mean(steps[0], which_layers, which_heads)
         members = _members(passage_ids, *weights.shape[::2], weights.device)
@@ -91,8 +91,8 @@ def _read(outputs: ModelOutput, attention: str | None) -> Sequence[Sequence[torc
             f"passage_mass needs the outputs of the call, got {type(outputs).__name__}; "
             "pass return_dict_in_generate=True, output_attentions=True to generate()"
         )
-    found = outputs.get("cross_attentions")
-    steps = found if "sequences" in outputs else [found]
+    weights = outputs.get("cross_attentions")
+    steps = weights if "sequences" in outputs else [weights]
     if not steps or any(not step or None in step for step in steps):
         raise ValueError(
             f'the outputs have no attention weights; call model.set_attn_implementation("eager") (it is {attention!r})'

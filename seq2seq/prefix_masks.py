@@ -23,14 +23,14 @@ def closed_ahead(
     Args:
         input_ids: (B, P) int64, what the decoder starts from. The others: as in the call.
     """
-    given, length = as_mask(decoder_mask, "decoder_mask"), input_ids.shape[1]
-    if isinstance(given, TensorMask):
-        rows, columns = (torch.arange(given.allowed.shape[-1], device=given.allowed.device) for _ in range(2))
-        if given.allowed.ndim > 2:
-            rows = torch.arange(given.allowed.shape[-2], device=rows.device)
+    call_mask, length = as_mask(decoder_mask, "decoder_mask"), input_ids.shape[1]
+    if isinstance(call_mask, TensorMask):
+        rows, columns = (torch.arange(call_mask.allowed.shape[-1], device=call_mask.allowed.device) for _ in range(2))
+        if call_mask.allowed.ndim > 2:
+            rows = torch.arange(call_mask.allowed.shape[-2], device=rows.device)
         seen = (columns <= rows[:, None]) | (columns < length)
-        allowed = given.allowed[:, None] if given.allowed.ndim == 2 else given.allowed
-        return replace(given, allowed=allowed & seen)
+        allowed = call_mask.allowed[:, None] if call_mask.allowed.ndim == 2 else call_mask.allowed
+        return replace(call_mask, allowed=allowed & seen)
     lengths = [length]
     if decoder_attention_mask is not None:
         of_rows = decoder_attention_mask[:, :length].sum(-1).tolist()
@@ -42,4 +42,4 @@ def closed_ahead(
         closed = causal() | prefix(lengths[0])
     else:
         closed = causal() | keep(examples=tuple(((0, int(count)),) for count in lengths))
-    return closed if given is None else given & closed
+    return closed if call_mask is None else call_mask & closed

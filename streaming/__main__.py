@@ -39,11 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure_all(options: argparse.Namespace) -> None:
+    from .. import plotting  # noqa: F401 - refuses where matplotlib is missing
+
     chosen = settings(options.k, options.align_att, not options.no_offline)
     if not chosen:
         raise InputError("--k, --align-att and --no-offline must leave something to measure, got nothing; give --k")
     recipe = read_recipe(options.recipe, "test")
     task = _task(options.recipe, recipe)
+    task.check_libraries()
     examples = read_examples(recipe["test"], task, "test", recipe.get("data_dir"))[: options.limit]
     eager = "eager" if options.align_att else None
     model, tokenizer = load_model_and_tokenizer(options.model, attn_implementation=eager)

@@ -8,13 +8,14 @@ not a dependency of crossmask; version 1.1.4 was tested. Install it with `--no-d
 """
 
 from argparse import ArgumentParser, Namespace
+from typing import Any
 
 from simuleval.agents import TextToTextAgent
 from simuleval.agents.actions import Action, ReadAction, WriteAction
 from simuleval.utils import entrypoint
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 # SimulEval runs this file by its path, outside of the package, so these imports cannot be relative.
+from crossmask.inference.loading import load_model_and_tokenizer
 from crossmask.seq2seq.simultaneous.policies import AlignAtt
 from crossmask.streaming.text import TextStream
 
@@ -26,10 +27,10 @@ class CrossMaskAgent(TextToTextAgent):
     def __init__(self, args: Namespace):
         self.stream: TextStream | None = None
         super().__init__(args)
-        self.model = AutoModelForSeq2SeqLM.from_pretrained(
+        self.model: Any  # whose `to` has no types
+        self.model, self.tokenizer = load_model_and_tokenizer(
             args.model, attn_implementation="eager" if args.align_att is not None else None
-        ).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(args.model)
+        )
         names = ("encoder_mask", "cross_mask", "max_new_tokens")
         self.options = {name: value for name in names if (value := getattr(args, name)) is not None}
         if args.align_att is not None:

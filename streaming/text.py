@@ -6,7 +6,8 @@ from itertools import islice
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..inference.texts import is_blank
+from ..inference.lengths import longest_source
+from ..inference.texts import is_blank, tokenizers_of
 from ..masks import MaskError
 from ..utils.errors import InputError, InputTypeError
 from ..utils.text import check_unicode
@@ -36,8 +37,8 @@ class TextStream:
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: int = 1, **options):
-        self.tokenizer = tokenizer
-        self.longest = getattr(model.config, "max_position_embeddings", None)
+        self.tokenizer, self.target_tokenizer = tokenizers_of(tokenizer)
+        self.longest = longest_source(model)
         if not hasattr(model, "open_stream"):
             raise InputTypeError(f"model must be a crossmask model, got {type(model).__name__}; streams need one")
         try:
@@ -87,14 +88,14 @@ class TextStream:
             )
         if self.longest is not None and len(ids) > self.longest:
             raise InputError(
-                f"the source {text[:40]!r}... must have at most {self.longest} tokens, the model's "
-                f"max_position_embeddings, got {len(ids)}; split it"
+                f"the source {text[:40]!r}... must have at most {self.longest} tokens, which is what the "
+                f"model takes, got {len(ids)}; split it"
             )
         return ids[len(known) :]
 
     def _new_words(self, row: int) -> list[str]:
         known, stream = self.words[row], self.stream
-        words = self.tokenizer.decode(stream.targets[row], skip_special_tokens=True).split()
+        words = self.target_tokenizer.decode(stream.targets[row], skip_special_tokens=True).split()
         new = words[len(known) : None if stream.finished[row] else len(words) - 1]
         known += new
         self.delays[row] += [len(self.source[row])] * len(new)

@@ -1,9 +1,10 @@
 """Tasks: how an example becomes source and target, and how predictions are scored."""
 
-from .base import Example, PrimaryMetric, Scores, Task, get_task, register_task, task_names
+from .base import Example, PrimaryMetric, Scores, Task
 from .extractive_question_answering import ExtractiveQuestionAnswering
 from .language_modeling import LanguageModeling
 from .question_answering import QuestionAnswering
+from .registry import get_task, register_task, task_names
 from .text_to_text import TextToText
 from .translation import Translation
 

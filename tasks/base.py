@@ -5,6 +5,11 @@ that is still abstract, such as `TextToText` (text_to_text.py). A new task is on
 `@register_task`, then a line in `tasks/__init__.py` that imports it (a task outside the package is registered as soon
 as its own module is imported).
 
+    from .base import Example, PrimaryMetric
+    from .records import text_column
+    from .registry import register_task
+    from .text_to_text import TextToText
+
     @register_task
     class Reversal(TextToText):
         name = "reversal"
@@ -24,19 +29,18 @@ as its own module is imported).
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, get_type_hints
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.tokenization import Overlong
 from ..utils.errors import InputError
-from ..utils.type_checks import check_type
+from .metrics import check_libraries
 
 Scores = dict[str, float | str]
 Collator = Callable[[Sequence[Any]], dict[str, torch.Tensor]]
@@ -103,6 +107,7 @@ class Task(ABC):
 
     Attributes:
         name: what a recipe calls it. primary_metric: chooses between checkpoints.
+        metric_modules: the modules of `tasks/metrics` that `metrics` loads (`check_libraries`).
         special_tokens: texts that the tokenizer should keep whole.
         auto_class: the Auto class that loads its models.
         pipeline_tag: how the Hub calls it, where that is not its name.
@@ -115,6 +120,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     primary_metric: ClassVar[PrimaryMetric]
+    metric_modules: ClassVar[tuple[str, ...]] = ()
     special_tokens: tuple[str, ...] = ()
     auto_class: ClassVar[Any]
     pipeline_tag: ClassVar[str | None] = None
@@ -135,6 +141,11 @@ class Task(ABC):
         Percentages are 0 to 100. Raises ValueError for nothing to score and for unequal numbers, TypeError for
         predictions that are not what the kind predicts.
         """
+
+    def check_libraries(self) -> None:
+        """Refuse a machine that lacks a library of `metric_modules`. Raises MissingLibraryError."""
+        for module in self.metric_modules:
+            check_libraries(module)
 
     def metric_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """The names of the numbers that `metrics` gives for such examples, those of their groups included."""
@@ -331,90 +342,8 @@ def sample_indices(examples: Sequence[Example], number: int) -> list[int]:
 def check_predictions(predictions: Sequence[Any], examples: Sequence[Example]) -> None:
     """Raise TypeError or ValueError unless there is one prediction for each of `examples`, at least one."""
     if isinstance(predictions, str):
-        raise TypeError("predictions are one string; expected a list, one for each example")
+        raise TypeError("predictions must be a list, one for each example, got one string; write [text]")
     if len(predictions) != len(examples):
-        raise InputError(f"{len(predictions)} predictions for {len(examples)} examples; give one for each example")
+        raise InputError(f"predictions must be one for each of {len(examples)} examples, got {len(predictions)}")
     if len(predictions) == 0:
-        raise InputError("nothing to score: predictions and examples are empty; give at least one of each")
-
-
-def column(record: Mapping[str, Any], name: str, fix: str) -> Any:
-    """`record[name]`; ValueError that names the column, the record's columns and how to fix it if it is not there."""
-    if name not in record:
-        columns = ", ".join(repr(key) for key in record) or "none"
-        raise InputError(f"the record has no column {name!r} (its columns: {columns}); {fix}")
-    return record[name]
-
-
-def text_column(record: Mapping[str, Any], name: str, fix: str) -> str:
-    """`record[name]`, which must be text with more in it than whitespace; ValueError if not."""
-    return check_text(column(record, name, fix), name, record)
-
-
-def check_text(value: Any, name: str, record: Mapping[str, Any]) -> str:
-    """`value`, from column `name` of `record`, if it is text with more in it than whitespace; ValueError if not."""
-    if not isinstance(value, str):
-        raise InputError(f"column {name!r} holds {type(value).__name__}, not text, in the record {excerpt(record)}")
-    if not value.strip():
-        raise InputError(f"column {name!r} is empty in the record {excerpt(record)}; drop or fill such rows")
-    return value
-
-
-def group_of(record: Mapping[str, Any], group_column: str | None) -> str | None:
-    """What `group_column` holds, as text; if that is None, what a column `group` holds where there is one."""
-    if group_column is None:
-        value = record.get("group")
-    else:
-        value = column(record, group_column, "set the task option group_column to one of them, or leave it out")
-    if value is not None and (not isinstance(value, str | int) or value == ""):
-        raise InputError(f"the group must be a name or a number, not {value!r}, in the record {excerpt(record)}")
-    return None if value is None else str(value)
-
-
-def excerpt(record: Mapping[str, Any], width: int = 160) -> str:
-    """The record on one line, cut to `width` characters."""
-    text = repr(dict(record))
-    return text if len(text) <= width else text[: width - 3] + "..."
-
-
-_TASKS: dict[str, type[Task]] = {}
-
-
-def register_task(cls: type[Task]) -> type[Task]:
-    """Class decorator: makes a `Task` known to `get_task` under its `name`. A name can be taken once."""
-    name = getattr(cls, "name", None)
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"{cls.__qualname__} has no name; give the class an attribute name = '...'")
-    if not isinstance(getattr(cls, "primary_metric", None), PrimaryMetric):
-        raise TypeError(f"task {name!r} has no primary_metric; set it to PrimaryMetric(name, greater_is_better)")
-    known = _TASKS.get(name)
-    # The same class defined again (a notebook cell run twice, a module reloaded) replaces itself.
-    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-        taken_by = f"{known.__module__}.{known.__qualname__}"
-        raise InputError(f"the task name {name!r} is taken by {taken_by}; give {cls.__qualname__} another name")
-    _TASKS[name] = cls
-    return cls
-
-
-def task_names() -> tuple[str, ...]:
-    """The names that `get_task` knows, sorted."""
-    return tuple(sorted(_TASKS))
-
-
-def get_task(name: str, **options: Any) -> Task:
-    """The task registered as `name`, built with `options`. Raises ValueError for an unknown name or option.
-
-    >>> from crossmask.tasks import get_task
-    >>> get_task("translation", tokenize="intl").name
-    'translation'
-    """
-    if name not in _TASKS:
-        raise InputError(f"unknown task {name!r}; known tasks: {', '.join(task_names())}")
-    known = list(inspect.signature(_TASKS[name]).parameters)
-    for option in options:
-        if option not in known:
-            raise InputError(f"task {name!r} has no option {option!r}; its options: {', '.join(known) or 'none'}")
-    declared = get_type_hints(_TASKS[name].__init__)
-    for option, value in options.items():
-        check_type(f"task option {option}", value, declared.get(option, Any))
-    return _TASKS[name](**options)
+        raise InputError("examples to score must be one or more, got none; give predictions and examples")

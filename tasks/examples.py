@@ -35,9 +35,11 @@ class EvaluationSplit(torch.utils.data.Dataset):
             ValueError: a text of more tokens than `max_source_length`.
         """
         ids = tokenizer(list(sources), verbose=False)["input_ids"]
-        for index, one in enumerate(ids):
-            if len(one) > max_source_length:
-                raise InputError(f"source {index} has {len(one)} tokens, more than {max_source_length}: split it")
+        for index, source_ids in enumerate(ids):
+            if len(source_ids) > max_source_length:
+                raise InputError(
+                    f"source {index} must have at most {max_source_length} tokens, got {len(source_ids)}; split it"
+                )
         examples = [Example(source=source, target="", references=()) for source in sources]
         return cls(examples, Dataset.from_dict({"input_ids": ids}))
 
@@ -48,10 +50,10 @@ class EvaluationSplit(torch.utils.data.Dataset):
     def by_example(self, outputs: Mapping[int, Any]) -> list[list[Any]]:
         """What there is for the items, by index, as a list for each example."""
         owners = self.features["example"][:] if "example" in self.features.column_names else range(len(self))
-        found: list[list[Any]] = [[] for _ in self.examples]
+        of_examples: list[list[Any]] = [[] for _ in self.examples]
         for index, owner in enumerate(owners):
-            found[owner].append(outputs[index])
-        return found
+            of_examples[owner].append(outputs[index])
+        return of_examples
 
     @property
     def lengths(self) -> tuple[list[int], list[int] | None]:
@@ -69,7 +71,7 @@ class EvaluationSplit(torch.utils.data.Dataset):
 
 
 def read_examples(
-    given: Mapping[str, Any] | Sequence[Mapping[str, Any]], task: Task, name: str, data_dir: str | None = None
+    sources: Mapping[str, Any] | Sequence[Mapping[str, Any]], task: Task, name: str, data_dir: str | None = None
 ) -> list[Example]:
     """The examples that a recipe's `train`, `validation` or `test` declares: of one source, or of a list in its order.
 
@@ -80,7 +82,7 @@ def read_examples(
         ValueError: records that cannot be read; the message starts with `name`, or `name[i]` in a list.
         OSError: the same, of files.
     """
-    named = name_sources(name, given, data_dir).items()
+    named = name_sources(name, sources, data_dir).items()
     return [example for place, spec in named for example in make_examples(place, spec, task, load_split)]
 
 
@@ -124,11 +126,11 @@ def to_features(
     numbers = Dataset.from_dict({"number": range(len(examples))})
 
     def make_features(_: dict[str, list[int]], indices: list[int]) -> dict[str, list[Any]]:
-        names = [name(at) for at in indices]
-        columns = task.features(names, [examples[at] for at in indices], tokenizer, limits)
+        names = [name(index) for index in indices]
+        columns = task.features(names, [examples[index] for index in indices], tokenizer, limits)
         if "example" in columns:
-            columns["example"] = [indices[at] for at in columns["example"]]
+            columns["example"] = [indices[index] for index in columns["example"]]
         return columns
 
-    given = " and ".join(f"{name}={getattr(limits, name)}" for name in task.length_fields)
-    return map_to_features(numbers, make_features, given)
+    limits_in_words = " and ".join(f"{name}={getattr(limits, name)}" for name in task.length_fields)
+    return map_to_features(numbers, make_features, limits_in_words)

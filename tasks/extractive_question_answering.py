@@ -20,30 +20,16 @@ from transformers import (
 from ..data.question_answering import QuestionAnsweringCollator
 from ..hub.card import python_literal
 from ..inference.answers import spans_of_windows
-from ..plotting.training import alignment
 from ..question_answering.configuration import CrossMaskQuestionAnsweringConfig
 from ..question_answering.decoding import Answer, WindowSpans, best_answers
 from ..question_answering.loss import IGNORED
 from ..question_answering.modeling import CrossMaskForQuestionAnswering
 from ..question_answering.windows import WindowCollator, encode_windows
 from ..utils.errors import InputError
-from .base import (
-    BatchResult,
-    Collator,
-    Example,
-    LengthLimits,
-    PrimaryMetric,
-    Sample,
-    Scores,
-    Task,
-    column,
-    excerpt,
-    group_of,
-    register_task,
-    sample_indices,
-    text_column,
-)
+from .base import BatchResult, Collator, Example, LengthLimits, PrimaryMetric, Sample, Scores, Task, sample_indices
 from .metrics import load_metric
+from .records import column, excerpt, group_of, text_column
+from .registry import register_task
 from .vocabulary import check_vocabulary
 
 NOTHING = "(no answer)"
@@ -92,6 +78,7 @@ class ExtractiveQuestionAnswering(Task):
 
     name = "extractive-question-answering"
     primary_metric = PrimaryMetric("f1", greater_is_better=True)
+    metric_modules = ("seq2seq_qa",)
     pipeline_tag = "question-answering"
     auto_class = AutoModelForQuestionAnswering
     length_fields = ("max_source_length",)
@@ -282,6 +269,8 @@ class ExtractiveQuestionAnswering(Task):
         self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
     ) -> dict[str, str]:
         """Where the model looks for the start and the end of some answers: over 40 tokens around the likeliest."""
+        from ..plotting.training import alignment  # tasks are there without matplotlib too
+
         images = {}
         for number, index in enumerate(sample_indices(examples, 3), start=1):
             file, question = f"pointer_{number}.png", _question(examples[index]).question

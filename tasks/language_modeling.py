@@ -25,19 +25,10 @@ from ..seq2seq.decoder_inputs import IGNORED
 from ..utils.errors import InputError
 from ..utils.text import check_unicode
 from ..utils.type_checks import check_choice
-from .base import (
-    BatchResult,
-    Example,
-    LengthLimits,
-    PrimaryMetric,
-    Sample,
-    Scores,
-    Task,
-    group_of,
-    register_task,
-    text_column,
-)
+from .base import BatchResult, Example, LengthLimits, PrimaryMetric, Sample, Scores, Task
 from .causal_lm_checks import check_causal, check_packing
+from .records import group_of, text_column
+from .registry import register_task
 from .vocabulary import check_vocabulary
 
 _ONE_SIDE = "a text has one side: max_target_length and target_row_length are its own"

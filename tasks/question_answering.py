@@ -9,18 +9,10 @@ from string import Formatter
 from typing import Any
 
 from ..utils.errors import InputError
-from .base import (
-    Example,
-    PrimaryMetric,
-    Scores,
-    check_text,
-    column,
-    excerpt,
-    group_of,
-    register_task,
-    text_column,
-)
+from .base import Example, PrimaryMetric, Scores
 from .metrics import load_metric
+from .records import check_text, column, excerpt, group_of, text_column
+from .registry import register_task
 from .text_to_text import TextToText
 
 SEPARATOR = "<sep>"
@@ -55,6 +47,7 @@ class QuestionAnswering(TextToText):
 
     name = "question-answering"
     primary_metric = PrimaryMetric("exact_match", greater_is_better=True)
+    metric_modules = ("seq2seq_qa",)
 
     source_template: str = "{question}" + SEPARATOR + " {context}"
     rationale_column: str | None = None
@@ -104,7 +97,7 @@ class QuestionAnswering(TextToText):
         rationale = column(record, self.rationale_column, "set the task option rationale_column to one of them")
         if not isinstance(rationale, str):
             kind = type(rationale).__name__
-            raise InputError(f"column {self.rationale_column!r} holds {kind}, not text, in {excerpt(record)}")
+            raise InputError(f"column {self.rationale_column!r} must hold text, got {kind} in {excerpt(record)}")
         return f"{rationale.strip()} {ANSWER}{answer}".lstrip()
 
     @staticmethod
@@ -114,15 +107,15 @@ class QuestionAnswering(TextToText):
             fix = "add 'answer' (a text) or 'answers' (a list of texts, or SQuAD's {'text': [...]})"
             return (text_column(record, name, fix),)
         answers = record[name]
-        given = type(answers).__name__
+        kind = type(answers).__name__
         if isinstance(answers, Mapping):
-            given = (
+            kind = (
                 "a mapping without 'text'" if "text" not in answers else f"'text' as {type(answers['text']).__name__}"
             )
             answers = answers.get("text")
         if isinstance(answers, str) or not isinstance(answers, Sequence):
             wanted = "a list of texts or SQuAD's {'text': [...]}"
-            raise InputError(f"column 'answers' must hold {wanted}, not {given}: {excerpt(record)}")
+            raise InputError(f"column 'answers' must hold {wanted}, got {kind} in {excerpt(record)}")
         if not answers:
             raise InputError(
                 f"column 'answers' is an empty list in the record {excerpt(record)}; drop unanswerable rows"

@@ -24,7 +24,6 @@ from ..data.packing import PackedCollator
 from ..data.tokenization import Encoder
 from ..data.tokenizer_training import check_special_tokens
 from ..inference.texts import generate_texts, tokenizers_of
-from ..plotting.training import alignment, masks_in_force
 from ..seq2seq.decoder_inputs import IGNORED
 from ..utils.errors import InputError
 from .base import BatchResult, Example, LengthLimits, Sample, Scores, Task, sample_indices
@@ -62,7 +61,7 @@ class TextToText(Task):
         for index, prediction in enumerate(predictions):
             if not isinstance(prediction, str):
                 kind = type(prediction).__name__
-                raise TypeError(f"prediction {index} is of type {kind}, not str; decode token ids before scoring")
+                raise TypeError(f"prediction {index} must be text, got {kind}; decode token ids before scoring")
         texts = predictions if isinstance(predictions, str) else [self.postprocess(text) for text in predictions]
         return super().by_group(texts, examples, score)
 
@@ -160,6 +159,8 @@ class TextToText(Task):
         self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
     ) -> dict[str, str]:
         """The masks in force, and where the decoder looks."""
+        from ..plotting.training import alignment, masks_in_force  # tasks are there without matplotlib too
+
         masks_in_force(cast(MaskedConfig, model.config), folder / "masks.png")
         images = {"masks.png": "The masks in force"}
         # A decoder that looks into a memory does not look at source tokens.

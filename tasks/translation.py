@@ -11,20 +11,11 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..utils.errors import InputError
-from .base import (
-    Example,
-    PrimaryMetric,
-    Scores,
-    check_text,
-    column,
-    excerpt,
-    group_of,
-    members_of_groups,
-    register_task,
-    text_column,
-)
+from .base import Example, PrimaryMetric, Scores, members_of_groups
 from .bleu import mean_over_groups, tokenizer_for
 from .metrics import load_metric
+from .records import check_text, column, excerpt, group_of, text_column
+from .registry import register_task
 from .text_to_text import TextToText
 
 
@@ -50,6 +41,7 @@ class Translation(TextToText):
 
     name = "translation"
     primary_metric = PrimaryMetric("sacrebleu", greater_is_better=True)
+    metric_modules = ("seq2seq_translation",)
 
     source_column: str = "source"
     target_column: str = "target"
@@ -99,9 +91,9 @@ class Translation(TextToText):
             return parts[-1]
 
         scores = self.by_group(predictions, examples, score)
-        if rest := [at for at, example in enumerate(examples) if example.group is None]:
-            texts = [self.postprocess(predictions[at]) for at in rest]
-            parts.append(self._score(texts, [examples[at] for at in rest], tokenizers[None]))
+        if rest := [index for index, example in enumerate(examples) if example.group is None]:
+            texts = [self.postprocess(predictions[index]) for index in rest]
+            parts.append(self._score(texts, [examples[index] for index in rest], tokenizers[None]))
         return mean_over_groups(parts) | scores
 
     def _tokenizers(self, examples: Sequence[Example]) -> dict[str | None, str]:
@@ -112,7 +104,7 @@ class Translation(TextToText):
         references = [example.references for example in examples]
         of_all = tokenizer_for(text for texts in references for text in texts) or self.tokenize
         return {
-            group: tokenizer_for(text for at in members for text in references[at]) or of_all
+            group: tokenizer_for(text for index in members for text in references[index]) or of_all
             for group, members in groups.items()
         }
 

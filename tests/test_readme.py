@@ -1,5 +1,6 @@
 """Every example in README, docs/usage.md and docs/bridge.md runs as printed, and every link leads to a file."""
 
+import ast
 import doctest
 import os
 import pkgutil
@@ -46,6 +47,20 @@ def test_the_python_examples(workplace, page, fewest):
     report: list[str] = []
     doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(examples, out=report.append)
     assert not report, "".join(report)
+
+
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_that_is_not_run_imports_what_there_is(page):
+    """Blocks that name models of the Hub, or the fields of a class, are only read."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.S | re.M):
+        if ">>>" not in block:
+            imports = [line for line in ast.parse(block).body if isinstance(line, ast.Import | ast.ImportFrom)]
+            absolute = [line for line in imports if not getattr(line, "level", 0)]
+            exec(compile(ast.Module(absolute, []), page, "exec"), {})
 
 
 def test_the_quickstart_is_short():

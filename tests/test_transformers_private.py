@@ -18,20 +18,7 @@ from transformers import GenerationMixin, PreTrainedModel, Trainer
 import crossmask
 
 ROOT = Path(crossmask.__file__).parent
-FOLDERS = (
-    "attention",
-    "auditing",
-    "bridge",
-    "configuration",
-    "data",
-    "hub",
-    "inference",
-    "masks",
-    "modeling",
-    "plotting",
-    "seq2seq",
-)
-FOLDERS += ("streaming", "tasks", "training", "utils")
+FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 OWNERS = {owner.__name__: owner for owner in (GenerationMixin, PreTrainedModel, Trainer)}
 
 METHODS = {

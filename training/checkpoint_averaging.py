@@ -110,7 +110,7 @@ def load_average(model: PreTrainedModel, checkpoints: Sequence[Path]) -> None:
 
 
 def load_average_if_better(trainer: CrossMaskTrainer, folder: Path, number: int) -> bool:
-    """Put the mean of the last `number` checkpoints into the trainer's model, unless validation likes it less.
+    """Put the mean of the last `number` checkpoints into the trainer's model, unless its score in validation is worse.
 
     Returns:
         Whether the model is the mean now; if not, its weights are those it came with.

@@ -56,8 +56,8 @@ class SettingsRecord(TrainerCallback, ExportableState):
 
 def settings_of(recipe: RecipeArguments, arguments: RunArguments) -> dict[str, str]:
     """Each setting that a run has to go on with, or a digest of it where it is not one word."""
-    given = {item.name: value for item, value in all_fields(recipe, arguments)}
-    return {name: _digest(getattr(given[name], "value", given[name])) for name in (*KEPT, *ORDER)}
+    values = {item.name: value for item, value in all_fields(recipe, arguments)}
+    return {name: _digest(getattr(values[name], "value", values[name])) for name in (*KEPT, *ORDER)}
 
 
 def check_settings_kept(checkpoint: Path, settings: dict[str, str]) -> None:
@@ -89,10 +89,10 @@ def recorded_settings(checkpoint: Path) -> dict[str, str]:
     """The settings that a checkpoint was trained with; none of one that does not say."""
     try:
         state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        found = state["stateful_callbacks"][SettingsRecord.__name__]["args"]["settings"]
+        settings = state["stateful_callbacks"][SettingsRecord.__name__]["args"]["settings"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def check_weights_fit(model: PreTrainedModel, checkpoint: Path) -> None:

@@ -69,8 +69,8 @@ class EvaluatingTrainer(Seq2SeqTrainer):
     def get_eval_dataloader(self, eval_dataset: EvaluationSplit | None = None) -> DataLoader:
         split = eval_dataset if eval_dataset is not None else self.eval_dataset
         batches = bucket_batches(*split.lengths, max_tokens=self.eval_tokens)
-        mine = batches[self.args.process_index :: self.args.world_size]
-        return DataLoader(split, batch_sampler=mine, collate_fn=self.eval_collator, **self._worker_options())
+        own_batches = batches[self.args.process_index :: self.args.world_size]
+        return DataLoader(split, batch_sampler=own_batches, collate_fn=self.eval_collator, **self._worker_options())
 
     def get_test_dataloader(self, test_dataset: EvaluationSplit) -> DataLoader:
         return self.get_eval_dataloader(test_dataset)
@@ -145,7 +145,7 @@ class EvaluatingTrainer(Seq2SeqTrainer):
             return model
         config = copy.deepcopy(model.config)
         config.distributed_config = None  # by which Transformers would have every process take part in saving it
-        whole = type(model)._from_config(config, attn_implementation=config._attn_implementation)
-        whole.load_state_dict({k: v.full_tensor() if isinstance(v, DTensor) else v for k, v in state.items()})
-        whole.generation_config = model.generation_config
-        return whole.to(self.args.device)
+        gathered = type(model)._from_config(config, attn_implementation=config._attn_implementation)
+        gathered.load_state_dict({k: v.full_tensor() if isinstance(v, DTensor) else v for k, v in state.items()})
+        gathered.generation_config = model.generation_config
+        return gathered.to(self.args.device)

@@ -29,8 +29,8 @@ class Multipath:
     @classmethod
     def of(cls, bounds: Sequence[int], seed: int, longest: int | None = None) -> "Multipath":
         """From a recipe's `multipath_k: [lowest, highest]`; a source has at most `longest` tokens."""
-        whole = isinstance(bounds, list | tuple) and all(type(bound) is int for bound in bounds)
-        if not whole or len(bounds) != 2 or not 1 <= bounds[0] <= bounds[1]:
+        are_integers = isinstance(bounds, list | tuple) and all(type(bound) is int for bound in bounds)
+        if not are_integers or len(bounds) != 2 or not 1 <= bounds[0] <= bounds[1]:
             raise InputError(f"multipath_k must be [lowest, highest] with 1 <= lowest <= highest, got {bounds!r}")
         if longest is not None and bounds[1] > longest:
             raise InputError(

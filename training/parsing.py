@@ -139,15 +139,15 @@ def _parse_fields(
 
 def _mappings_in(argv: list[str]) -> list[Any]:
     """What is given as JSON."""
-    found = []
+    mappings = []
     for word in argv:
-        given = word.partition("=")[2] if word.startswith("--") else word
-        if given.lstrip().startswith(("{", "[")):
+        value = word.partition("=")[2] if word.startswith("--") else word
+        if value.lstrip().startswith(("{", "[")):
             try:
-                found.append(json.loads(given))
+                mappings.append(json.loads(value))
             except ValueError:
                 continue  # the field that it belongs to will say so
-    return found
+    return mappings
 
 
 def _true_false_or_auto(text: str) -> bool | str:

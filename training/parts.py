@@ -31,8 +31,8 @@ def part_of(name: str, parts: Iterable[str], prefix: str = "") -> str | None:
         prefix: of the base model, which the parts may leave out.
     """
     names = {name, name.removeprefix(f"{prefix}.")} if prefix else {name}
-    found = [part for part in parts if any(f"{one}.".startswith(f"{part}.") for one in names)]
-    return max(found, key=len, default=None)
+    matching = [part for part in parts if any(f"{known}.".startswith(f"{part}.") for known in names)]
+    return max(matching, key=len, default=None)
 
 
 def parameters_by_part(model: PreTrainedModel, parts: Sequence[str]) -> dict[str | None, list[nn.Parameter]]:

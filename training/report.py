@@ -14,7 +14,6 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from ..hub.card import CardFacts, Result, write_card
 from ..hub.card import Sample as CardSample
 from ..masks.scope import SCOPES
-from ..plotting.training import learning_curve
 from ..tasks.base import Example, Sample, Scores, Task, sample_indices
 from ..tasks.bleu import AGGREGATE
 from .parsing import RunSpec
@@ -81,6 +80,8 @@ def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> N
 
 def write_plots(folder: Path, outcome: RunResult) -> dict[str, str]:
     """Draw the pictures that there is something to draw of; returns their captions by file name."""
+    from ..plotting.training import learning_curve  # `train.py --help` needs no matplotlib
+
     images = {}
     logged = {name for entry in outcome.log_history for name in entry}
     if logged & {"loss", "eval_loss"}:

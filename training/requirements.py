@@ -44,8 +44,11 @@ def check_requirements(attn_implementation: str | None, arguments: RunArguments)
         attn_implementation: of the recipe.
 
     Raises:
-        ValueError: with the field, and the command that installs what is missing.
+        InputError: with the field, and the command that installs what is missing.
+        MissingLibraryError: matplotlib, which every report draws with, is not there.
     """
+    from .. import plotting  # noqa: F401 - refuses where matplotlib is missing
+
     check_loggers(arguments)
     check_attention_runs(attn_implementation)
     check_compiler(arguments)

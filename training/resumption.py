@@ -17,8 +17,11 @@ class ResumingTrainer(Seq2SeqTrainer):
 
     def _run_epoch(self, *args, **kwargs) -> None:
         """Train for an epoch, unless a resumed run had come to its end: Trainer would take a step more."""
-        early = [one for one in self.callback_handler.callbacks if isinstance(one, EarlyStoppingCallback)]
-        stopped = any(one.early_stopping_patience_counter >= one.early_stopping_patience for one in early)
+        callbacks = self.callback_handler.callbacks
+        early = [callback for callback in callbacks if isinstance(callback, EarlyStoppingCallback)]
+        stopped = any(
+            callback.early_stopping_patience_counter >= callback.early_stopping_patience for callback in early
+        )
         if stopped or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
         else:
@@ -35,14 +38,14 @@ class ResumingTrainer(Seq2SeqTrainer):
         groups = getattr(self.optimizer, "param_groups", ())
         if checkpoint is None:
             return
-        for group, given in zip(groups, settings, strict=True):
-            group.update(given)
+        for group, wanted in zip(groups, settings, strict=True):
+            group.update(wanted)
         if not isinstance(self.lr_scheduler, torch.optim.lr_scheduler.LambdaLR):
             return
-        for at, (group, rate) in enumerate(zip(groups, rates, strict=True)):
+        for index, (group, rate) in enumerate(zip(groups, rates, strict=True)):
             before = group["initial_lr"]
             if before not in (0, rate):
                 group["lr"] *= rate / before
                 group["initial_lr"] = rate
-                self.lr_scheduler.base_lrs[at] = rate
-                self.lr_scheduler._last_lr[at] = group["lr"]
+                self.lr_scheduler.base_lrs[index] = rate
+                self.lr_scheduler._last_lr[index] = group["lr"]

@@ -104,6 +104,7 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     Raises:
         InputError: with the field, what was given and what was expected.
     """
+    task.check_libraries()
     check_requirements(recipe.model.attn_implementation, arguments)
     check_task_fields(recipe, arguments, task)
     check_tokenizer_settings(recipe.tokenizer)

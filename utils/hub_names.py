@@ -23,7 +23,7 @@ def check_not_a_missing_path(name: str, kind: str) -> None:
     parts = Path(name).parts
     in_a_folder = len(parts) > 1 and (parts[0] == _OUR_OUTPUT or os.path.isdir(parts[0]))
     if not parts or name.startswith((".", "~", os.sep)) or name.endswith(os.sep) or len(parts) > 2 or in_a_folder:
+        fix = "train that model first, or correct the path" if parts[:1] == (_OUR_OUTPUT,) else "correct it"
         raise FileNotFoundError(
-            f"{name!r} must be {kind} or an id on the Hub such as user/name, got a path that does not exist; "
-            "correct it"
+            f"{name!r} must be {kind} or an id on the Hub such as user/name, got a path that does not exist; {fix}"
         )

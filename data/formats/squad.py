@@ -35,16 +35,16 @@ def _answers(question: Any, context: str, place: str) -> dict[str, list[Any]]:
             f"{place}: 'answers' must have at least one answer, or none where is_impossible is true, got "
             f"{len(answers)}; correct one of them"
         )
-    found: dict[str, list[Any]] = {"text": [], "answer_start": []}
+    columns: dict[str, list[Any]] = {"text": [], "answer_start": []}
     for answer in answers:
         text, start = text_of(answer, "text", place), look_up(answer, "answer_start", place)
         if type(start) is not int or start < 0 or context[start : start + len(text)] != text:
             raise InputError(
                 f"{place}: 'answer_start' must be where {text[:40]!r} starts in the context, got {start!r}; correct it"
             )
-        found["text"].append(text)
-        found["answer_start"].append(start)
-    return found
+        columns["text"].append(text)
+        columns["answer_start"].append(start)
+    return columns
 
 
 def _squad_questions(document: Any, path: str | Path) -> Iterator[tuple[str, str, Any]]:

@@ -14,7 +14,7 @@ from ...masks.layout import Layout, lay_out
 from ...masks.materialize import materialize_unchecked
 from ...masks.tensor_mask import MaskLike, TensorMask, as_mask
 
-_PORTION = 32  # queries asked about at a time
+_QUERIES = 32  # queries asked about at a time
 UNLIMITED = 4096
 """How long a source may become, for rules, where the model sets no limit."""
 
@@ -47,10 +47,10 @@ class Frontier:
         return self.known[query][example]
 
     def _ask(self, start: int) -> None:
-        end = start + _PORTION
+        end = start + _QUERIES
         query, key = (Layout(torch.arange(*ends)[None], rows=self.batch) for ends in ((start, end), (0, self.keys)))
         numbers = torch.arange(1, self.keys + 1)
-        needed = torch.zeros(self.batch, _PORTION, dtype=torch.long)
+        needed = torch.zeros(self.batch, _QUERIES, dtype=torch.long)
         for mask in self.masks:
             allowed = materialize_unchecked(mask, query, key, heads=self.heads)
             if allowed is None:
@@ -95,7 +95,7 @@ class StreamMasks:
     """The masks of streams side by side, from config and call.
 
     Attributes:
-        given: the call's rules, by name.
+        call_rules: those of the call, by the name of their argument.
         needed: how many source tokens a target token must wait for.
         closed: how much of what has arrived of a source may be encoded.
 
@@ -112,10 +112,10 @@ class StreamMasks:
                 f"memory_length must be None, got {model.config.memory_length}: the memory pools the whole source, so "
                 "nothing could be written before its end; stream with another model"
             )
-        self.given = {name: _rule(mask, name) for name, mask in masks.items() if mask is not None}
-        model.check_blind(**self.given)
+        self.call_rules = {name: _rule(mask, name) for name, mask in masks.items() if mask is not None}
+        model.check_blind(**self.call_rules)
         self.rules: dict[str, tuple[Mask, ...]] = {
-            name: masks.rules(self.given.get(name))[0] for name, masks in self.compilers.items()
+            name: masks.rules(self.call_rules.get(name))[0] for name, masks in self.compilers.items()
         }
         self.check([None] * batch, [1] * batch)
         self.needed = self._frontier("cross_mask", batch)
@@ -141,11 +141,11 @@ class StreamMasks:
             'looks no further than a border, such as "blocks(8)"'
         )
 
-    def whole(self) -> str | None:
+    def unlimited_cross_mask(self) -> str | None:
         """The cross mask, if it lets the first target token of a stream see the whole source, however long."""
         cross = self.needed
-        late = any(cross(0, example) >= cross.keys for example in range(cross.batch))
-        return ", ".join(map(str, cross.masks)) if late else None
+        is_unlimited = any(cross(0, example) >= cross.keys for example in range(cross.batch))
+        return ", ".join(map(str, cross.masks)) if is_unlimited else None
 
     def check(self, sources: Sequence[int | None], targets: Sequence[int]) -> None:
         """Check the masks against the streams' lengths, as a batch is checked that is there as a whole.
@@ -155,7 +155,7 @@ class StreamMasks:
             targets: how many tokens of each target the decoder has read, the start token included.
 
         Raises:
-            MaskError: a rule speaks of heads, examples or tokens that are not there.
+            MaskError: a rule names heads, examples or tokens that are not there.
         """
         source = _lay_out([self.longest if length is None else length for length in sources])
         target = _lay_out(targets)
@@ -174,8 +174,8 @@ def _lay_out(lengths: Sequence[int]) -> Layout:
     return lay_out(width, torch.device("cpu"), attention_mask=filled, rows=len(lengths))
 
 
-def _rule(given: MaskLike, name: str) -> MaskLike:
-    mask = as_mask(given, name)
+def _rule(value: MaskLike, name: str) -> Mask:
+    mask = as_mask(value, name)
     if isinstance(mask, TensorMask):
         raise ValueError(
             f"{name}: a stream's source has no length yet that a tensor could be laid out for; give a rule"

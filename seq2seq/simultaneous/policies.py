@@ -16,12 +16,12 @@ class Policy:
     needs_attention: bool = False
     """Whether `accepts` wants the weights of the interactive attention, which only eager attention gives."""
 
-    def check(self, model: PreTrainedModel, whole: str | None) -> None:
+    def check(self, model: PreTrainedModel, unlimited: str | None) -> None:
         """Check that the policy can work, before a stream begins.
 
         Args:
             model: the one that streams.
-            whole: the cross mask, if it lets the first target token see the whole source, however long.
+            unlimited: the cross mask, if it lets the first target token see the whole source, however long.
 
         Raises:
             ValueError: it cannot, and how to fix it.
@@ -29,7 +29,7 @@ class Policy:
         attention = model.config._attn_implementation
         if self.needs_attention and attention not in (None, "eager"):
             raise ValueError(
-                f"{self} needs attention weights, which the backend {attention!r} keeps to itself; "
+                f"{self} needs attention weights, which the backend {attention!r} does not return; "
                 'call model.set_attn_implementation("eager") first'
             )
 
@@ -59,11 +59,11 @@ class FollowMask(Policy):
     https://arxiv.org/abs/1810.08398, for wait-k).
     """
 
-    def check(self, model: PreTrainedModel, whole: str | None) -> None:
-        if whole is not None:
+    def check(self, model: PreTrainedModel, unlimited: str | None) -> None:
+        if unlimited is not None:
             raise ValueError(
-                f"cross_mask {whole} lets the first target token see the whole source, so nothing could be written "
-                'before its end; stream with cross_mask="wait_k(3)", or with policy=AlignAtt(f=2)'
+                f"cross_mask {unlimited} lets the first target token see the whole source, so nothing could be "
+                'written before its end; stream with cross_mask="wait_k(3)", or with policy=AlignAtt(f=2)'
             )
 
     def ready(self, written: int, read: int, needed: int) -> bool:
@@ -103,8 +103,8 @@ class AlignAtt(Policy):
         if self.layer is not None and not isinstance(self.layer, int):
             raise ValueError(f"AlignAtt: layer must be a decoder layer's number or None, got {self.layer!r}")
 
-    def check(self, model: PreTrainedModel, whole: str | None) -> None:
-        super().check(model, whole)
+    def check(self, model: PreTrainedModel, unlimited: str | None) -> None:
+        super().check(model, unlimited)
         layers = model.mask_compilers[2].layers
         if self.layer is not None and not -layers <= self.layer < layers:
             raise ValueError(f"{self}: there is no decoder layer {self.layer}, but {layers} of them, counted from 0")

@@ -1,7 +1,7 @@
 """The columns of a cache that several streams fill at paces of their own.
 
 A column may hold a token of one stream and nothing of another. To the masks such holes are padding, past which
-positions are counted; they are squeezed out when they take up more columns than the tokens do.
+positions are counted; they are removed when they take up more columns than the tokens do.
 """
 
 import torch
@@ -17,24 +17,26 @@ class Columns:
 
     @property
     def positions(self) -> torch.Tensor:
+        """(B, columns) int64, each token's number in its stream; at a hole that of the token before it."""
         return (self.filled.cumsum(dim=1) - 1).clamp(min=0)
 
     def append(self, filled: torch.Tensor) -> None:
+        """Add columns: (B, new columns) of 0 and 1."""
         self.filled = torch.cat([self.filled, filled], dim=1)
 
-    def squeeze(self, *caches: Cache) -> bool:
-        """Squeeze the holes out of the caches if they are more than half of every stream's columns."""
+    def compact(self, *caches: Cache) -> bool:
+        """Remove the holes from the caches if they are more than half of every stream's columns; whether they were."""
         longest = int(self.filled.sum(dim=1).amax()) if self.filled.numel() else 0
         if not longest or self.filled.shape[1] <= 2 * longest:
             return False
         self.order = self.filled.argsort(dim=1, descending=True, stable=True)[:, :longest]
         for layer in (layer for cache in caches for layer in cache.layers):
-            layer.keys, layer.values = self.squeezed(layer.keys), self.squeezed(layer.values)
+            layer.keys, layer.values = self.compacted(layer.keys), self.compacted(layer.values)
         self.filled = self.filled.gather(1, self.order)
         return True
 
-    def squeezed(self, states: torch.Tensor) -> torch.Tensor:
-        """(B, H, columns, D) to the columns that stay."""
+    def compacted(self, states: torch.Tensor) -> torch.Tensor:
+        """The columns that stay: (B, H, columns, D) to (B, H, fewer columns, D)."""
         index = self.order[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
         return states.gather(2, index)
 

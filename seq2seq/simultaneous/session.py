@@ -10,6 +10,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from ...masks.materialize import skip_shape_checks
 from ...masks.tensor_mask import MaskLike, describe
+from ..call_checks import check_length
 from ..encoder_output import CrossMaskEncoderOutput
 from ..interactive_attention import InteractiveAttention
 from .lookahead import StreamMasks
@@ -51,7 +52,7 @@ class TranslationStream:
         # Not by its class: a model whose code came with its weights has policies of its own.
         if not callable(getattr(policy, "ready", None)):
             raise ValueError(f"policy must be a Policy such as AlignAtt(f=2), got {type(policy).__name__}")
-        policy.check(model, self.masks.whole())
+        policy.check(model, self.masks.unlimited_cross_mask())
         self.arrived: list[list[int]] = [[] for _ in range(batch)]
         self.encoded = [0] * batch
         self.refused = [0] * batch  # how much had been encoded when the policy last refused a token
@@ -74,7 +75,7 @@ class TranslationStream:
 
         Raises:
             ValueError: tokens for other than all streams, for one that has ended, for more than the model's longest
-                source, an end without a token, or before that of which a mask speaks.
+                source, an end without a token, or before tokens that a mask names.
         """
         batch = len(self.arrived)
         ended = [ended] * batch if isinstance(ended, bool) else list(ended)
@@ -90,8 +91,8 @@ class TranslationStream:
             self.model.check_source_length(len(self.arrived[row]) + len(new))
         if any(ended):
             lengths = [len(old) + len(new) for old, new in zip(self.arrived, tokens, strict=True)]
-            over = [now or before for now, before in zip(ended, self.ended, strict=True)]
-            self.masks.check(self._final(lengths, over), [*map(len, self.targets)])
+            ended_by_now = [now or before for now, before in zip(ended, self.ended, strict=True)]
+            self.masks.check(self._final(lengths, ended_by_now), [*map(len, self.targets)])
         for row, new in enumerate(tokens):
             self.arrived[row] += map(int, new)
             self.ended[row] |= ended[row]
@@ -101,15 +102,15 @@ class TranslationStream:
     def _final(self, lengths: Sequence[int], ended: Sequence[bool]) -> list[int | None]:
         """The length of each source, or None where that is not known, or no longer matters."""
         rows = zip(lengths, ended, self.finished, strict=True)
-        return [length if over and not finished else None for length, over, finished in rows]
+        return [length if is_final and not finished else None for length, is_final, finished in rows]
 
     def _encode(self) -> None:
         """Encode what may be: all that has arrived that looks at nothing still to come."""
         starts, ends = [*self.encoded], [*self.encoded]
         for row, tokens in enumerate(self.arrived):
             if not self.finished[row]:
-                whole = self.ended[row] or not self.model.encodes_in_parts
-                ends[row] = max(ends[row], len(tokens) if whole else self.masks.closed.longest(len(tokens), row))
+                takes_all = self.ended[row] or not self.model.encodes_in_parts
+                ends[row] = max(ends[row], len(tokens) if takes_all else self.masks.closed.longest(len(tokens), row))
         if starts == ends:
             return
         self.encoded = ends
@@ -117,8 +118,8 @@ class TranslationStream:
             return self._encode_anew()
         portions = [tokens[start:end] for tokens, start, end in zip(self.arrived, starts, ends, strict=True)]
         ids, filled = pad(portions, self.model.config.pad_token_id, self.model.device)
-        if self.source.squeeze(self.encoder_cache, self.cache.cross_attention_cache):
-            self.states = self.source.squeezed(self.states[:, None])[:, 0]
+        if self.source.compact(self.encoder_cache, self.cache.cross_attention_cache):
+            self.states = self.source.compacted(self.states[:, None])[:, 0]
         self.source.append(filled)
         new = self._states_of(ids, past_key_values=self.encoder_cache)
         self.states = new if self.states is None else torch.cat([self.states, new], dim=1)
@@ -141,7 +142,7 @@ class TranslationStream:
                 input_ids=ids,
                 attention_mask=self.source.filled,
                 position_ids=self.source.positions,
-                encoder_mask=self.masks.given.get("encoder_mask"),
+                encoder_mask=self.masks.call_rules.get("encoder_mask"),
                 **cache,
             ).last_hidden_state
 
@@ -177,7 +178,7 @@ class TranslationStream:
             self.model.check_target_length(len(histories[row]))
         lengths = self._final([*map(len, self.arrived)], self.ended)
         self.masks.check(lengths, [len(self.targets[row]) + (row in ready) for row in streams])
-        self.target.squeeze(self.cache.self_attention_cache)
+        self.target.compact(self.cache.self_attention_cache)
         device = self.model.device
         self.target.append(torch.tensor([[int(row in ready)] for row in streams], device=device))
         with skip_shape_checks():
@@ -191,7 +192,7 @@ class TranslationStream:
                 past_key_values=self.cache,
                 use_cache=True,
                 output_attentions=self.policy.needs_attention,
-                **{name: mask for name, mask in self.masks.given.items() if name != "encoder_mask"},
+                **{name: mask for name, mask in self.masks.call_rules.items() if name != "encoder_mask"},
             )
         scores = output.logits[:, -1].float()
         for row in ready if self.processors else ():
@@ -204,7 +205,7 @@ class TranslationStream:
         return scores.argmax(dim=-1).tolist(), attention
 
     def _encoder_outputs(self) -> CrossMaskEncoderOutput:
-        return CrossMaskEncoderOutput(self.states, encoder_mask=describe(self.masks.given.get("encoder_mask")))
+        return CrossMaskEncoderOutput(self.states, encoder_mask=describe(self.masks.call_rules.get("encoder_mask")))
 
     def _emit(self, row: int, token: int) -> None:
         self.targets[row].append(token)
@@ -235,11 +236,11 @@ class StreamingMixin:
 
     def check_source_length(self, length: int) -> None:
         """Refuse a source that is longer than the model takes (ValueError)."""
-        _check_length("source", length, self.max_source_length)
+        check_length("source", length, self.max_source_length)
 
     def check_target_length(self, length: int) -> None:
         """Refuse a target that is longer than the model takes (ValueError)."""
-        _check_length("target", length, self.max_target_length)
+        check_length("target", length, self.max_target_length)
 
     def stream(self, source: Iterable[int], **options) -> Iterator[int]:
         """Translate a source while it arrives; each target token comes as soon as the policy lets it.
@@ -283,15 +284,10 @@ class StreamingMixin:
         return TranslationStream(self, batch, policy or FollowMask(), masks, *_read_options(self, options))
 
 
-def _check_length(side: str, length: int, limit: int | None) -> None:
-    if limit is not None and length > limit:
-        raise ValueError(f"the {side} must have at most {limit} tokens, which is what the model takes, got {length}")
-
-
 def _pairs(stream: TranslationStream, sources: list[Iterator[int]]) -> Iterator[tuple[int, int]]:
     while not all(stream.finished):
-        over = [ended or finished for ended, finished in zip(stream.ended, stream.finished, strict=True)]
-        tokens = [[] if over[row] else [*islice(source, 1)] for row, source in enumerate(sources)]
+        is_over = [ended or finished for ended, finished in zip(stream.ended, stream.finished, strict=True)]
+        tokens = [[] if is_over[row] else [*islice(source, 1)] for row, source in enumerate(sources)]
         written = stream.push(tokens, ended=[not new for new in tokens])
         yield from ((row, token) for row, new in enumerate(written) for token in new)
 

@@ -31,7 +31,7 @@ def test_a_quick_run_writes_a_line_for_every_variant(tmp_path):
     assert "1.00" in lines["BART, random batches"]
 
 
-def test_every_batching_has_about_as_many_real_tokens(examples):
+def test_every_batching_has_about_the_same_number_of_real_tokens(examples):
     means = {}
     for batching in BATCHINGS:
         made = [collate(group, examples, "crossmask", batching, 64) for group in groups(examples, batching, 512, 64)]

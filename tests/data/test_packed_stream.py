@@ -49,7 +49,7 @@ def stream(count: int = 90, buffer: int = 32, **options) -> PackedStream:
 @given(
     count=st.integers(1, 120), buffer=st.integers(1, 50), processes=st.integers(1, 4), accumulation=st.integers(1, 3)
 )
-def test_every_example_once_within_both_budgets_in_as_many_batches(count, buffer, processes, accumulation):
+def test_every_example_once_within_both_budgets_in_the_same_number_of_batches(count, buffer, processes, accumulation):
     share = {"processes": processes, "accumulation": accumulation}
     dealt = [numbers(stream(count, buffer, **share, process=at)) for at in range(processes)]
     assert {len(part) for part in dealt} == {len(dealt[0])}

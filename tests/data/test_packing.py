@@ -53,7 +53,7 @@ def test_too_long_for_a_row():
 
 
 @given(lengths=lengths_in_budget, epochs=st.lists(st.integers(0, 50), min_size=1, max_size=4))
-def test_every_epoch_has_all_examples_in_as_many_rows(lengths, epochs):
+def test_every_epoch_has_all_examples_in_the_same_number_of_rows(lengths, epochs):
     packed = PackedDataset(features(lengths), 20, 30, seed=1)
     size = len(packed)
     for epoch in epochs:

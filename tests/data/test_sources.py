@@ -51,7 +51,7 @@ def test_lines_of_several_files(tmp_path):
         load_split(source)
 
 
-def test_byte_order_mark_is_no_text(tmp_path):
+def test_byte_order_mark_is_not_text(tmp_path):
     assert list(read_lines(write(tmp_path / "a.txt", b"\xef\xbb\xbfone\n\xef\xbb\xbftwo"))) == ["one", "\ufefftwo"]
 
 

@@ -98,7 +98,7 @@ def test_without_byte_fallback_the_unknown_is_unk(algorithm):
     assert decode(plain, plain("Mai 2024").input_ids) == "Mai 2024"
 
 
-def test_rare_characters_leave_room_to_merge():
+def test_rare_characters_leave_space_for_merges():
     texts = ["aaab aaab"] * 9 + [chr(0x4E00 + at) for at in range(500)]
     small = train_tokenizer(texts, 300)
     assert len(small) <= 300
@@ -181,7 +181,7 @@ def test_check_refuses_what_does_not_fit(tokenizer, changes, message):
     assert "\n" not in str(caught.value)
 
 
-def test_check_refuses_a_tokenizer_that_does_not_end_a_text_until_it_is_mended_as_it_says():
+def test_check_refuses_a_tokenizer_that_does_not_end_a_text_until_it_is_fixed_as_it_says():
     bare = train_tokenizer(TEXTS, 400)
     start = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     bare.backend_tokenizer.post_processor = start

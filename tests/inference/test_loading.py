@@ -11,7 +11,7 @@ from streaming_cases import tiny
 from crossmask import translate_batch
 from crossmask.inference import loading
 from crossmask.inference.__main__ import main
-from crossmask.inference.loading import choose_dtype, load_model_and_tokenizer
+from crossmask.inference.loading import choose_dtype, load_config, load_model_and_tokenizer
 from crossmask.utils.errors import InputError
 
 
@@ -124,3 +124,15 @@ def test_the_choice_is_printed_and_recorded(saved, tmp_path, capsys, monkeypatch
     lines.write_text("a small dog\n")
     assert main([str(saved), "--input", str(lines), "--quiet", "--device", "cpu"]) == 0
     assert "translating in float32" in capsys.readouterr().err
+
+
+def test_a_model_that_the_hub_does_not_give_says_what_to_do():
+    with pytest.raises(OSError, match=r"; check the name and the network, or give a folder that holds it$") as error:
+        load_config("nobody/nothing")
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_of_ours_that_is_not_there_is_to_be_trained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match=r"got a path that does not exist; train that model first, or correct the path$"):
+        load_config("runs/nothing")

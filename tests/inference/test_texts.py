@@ -148,7 +148,7 @@ def test_masks_of_one_batch_are_refused_wherever_they_stand(model, tokenizer, ma
     "mask",
     [masks.keep((0, 9)), masks.keep(passages=(0,)), masks.heads({0: "keep((0, 3))", "rest": "full()"}), "full()"],
 )
-def test_masks_for_every_text_are_no_masks_of_one_batch(mask):
+def test_masks_of_one_batch_are_not_for_every_text(mask):
     check_mask("cross_mask", mask)
 
 
@@ -185,7 +185,7 @@ def test_options_are_refused_before_the_first_step(model, tokenizer, monkeypatch
         translate_batch(model, tokenizer, ["a dog"], progress=False, **options)
 
 
-def test_as_many_tokens_as_there_are_positions(model, tokenizer):
+def test_a_target_may_fill_all_positions(model, tokenizer):
     most = {"max_new_tokens": 64, "min_new_tokens": 64}
     assert translate_batch(model, tokenizer, ["a dog"], progress=False, **most) != [""]
 

@@ -250,7 +250,7 @@ def test_a_mask_that_is_too_long_for_a_text_is_remembered_as_it_is():
 @pytest.mark.parametrize(
     "outputs", [torch.ones(1, 5, 32), (), "states", (None,), {"hidden": 1}, (torch.ones(5, 32),)], ids=str
 )
-def test_what_is_no_encoder_output_is_refused(outputs):
+def test_what_is_not_an_encoder_output_is_refused(outputs):
     model = model_of()
     with pytest.raises(ValueError, match="encoder_outputs must be the encoder's output or a tuple"):
         model(encoder_outputs=outputs, decoder_input_ids=tokens(1, 3))

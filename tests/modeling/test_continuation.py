@@ -108,7 +108,7 @@ def test_several_hypotheses_go_on_from_a_cache_of_one(fields, options):
 
 
 @torch.no_grad()
-def test_a_cache_of_other_sequences_or_without_room_is_refused():
+def test_a_cache_of_other_sequences_or_a_full_one_is_refused():
     model, source = model_of({}), tokens(4, 6)
     first = model.generate(source, max_new_tokens=4, **RETURNED)
     given = {"decoder_input_ids": first.sequences[:2], "past_key_values": first.past_key_values}
@@ -121,7 +121,7 @@ def test_a_cache_of_other_sequences_or_without_room_is_refused():
 
 
 @pytest.mark.parametrize("cache", [((torch.zeros(2, 2, 3, 8),) * 4,) * 2, "cache"], ids=["tuple", "text"])
-def test_what_is_no_cache_is_refused_before_the_first_step(cache):
+def test_what_is_not_a_cache_is_refused_before_the_first_step(cache):
     with pytest.raises(ValueError, match="past_key_values must be an EncoderDecoderCache or a DynamicCache, got"):
         model_of({}).generate(tokens(2, 6), past_key_values=cache, max_new_tokens=2)
 

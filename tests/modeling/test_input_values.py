@@ -99,7 +99,7 @@ def test_padding_may_have_any_number(name):
 
 @pytest.mark.parametrize("name", IDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.bool, torch.complex64])
-def test_ids_that_are_no_integers_are_refused(name, dtype):
+def test_ids_that_are_not_integers_are_refused(name, dtype):
     """Also where the numbers are whole: what an accelerator has is never looked at, so only the dtype can decide."""
     refused("ids must be integers, got torch", **{name: torch.ones(B, IDS[name], dtype=dtype)})
 

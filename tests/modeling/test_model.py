@@ -159,10 +159,10 @@ def test_embeddings_and_encoder_outputs_replace_ids():
         close(again.logits, out.logits)
     with pytest.raises(ValueError, match="either ids or embeddings"):
         model(**inputs, inputs_embeds=embedded["inputs_embeds"])
-    with pytest.raises(ValueError, match="max_position_embeddings=64"):
+    with pytest.raises(ValueError, match="the source must have at most 64 tokens"):
         model(input_ids=tokens(1, 65), decoder_input_ids=tokens(1, 2))
     cached = model(input_ids=tokens(1, 5), decoder_input_ids=tokens(1, 64), use_cache=True).past_key_values
-    with pytest.raises(ValueError, match="the target has 65 tokens, more than max_position_embeddings=64"):
+    with pytest.raises(ValueError, match="at most 64 tokens, which is what the model takes, got 65; truncate it"):
         model(input_ids=tokens(1, 5), decoder_input_ids=tokens(1, 1), past_key_values=cached)
 
 

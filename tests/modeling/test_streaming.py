@@ -77,8 +77,8 @@ def test_batches_of_several_lengths(masks):
 @every_mask
 @torch.no_grad()
 def test_tokens_that_arrive_in_any_portions(masks):
-    """Streams that run ahead of one another leave holes, which are squeezed out."""
-    model, squeezed = model_of(2, **masks), 0
+    """Streams that run ahead of one another leave holes, which are removed."""
+    model, compacted = model_of(2, **masks), 0
     for seed in range(2):
         rng = random.Random(seed)
         batch = sources([rng.randint(1, 11) for _ in range(3)], seed)
@@ -91,8 +91,8 @@ def test_tokens_that_arrive_in_any_portions(masks):
             for row, new in enumerate(stream.push(pushed, ended=[not row for row in left])):
                 written[row] += new
         assert written == stream.targets == [offline(model, source) for source in batch]
-        squeezed += stream.target.filled.shape[1] < sum(map(len, written))
-    assert squeezed
+        compacted += stream.target.filled.shape[1] < sum(map(len, written))
+    assert compacted
 
 
 @torch.no_grad()

@@ -266,7 +266,7 @@ def test_tensor_masks(kind):
     assert torch.equal(scores(model, **batch, cross_mask=ends) > LOWEST, ends)
 
 
-def test_positions_in_masks_are_counted_from_the_first_token_that_is_no_padding():
+def test_positions_in_masks_are_counted_from_the_first_token_that_is_not_padding():
     model, batch = model_of("crossmask"), batch_of()
     expected = scores(model, **batch, cross_mask="keep((8, 10))")
     found = scores(model, **padded(batch, 0, left=3), cross_mask="keep((8, 10))")
@@ -338,7 +338,7 @@ def test_weights_of_the_pointer_are_returned_and_rest_on_the_question():
             ValueError,
             r"must be \(batch, length\) with at least one",
         ),
-        ({"input_ids": torch.ones(1, 70, dtype=torch.long)}, ValueError, "70 tokens, more than the 64"),
+        ({"input_ids": torch.ones(1, 70, dtype=torch.long)}, ValueError, "at most 64 tokens, .* got 70"),
         ({"start_positions": torch.tensor([7, 7])}, ValueError, "give both start_positions and end_positions"),
         ({"cross_mask": torch.ones(2, 3)}, masks.MaskError, "cross_mask: a tensor mask must be boolean"),
         (
@@ -369,7 +369,7 @@ def test_bad_calls(change, error, message):
 
 def test_roberta_counts_positions_from_behind_its_padding_index():
     batch = batch_of()
-    with pytest.raises(ValueError, match="65 tokens, more than the 64 that the encoder takes"):
+    with pytest.raises(ValueError, match="at most 64 tokens, which is what the encoder takes, got 65"):
         model_of("roberta")(**padded(batch, 1, right=65 - LENGTH))
     model_of("roberta")(**padded(batch, 1, right=64 - LENGTH))
 

@@ -1,6 +1,8 @@
 """The quality/latency curve of a tiny model."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -102,3 +104,20 @@ def test_a_model_that_is_not_there_and_one_that_does_not_stream(saved, tmp_path,
     tokenizer.save_pretrained(tmp_path)
     assert main([str(tmp_path), *arguments]) == 2
     assert "must be a crossmask model, got BartForConditionalGeneration" in capsys.readouterr().err
+
+
+INSTALLS = {"matplotlib": "pip install 'crossmask[plots]'", "sacrebleu": "pip install sacrebleu"}
+
+
+@pytest.mark.parametrize("library", INSTALLS)
+def test_a_missing_library_is_named_before_anything_is_translated(tmp_path, library):
+    """The model and the data are nowhere, so that reading them first would be another error."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("task: translation\ntest: {format: tsv, path: nowhere.tsv}\n")
+    code = (
+        f"import sys; sys.modules[{library!r}] = None\n"
+        f"from crossmask.streaming.__main__ import main; sys.exit(main(['nowhere', '--recipe', {str(recipe)!r}]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert INSTALLS[library] in done.stderr.splitlines()[-1]

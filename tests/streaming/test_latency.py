@@ -50,8 +50,8 @@ def test_bad_input():
 
 @pytest.mark.slow
 def test_as_simuleval_scores_the_same_logs():
-    instances = pytest.importorskip("simuleval.evaluator.instance", reason="SimulEval is not at installed")
-    scorers = pytest.importorskip("simuleval.evaluator.scorers.latency_scorer", reason="SimulEval is not at installed")
+    instances = pytest.importorskip("simuleval.evaluator.instance", reason="SimulEval is not installed")
+    scorers = pytest.importorskip("simuleval.evaluator.scorers.latency_scorer", reason="SimulEval is not installed")
     rng, delays, sources, references, logged = random.Random(0), [], [], [], {}
     for index in range(200):
         source, words = rng.randint(1, 20), rng.randint(0 if index else 1, 25)

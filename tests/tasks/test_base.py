@@ -1,7 +1,7 @@
 import pytest
 
-from crossmask.tasks import Example, PrimaryMetric, Task, TextToText, get_task, register_task, task_names
-from crossmask.tasks.base import text_column
+from crossmask.tasks import Example, PrimaryMetric, Task, TextToText, base, get_task, register_task, task_names
+from crossmask.tasks.records import text_column
 
 
 @register_task
@@ -95,11 +95,11 @@ def test_registration_asks_for_name_and_primary_metric():
 @pytest.mark.parametrize(
     ("predictions", "count", "error", "message"),
     [
-        (["a"], 2, ValueError, "1 predictions for 2 examples; give one for each example"),
-        ([], 0, ValueError, "nothing to score: predictions and examples are empty; give at least one of each"),
-        (["a", None], 2, TypeError, "prediction 1 is of type NoneType, not str; decode token ids before scoring"),
-        ([[3, 4]], 1, TypeError, "prediction 0 is of type list, not str; decode token ids before scoring"),
-        ("ab", 2, TypeError, "predictions are one string; expected a list, one for each example"),
+        (["a"], 2, ValueError, "predictions must be one for each of 2 examples, got 1"),
+        ([], 0, ValueError, "examples to score must be one or more, got none; give predictions and examples"),
+        (["a", None], 2, TypeError, "prediction 1 must be text, got NoneType; decode token ids before scoring"),
+        ([[3, 4]], 1, TypeError, "prediction 0 must be text, got list; decode token ids before scoring"),
+        ("ab", 2, TypeError, "predictions must be a list, one for each example, got one string; write [text]"),
     ],
 )
 def test_bad_predictions(name, predictions, count, error, message):
@@ -113,11 +113,14 @@ def test_bad_predictions(name, predictions, count, error, message):
     [
         (
             {"a": "x", "b": "y"},
-            "the record has no column 'text' (its columns: 'a', 'b'); rename the column that holds the text",
+            "the record must have a column 'text', got 'a', 'b'; rename the column that holds the text",
         ),
-        ({}, "the record has no column 'text' (its columns: none); rename the column that holds the text"),
-        ({"text": 3}, "column 'text' holds int, not text, in the record {'text': 3}"),
-        ({"text": " \n"}, "column 'text' is empty in the record {'text': ' \\n'}; drop or fill such rows"),
+        ({}, "the record must have a column 'text', got none; rename the column that holds the text"),
+        ({"text": 3}, "column 'text' must hold text, got int in the record {'text': 3}"),
+        (
+            {"text": " \n"},
+            "column 'text' must not be empty in the record {'text': ' \\n'}; drop or fill such rows",
+        ),
     ],
 )
 def test_bad_records(record, message):
@@ -127,13 +130,9 @@ def test_bad_records(record, message):
 
 
 def test_the_docstring_of_base_is_a_working_task():
-    from crossmask.tasks import base
-
     code = "\n".join(line[4:] for line in base.__doc__.split("\n") if line.startswith("    "))
-    scope = {name: getattr(base, name) for name in ("Example", "PrimaryMetric", "text_column")}
-    scope["TextToText"] = TextToText
-    exec(code, {**scope, "register_task": lambda cls: scope.setdefault("made", cls)})
-    task = scope["made"]()
+    exec(code.replace('"reversal"', '"reversal-of-the-docstring"'), {"__name__": "crossmask.tasks.reversal"})
+    task = get_task("reversal-of-the-docstring")
     assert task.metrics(["ba", "x"], [task.example({"text": "ab"}), task.example({"text": "cd"})]) == {
         "exact_match": 50.0
     }

@@ -51,7 +51,7 @@ def test_a_tag_is_one_token_and_changes_no_other(sources):
 def test_faults_name_the_source_of_the_list(sources, tmp_path):
     task = get_task("translation")
     (tmp_path / "b.jsonl").write_text('{"target": "", "source": "three", "group": "n"}\n')
-    with pytest.raises(ValueError, match=r"^train\[1\]: .*b.jsonl, record 1: column 'target' is empty"):
+    with pytest.raises(ValueError, match=r"^train\[1\]: .*b.jsonl, record 1: column 'target' must not be empty"):
         read_examples(sources, task, "train")
     (tmp_path / "b.jsonl").unlink()
     with pytest.raises(OSError, match=r"^train\[1\]: .*b.jsonl must be a text file, .* does not exist"):

@@ -177,8 +177,8 @@ def test_pictures_of_where_answers_are(task, tmp_path):
             "the answer 'Ann' is not in the context at answer_start=1",
         ),
         ({"answers": {"text": [""], "answer_start": [0]}}, "the answer '' is not in the context"),
-        ({"question": " "}, "column 'question' is empty"),
-        ({"context": None}, "column 'context' holds NoneType"),
+        ({"question": " "}, "column 'question' must not be empty"),
+        ({"context": None}, "column 'context' must hold text, got NoneType"),
     ],
 )
 def test_records_that_cannot_be_used(task, change, message):

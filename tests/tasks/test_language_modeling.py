@@ -32,7 +32,7 @@ def test_a_record_is_a_text_with_its_group():
     assert TASK.example({"text": "ein Haus", "group": "x"}) == Example("", "ein Haus", ("ein Haus",), "x")
     other = get_task("language-modeling", text_column="de")
     assert other.example({"de": "ein Haus", "text": 3}).target == "ein Haus"
-    with pytest.raises(InputError, match=r"no column 'text'.*set the task option text_column"):
+    with pytest.raises(InputError, match=r"must have a column 'text'.*set the task option text_column"):
         TASK.example({"de": "ein Haus"})
 
 

@@ -9,6 +9,7 @@ import evaluate
 import pytest
 from evaluate.loading import get_imports
 
+from crossmask.tasks import Example, get_task, metrics, task_names
 from crossmask.tasks.metrics import FOLDER, LIBRARIES, Library, check_libraries, load_metric
 from crossmask.utils.errors import MissingLibraryError
 
@@ -126,6 +127,16 @@ def test_a_library_that_is_not_installed_is_named_with_the_command_that_installs
     for needs in (check_libraries, load_metric):
         with pytest.raises(MissingLibraryError, match=message):
             needs(name)
+
+
+@pytest.mark.parametrize("name", [n for n in task_names() if get_task(n).__module__.startswith("crossmask.")])
+def test_a_task_names_the_metrics_that_it_loads(name, monkeypatch):
+    loaded = set()
+    monkeypatch.setattr(metrics, "check_libraries", loaded.add)
+    task = get_task(name)
+    examples = [Example("a b", "c d", ("c d",))]
+    task.metrics([task.perfect_prediction(examples[0])], examples)
+    assert loaded == set(task.metric_modules)
 
 
 REPORT = """

@@ -34,9 +34,9 @@ def test_rationale_is_learned_and_not_scored():
     ]
     scores = [task.metrics([text], [example])["exact_match"] for text in said]
     assert scores == [100.0, 100.0, 100.0, 0.0, 0.0]
-    with pytest.raises(ValueError, match=r"no column 'support'.*rationale_column"):
+    with pytest.raises(ValueError, match=r"must have a column 'support'.*rationale_column"):
         task.example(ROW | {"answer": "home"})
-    with pytest.raises(ValueError, match="column 'support' holds list, not text"):
+    with pytest.raises(ValueError, match="column 'support' must hold text, got list"):
         task.example(ROW | {"answer": "home", "support": ["a"]})
 
 
@@ -79,12 +79,12 @@ def test_scores_by_hand_overall_and_per_group():
     [
         (
             {"question": "q", "text": "c", "answer": "a"},
-            "the record has no column 'context' (its columns: 'question', 'text', 'answer'); rename the column, or "
+            "the record must have a column 'context', got 'question', 'text', 'answer'; rename the column, or "
             "set the task option source_template",
         ),
         (
             {"question": "q", "context": "c"},
-            "the record has no column 'answer' (its columns: 'question', 'context'); add 'answer' (a text) or "
+            "the record must have a column 'answer', got 'question', 'context'; add 'answer' (a text) or "
             "'answers' (a list of texts, or SQuAD's {'text': [...]})",
         ),
         (
@@ -94,21 +94,21 @@ def test_scores_by_hand_overall_and_per_group():
         ),
         (
             {"question": "q", "context": "c", "answers": "a"},
-            "column 'answers' must hold a list of texts or SQuAD's {'text': [...]}, not str: "
+            "column 'answers' must hold a list of texts or SQuAD's {'text': [...]}, got str in "
             "{'question': 'q', 'context': 'c', 'answers': 'a'}",
         ),
         (
             {"question": "q", "context": "c", "answers": {"texts": ["a"]}},
-            "column 'answers' must hold a list of texts or SQuAD's {'text': [...]}, not a mapping without 'text': "
+            "column 'answers' must hold a list of texts or SQuAD's {'text': [...]}, got a mapping without 'text' in "
             "{'question': 'q', 'context': 'c', 'answers': {'texts': ['a']}}",
         ),
         (
             {"question": "q", "context": "c", "answers": [1]},
-            "column 'answers' holds int, not text, in the record {'question': 'q', 'context': 'c', 'answers': [1]}",
+            "column 'answers' must hold text, got int in the record {'question': 'q', 'context': 'c', 'answers': [1]}",
         ),
         (
             {"question": "q", "context": "\n" * 200, "answer": "a"},
-            "column 'context' is empty in the record {'question': 'q', 'context': '"
+            "column 'context' must not be empty in the record {'question': 'q', 'context': '"
             + "\\n" * 63
             + "\\...; drop or fill such rows",
         ),

@@ -222,19 +222,19 @@ def test_an_empty_prediction_counts_as_wrong():
         (
             {},
             {"en": "one", "de": "eins"},
-            "the record has no column 'source' (its columns: 'en', 'de'); set the task option source_column to one of "
+            "the record must have a column 'source', got 'en', 'de'; set the task option source_column to one of "
             "them, or rename the column",
         ),
         (
             {"source_column": "en"},
             {"en": "one", "de": "eins"},
-            "the record has no column 'target' (its columns: 'en', 'de'); set the task option target_column to one of "
+            "the record must have a column 'target', got 'en', 'de'; set the task option target_column to one of "
             "them, or rename the column",
         ),
         (
             {"group_column": "language"},
             {"source": "one", "target": "eins"},
-            "the record has no column 'language' (its columns: 'source', 'target'); set the task option group_column "
+            "the record must have a column 'language', got 'source', 'target'; set the task option group_column "
             "to one of them, or leave it out",
         ),
         (
@@ -245,17 +245,17 @@ def test_an_empty_prediction_counts_as_wrong():
         (
             {},
             record(None),
-            "column 'target' holds NoneType, not text, in the record {'source': 'some source', 'target': None}",
+            "column 'target' must hold text, got NoneType in the record {'source': 'some source', 'target': None}",
         ),
         (
             {},
             record(["a", 3]),
-            "column 'target' holds int, not text, in the record {'source': 'some source', 'target': ['a', 3]}",
+            "column 'target' must hold text, got int in the record {'source': 'some source', 'target': ['a', 3]}",
         ),
         (
             {},
             record("eins") | {"group": ["de"]},
-            "the group must be a name or a number, not ['de'], in the record {'source': 'some source', 'target': 'eins"
+            "the group must be a name or a number, got ['de'] in the record {'source': 'some source', 'target': 'eins"
             "', 'group': ['de']}",
         ),
     ],

@@ -225,5 +225,5 @@ def test_a_bare_no_of_yaml_is_no(tmp_path):
 @pytest.mark.parametrize(
     "recipe", sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")), ids=lambda p: p.stem
 )
-def test_the_recipes_of_the_house_fit(recipe):
+def test_the_recipes_of_this_repository_fit(recipe):
     assert parse_run([str(recipe)], command="c").name == recipe.stem

@@ -104,7 +104,7 @@ def test_generation_takes_the_fields_and_values_of_generation_config(generation,
 
 
 @pytest.mark.parametrize(("generation", "new"), [({"max_length": 17}, 16), ({"max_length": 9}, 8), ({}, 16)])
-def test_as_many_tokens_are_generated_as_the_recipe_says(generation, new):
+def test_the_recipe_says_how_many_tokens_are_generated(generation, new):
     tokenizer = tiny_tokenizer()
     generation = {**generation, "suppress_tokens": [tokenizer.eos_token_id]}
     arguments = ModelArguments(model=SIZES, generation=generation)

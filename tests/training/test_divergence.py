@@ -89,7 +89,7 @@ def test_an_evaluation_loss_that_is_not_finite_ends_the_run(tmp_path, monkeypatc
     assert not list(job.folder.glob("checkpoint-*"))
 
 
-def test_steps_that_the_gradient_scaler_skips_are_no_divergence():
+def test_steps_that_the_gradient_scaler_skips_are_not_divergence():
     """In float16 a gradient is scaled by too much at first; the scaler skips such steps and lowers its factor."""
     state = SimpleNamespace(global_step=3, best_model_checkpoint=None)
     arguments = SimpleNamespace(output_dir="nowhere", learning_rate=0.1, max_grad_norm=1.0, warmup_steps=0)

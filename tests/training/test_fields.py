@@ -55,7 +55,7 @@ def test_defaults_are_accepted(tmp_path):
     RunArguments(str(tmp_path), report_to="none", **given)
 
 
-def test_a_field_that_nobody_has_looked_at_is_refused(tmp_path, monkeypatch):
+def test_a_field_that_is_not_in_the_table_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(table, "OBEYED", table.OBEYED - {"neftune_noise_alpha"})
     with pytest.raises(
         InputError, match=r"neftune_noise_alpha must be left out, got 5.0; crossmask does not know this"

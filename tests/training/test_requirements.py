@@ -1,5 +1,7 @@
 """What is not installed or not possible here is said before anything is read."""
 
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -103,3 +105,23 @@ def test_flash_attention_needs_a_gpu(tmp_path, version):
     path.write_text(yaml.safe_dump({**NO_DATA, "attn_implementation": f"flash_attention_{version}"}))
     with pytest.raises(InputError, match=f"must be .* without a GPU, got flash_attention_{version}"):
         prepare(parse_run([str(path)], command="c"))
+
+
+MISSING = {
+    "matplotlib": "matplotlib must be installed to draw figures; run: pip install 'crossmask[plots]'",
+    "sacrebleu": "the metric seq2seq_translation needs sacrebleu, which is not installed; pip install sacrebleu",
+}
+
+
+@pytest.mark.parametrize("library", MISSING)
+def test_a_missing_library_is_named_before_the_data_is_read(tmp_path, library):
+    path = tmp_path / "needs.yaml"
+    path.write_text(yaml.safe_dump({**NO_DATA, "model": SIZES, "output_dir": str(tmp_path / "run")}))
+    code = (
+        f"import sys; sys.modules[{library!r}] = None\n"
+        f"from crossmask.train import main; sys.exit(main([{str(path)!r}]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == f"train.py: {MISSING[library]}"
+    assert done.returncode == 2
+    assert not (tmp_path / "run").exists()

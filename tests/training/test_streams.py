@@ -208,5 +208,5 @@ def test_a_stream_of_which_nothing_is_left_is_one_line(main, tmp_path, capsys):
 
 def test_a_fault_in_the_stream_is_a_stream_fault(sources, tmp_path):
     (tmp_path / "b.jsonl").write_text('{"source": "3", "target": "3"}\n{"source": "", "target": "4"}\n')
-    with pytest.raises(StreamFault, match=r"train\[1\]: .*b.jsonl, record 2: column 'source' is empty"):
+    with pytest.raises(StreamFault, match=r"train\[1\]: .*b.jsonl, record 2: column 'source' must not be empty"):
         list(ExampleStream.of(sources, TASK, "train"))
