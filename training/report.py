@@ -166,8 +166,9 @@ def trained_only(model: PreTrainedModel) -> dict[str, int]:
 def architecture(config: PreTrainedConfig) -> dict[str, object]:
     """The sizes of a model, by their names for readers."""
     layers = getattr(config, "num_hidden_layers", None)
-    if hasattr(config, "encoder_layers"):
-        layers = f"{config.encoder_layers} encoder, {config.decoder_layers} decoder"
+    for encoder, decoder in (("encoder_layers", "decoder_layers"), ("num_layers", "num_decoder_layers")):  # T5's
+        if hasattr(config, encoder) and hasattr(config, decoder):
+            layers = f"{getattr(config, encoder)} encoder, {getattr(config, decoder)} decoder"
     heads, key_value_heads = (getattr(config, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
     parts = {name: getattr(config, name) for name in config.sub_configs}
     sizes = {
@@ -178,9 +179,16 @@ def architecture(config: PreTrainedConfig) -> dict[str, object]:
         "bridge before the decoder's layers": ", ".join(map(str, getattr(config, "block_layers", ()))) or None,
         "layers": layers,
         "hidden size": getattr(config, "hidden_size", None),
-        "feed-forward size": getattr(config, "intermediate_size", None),
+        "feed-forward size": next(
+            (
+                getattr(config, name)
+                for name in ("intermediate_size", "encoder_ffn_dim", "d_ff")
+                if hasattr(config, name)
+            ),
+            None,
+        ),
         "heads": heads if key_value_heads is None else f"{heads} query, {key_value_heads} key/value",
-        "vocabulary": config.vocab_size,
+        "vocabulary": getattr(config, "vocab_size", None),
     }
     return {name: size for name, size in sizes.items() if size is not None}
 

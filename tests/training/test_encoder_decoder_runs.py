@@ -1,0 +1,203 @@
+"""`train.py` with encoder-decoders of Transformers: new ones and saved ones, exact losses, runs that go on."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from encoder_decoders import FAMILIES, STARTS, model_fields
+from training_jobs import assert_goes_on, job_of, recipe_file, trained
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartForConditionalGeneration
+
+from crossmask.training.run import execute
+from crossmask.utils.errors import InputError
+
+BUCKETS = {"batching": "buckets", "batch_tokens": 100, "per_device_train_batch_size": 8}  # 8 is the default
+
+
+def run_file(folder: Path, family: str = "bart", **changes) -> str:
+    """A recipe of 4 steps of a new model, saved every second step."""
+    folder.mkdir(exist_ok=True)
+    return recipe_file(folder, **{"model": model_fields(family), **changes})
+
+
+def steps_of(folder: Path, family: str, size: int, accumulation: int) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Losses and gradient norms of two steps of 4 examples each, and the weights after them."""
+    changes = {
+        "per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation, "max_steps": 2,
+        "save_strategy": "no", "logging_steps": 1, "label_smoothing_factor": 0.1, "max_grad_norm": 0.0,
+    }  # fmt: skip
+    job = job_of(run_file(folder / f"{size}", family, **changes))
+    _, weights = trained(job)
+    logged = [entry for entry in job.trainer.state.log_history if "loss" in entry]
+    return [entry[name] for entry in logged for name in ("loss", "grad_norm")], weights
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_accumulated_batches_of_unequal_length_give_the_loss_and_gradient_of_one(tmp_path, family):
+    expected, weights = steps_of(tmp_path, family, 4, 1)
+    logged, same = steps_of(tmp_path, family, 1, 4)
+    assert logged == pytest.approx(expected, rel=1e-6)
+    torch.testing.assert_close(same, weights, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_new_model_has_the_special_tokens_of_the_tokenizer(tmp_path, family):
+    trainer = job_of(run_file(tmp_path, family)).trainer
+    config, tokenizer = trainer.model.config, trainer.processing_class
+    assert (config.pad_token_id, config.eos_token_id) == (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    start = getattr(tokenizer, f"{STARTS[family]}_token_id")
+    assert config.decoder_start_token_id == trainer.model.generation_config.decoder_start_token_id == start
+    assert trainer.model.generation_config.forced_eos_token_id in (None, tokenizer.eos_token_id)
+    assert config.vocab_size == len(tokenizer)
+    batch = trainer.data_collator([{"input_ids": [5, 2], "labels": [7, 8, 2]}])
+    assert batch["decoder_input_ids"].tolist() == [[start, 7, 8]]
+
+
+LOADED_WITHOUT_CROSSMASK = """
+import sys
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+model, tokenizer = (kind.from_pretrained(sys.argv[1]) for kind in (AutoModelForSeq2SeqLM, AutoTokenizer))
+output = model.generate(**tokenizer("ha ho", return_tensors="pt"))
+assert output[0, 0] == model.config.decoder_start_token_id
+assert output.shape[1] <= 5
+assert "crossmask" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("family", ["bart", "marian", "t5"])
+def test_a_finished_model_needs_nothing_but_transformers(tmp_path, family):
+    changes = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, **BUCKETS}
+    execute(job_of(run_file(tmp_path, family, **changes)))
+    folder = tmp_path / "run"
+    assert {"sacrebleu", "chrf", "loss"} <= set(json.loads((folder / "metrics.json").read_text()))
+    names = {path.name for path in folder.iterdir()}
+    assert {"learning_curve.png", "alignment_1.png", "samples.md", "tokenizer.json"} <= names
+    assert "masks.png" not in names
+    assert not list(folder.glob("*.py"))
+    card = (folder / "README.md").read_text()
+    assert "AutoModelForSeq2SeqLM.from_pretrained(name)\n" in card
+    assert f"`{family}` model" in card
+    assert "Masks in force" not in card
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", LOADED_WITHOUT_CROSSMASK, str(folder)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("batching", [{}, BUCKETS], ids=["examples", "buckets"])
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_a_run_goes_on_to_the_bit(tmp_path, family, batching):
+    dropout = {"dropout_rate" if family == "t5" else "dropout": 0.1}
+    model = {**model_fields(family), **dropout}
+    recipe = run_file(tmp_path, family, model=model, optim="adamw_torch", **batching)
+    assert assert_goes_on(recipe, 2) == 4
+
+
+def test_a_saved_model_is_fine_tuned_with_what_it_was_saved_with(tmp_path):
+    """In float32, with its own tokenizer and generation config; `model` changes fields of its config."""
+    job = job_of(run_file(tmp_path))
+    model = job.trainer.model
+    model.generation_config.update(num_beams=3, max_length=99, bad_words_ids=[[5]])
+    model.half().save_pretrained(tmp_path / "saved")
+    job.trainer.processing_class.save_pretrained(tmp_path / "saved")
+    changes = {"model_name_or_path": str(tmp_path / "saved"), "tokenizer": None, "freeze": ["encoder.layers.0"]}
+    recipe = run_file(
+        tmp_path / "again", model={"attention_dropout": 0.1}, generation={"max_new_tokens": 6}, **changes
+    )
+    again = job_of(recipe)
+    assert again.trainer.model.dtype == torch.float32
+    assert again.trainer.model.config.attention_dropout == 0.1
+    generation = again.trainer.model.generation_config
+    assert (generation.num_beams, generation.max_new_tokens, generation.max_length) == (3, 6, None)
+    assert generation.bad_words_ids == [[5]]
+    assert trained(again)[0] == 4
+
+
+def test_a_model_of_two_parts_is_fine_tuned(tmp_path):
+    """BERT2BERT, whose special tokens are not those of our tokenizers."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, EncoderDecoderConfig, EncoderDecoderModel, PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "ha", "ho", "hi", "hu"]
+    backend = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [("[CLS]", 2), ("[SEP]", 3)]
+    backend.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    sizes = {
+        "vocab_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24
+    }  # fmt: skip
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(BertConfig(**sizes), BertConfig(**sizes))
+    config.pad_token_id, config.decoder_start_token_id, config.eos_token_id = 0, 2, 3
+    EncoderDecoderModel(config).save_pretrained(tmp_path / "saved")
+    tokenizer.save_pretrained(tmp_path / "saved")
+    changes = {"model_name_or_path": str(tmp_path / "saved"), "tokenizer": None}
+    execute(job_of(run_file(tmp_path, model=None, **changes)))
+    assert (tmp_path / "run" / "README.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"model_type": "llama"}}, "model.model_type must be one of .*bart.*, got 'llama'"),
+        ({"model": {"model_type": "barrt"}}, "model.model_type must be one of .*, got 'barrt'; did you mean 'bart'"),
+        ({"model": {"model_type": "t5gemma"}}, "model.model_type must be one of .*, got 't5gemma'"),
+        ({"model": {"model_type": "bart", "num_layers": 2}}, "model has no setting 'num_layers'"),
+        (
+            {"model": {"model_type": "bart", "num_attention_heads": 2}},
+            "model.num_attention_heads must be left out for model_type bart, where it is encoder_attention_heads alone",
+        ),
+        ({"max_target_length": 2000, "model": {**model_fields("bart"), "max_position_embeddings": 64}}, "at most the"),
+        ({"attn_implementation": "blockwise"}, "attn_implementation must be .* for a bart model, got blockwise"),
+        ({"batching": "packed"}, "batching must be examples or buckets for a bart model"),
+        ({"source_language": "en_XX"}, "source_language must be left out for a .*, which has no language codes"),
+        ({"model": {**model_fields("bart"), "cross_mask": "wait_k(x)"}}, "cross_mask"),
+        ({"model": {**model_fields("bart"), "cros_mask": "wait_k(3)"}}, "model has no setting 'cros_mask'"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        job_of(run_file(tmp_path, **changes))
+
+
+def test_a_saved_model_without_a_decoder_is_refused(tmp_path):
+    from transformers import LlamaConfig
+
+    LlamaConfig().save_pretrained(tmp_path / "saved")
+    with pytest.raises(InputError, match="it is a llama model; give an encoder-decoder that AutoModelForSeq2SeqLM"):
+        job_of(run_file(tmp_path, model=None, tokenizer=None, model_name_or_path=str(tmp_path / "saved")))
+
+
+@pytest.mark.parametrize("name", ["pad_token_id", "eos_token_id", "vocab_size", "decoder_start_token_id"])
+def test_a_tokenizer_of_another_model_is_refused(tmp_path, name):
+    job = job_of(run_file(tmp_path))
+    config: BartConfig = job.trainer.model.config
+    setattr(config, name, {"vocab_size": 50, "decoder_start_token_id": None}.get(name, 9))
+    BartForConditionalGeneration(config).save_pretrained(tmp_path / "saved")
+    job.trainer.processing_class.save_pretrained(tmp_path / "saved")
+    with pytest.raises(InputError, match=f"{name}"):
+        job_of(run_file(tmp_path, model=None, tokenizer=None, model_name_or_path=str(tmp_path / "saved")))
+
+
+def test_a_prefix_stands_before_every_source(tmp_path):
+    recipe = run_file(tmp_path, "t5", source_prefix="say: ")
+    job = job_of(recipe)
+    examples = [*job.train, *job.test.examples, *job.trainer.eval_dataset.examples]
+    assert all(example.source.startswith("say: h") for example in examples)
+    assert not any(example.target.startswith("say: ") for example in examples)
+    execute(job)
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert 'tokenizer(["say: ' in card
+    values = yaml.safe_load(Path(recipe).read_text())
+    values["train"] = [{**values["train"], "tag": "<BT> "}]
+    Path(recipe).write_text(yaml.safe_dump({**values, "output_dir": str(tmp_path / "tagged")}))
+    assert all(example.source.startswith("say: <BT> h") for example in job_of(recipe).train)
+    model, tokenizer = (kind.from_pretrained(tmp_path / "run") for kind in (AutoModelForSeq2SeqLM, AutoTokenizer))
+    assert model.config.decoder_start_token_id == tokenizer.pad_token_id
