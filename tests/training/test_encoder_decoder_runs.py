@@ -10,6 +10,8 @@ import pytest
 import torch
 import yaml
 from encoder_decoders import FAMILIES, STARTS, model_fields
+from language_tokenizers import FAMILIES as LANGUAGE_MODELS
+from language_tokenizers import LANGUAGES, tokenizer_of
 from training_jobs import assert_goes_on, job_of, recipe_file, trained
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartForConditionalGeneration
 
@@ -151,7 +153,7 @@ def test_a_model_of_two_parts_is_fine_tuned(tmp_path):
         ({"model": {"model_type": "bart", "num_layers": 2}}, "model has no setting 'num_layers'"),
         (
             {"model": {"model_type": "bart", "num_attention_heads": 2}},
-            "model.num_attention_heads must be left out for model_type bart, where it is encoder_attention_heads alone",
+            "model.num_attention_heads must be left out for model_type bart, where it is encoder_attention_heads",
         ),
         ({"max_target_length": 2000, "model": {**model_fields("bart"), "max_position_embeddings": 64}}, "at most the"),
         ({"attn_implementation": "blockwise"}, "attn_implementation must be .* for a bart model, got blockwise"),
@@ -201,3 +203,55 @@ def test_a_prefix_stands_before_every_source(tmp_path):
     assert all(example.source.startswith("say: <BT> h") for example in job_of(recipe).train)
     model, tokenizer = (kind.from_pretrained(tmp_path / "run") for kind in (AutoModelForSeq2SeqLM, AutoTokenizer))
     assert model.config.decoder_start_token_id == tokenizer.pad_token_id
+
+
+def language_run(folder: Path, kind: str, **changes) -> str:
+    """A recipe of a new model with such a tokenizer."""
+    tokenizer_of(kind).save_pretrained(folder / "tokenizer")
+    languages = dict(zip(("source_language", "target_language"), LANGUAGES[kind], strict=True))
+    given = {"tokenizer": str(folder / "tokenizer"), **languages, **changes}
+    return run_file(folder, LANGUAGE_MODELS[kind], **given)
+
+
+@pytest.mark.parametrize("kind", LANGUAGES)
+def test_a_model_with_language_codes_generates_the_target_language(tmp_path, kind):
+    job = job_of(language_run(tmp_path, kind))
+    batch = job.trainer.data_collator([job.trainer.train_dataset[0]])
+    tokenizer = job.trainer.processing_class
+    source, target = (tokenizer.convert_tokens_to_ids(language) for language in LANGUAGES[kind])
+    assert source in batch["input_ids"]
+    assert target in batch["labels"]
+    assert (batch["decoder_input_ids"][0, 0] == target) == (kind == "mbart")
+    execute(job)
+    model, tokenizer = (
+        kind.from_pretrained(tmp_path / "run") for kind in (AutoModelForSeq2SeqLM, AutoTokenizer)
+    )
+    inputs = tokenizer("ha ho", return_tensors="pt")
+    assert source in inputs.input_ids
+    ids = model.generate(**inputs)[0].tolist()
+    assert ids[0 if kind == "mbart" else 1] == target
+    again = job_of(
+        language_run(tmp_path / "again", kind, model=None, tokenizer=None, model_name_or_path=str(tmp_path / "run"))
+    )
+    assert again.trainer.model.generation_config.forced_bos_token_id == (None if kind == "mbart" else target)
+    assert again.trainer.model.config.decoder_start_token_id == (target if kind == "mbart" else tokenizer.eos_token_id)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target_language": "deutsch"}, "target_language must be a language that the NllbTokenizer has a code for"),
+        ({"source_language": None}, "source_language must be .*, got None; give one of deu_Latn"),
+        ({"source_prefix": "translate: "}, "source_prefix must be left out, got 'translate: '; a tokenizer with"),
+    ],
+    ids=str,
+)
+def test_languages_that_do_not_fit_are_refused(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        job_of(language_run(tmp_path, "nllb", **changes))
+
+
+@pytest.mark.parametrize("name", ["source_prefix", "source_language", "target_language"])
+def test_a_task_without_a_source_takes_no_prefix_and_no_language(tmp_path, name):
+    with pytest.raises(InputError, match=f"{name} must be left out for task language-modeling"):
+        job_of(run_file(tmp_path, task="language-modeling", model={"model_type": "llama"}, **{name: "x"}))
