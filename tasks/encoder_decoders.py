@@ -114,7 +114,7 @@ def check_special_ids(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConf
         InputError: with what does not fit and how to fix it.
     """
     decoder = config.get_text_config(decoder=True)
-    found = {
+    found: dict[str, Any] = {
         name: next((v for c in (config, decoder) if (v := getattr(c, name, None)) is not None), None)
         for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id", "vocab_size")
     }
