@@ -7,6 +7,7 @@ import torch
 from transformers import BatchEncoding, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
+from ..attached.attention_functions import plain_name
 from ..bridge import CrossMaskBridgeConfig
 from ..inference.texts import tokenizers_of
 from ..utils.errors import InputError
@@ -82,9 +83,10 @@ def generate_with_attention(
     """
     inputs = encode_source(model, tokenizer, text, longest_source)
     output = cast(Any, model).generate(**inputs, num_beams=1)[:, :longest_target]
-    before = {"": model.config._attn_implementation}
+    before = {"": plain_name(model.config._attn_implementation)}
     if not is_bridge(model.config):  # whose parts have attention of their own
-        before |= {name: getattr(model.config, name)._attn_implementation for name in model.config.sub_configs}
+        parts = {name: getattr(model.config, name) for name in model.config.sub_configs}
+        before |= {name: plain_name(part._attn_implementation) for name, part in parts.items()}
     model.set_attn_implementation(dict.fromkeys(before, "eager"))
     attended = model(**inputs, decoder_input_ids=output[:, :-1], output_attentions=True)
     model.set_attn_implementation(before)

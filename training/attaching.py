@@ -1,11 +1,13 @@
 """Masks on an encoder-decoder of Transformers, as a recipe's `model` has them, by `crossmask.attach`."""
 
 from collections.abc import Mapping
-from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..attached import attach
+from ..attached.attention_functions import plain_name
 from ..configuration.base import MASK_FIELDS, MaskedConfig
 from ..configuration.layer_masks import as_text
 from ..masks.expressions import MaskError
@@ -48,11 +50,14 @@ def attach_masks(model: PreTrainedModel, masks: Mapping[str, Any], call_masks: b
         return model
     if not (masks or call_masks or any(getattr(model.config, name, None) is not None for name in MASK_FIELDS)):
         return model
-    if find_spec("crossmask.attached") is None:
-        raise InputError(f"{', '.join(masks) or 'masks'} must be left out for a {model.config.model_type} model")
-    from ..attached import attach
-
     try:
         return attach(model, **masks)
     except (ValueError, TypeError) as error:
-        raise InputError(f"model: {one_line(error)}") from error
+        raise InputError(f"a {model.config.model_type} model cannot have masks: {one_line(error)}") from error
+
+
+def load_finished(folder: Path, model: PreTrainedModel, task: Task) -> PreTrainedModel:
+    """The model that was saved in a folder, as its users load it, with the attention of the trained one."""
+    attention = plain_name(model.config._attn_implementation)
+    loaded = task.auto_class.from_pretrained(folder, attn_implementation=attention)
+    return attach_masks(loaded, {}) if task.attaches_masks else loaded

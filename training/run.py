@@ -14,7 +14,7 @@ from ..tasks import get_task
 from ..tasks.base import Example, Task
 from ..tasks.examples import EvaluationSplit, read_examples
 from ..utils.errors import InputError
-from .attaching import attach_masks
+from .attaching import load_finished
 from .batching import evaluation_split
 from .build_model import build_model, build_on_meta
 from .build_tokenizer import build_tokenizer, check_tokenizer_settings, load_tokenizer
@@ -90,7 +90,7 @@ def _prepare(run: RunSpec) -> PreparedRun:
         set_languages(tokenizer, recipe.tokenizer.source_language, recipe.tokenizer.target_language)
     packed = recipe.batching.batching in ("packed", "stream")
     call_masks = recipe.optimization.multipath_k is not None
-    model = build_model(recipe.model, data.limits, task, tokenizer, packed, call_masks)
+    model = build_model(recipe.model, data.limits, task, tokenizer, packed, call_masks or packed)
     if checkpoint is not None:
         check_weights_fit(model, checkpoint)
     freeze_parts(model, recipe.optimization)
@@ -195,10 +195,8 @@ def check_reload(folder: Path, outcome: RunResult) -> None:
     Raises:
         RuntimeError: it gives something else.
     """
-    task, attention = outcome.task, outcome.model.config._attn_implementation
-    model = task.auto_class.from_pretrained(folder, attn_implementation=attention).to(outcome.model.device)
-    if task.attaches_masks:
-        model = attach_masks(model, {})
+    task = outcome.task
+    model = load_finished(folder, outcome.model, task).to(outcome.model.device)
     expected, output = (task.output(m.eval(), outcome.tokenizer, outcome.test[0]) for m in (outcome.model, model))
     if output != expected:
         raise RuntimeError(f"the model in {folder} gives {output}, before saving it was {expected}")

@@ -15,6 +15,7 @@ from language_tokenizers import LANGUAGES, tokenizer_of
 from training_jobs import assert_goes_on, job_of, recipe_file, trained
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartForConditionalGeneration
 
+from crossmask.attached.attached_model import AttachedModel
 from crossmask.training.run import execute
 from crossmask.utils.errors import InputError
 
@@ -223,9 +224,7 @@ def test_a_model_with_language_codes_generates_the_target_language(tmp_path, kin
     assert target in batch["labels"]
     assert (batch["decoder_input_ids"][0, 0] == target) == (kind == "mbart")
     execute(job)
-    model, tokenizer = (
-        kind.from_pretrained(tmp_path / "run") for kind in (AutoModelForSeq2SeqLM, AutoTokenizer)
-    )
+    model, tokenizer = (kind.from_pretrained(tmp_path / "run") for kind in (AutoModelForSeq2SeqLM, AutoTokenizer))
     inputs = tokenizer("ha ho", return_tensors="pt")
     assert source in inputs.input_ids
     ids = model.generate(**inputs)[0].tolist()
@@ -255,3 +254,73 @@ def test_languages_that_do_not_fit_are_refused(tmp_path, changes, message):
 def test_a_task_without_a_source_takes_no_prefix_and_no_language(tmp_path, name):
     with pytest.raises(InputError, match=f"{name} must be left out for task language-modeling"):
         job_of(run_file(tmp_path, task="language-modeling", model={"model_type": "llama"}, **{name: "x"}))
+
+
+MASKS = {"encoder_mask": "causal()", "cross_mask": "wait_k(2)"}
+
+
+@pytest.mark.parametrize("family", ["bart", "marian", "t5", "m2m_100"])
+def test_a_model_is_trained_under_masks_and_saved_with_them(tmp_path, family):
+    job = job_of(run_file(tmp_path, family, model={**model_fields(family), **MASKS}, attn_implementation="eager"))
+    model = job.trainer.model
+    assert isinstance(model, AttachedModel)
+    batch = job.trainer.data_collator([{"input_ids": [5, 6, 7, 2], "labels": [7, 8, 2]}])
+    other = {**batch, "input_ids": torch.tensor([[5, 6, 7, 9]])}
+    with torch.no_grad():
+        one, another = (model.eval()(**inputs).logits for inputs in (batch, other))
+    torch.testing.assert_close(another[:, :2], one[:, :2], rtol=0, atol=0)  # which have read less than all of it
+    assert not torch.equal(another[:, 2], one[:, 2])
+    execute(job)
+    folder = tmp_path / "run"
+    config = json.loads((folder / "config.json").read_text())
+    assert {name: config[name] for name in MASKS} == MASKS
+    card = (folder / "README.md").read_text()
+    assert "import crossmask\nfrom transformers" in card
+    assert "model = crossmask.attach(AutoModelForSeq2SeqLM.from_pretrained(name))\n" in card
+    assert "trust_remote_code" not in card
+    assert "<code>wait&#95;k(2)</code>" in card
+
+
+def test_a_run_under_masks_goes_on_to_the_bit(tmp_path):
+    model = {**model_fields("bart"), **MASKS, "dropout": 0.1}
+    assert assert_goes_on(run_file(tmp_path, model=model, optim="adamw_torch"), 2) == 4
+
+
+def test_a_saved_model_keeps_its_masks_and_gets_new_ones(tmp_path):
+    execute(job_of(run_file(tmp_path, model={**model_fields("bart"), **MASKS})))
+    saved = {"model_name_or_path": str(tmp_path / "run"), "tokenizer": None}
+    kept = job_of(run_file(tmp_path / "kept", model=None, **saved)).trainer.model
+    assert isinstance(kept, AttachedModel)
+    assert {name: getattr(kept.config, name) for name in MASKS} == MASKS
+    changed = job_of(run_file(tmp_path / "changed", **{**saved, "model": {"cross_mask": "window(4)"}})).trainer.model
+    assert (changed.config.encoder_mask, changed.config.cross_mask) == ("causal()", "window(4)")
+
+
+def test_every_step_may_have_its_own_wait(tmp_path):
+    execute(job_of(run_file(tmp_path, multipath_k=[1, 4])))
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert not set(MASKS) & config.keys()
+
+
+def test_the_loss_under_masks_is_exact_too(tmp_path):
+    weights = []
+    for size, accumulation in ((4, 1), (1, 4)):
+        changes = {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation}
+        recipe = run_file(tmp_path / str(size), model={**model_fields("t5"), **MASKS}, save_strategy="no", **changes)
+        weights.append(trained(job_of(recipe))[1])
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"cross_mask": {"0": "full()", "7": "wait_k(1)"}}, "a bart model cannot have masks: .*names layer 7"),
+        ({"cross_mask": "wait_k(0.5)"}, "cross_mask"),
+        ({"model_type": "led", "cross_mask": "wait_k(1)"}, "a led model cannot have masks"),
+    ],
+    ids=str,
+)
+def test_masks_that_a_model_cannot_have_are_refused_before_data_is_read(tmp_path, model, message):
+    nowhere = {"format": "tsv", "path": "nowhere.tsv"}
+    with pytest.raises(InputError, match=message):
+        job_of(run_file(tmp_path, model={**model_fields("bart"), **model}, train=nowhere))
