@@ -4,8 +4,6 @@ A code stands before or after a text, by the tokenizer. What makes a decoder gen
 code before targets is the first token to generate, a code after them is the token that a decoder starts with.
 """
 
-from difflib import get_close_matches
-
 from transformers import PreTrainedTokenizerBase
 
 from ..utils.errors import InputError
@@ -52,8 +50,8 @@ def set_languages(tokenizer: PreTrainedTokenizerBase, source: str | None, target
     known = known_languages(tokenizer)
     for field, language in given.items():
         if language not in known:
-            near = get_close_matches(language or "", known, n=3, cutoff=0.3)
-            some = [*near, *(code for code in known if code not in near)][:SHOWN]
+            alike = [code for code in known if code[:2].lower() == (language or "")[:2].lower()]
+            some = [*alike, *(code for code in known if code not in alike)][:SHOWN]
             raise InputError(
                 f"{field} must be a language that the {name} has a code for, got {language!r}; give one of "
                 f"{', '.join(some)}" + (f" and {len(known) - len(some)} more" if len(known) > len(some) else "")
@@ -61,6 +59,12 @@ def set_languages(tokenizer: PreTrainedTokenizerBase, source: str | None, target
     for attribute, language in (("src_lang", source), ("tgt_lang", target)):
         setattr(tokenizer, attribute, language)
         tokenizer.init_kwargs[attribute] = language  # what is saved
+
+
+def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many ids a model needs; the codes of some tokenizers (M2M100) do not count in their length."""
+    codes = getattr(tokenizer, "lang_code_to_id", None) or {}
+    return max(len(tokenizer), *(id_ + 1 for id_ in codes.values()), 0)
 
 
 def language_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:

@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import (
 
 from ..bridge import CrossMaskBridgeConfig
 from ..configuration.crossmask import CrossMaskConfig
+from ..data.language_codes import vocabulary_size
 from ..seq2seq.loss import cross_entropy
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
@@ -130,10 +131,10 @@ def check_special_ids(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConf
             f"the tokenizer must append eos_token_id={found['eos_token_id']} to a target, so that it has an end; set "
             "the tokenizer's post_processor, or eos_token_id in model"
         )
-    if len(tokenizer) > size:
+    if (needed := vocabulary_size(tokenizer)) > size:
         raise InputError(
-            f"vocab_size must be at least that of the tokenizer, {len(tokenizer)}, got {size}; call "
-            f"model.resize_token_embeddings({len(tokenizer)}) and save the model"
+            f"vocab_size must be at least that of the tokenizer, {needed}, got {size}; call "
+            f"model.resize_token_embeddings({needed}) and save the model"
         )
     if not isinstance(start, int) or not 0 <= start < size:
         raise InputError(

@@ -20,6 +20,7 @@ from ..bridge import CrossMaskBridgeForConditionalGeneration
 from ..configuration.base import MaskedConfig
 from ..configuration.crossmask import CrossMaskConfig
 from ..data.collator import Seq2SeqCollator
+from ..data.language_codes import vocabulary_size
 from ..data.packing import PackedCollator
 from ..data.tokenization import Encoder
 from ..data.tokenizer_training import check_special_tokens
@@ -102,7 +103,7 @@ class TextToText(Task):
     ) -> dict[str, int | None]:
         found = super().config_of_tokenizer(tokenizer, config_class)
         if config_class is not CrossMaskConfig:
-            size = {} if tokenizer is None else {"vocab_size": found["vocab_size"]}
+            size = {} if tokenizer is None else {"vocab_size": vocabulary_size(tokenizer)}
             ids = ANY_TOKENS if tokenizer is None else {name: found[name] for name in ANY_TOKENS}
             return {**size, **special_token_fields(config_class, ids)}
         return found if tokenizer is None else {**found, "decoder_start_token_id": tokenizer.bos_token_id}

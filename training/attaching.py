@@ -56,7 +56,7 @@ def attach_masks(model: PreTrainedModel, masks: Mapping[str, Any], call_masks: b
         raise InputError(f"a {model.config.model_type} model cannot have masks: {one_line(error)}") from error
 
 
-def load_finished(folder: Path, model: PreTrainedModel, task: Task) -> PreTrainedModel:
+def load_finished(folder: Path, model: PreTrainedModel, task: Task) -> Any:
     """The model that was saved in a folder, as its users load it, with the attention of the trained one."""
     attention = plain_name(model.config._attn_implementation)
     loaded = task.auto_class.from_pretrained(folder, attn_implementation=attention)

@@ -32,17 +32,24 @@ def test_languages_that_it_does_not_know_are_refused_and_some_are_named(kind):
     assert {source, target} <= set(known_languages(tokenizer))
     with pytest.raises(InputError, match=f"target_language must be a language that .*, got 'de'; .*{target}"):
         set_languages(tokenizer, source, "de")
-    with pytest.raises(InputError, match="source_language must be a language that .*, got None; give one of"):
+    with pytest.raises(InputError, match=r"source_language must be a language that .*, got None; give one of"):
         set_languages(tokenizer, None, target)
     with pytest.raises(InputError, match=r"got '<s>'"):
         set_languages(tokenizer, source, "<s>")
+
+
+def test_languages_that_begin_alike_are_named_first():
+    with pytest.raises(InputError, match="got 'german'; give one of af_ZA, "):
+        set_languages(tokenizer_of("mbart50"), "en_XX", "german")
+    with pytest.raises(InputError, match="got 'Deutsch'; give one of de_DE, "):
+        set_languages(tokenizer_of("mbart"), "en_XX", "Deutsch")
 
 
 def test_a_tokenizer_without_codes_takes_no_language():
     tokenizer = tiny_tokenizer()
     set_languages(tokenizer, None, None)
     assert language_token_ids(tokenizer) == {}
-    with pytest.raises(InputError, match="target_language must be left out for a .*no language codes, got 'de'"):
+    with pytest.raises(InputError, match=r"target_language must be left out for a .*no language codes, got 'de'"):
         set_languages(tokenizer, None, "de")
 
 

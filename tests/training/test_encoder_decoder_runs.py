@@ -12,10 +12,14 @@ import yaml
 from encoder_decoders import FAMILIES, STARTS, model_fields
 from language_tokenizers import FAMILIES as LANGUAGE_MODELS
 from language_tokenizers import LANGUAGES, tokenizer_of
-from training_jobs import assert_goes_on, job_of, recipe_file, trained
+from training_jobs import assert_goes_on, job_of, recipe_file, tiny_tokenizer, trained
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartForConditionalGeneration
 
 from crossmask.attached.attached_model import AttachedModel
+from crossmask.tasks import get_task
+from crossmask.tasks.base import LengthLimits
+from crossmask.training.arguments import ModelArguments
+from crossmask.training.build_model import build_model
 from crossmask.training.run import execute
 from crossmask.utils.errors import InputError
 
@@ -49,15 +53,16 @@ def test_accumulated_batches_of_unequal_length_give_the_loss_and_gradient_of_one
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_new_model_has_the_special_tokens_of_the_tokenizer(tmp_path, family):
-    trainer = job_of(run_file(tmp_path, family)).trainer
-    config, tokenizer = trainer.model.config, trainer.processing_class
+def test_a_new_model_has_the_special_tokens_of_the_tokenizer(family):
+    task, tokenizer, limits = get_task("translation"), tiny_tokenizer(), LengthLimits(32, 32)
+    model = build_model(ModelArguments(model=model_fields(family)), limits, task, tokenizer)
+    config = model.config
     assert (config.pad_token_id, config.eos_token_id) == (tokenizer.pad_token_id, tokenizer.eos_token_id)
     start = getattr(tokenizer, f"{STARTS[family]}_token_id")
-    assert config.decoder_start_token_id == trainer.model.generation_config.decoder_start_token_id == start
-    assert trainer.model.generation_config.forced_eos_token_id in (None, tokenizer.eos_token_id)
+    assert config.decoder_start_token_id == model.generation_config.decoder_start_token_id == start
+    assert model.generation_config.forced_eos_token_id in (None, tokenizer.eos_token_id)
     assert config.vocab_size == len(tokenizer)
-    batch = trainer.data_collator([{"input_ids": [5, 2], "labels": [7, 8, 2]}])
+    batch = task.collator(config)([{"input_ids": [5, 2], "labels": [7, 8, 2]}])
     assert batch["decoder_input_ids"].tolist() == [[start, 7, 8]]
 
 
