@@ -108,27 +108,34 @@ def check_saved_config(config: PreTrainedConfig) -> None:
         )
 
 
+def special_id(config: PreTrainedConfig, name: str) -> Any:
+    """A special token's id in a config, or where it lacks it, in that of its decoder.
+
+    A decoder that has no `decoder_start_token_id` starts with `bos_token_id`, as in `generate`.
+    """
+    for one in (config, config.get_text_config(decoder=True)):
+        if (found := getattr(one, name, None)) is not None:
+            return found
+    return special_id(config, "bos_token_id") if name == "decoder_start_token_id" else None
+
+
 def check_special_ids(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
     """Refuse a tokenizer that does not fit an encoder-decoder of Transformers.
 
     Raises:
         InputError: with what does not fit and how to fix it.
     """
-    decoder = config.get_text_config(decoder=True)
-    found: dict[str, Any] = {
-        name: next((v for c in (config, decoder) if (v := getattr(c, name, None)) is not None), None)
-        for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id", "vocab_size")
-    }
-    pad, start, size = found["pad_token_id"], found["decoder_start_token_id"], found["vocab_size"]
+    pad, eos, start = (special_id(config, f"{name}_token_id") for name in ("pad", "eos", "decoder_start"))
+    size = config.get_text_config(decoder=True).vocab_size
     if tokenizer.pad_token_id is None or pad != tokenizer.pad_token_id:
         raise InputError(
             f"pad_token_id must be that of the tokenizer, {tokenizer.pad_token_id}, got {pad}; set it in model, or "
             "give the tokenizer that the model was trained with"
         )
-    ends = found["eos_token_id"] if isinstance(found["eos_token_id"], list) else [found["eos_token_id"]]
+    ends = eos if isinstance(eos, list) else [eos]
     if not set(ends) & set(tokenizer(text_target=["a"])["input_ids"][0]):
         raise InputError(
-            f"the tokenizer must append eos_token_id={found['eos_token_id']} to a target, so that it has an end; set "
+            f"the tokenizer must append eos_token_id={eos} to a target, so that it has an end; set "
             "the tokenizer's post_processor, or eos_token_id in model"
         )
     if (needed := vocabulary_size(tokenizer)) > size:

@@ -37,6 +37,7 @@ from .encoder_decoders import (
     is_ours,
     loss_of_logits,
     new_config_class,
+    special_id,
     special_token_fields,
 )
 from .seq2seq_models import (
@@ -137,9 +138,8 @@ class TextToText(Task):
         return encode(names, [example.source for example in examples], [example.target for example in examples])
 
     def collator(self, config: PreTrainedConfig) -> Seq2SeqCollator:
-        return Seq2SeqCollator(
-            config.pad_token_id, config.decoder_start_token_id, source_pad_token_id=source_pad_token_id(config)
-        )
+        pad, start = (special_id(config, name) for name in ("pad_token_id", "decoder_start_token_id"))
+        return Seq2SeqCollator(pad, start, source_pad_token_id=source_pad_token_id(config))
 
     def packed_collator(self, config: PreTrainedConfig, source_length: int, target_length: int) -> PackedCollator:
         start, source_pad = config.decoder_start_token_id, source_pad_token_id(config)
