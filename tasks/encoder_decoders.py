@@ -111,12 +111,12 @@ def check_saved_config(config: PreTrainedConfig) -> None:
 def special_id(config: PreTrainedConfig, name: str) -> Any:
     """A special token's id in a config, or where it lacks it, in that of its decoder.
 
-    A decoder that has no `decoder_start_token_id` starts with `bos_token_id`, as in `generate`.
+    In a family whose configs have no `decoder_start_token_id` (T5Gemma) decoders start with `bos_token_id`.
     """
-    for one in (config, config.get_text_config(decoder=True)):
-        if (found := getattr(one, name, None)) is not None:
-            return found
-    return special_id(config, "bos_token_id") if name == "decoder_start_token_id" else None
+    configs = (config, config.get_text_config(decoder=True))
+    if name == "decoder_start_token_id" and not any(hasattr(one, name) for one in configs):
+        name = "bos_token_id"
+    return next((found for one in configs if (found := getattr(one, name, None)) is not None), None)
 
 
 def check_special_ids(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:

@@ -47,9 +47,7 @@ def steps_of(
 
 
 # Without smoothing the models would compute the loss, with it Trainer would.
-@pytest.mark.parametrize(
-    ("family", "smoothing"), [*((family, 0.0) for family in FAMILIES), ("bart", 0.1), ("t5", 0.1)]
-)
+@pytest.mark.parametrize(("family", "smoothing"), [*((name, 0.0) for name in FAMILIES), ("bart", 0.1), ("t5", 0.1)])
 def test_accumulated_batches_of_unequal_length_give_the_loss_and_gradient_of_one(tmp_path, family, smoothing):
     expected, weights = steps_of(tmp_path, family, 4, 1, smoothing)
     logged, same = steps_of(tmp_path, family, 1, 4, smoothing)
@@ -304,6 +302,15 @@ def test_a_saved_model_keeps_its_masks_and_gets_new_ones(tmp_path):
     assert {name: getattr(kept.config, name) for name in MASKS} == MASKS
     changed = job_of(run_file(tmp_path / "changed", **{**saved, "model": {"cross_mask": "window(4)"}})).trainer.model
     assert (changed.config.encoder_mask, changed.config.cross_mask) == ("causal()", "window(4)")
+
+
+def test_checkpoints_of_a_model_under_masks_are_averaged(tmp_path):
+    changes = {
+        "average_checkpoints": 2, "eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True,
+        "gradient_checkpointing": True,
+    }  # fmt: skip
+    execute(job_of(run_file(tmp_path, "marian", model={**model_fields("marian"), **MASKS}, **changes)))
+    assert (tmp_path / "run" / "README.md").is_file()
 
 
 def test_every_step_may_have_its_own_wait(tmp_path):
