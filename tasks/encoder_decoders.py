@@ -113,7 +113,7 @@ def special_id(config: PreTrainedConfig, name: str) -> Any:
 
     In a family whose configs have no `decoder_start_token_id` (T5Gemma) decoders start with `bos_token_id`.
     """
-    configs = (config, config.get_text_config(decoder=True))
+    configs = (config, *((config.get_text_config(decoder=True),) if config.sub_configs else ()))
     if name == "decoder_start_token_id" and not any(hasattr(one, name) for one in configs):
         name = "bos_token_id"
     return next((found for one in configs if (found := getattr(one, name, None)) is not None), None)
