@@ -284,7 +284,7 @@ def test_a_model_is_trained_under_masks_and_saved_with_them(tmp_path, family):
     assert {name: config[name] for name in MASKS} == MASKS
     card = (folder / "README.md").read_text()
     assert "import crossmask\nfrom transformers" in card
-    assert "model = crossmask.attach(AutoModelForSeq2SeqLM.from_pretrained(name))\n" in card
+    assert "model = crossmask.attach(AutoModelForSeq2SeqLM.from_pretrained(name))\ninputs = " in card
     assert "trust_remote_code" not in card
     assert "<code>wait&#95;k(2)</code>" in card
 
