@@ -14,7 +14,7 @@ from .attachment import NO_ENCODER_MASK, Attachment, leaks_of
 from .attention_functions import use_masks, use_plain
 from .attention_sites import SITE, Attentions, Site, configs_with_attention, depth, eager_of, find_attentions, heads_of
 from .current_call import CurrentCall, KeepsCall
-from .sides import OWN_RULE, DecoderSide, EncoderSide, MadeUnder
+from .sides import OWN_RULE, AfterSide, DecoderSide, EncoderSide
 
 MaskOrText = Mask | LayerTexts
 
@@ -107,11 +107,10 @@ def attach(
         for layer, module in enumerate(attentions.of(scope)):
             is_merged = attentions.merged and scope == "decoder"
             setattr(module, SITE, Site(scope, layer, is_merged, eager_of(module), attachment.current_call))
-    attachment.handles = [
-        model.get_encoder().register_forward_pre_hook(sides[0], with_kwargs=True),
-        model.get_encoder().register_forward_hook(MadeUnder(attachment.current_call), with_kwargs=True),
-        model.get_decoder().register_forward_pre_hook(sides[1], with_kwargs=True),
-    ]
+    parts = {"encoder": model.get_encoder(), "decoder": model.get_decoder()}
+    for side, (name, part) in zip(sides, parts.items(), strict=True):
+        attachment.handles.append(part.register_forward_pre_hook(side, with_kwargs=True))
+        attachment.handles.append(part.register_forward_hook(AfterSide(name, attachment.current_call)))
     model.__class__ = attached_class(type(model))
     model.attachment = attachment
     keep_calls(model)

@@ -74,7 +74,7 @@ def _masks_of_call(site: Site) -> SideMasks | None:
     """The masks of the call that runs in this thread, for attention that no keyword reaches."""
     call = site.current_call.now
     if call is None:
-        if site.current_call.is_needed:
+        if site.needs_call:
             raise RuntimeError(
                 "attention under masks must run inside of its model's forward pass, got a layer outside of it; enable "
                 "checkpointing by model.gradient_checkpointing_enable(), and call the model instead of its parts"
@@ -82,7 +82,7 @@ def _masks_of_call(site: Site) -> SideMasks | None:
         return None
     masks = call.sides.get("encoder" if site.scope == "encoder" else "decoder")
     if masks is not None:
-        site.current_call.is_needed = True
+        site.needs_call = True
     return masks
 
 

@@ -31,7 +31,7 @@ class Site:
         scope, layer: whose mask it attends under, counted from 0.
         is_merged: whether its keys are those of the target followed by those of the source.
         eager: what it computes with under `eager`.
-        current_call: where the masks are if no keyword brings them.
+        current_call: where the masks are if no keyword brings them. needs_call: whether that was so.
     """
 
     scope: Scope
@@ -39,6 +39,7 @@ class Site:
     is_merged: bool
     eager: Callable[..., Any] | None
     current_call: CurrentCall
+    needs_call: bool = False
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def join_masks(own: torch.Tensor | None, allowed: torch.Tensor, query: torch.Ten
         raise MaskError(
             f"a mask must be for the {query.shape[1]} heads of this attention, or for 1, got {allowed.shape[1]}"
         )
-    lowest = torch.finfo(query.dtype).min / 2  # half, so that the sum with a score cannot overflow
+    # Half, so that the sum with a score cannot overflow; and finite where a model computes its softmax in float32.
+    lowest = max(torch.finfo(query.dtype).min, torch.finfo(torch.float32).min) / 2
     bias = None
     if own is not None:
         own = own[..., : allowed.shape[-1]]

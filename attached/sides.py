@@ -22,7 +22,7 @@ from ..seq2seq.cache import cached_sizes
 from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.pretrained_parts import first_position_of
 from .attention_functions import PREFIX
-from .current_call import Call, CurrentCall
+from .current_call import CurrentCall
 from .side_masks import KEYWORD, SideMasks
 
 MADE_UNDER = "encoder_mask"
@@ -67,8 +67,7 @@ class Side:
     def hand_over(
         self, name: str, masks: SideMasks | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Arguments:
-        if (call := self.current_call.now) is not None:
-            call.sides[name] = masks
+        self.current_call.of_side().sides[name] = masks
         if masks is not None and self.takes_keywords:
             kwargs = {**kwargs, KEYWORD: masks}
         return args, kwargs
@@ -91,7 +90,7 @@ class EncoderSide(Side):
         return bool(self.first_position) and "position_ids" not in self.names
 
     def __call__(self, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-        call = self.current_call.now or Call()
+        call = self.current_call.of_side()
         mask = call.masks.get("encoder_mask")
         if "encoder_mask" in kwargs:  # the encoder was called by itself
             mask = as_mask(kwargs.pop("encoder_mask"), "encoder_mask")
@@ -118,25 +117,25 @@ class EncoderSide(Side):
         return self.hand_over("encoder", masks, args, kwargs)
 
 
-class MadeUnder:
-    """After the encoder: its output says which mask of the call it was made under."""
+class AfterSide:
+    """A hook after a side. The encoder's output then says which mask of the call it was made under."""
 
-    def __init__(self, current_call: CurrentCall):
-        self.current_call = current_call
+    def __init__(self, name: str, current_call: CurrentCall):
+        self.name, self.current_call = name, current_call
 
-    def __call__(self, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        masks = kwargs.get(KEYWORD)
-        if masks is None and (call := self.current_call.now) is not None:
-            masks = call.sides.get("encoder")
+    def __call__(self, side: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        call = self.current_call.now
+        masks = None if call is None or self.name != "encoder" else call.sides.get("encoder")
         if masks is not None and masks.made_under is not None and hasattr(output, "keys"):
             object.__setattr__(output, MADE_UNDER, masks.made_under)
+        self.current_call.end_side()
 
 
 class DecoderSide(Side):
     """Before the decoder: its attention to the target, and to the source."""
 
     def __call__(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-        call = self.current_call.now or Call()
+        call = self.current_call.of_side()
         masks = {"decoder": call.masks.get("decoder_mask"), "cross": call.masks.get("cross_mask")}
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
         states = given.get("encoder_hidden_states")
