@@ -20,7 +20,7 @@ from .attention_sites import SITE, Site
 from .side_masks import KEYWORD, SideMasks
 
 PREFIX = "crossmask_"
-IMPLEMENTATIONS = {"sdpa": sdpa_mask, "eager": eager_mask}
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {"sdpa": sdpa_mask, "eager": eager_mask}
 """The attention implementations that attached models can have, and how Transformers makes masks for them."""
 
 
@@ -65,8 +65,8 @@ def attend(
 
 def base_function(implementation: str, site: Site) -> Callable[..., AttentionResult]:
     """What the model would attend by. Looked up at each call, since Transformers lets users register others."""
-    default = site.eager if implementation == "eager" else None
-    function: Callable[..., AttentionResult] = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, default)
+    interface: Any = ALL_ATTENTION_FUNCTIONS
+    function: Callable[..., AttentionResult] = interface.get_interface(implementation, site.eager)
     return function
 
 
@@ -81,7 +81,7 @@ def _masks_of_call(site: Site) -> SideMasks | None:
             )
         return None
     masks = call.sides.get("encoder" if site.scope == "encoder" else "decoder")
-    if masks is not None:
+    if masks is not None and not torch.compiler.is_compiling():
         site.needs_call = True
     return masks
 

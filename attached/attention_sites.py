@@ -147,5 +147,6 @@ def configs_with_attention(model: PreTrainedModel, attentions: Attentions) -> li
         for part in model.modules()
         if isinstance(part, PreTrainedModel) and any(id(module) in modules for module in part.modules())
     ]
-    configs = [part.config for part in (*owners, *attentions.all())]
+    parts: list[Any] = [*owners, *attentions.all()]
+    configs: list[PreTrainedConfig] = [part.config for part in parts]
     return list({id(config): config for config in configs}.values())

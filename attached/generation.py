@@ -83,7 +83,7 @@ class AttachedGenerationMixin(MaskedGenerationMixin):
         **kwargs: Any,
     ) -> Any:
         """As Transformers does; only what is accepted of a draft has to keep within a tensor mask."""
-        masks = {name: mask for name in MASKS if isinstance(mask := kwargs.get(name), TensorMask)}
+        masks: dict[str, Any] = {name: mask for name in MASKS if isinstance(mask := kwargs.get(name), TensorMask)}
         if masks:
             kwargs |= {name: replace(mask, repeat_last=True) for name, mask in masks.items()}
             within = _WithinMasks(partial(self.check_room, len(input_ids), **masks))

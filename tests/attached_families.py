@@ -141,7 +141,7 @@ FAMILIES: dict[str, Family] = {
     "bart": _of("bart", BART),
     "marian": _of("marian", BART, {"decoder_vocab_size": VOCABULARY}),
     "mbart": _of("mbart", BART),
-    "m2m_100": _of("m2m_100", BART, differs="blind"),
+    "m2m_100": _of("m2m_100", BART),
     "pegasus": _of("pegasus", BART),
     "blenderbot": _of("blenderbot", BART, {"encoder_no_repeat_ngram_size": 0}),
     "blenderbot-small": _of("blenderbot-small", BART),

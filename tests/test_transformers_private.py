@@ -19,6 +19,7 @@ import crossmask
 
 ROOT = Path(crossmask.__file__).parent
 FOLDERS = (
+    "attached",
     "attention",
     "auditing",
     "bridge",
@@ -71,6 +72,7 @@ METHODS = {
     "PreTrainedModel._get_resized_embeddings": "old_embeddings, new_num_tokens, pad_to_multiple_of, mean_resizing",
     "PreTrainedModel._init_weights": "module",
     "PreTrainedModel._resize_token_embeddings": "new_num_tokens, pad_to_multiple_of, mean_resizing",
+    "PreTrainedModel._set_gradient_checkpointing": "enable, gradient_checkpointing_func, every_n_layers",
     "Trainer._get_grad_norm": "model, grad_norm",
     "Trainer._get_learning_rate": "",
     "Trainer._get_num_items_in_batch": "batch_samples, device",
@@ -94,6 +96,8 @@ ATTRIBUTES = {
     "_eos_token_tensor": "generation.utils",
     "_pad_token_tensor": "generation.utils",
     "_fsdp_plan": "distributed.mixin",
+    "_get_feat_extract_output_lengths": "models.whisper.modeling_whisper",  # the number of a speech encoder's states
+    "_get_feature_vector_attention_mask": "models.speech_to_text.modeling_speech_to_text",  # their padding
     "_gen_kwargs": "trainer_seq2seq",  # what `evaluate` passes on to generation
     "_is_hf_initialized": "initialization",  # keeps a loaded weight from being drawn anew
     "_keys_to_ignore_on_save": "modeling_utils",

@@ -3,7 +3,6 @@
 import copy
 import inspect
 import pickle
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,7 +10,7 @@ import torch
 from attached_families import attached, ids, plain
 from transformers import AutoModelForSeq2SeqLM, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-from crossmask import attach, audit, detach
+from crossmask import attach, audit, detach, masks
 from crossmask.masks import MaskError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -100,7 +99,8 @@ def test_a_change_of_the_attention_implementation_keeps_the_masks(family):
         outputs = model(**batch(), output_attentions=True)
         torch.testing.assert_close(outputs.logits, expected, atol=2e-4, rtol=2e-4)
         assert bool(outputs.cross_attentions) == (implementation == "eager")
-    with pytest.raises(MaskError, match="attn_implementation must be one of .* got 'flex_attention'"):
+    refusal = "attn_implementation must be one of .* got 'flex_attention'|does not support .* flex_attention"
+    with pytest.raises(ValueError, match=refusal):
         model.set_attn_implementation("flex_attention")
     assert torch.equal(model(**batch()).logits, outputs.logits)
     model.get_decoder().config._attn_implementation = "eager"
@@ -195,7 +195,10 @@ def test_lora_learns_under_masks(family):
 def test_trainer_keeps_a_column_of_masks_and_generates_under_it(tmp_path):
     model = attached("bart")
     seen = []
-    rows = [{"input_ids": ids(9, seed=n), "labels": ids(6, seed=n + 9), "cross_mask": torch.ones(6, 9) > 0} for n in range(4)]
+    rows = [
+        {"input_ids": ids(9, seed=n), "labels": ids(6, seed=n + 9), "cross_mask": torch.ones(6, 9) > 0}
+        for n in range(4)
+    ]
 
     def collate(examples: list[dict]) -> dict[str, torch.Tensor]:
         seen.append(set(examples[0]))
@@ -235,24 +238,27 @@ def test_parts_called_by_themselves_are_masked():
         whole = model(**batch())
         encoded = model.get_encoder()(batch()["input_ids"])
         decoded = model.get_decoder()(
-            input_ids=batch()["decoder_input_ids"], encoder_hidden_states=encoded.last_hidden_state, output_hidden_states=True
+            input_ids=batch()["decoder_input_ids"],
+            encoder_hidden_states=encoded.last_hidden_state,
+            output_hidden_states=True,
         )
         assert torch.equal(encoded.last_hidden_state, whole.encoder_last_hidden_state)
         states = model(**batch(), output_hidden_states=True).decoder_hidden_states[-1]
         assert torch.equal(decoded.hidden_states[-1], states)
         given = model.get_encoder()(batch()["input_ids"], encoder_mask="window(1)")
         expected = model(**batch(), encoder_mask="window(1)").logits
-        assert torch.equal(model(encoder_outputs=given, decoder_input_ids=batch()["decoder_input_ids"]).logits, expected)
+        assert torch.equal(
+            model(encoder_outputs=given, decoder_input_ids=batch()["decoder_input_ids"]).logits, expected
+        )
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="torch.compile needs a compiler")
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family
 @torch.no_grad()
 def test_compiled_into_one_graph(family):
+    torch.compiler.reset()
     model = attached(family, **MASKS)
-    compiled = torch.compile(model, fullgraph=True)
-    for call in ({}, {"cross_mask": "window(2)"}):
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for call in ({}, {"cross_mask": masks.window(2)}, {"cross_mask": torch.rand(2, 6, 9) > 0.5}):
         expected = model(**batch(), use_cache=False, **call).logits
-        torch.testing.assert_close(compiled(**batch(), use_cache=False, **call).logits, expected, atol=1e-4, rtol=1e-4)
-
+        torch.testing.assert_close(compiled(**batch(), use_cache=False, **call).logits, expected)
