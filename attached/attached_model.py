@@ -12,12 +12,13 @@ from transformers.utils import ModelOutput
 
 from ..masks.expressions import MaskError
 from ..masks.tensor_mask import MaskLike
+from ..seq2seq.passage_attribution import ProvenanceMixin
 from .attachment import CALL_ARGUMENTS
 from .attention_functions import use_masks, use_plain
 from .generation import OWN_METHODS, AttachedGenerationMixin
 
 
-class AttachedModel(AttachedGenerationMixin):
+class AttachedModel(AttachedGenerationMixin, ProvenanceMixin):
     """What an attached model has beside its own class."""
 
     def set_attn_implementation(self, attn_implementation: str | dict[str, Any], *args: Any, **kwargs: Any) -> None:

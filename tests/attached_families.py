@@ -121,7 +121,7 @@ def _gemma(name: str, differs: str, attention: tuple[str, ...]) -> Family:
         tokens = {
             name: number for name, number in TOKENS.items() if name not in ("vocab_size", "decoder_start_token_id")
         }
-        common = {"is_encoder_decoder": True, **tokens, "decoder_start_token_id": 3}
+        common = {"is_encoder_decoder": True, "tie_word_embeddings": False, **tokens, "decoder_start_token_id": 3}
         if name == "t5gemma":
             return CONFIG_MAPPING[name](
                 encoder={**GEMMA, **tokens}, decoder={**GEMMA, **tokens}, vocab_size=VOCABULARY, **common

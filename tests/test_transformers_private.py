@@ -44,6 +44,10 @@ METHODS = {
         "input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus, **model_kwargs"
     ),
     "GenerationMixin._expand_inputs_for_generation": "expand_size, is_encoder_decoder, input_ids, **model_kwargs",
+    "GenerationMixin._get_candidate_generator": (
+        "generation_config, input_ids, inputs_tensor, logits_processor, model_kwargs, assistant_model, "
+        "target_tokenizer, assistant_tokenizer"
+    ),
     "GenerationMixin._get_logits_processor": (
         "generation_config, input_ids_seq_length, encoder_input_ids, prefix_allowed_tokens_fn, "
         "logits_processor, device, model_kwargs, negative_prompt_ids, negative_prompt_attention_mask"

@@ -38,11 +38,12 @@ def masks_for(family: str) -> dict[str, str]:
     return given if has(family, "encoder") else {**given, "encoder_mask": "causal()"}
 
 
-def scores_of(model, source: dict, **options) -> torch.Tensor:
-    """The tokens, and the scores of every step, (T, rows, vocabulary)."""
+def scores_of(model, source: dict, **options) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens, and the scores of every step, or of the sequences where there are beams, of which the last tie."""
     options = {**OPTIONS, **options}
     outputs = model.generate(**source, **options, output_scores=True, return_dict_in_generate=True)
-    return outputs.sequences, torch.stack(outputs.scores).clamp(min=-1e4)
+    beams = outputs.get("sequences_scores")
+    return outputs.sequences, torch.stack(outputs.scores).clamp(min=-1e4) if beams is None else beams
 
 
 def check_same_generation(model, source: dict, one: dict, other: dict) -> None:
