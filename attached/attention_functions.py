@@ -16,7 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterf
 
 from ..attention.base import AttentionResult
 from ..masks.expressions import MaskError
-from .attention_sites import SITE, Site
+from .attention_sites import SITE, Site, eager_of
 from .side_masks import KEYWORD, SideMasks
 
 PREFIX = "crossmask_"
@@ -44,13 +44,21 @@ def attend(
         (B, T, H, D), and the weights (B, H, T, S), or None under `sdpa`.
 
     Raises:
-        RuntimeError: a layer runs outside of its model, where nothing says what is masked.
+        RuntimeError: a layer runs outside of its model, where nothing says what is masked; or it is a new one, of
+            which nothing says whose masks are its own.
     """
-    site: Site = getattr(module, SITE)
+    site: Site | None = getattr(module, SITE, None)
     masks: SideMasks | None = kwargs.pop(KEYWORD, None)
+    function = base_function(implementation, eager_of(module) if site is None else site.eager)
+    if site is None:  # of a model that was made by an attached one's config
+        if masks is not None:
+            raise RuntimeError(
+                "attention under masks must be in the model when masks are attached, got a new "
+                f"{type(module).__name__}; call crossmask.detach(model) and attach again"
+            )
+        return function(module, query, key, value, attention_mask, **kwargs)
     if masks is None:
         masks = _masks_of_call(site)
-    function = base_function(implementation, site)
     allowed = None if masks is None else _allowed(masks, site, query, key)
     if masks is None or allowed is None:
         return function(module, query, key, value, attention_mask, **kwargs)
@@ -63,10 +71,10 @@ def attend(
     return output, weights
 
 
-def base_function(implementation: str, site: Site) -> Callable[..., AttentionResult]:
+def base_function(implementation: str, eager: Callable[..., Any] | None) -> Callable[..., AttentionResult]:
     """What the model would attend by. Looked up at each call, since Transformers lets users register others."""
     interface: Any = ALL_ATTENTION_FUNCTIONS
-    function: Callable[..., AttentionResult] = interface.get_interface(implementation, site.eager)
+    function: Callable[..., AttentionResult] = interface.get_interface(implementation, eager)
     return function
 
 

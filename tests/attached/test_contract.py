@@ -84,8 +84,7 @@ def test_copies_are_attached_and_independent(family):
         assert torch.equal(other(**batch()).logits, expected)
         other.config.cross_mask = "window(0)"
         assert not torch.equal(other(**batch()).logits, expected)
-        detach(other)
-        assert type(other) is type(plain(family))
+        assert _state_of(detach(other)) == _state_of(plain(family))
     assert torch.equal(model(**batch()).logits, expected)
 
 
@@ -106,6 +105,18 @@ def test_a_change_of_the_attention_implementation_keeps_the_masks(family):
     model.get_decoder().config._attn_implementation = "eager"
     with pytest.raises(MaskError, match=r"must be changed by model.set_attn_implementation"):
         model(**batch())
+
+
+@torch.no_grad()
+def test_attention_that_came_later_has_no_masks_or_is_refused():
+    model = attached("bart")
+    other = type(plain("bart"))(model.config).eval()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(**batch()).logits, plain("bart")(**batch()).logits)
+    layer = model.get_encoder().layers[0]
+    layer.self_attn = other.get_encoder().layers[0].self_attn
+    with pytest.raises(RuntimeError, match="got a new BartAttention; call crossmask"):
+        model(**batch(), encoder_mask="causal()")
 
 
 @each_family
