@@ -2,6 +2,7 @@
 
 import inspect
 
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..configuration.layer_masks import LayerTexts, as_text, check_heads, check_lasting
@@ -9,12 +10,13 @@ from ..masks.expressions import Mask, MaskError
 from ..masks.scope import SCOPES, Scope
 from ..seq2seq.generation import MASKS
 from ..seq2seq.mask_compiler import LayerMasks
-from .attached_model import AttachedModel, attached_class, keep_calls, plain_class
-from .attachment import NO_ENCODER_MASK, Attachment, leaks_of
+from .attached_model import CHECKPOINT, AttachedModel, attached_class, keep_calls, plain_class
+from .attachment import Attachment, leaks_of
 from .attention_functions import use_masks, use_plain
 from .attention_sites import SITE, Attentions, Site, configs_with_attention, depth, eager_of, find_attentions, heads_of
 from .current_call import CurrentCall, KeepsCall
-from .sides import OWN_RULE, DecoderSide, EncoderSide, MadeUnder
+from .positions import CountsTokens, counter_of
+from .sides import NO_ENCODER_MASK, OWN_RULE, AfterSide, DecoderSide, EncoderSide
 
 MaskOrText = Mask | LayerTexts
 
@@ -56,8 +58,8 @@ def attach(
         - An encoder that was trained to look both ways loses quality under `causal()` until it is fine-tuned.
         - Masks are tensors of T x S or S x S, and no attention is saved by them: generation takes somewhat longer.
         - Attention must be `sdpa` or `eager`; `model.set_attn_implementation(...)` keeps the masks.
-        - `blind` is refused where a hidden token shows all the same: in experts of limited capacity (Switch,
-          NLLB-MoE), and where positions are counted by ids and cannot be given (M2M100).
+        - `blind` is refused where a hidden token shows all the same, as in experts of limited capacity (Switch,
+          NLLB-MoE).
         - Attach before `get_peft_model`, `torch.compile` and `accelerate`, which wrap the model.
         - `use_reentrant=True` in gradient checkpointing is wrong in some models of Transformers already.
 
@@ -92,11 +94,7 @@ def attach(
             setattr(config, name, text)
         for scope in SCOPES:
             attachment.masks[scope] = _compiler(model, scope, attentions)
-        sides = [
-            side(part, attachment.masks, attachment.current_call)
-            for side, part in ((EncoderSide, model.get_encoder()), (DecoderSide, model.get_decoder()))
-        ]
-        attachment.leaks = leaks_of(model.get_encoder(), sides[0].counts_ids)
+        attachment.leaks = leaks_of(model.get_encoder())
         attachment.check_blind(**dict.fromkeys(MASKS))
         use_masks(attachment.configs)
     except ValueError:
@@ -107,13 +105,9 @@ def attach(
         for layer, module in enumerate(attentions.of(scope)):
             is_merged = attentions.merged and scope == "decoder"
             setattr(module, SITE, Site(scope, layer, is_merged, eager_of(module), attachment.current_call))
-    attachment.handles = [
-        model.get_encoder().register_forward_pre_hook(sides[0], with_kwargs=True),
-        model.get_encoder().register_forward_hook(MadeUnder(attachment.current_call), with_kwargs=True),
-        model.get_decoder().register_forward_pre_hook(sides[1], with_kwargs=True),
-    ]
+    _hook(model, attachment)
     model.__class__ = attached_class(type(model))
-    model.attachment = attachment
+    model.attachment = attachment  # type: ignore[assignment]  # torch knows tensors and modules only
     keep_calls(model)
     return model
 
@@ -139,8 +133,8 @@ def detach(model: PreTrainedModel) -> PreTrainedModel:
     use_plain(attachment.configs)
     _restore_fields(model.config, attachment.fields)
     for module in model.modules():
-        if isinstance(function := getattr(module, "_gradient_checkpointing_func", None), KeepsCall):
-            module._gradient_checkpointing_func = function.checkpoint
+        if isinstance(function := getattr(module, CHECKPOINT, None), KeepsCall):
+            setattr(module, CHECKPOINT, function.checkpoint)
     del model.attachment
     model.__class__ = plain_class(type(model))
     return model
@@ -166,7 +160,7 @@ def check_model(model: object) -> None:
     if "encoder_mask" in inspect.signature(model.forward).parameters:
         raise ValueError(f"model must be one without masks, got {name}, which takes them by itself; use it as it is")
     sides = (model.get_encoder(), model.get_decoder())
-    if model in sides or sides[0] is sides[1] or not all(isinstance(side, PreTrainedModel) for side in sides):
+    if model in sides or sides[0] is sides[1] or not all(isinstance(side, nn.Module) for side in sides):
         raise ValueError(
             f"model must have an encoder and a decoder, got {name}; load one by AutoModelForSeq2SeqLM.from_pretrained"
         )
@@ -190,6 +184,22 @@ def _compiler(model: PreTrainedModel, scope: Scope, attentions: Attentions) -> L
     check_heads(masks.of_layers, heads, name)
     check_lasting(masks.of_layers, name)
     return masks
+
+
+def _hook(model: PreTrainedModel, attachment: Attachment) -> None:
+    """Put hooks before and after both sides, and before what counts the source's positions."""
+    encoder, decoder = model.get_encoder(), model.get_decoder()
+    masks, current_call = attachment.masks, attachment.current_call
+    first = EncoderSide(encoder, masks, current_call, is_reachable=bool(attachment.attentions.encoder))
+    attachment.handles = [
+        encoder.register_forward_pre_hook(first, with_kwargs=True),
+        encoder.register_forward_hook(AfterSide("encoder", current_call)),
+        decoder.register_forward_pre_hook(DecoderSide(decoder, masks, current_call), with_kwargs=True),
+        decoder.register_forward_hook(AfterSide("decoder", current_call)),
+    ]
+    if (counter := counter_of(encoder)) is not None:
+        hook = CountsTokens(current_call, first.first_position)
+        attachment.handles.append(counter.register_forward_pre_hook(hook, with_kwargs=True))
 
 
 def _restore_fields(config: PreTrainedConfig, fields: dict[str, object]) -> None:

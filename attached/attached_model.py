@@ -12,12 +12,13 @@ from transformers.utils import ModelOutput
 
 from ..masks.expressions import MaskError
 from ..masks.tensor_mask import MaskLike
+from ..seq2seq.passage_attribution import ProvenanceMixin
 from .attachment import CALL_ARGUMENTS
 from .attention_functions import use_masks, use_plain
 from .generation import OWN_METHODS, AttachedGenerationMixin
 
 
-class AttachedModel(AttachedGenerationMixin):
+class AttachedModel(AttachedGenerationMixin, ProvenanceMixin):
     """What an attached model has beside its own class."""
 
     def set_attn_implementation(self, attn_implementation: str | dict[str, Any], *args: Any, **kwargs: Any) -> None:
@@ -30,7 +31,7 @@ class AttachedModel(AttachedGenerationMixin):
         before = [config._attn_implementation_internal for config in configs]
         use_plain(configs)
         try:
-            super().set_attn_implementation(attn_implementation, *args, **kwargs)
+            super().set_attn_implementation(attn_implementation, *args, **kwargs)  # type: ignore[misc]  # the model's own
             use_masks(configs)
         except (MaskError, ValueError, ImportError):
             for config, implementation in zip(configs, before, strict=True):
@@ -38,14 +39,16 @@ class AttachedModel(AttachedGenerationMixin):
             raise
 
     def _set_gradient_checkpointing(self, *args: Any, **kwargs: Any) -> None:
-        super()._set_gradient_checkpointing(*args, **kwargs)
+        super()._set_gradient_checkpointing(*args, **kwargs)  # type: ignore[misc]  # as above
         keep_calls(self)
 
-    def __reduce_ex__(self, protocol: int) -> Any:
+    def __reduce_ex__(self, protocol: Any) -> Any:
         # The subclass is made as it is needed, so it cannot be found by its name.
         return _rebuild, (plain_class(type(self)),), self.__getstate__()
 
 
+CHECKPOINT = "_gradient_checkpointing_func"
+"""The attribute of a module with the function that Transformers checkpoints it by."""
 _CLASSES: dict[type, type] = {}
 
 
@@ -101,8 +104,8 @@ def _masked(forward: Callable[..., Any]) -> Callable[..., Any]:
     return masked_forward
 
 
-def keep_calls(model: AttachedModel) -> None:
+def keep_calls(model: Any) -> None:
     """Let layers that gradient checkpointing computes again have the call of the forward pass."""
     for module in model.modules():
-        if (function := getattr(module, "_gradient_checkpointing_func", None)) is not None:
-            module._gradient_checkpointing_func = model.attachment.current_call.kept_by(function)
+        if (function := getattr(module, CHECKPOINT, None)) is not None:
+            setattr(module, CHECKPOINT, model.attachment.current_call.kept_by(function))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..masks.blind_check import speaks_of_blind
@@ -16,8 +15,10 @@ from ..masks.tensor_mask import TensorMask, as_mask
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..seq2seq.generation import MASKS
 from ..seq2seq.mask_compiler import LayerMasks, check_blind
+from ..seq2seq.pretrained_parts import arguments_of, first_position_of
 from .attention_sites import Attentions
 from .current_call import Call, CurrentCall
+from .positions import counter_of
 from .sides import MADE_UNDER
 
 CALL_ARGUMENTS = (*MASKS, "passage_ids", "example_ids")
@@ -61,8 +62,6 @@ class Attachment:
         masks["encoder_mask"] = encoder_mask_of(encoder_outputs, masks["encoder_mask"])
         if not torch.compiler.is_compiling() or any(map(speaks_of_blind, masks.values())):
             self.check_blind(**masks)
-        if not self.attentions.encoder and masks["encoder_mask"] not in (None, full()):
-            raise MaskError(NO_ENCODER_MASK)
         with self.current_call.of(Call(masks, given.get("passage_ids"), given.get("example_ids"))):
             yield
 
@@ -84,12 +83,6 @@ class Attachment:
                 )
 
 
-NO_ENCODER_MASK = (
-    "encoder_mask must be full() on this model, whose encoder has attention that masks cannot reach, such as a sparse "
-    "one; give a cross_mask"
-)
-
-
 def encoder_mask_of(encoder_outputs: Any, encoder_mask: Mask | TensorMask | None) -> Mask | TensorMask | None:
     """The rule under which an encoder's output was made, or the call's where there is no output yet.
 
@@ -103,16 +96,12 @@ def encoder_mask_of(encoder_outputs: Any, encoder_mask: Mask | TensorMask | None
     return made.made_under(encoder_mask)
 
 
-def leaks_of(encoder: PreTrainedModel, counts_ids: bool) -> str | None:
+def leaks_of(encoder: PreTrainedModel) -> str | None:
     """Why a source token would show in the output although no attention reads it, or None."""
-    if counts_ids:
-        return (
-            f"{type(encoder).__name__} counts positions by ids, so that padding inside of a span would show behind it"
-        )
-    if any(_has_capacity(module) for module in encoder.modules()):
-        return f"{type(encoder).__name__} has experts of limited capacity, which a hidden token can use up"
-    return None
-
-
-def _has_capacity(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "expert_capacity", None), int)
+    reasons, name = [], type(encoder).__name__
+    can_be_told = "position_ids" in arguments_of(encoder) or counter_of(encoder) is not None
+    if first_position_of(encoder) and not can_be_told:
+        reasons.append(f"{name} counts positions by ids, so that padding inside of a span would show behind it")
+    if any(isinstance(getattr(module, "expert_capacity", None), int) for module in encoder.modules()):
+        reasons.append(f"{name} has experts of limited capacity, which a hidden token can use up")
+    return " and ".join(reasons) or None

@@ -16,11 +16,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterf
 
 from ..attention.base import AttentionResult
 from ..masks.expressions import MaskError
-from .attention_sites import SITE, Site
+from .attention_sites import SITE, Site, eager_of
 from .side_masks import KEYWORD, SideMasks
 
 PREFIX = "crossmask_"
-IMPLEMENTATIONS = {"sdpa": sdpa_mask, "eager": eager_mask}
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {"sdpa": sdpa_mask, "eager": eager_mask}
 """The attention implementations that attached models can have, and how Transformers makes masks for them."""
 
 
@@ -44,13 +44,21 @@ def attend(
         (B, T, H, D), and the weights (B, H, T, S), or None under `sdpa`.
 
     Raises:
-        RuntimeError: a layer runs outside of its model, where nothing says what is masked.
+        RuntimeError: a layer runs outside of its model, where nothing says what is masked; or it is a new one, of
+            which nothing says whose masks are its own.
     """
-    site: Site = getattr(module, SITE)
+    site: Site | None = getattr(module, SITE, None)
     masks: SideMasks | None = kwargs.pop(KEYWORD, None)
+    function = base_function(implementation, eager_of(module) if site is None else site.eager)
+    if site is None:  # of a model that was made by an attached one's config
+        if masks is not None:
+            raise RuntimeError(
+                "attention under masks must be in the model when masks are attached, got a new "
+                f"{type(module).__name__}; call crossmask.detach(model) and attach again"
+            )
+        return function(module, query, key, value, attention_mask, **kwargs)
     if masks is None:
         masks = _masks_of_call(site)
-    function = base_function(implementation, site)
     allowed = None if masks is None else _allowed(masks, site, query, key)
     if masks is None or allowed is None:
         return function(module, query, key, value, attention_mask, **kwargs)
@@ -63,10 +71,10 @@ def attend(
     return output, weights
 
 
-def base_function(implementation: str, site: Site) -> Callable[..., AttentionResult]:
+def base_function(implementation: str, eager: Callable[..., Any] | None) -> Callable[..., AttentionResult]:
     """What the model would attend by. Looked up at each call, since Transformers lets users register others."""
-    default = site.eager if implementation == "eager" else None
-    function: Callable[..., AttentionResult] = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, default)
+    interface: Any = ALL_ATTENTION_FUNCTIONS
+    function: Callable[..., AttentionResult] = interface.get_interface(implementation, eager)
     return function
 
 
@@ -74,15 +82,15 @@ def _masks_of_call(site: Site) -> SideMasks | None:
     """The masks of the call that runs in this thread, for attention that no keyword reaches."""
     call = site.current_call.now
     if call is None:
-        if site.current_call.is_needed:
+        if site.needs_call:
             raise RuntimeError(
                 "attention under masks must run inside of its model's forward pass, got a layer outside of it; enable "
                 "checkpointing by model.gradient_checkpointing_enable(), and call the model instead of its parts"
             )
         return None
     masks = call.sides.get("encoder" if site.scope == "encoder" else "decoder")
-    if masks is not None:
-        site.current_call.is_needed = True
+    if masks is not None and not torch.compiler.is_compiling():
+        site.needs_call = True
     return masks
 
 

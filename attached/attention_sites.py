@@ -31,7 +31,7 @@ class Site:
         scope, layer: whose mask it attends under, counted from 0.
         is_merged: whether its keys are those of the target followed by those of the source.
         eager: what it computes with under `eager`.
-        current_call: where the masks are if no keyword brings them.
+        current_call: where the masks are if no keyword brings them. needs_call: whether that was so.
     """
 
     scope: Scope
@@ -39,6 +39,7 @@ class Site:
     is_merged: bool
     eager: Callable[..., Any] | None
     current_call: CurrentCall
+    needs_call: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,5 +147,6 @@ def configs_with_attention(model: PreTrainedModel, attentions: Attentions) -> li
         for part in model.modules()
         if isinstance(part, PreTrainedModel) and any(id(module) in modules for module in part.modules())
     ]
-    configs = [part.config for part in (*owners, *attentions.all())]
+    parts: list[Any] = [*owners, *attentions.all()]
+    configs: list[PreTrainedConfig] = [part.config for part in parts]
     return list({id(config): config for config in configs}.values())

@@ -21,25 +21,24 @@ class Call:
         masks: the call's, by name, as `as_mask` reads them.
         passage_ids: (B, S) int64. example_ids: (B,) int64, ascending, which example each row of the target belongs to.
         sides: the compiled masks of `"encoder"` and `"decoder"`, once they run.
+        is_token: (B, S) or (1, S) bool, which source tokens are no padding, where the encoder's masks forbid anything.
+        is_of_side: whether a side was called by itself, and not by its model.
     """
 
     masks: dict[str, Mask | TensorMask | None] = field(default_factory=dict)
     passage_ids: torch.Tensor | None = None
     example_ids: torch.Tensor | None = None
     sides: dict[str, SideMasks | None] = field(default_factory=dict)
+    is_token: torch.Tensor | None = None
+    is_of_side: bool = False
 
 
 class CurrentCall:
-    """The call that runs in this thread.
-
-    Attributes:
-        is_needed: whether an attention was found that no keyword reaches.
-    """
+    """The call that runs in this thread."""
 
     def __init__(self) -> None:
         self.threads = threading.local()
         self.traced: Call | None = None
-        self.is_needed = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # a copy begins outside of any call
@@ -67,6 +66,17 @@ class CurrentCall:
             yield
         finally:
             self._set(before)
+
+    def of_side(self) -> Call:
+        """The current call, or one that begins where a side is called by itself, and ends with `end_side`."""
+        call = self.now
+        if call is None or call.is_of_side:  # one that an error ended is still there
+            self._set(call := Call(is_of_side=True))
+        return call
+
+    def end_side(self) -> None:
+        if (call := self.now) is not None and call.is_of_side:
+            self._set(None)
 
     def _set(self, call: Call | None) -> None:
         if torch.compiler.is_compiling():

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, StoppingCriteriaList
+from transformers import GenerationConfig, PreTrainedModel, StoppingCriteriaList
 from transformers.cache_utils import Cache
+from transformers.generation.candidate_generator import CandidateGenerator
 from transformers.masking_utils import create_masks_for_generate
 
 from ..masks.expressions import Mask
@@ -83,7 +84,7 @@ class AttachedGenerationMixin(MaskedGenerationMixin):
         **kwargs: Any,
     ) -> Any:
         """As Transformers does; only what is accepted of a draft has to keep within a tensor mask."""
-        masks = {name: mask for name in MASKS if isinstance(mask := kwargs.get(name), TensorMask)}
+        masks: dict[str, Any] = {name: mask for name in MASKS if isinstance(mask := kwargs.get(name), TensorMask)}
         if masks:
             kwargs |= {name: replace(mask, repeat_last=True) for name, mask in masks.items()}
             within = _WithinMasks(partial(self.check_room, len(input_ids), **masks))
@@ -95,6 +96,14 @@ class AttachedGenerationMixin(MaskedGenerationMixin):
             inputs_tensor=inputs_tensor,
             **kwargs,
         )
+
+    def _get_candidate_generator(
+        self, *, model_kwargs: dict[str, Any], assistant_model: PreTrainedModel | None = None, **kwargs: Any
+    ) -> CandidateGenerator:
+        """As Transformers does; a draft model that takes no masks proposes without them."""
+        if assistant_model is not None and not isinstance(assistant_model, MaskedGenerationMixin):
+            model_kwargs = {name: value for name, value in model_kwargs.items() if name not in CALL_ARGUMENTS}
+        return super()._get_candidate_generator(model_kwargs=model_kwargs, assistant_model=assistant_model, **kwargs)
 
     def create_masks_for_generate(
         self,

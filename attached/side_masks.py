@@ -39,12 +39,12 @@ class SideMasks:
         decoder, cross = self.of_layer("decoder", layer), self.of_layer("cross", layer)
         if decoder is None and cross is None:
             return None
-        given = decoder if cross is None else cross
-        rest = keys - given.shape[-1]
-        open_rest = given.new_ones(*given.shape[:2], queries, rest)
-        decoder, cross = (open_rest if mask is None else mask for mask in (decoder, cross))
-        shape = tuple(max(sizes) for sizes in zip(decoder.shape[:3], cross.shape[:3], strict=True))
-        return torch.cat([mask.expand(*shape, -1) for mask in (decoder, cross)], dim=-1)
+        width = sum(mask.shape[-1] for mask in (decoder, cross) if mask is not None)
+        device = next(mask.device for mask in (decoder, cross) if mask is not None)
+        rest = torch.ones(1, 1, queries, keys - width, dtype=torch.bool, device=device)
+        parts = [rest if mask is None else mask for mask in (decoder, cross)]
+        batch, heads = (max(part.shape[axis] for part in parts) for axis in (0, 1))
+        return torch.cat([part.expand(batch, heads, queries, -1) for part in parts], dim=-1)
 
     def join(self, own: torch.Tensor | None, allowed: torch.Tensor, query: torch.Tensor, additive: bool) -> Joined:
         """The mask to attend under, and which queries may see any key: (B, 1 or H, T, S) and (B, 1 or H, T, 1) bool.
@@ -74,7 +74,8 @@ def join_masks(own: torch.Tensor | None, allowed: torch.Tensor, query: torch.Ten
         raise MaskError(
             f"a mask must be for the {query.shape[1]} heads of this attention, or for 1, got {allowed.shape[1]}"
         )
-    lowest = torch.finfo(query.dtype).min / 2  # half, so that the sum with a score cannot overflow
+    # Half, so that the sum with a score cannot overflow; and finite where a model computes its softmax in float32.
+    lowest = max(torch.finfo(query.dtype).min, torch.finfo(torch.float32).min) / 2
     bias = None
     if own is not None:
         own = own[..., : allowed.shape[-1]]

@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from ..masks.expressions import Mask, MaskError
 from ..masks.layout import lay_out
 from ..masks.rules import causal, full
+from ..masks.scope import Scope
 from ..masks.target_layout import lay_out_target
 from ..masks.tensor_mask import TensorMask, as_mask, describe
 from ..seq2seq.beam_sharing import lay_out_shared_source
@@ -22,13 +23,17 @@ from ..seq2seq.cache import cached_sizes
 from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.pretrained_parts import first_position_of
 from .attention_functions import PREFIX
-from .current_call import Call, CurrentCall
+from .current_call import CurrentCall
 from .side_masks import KEYWORD, SideMasks
 
 MADE_UNDER = "encoder_mask"
 """The attribute of an encoder's output that says which mask of the call it was made under."""
 OWN_RULE = {"encoder": full(), "decoder": causal(), "cross": full()}
 """What attention to each scope forbids by itself."""
+NO_ENCODER_MASK = (
+    "encoder_mask must be full() on this model, whose encoder has attention that masks cannot reach, such as a sparse "
+    "one; give a cross_mask"
+)
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -52,7 +57,7 @@ class Side:
         distinct, _ = masks.rules(mask if isinstance(mask, Mask) else None, training)
         return isinstance(mask, TensorMask) or distinct != (OWN_RULE[name],)
 
-    def check_implementation(self, side: nn.Module) -> None:
+    def check_implementation(self, side: Any) -> None:
         """Refuse to run unmasked where somebody changed the config's attention implementation.
 
         Raises:
@@ -67,8 +72,7 @@ class Side:
     def hand_over(
         self, name: str, masks: SideMasks | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Arguments:
-        if (call := self.current_call.now) is not None:
-            call.sides[name] = masks
+        self.current_call.of_side().sides[name] = masks
         if masks is not None and self.takes_keywords:
             kwargs = {**kwargs, KEYWORD: masks}
         return args, kwargs
@@ -78,31 +82,35 @@ class EncoderSide(Side):
     """Before the encoder.
 
     Attributes:
-        first_position: where it counts positions from, if it counts them by ids, in which a hidden token would show.
+        is_reachable: whether masks reach all of its attention.
+        first_position: where it counts positions from, if it counts them by ids.
     """
 
-    def __init__(self, side: PreTrainedModel, masks: dict[str, LayerMasks], current_call: CurrentCall):
+    def __init__(
+        self, side: PreTrainedModel, masks: dict[str, LayerMasks], current_call: CurrentCall, is_reachable: bool
+    ):
         super().__init__(side, masks, current_call)
+        self.is_reachable = is_reachable
         self.first_position = first_position_of(side)
 
-    @property
-    def counts_ids(self) -> bool:
-        """Whether it counts positions by ids whatever it is told."""
-        return bool(self.first_position) and "position_ids" not in self.names
-
     def __call__(self, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-        call = self.current_call.now or Call()
+        call = self.current_call.of_side()
         mask = call.masks.get("encoder_mask")
         if "encoder_mask" in kwargs:  # the encoder was called by itself
             mask = as_mask(kwargs.pop("encoder_mask"), "encoder_mask")
         passage_ids = kwargs.pop("passage_ids", call.passage_ids)
+        call.is_token = None
         if not self.needed("encoder", mask, encoder.training):
             return self.hand_over("encoder", None, args, kwargs)
+        if not self.is_reachable:
+            raise MaskError(NO_ENCODER_MASK)
         self.check_implementation(encoder)
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
         batch, length, device, padding = source_of(encoder, given)
         layout = lay_out(length, device, attention_mask=padding, passage_ids=passage_ids, rows=batch)
-        compiled_masks = self.masks["encoder"].compile(
+        if self.first_position:
+            call.is_token = torch.ones_like(layout.positions) > 0 if layout.segments is None else layout.segments > 0
+        compiled_masks: list[Any] = self.masks["encoder"].compile(
             mask,
             layout,
             layout,
@@ -118,28 +126,28 @@ class EncoderSide(Side):
         return self.hand_over("encoder", masks, args, kwargs)
 
 
-class MadeUnder:
-    """After the encoder: its output says which mask of the call it was made under."""
+class AfterSide:
+    """A hook after a side. The encoder's output then says which mask of the call it was made under."""
 
-    def __init__(self, current_call: CurrentCall):
-        self.current_call = current_call
+    def __init__(self, name: str, current_call: CurrentCall):
+        self.name, self.current_call = name, current_call
 
-    def __call__(self, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        masks = kwargs.get(KEYWORD)
-        if masks is None and (call := self.current_call.now) is not None:
-            masks = call.sides.get("encoder")
+    def __call__(self, side: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        call = self.current_call.now
+        masks = None if call is None or self.name != "encoder" else call.sides.get("encoder")
         if masks is not None and masks.made_under is not None and hasattr(output, "keys"):
             object.__setattr__(output, MADE_UNDER, masks.made_under)
+        self.current_call.end_side()
 
 
 class DecoderSide(Side):
     """Before the decoder: its attention to the target, and to the source."""
 
     def __call__(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-        call = self.current_call.now or Call()
+        call = self.current_call.of_side()
         masks = {"decoder": call.masks.get("decoder_mask"), "cross": call.masks.get("cross_mask")}
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
-        states = given.get("encoder_hidden_states")
+        states: Any = given.get("encoder_hidden_states")
         needed = {name: self.needed(name, mask, decoder.training) for name, mask in masks.items()}
         needed["cross"] = needed["cross"] and states is not None
         if not any(needed.values()):
@@ -158,7 +166,7 @@ class DecoderSide(Side):
             examples=call.example_ids,
             attention_mask=padding if getattr(padding, "ndim", 0) == 2 else None,
         )
-        compiled_masks = {}
+        compiled_masks: dict[Scope, list[Any]] = {}
         common = {"batch": batch, "training": decoder.training, "backend": "sdpa"}
         if needed["decoder"]:
             compiled = self.masks["decoder"].compile_target(masks["decoder"], target, **common)
