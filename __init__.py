@@ -1,6 +1,7 @@
 """crossmask: the encoder-decoder of the Hugging Face ecosystem whose masks you can program."""
 
 from . import masks
+from .attached import attach, detach
 from .auditing import audit
 from .bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration, CrossMaskBridgeProcessor
 from .configuration import CrossMaskConfig
@@ -32,7 +33,9 @@ __all__ = [
     "InteractiveAttention",
     "answer",
     "answer_batch",
+    "attach",
     "audit",
+    "detach",
     "masks",
     "translate_batch",
 ]

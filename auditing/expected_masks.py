@@ -100,6 +100,8 @@ def actual_masks(model: nn.Module, batch: Mapping, ids: Mapping[str, torch.Tenso
     """
     config = model.config
     heads = getattr(config, "num_attention_heads", None) or 1
+    # What a model forbids by itself whatever its config says, as a causal language model does.
+    own = {masks.scope: masks.own for masks in getattr(model, "mask_compilers", ()) if masks.own is not None}
     scopes = {}
     for scope in SCOPES:
         name = f"{scope}_mask"
@@ -108,6 +110,8 @@ def actual_masks(model: nn.Module, batch: Mapping, ids: Mapping[str, torch.Tenso
         call = None if batch.get(name) is None else _read(batch[name], scope, count, ids, heads)
         if call is not None:
             rules = tuple(a & b for a, b in zip(rules, call.rules, strict=True))
+        if scope in own:
+            rules = tuple(own[scope] & rule for rule in rules)
         scopes[name] = ScopeMask(_in_evaluation(rules), call and call.tensor_mask)
     labels, decoder_attention_mask = batch.get("labels"), batch.get("decoder_attention_mask")
     if _only_labels(batch) and labels.shape == ids["target"].shape:

@@ -60,9 +60,9 @@ class BPEDropout:
         # Tokens that no merge gives, bytes and special tokens among them, are never split.
         self._atomic = {token for token in tokenizer.get_vocab() if token not in merged}
 
-    def __call__(self, texts: Sequence[str], add_special_tokens: bool = True, **kwargs) -> dict[str, list[list[int]]]:
-        """`input_ids` of every text; further keywords go to the tokenizer."""
-        encoded = self.tokenizer(list(texts), add_special_tokens=add_special_tokens, **kwargs)
+    def __call__(self, text: Sequence[str] | None = None, **kwargs) -> dict[str, list[list[int]]]:
+        """`input_ids` of every text; keywords go to the tokenizer, `text_target` in place of the texts among them."""
+        encoded = self.tokenizer(text if text is None else list(text), **kwargs)
         return {"input_ids": [list(self._resegment(encoding)) for encoding in encoded.encodings]}
 
     def _resegment(self, encoding) -> Iterator[int]:

@@ -122,14 +122,24 @@ class Encoder:
                 raise InputError(_too_long(name, *over[0]))
             if over and self.overlong == "drop":
                 continue
-            rows["input_ids"].append(cut(source, self.max_source_length, self.tokenizer.truncation_side))
-            rows["labels"].append(cut(target, self.max_target_length))
+            if over:
+                source = cut(source, self.max_source_length, self.tokenizer.truncation_side, *self._ends(False))
+                target = cut(target, self.max_target_length, "right", *self._ends(True))
+            rows["input_ids"].append(source)
+            rows["labels"].append(target)
         return rows
 
+    def _ends(self, of_target: bool) -> tuple[int, int]:
+        """How many tokens stand before and after a text of that side."""
+        if of_target and self.target_tokenizer is not None:
+            return 0, 1
+        before, after = special_ends(self.tokenizer, of_target)
+        return len(before), len(after)
+
     def _target_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        if self.target_tokenizer is None:
-            return self._ids(texts)
         check_texts(texts)
+        if self.target_tokenizer is None:  # `text_target`: some put another language's code to targets
+            return self.tokenizer(text_target=list(texts), verbose=False)["input_ids"]
         encoded = self.target_tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return [[*ids, self.target_tokenizer.eos_token_id] for ids in encoded]
 
@@ -145,11 +155,24 @@ def check_texts(texts: Sequence[str]) -> None:
         check_unicode(text, f"text {number} of a batch to tokenize")
 
 
-def cut(ids: list[int], limit: int, side: str = "right") -> list[int]:
-    """No more than `limit` of the token ids, without what is over on that side; the last, eos, always stays."""
+def special_ends(tokenizer: PreTrainedTokenizerBase, of_target: bool = False) -> tuple[list[int], list[int]]:
+    """The token ids that a tokenizer puts before and after every source, or every target."""
+    side = "text_target" if of_target else "text"
+    ids, bare = (tokenizer(**{side: ["a"]}, add_special_tokens=add)["input_ids"][0] for add in (True, False))
+    start = next(at for at in range(len(ids)) if ids[at : at + len(bare)] == bare)
+    return ids[:start], ids[start + len(bare) :]
+
+
+def cut(ids: list[int], limit: int, side: str = "right", before: int = 0, after: int = 1) -> list[int]:
+    """No more than `limit` of the token ids, without what is over on that side.
+
+    The first `before` and the last `after` ids always stay: by default the last alone, eos.
+    """
     if len(ids) <= limit:
         return ids
-    return ids[-limit:] if side == "left" else ids[: limit - 1] + ids[-1:]
+    first, text, last = ids[:before], ids[before : len(ids) - after], ids[len(ids) - after :]
+    kept = max(limit - before - after, 0)
+    return first + (text[len(text) - kept :] if side == "left" else text[:kept]) + last
 
 
 def _too_long(name: str, side: str, length: int, limit: int) -> str:

@@ -53,6 +53,7 @@ class CardFacts:
         training_data: what the model learnt from, in prose.
         masks: the config's, by scope (`{"encoder": "full()", ...}`): a text, or a mapping from layers to texts. Empty
             for a model of Transformers' own.
+        attached: whether the masks are those of `crossmask.attach` on a model of Transformers.
         auto_class: what loads the model. tokenizer_class: what loads its tokenizer or processor. model_type: of its
             config.
         architecture: names and sizes worth a line, in order; parameters: their number.
@@ -95,6 +96,7 @@ class CardFacts:
     auto_class: str = "AutoModelForSeq2SeqLM"
     tokenizer_class: str = "AutoTokenizer"
     model_type: str = "crossmask"
+    attached: bool = False
 
     def __post_init__(self) -> None:
         for result in self.results:
@@ -135,7 +137,7 @@ def render_card(facts: CardFacts) -> ModelCard:
         example_output=None if facts.example_output is None else _cell(facts.example_output),
         location=python_literal(facts.location),
         masks={scope: _mask(text) for scope, text in facts.masks.items()},
-        trust=", trust_remote_code=True" if facts.masks else "",
+        trust=", trust_remote_code=True" if facts.masks and not facts.attached else "",
         metrics=[_row(result) for result in facts.results],
         samples=samples,
         images={name: _cell(caption) for name, caption in (facts.images or {}).items()},
@@ -174,6 +176,8 @@ def _metadata(facts: CardFacts) -> ModelCardData:
 def _tags(facts: CardFacts) -> tuple[str, ...]:
     if not facts.masks:
         return ()
+    if facts.attached:
+        return ("crossmask",)
     return ("crossmask", *(("encoder-decoder",) if facts.model_type == "crossmask" else ()), "custom_code")
 
 

@@ -116,6 +116,7 @@ class Task(ABC):
         unused_fields: fields of a recipe that would do nothing, with what to do instead.
         bridge_class: the class that joins an encoder and a decoder to a model of the kind; None where there is none.
         adds_head: whether a model to fine-tune may be one without its head, which is new then.
+        attaches_masks: whether models of Transformers get masks by `crossmask.attach`, where a recipe has them.
     """
 
     name: ClassVar[str]
@@ -129,6 +130,7 @@ class Task(ABC):
     unused_fields: ClassVar[Mapping[str, str]] = {}
     bridge_class: ClassVar[type[PreTrainedModel] | None] = None
     adds_head: ClassVar[bool] = False
+    attaches_masks: ClassVar[bool] = False
 
     @abstractmethod
     def example(self, record: Mapping[str, Any]) -> Example:
@@ -175,8 +177,15 @@ class Task(ABC):
         """For each of `length_fields`, how long a sequence the model takes; None where that has no limit."""
         return dict.fromkeys(self.length_fields, getattr(config, "max_position_embeddings", None))
 
-    def config_of_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
-        """The fields of a new model's config that follow from its tokenizer."""
+    def config_of_tokenizer(
+        self, tokenizer: PreTrainedTokenizerBase | None, config_class: type[PreTrainedConfig]
+    ) -> dict[str, int | None]:
+        """The fields of a new model's config that follow from its tokenizer.
+
+        Without one they are those with which the rest of the config can be looked at.
+        """
+        if tokenizer is None:
+            return {}
         names = ("pad_token_id", "bos_token_id", "eos_token_id")
         return {"vocab_size": len(tokenizer), **{name: getattr(tokenizer, name) for name in names}}
 
@@ -245,6 +254,13 @@ class Task(ABC):
     def evaluation_collator(self, config: PreTrainedConfig) -> Collator:
         """What pads features to a batch for `evaluate_batch`."""
         return self.collator(config)
+
+    def loss_function(self, model: PreTrainedModel, label_smoothing: float) -> Callable[..., torch.Tensor] | None:
+        """What computes the training loss of the model's outputs for a batch without its labels, and these.
+
+        Called with `(outputs, labels, num_items_in_batch=...)`. None: the model computes it, or Trainer.
+        """
+        return None
 
     def targets(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         """What a batch's loss is summed over, -100 where it is not to count; None where the model takes a mean."""

@@ -87,6 +87,8 @@ class ExtractiveQuestionAnswering(Task):
         **dict.fromkeys(("max_target_length", "target_row_length", "source_row_length"), _ONE_SIDE),
         **dict.fromkeys(("generation", "generation_num_beams"), _NOT_GENERATED),
         "multipath_k": "nothing is translated",
+        **dict.fromkeys(("source_language", "target_language"), "nothing is translated"),
+        "source_prefix": "it would stand before the question",
     }
 
     stride: int = 128
@@ -155,7 +157,9 @@ class ExtractiveQuestionAnswering(Task):
             raise InputError("the tokenizer must have a pad_token; set it and save it")
         check_vocabulary(tokenizer, config)
 
-    def config_of_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
+    def config_of_tokenizer(
+        self, tokenizer: PreTrainedTokenizerBase | None, config_class: type[PreTrainedConfig]
+    ) -> dict[str, int | None]:
         return {}  # all of it is the encoder's
 
     def default_generation(self, limits: LengthLimits) -> dict[str, int]:

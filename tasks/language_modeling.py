@@ -72,6 +72,7 @@ class LanguageModeling(Task):
         "source_row_length": _ONE_SIDE,
         "generation_num_beams": "a language model is judged by likelihood, not by what it generates",
         "multipath_k": "a causal language model has no cross mask",
+        **dict.fromkeys(("source_prefix", "source_language", "target_language"), "a text has no source"),
     }
 
     text_column: str = "text"

@@ -1,11 +1,13 @@
 """Encoder-decoders that text-to-text tasks train: our own network, and bridges with two tokenizers."""
 
+import inspect
 from typing import Any, cast
 
 import torch
 from transformers import BatchEncoding, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
+from ..attached.attention_functions import plain_name
 from ..bridge import CrossMaskBridgeConfig
 from ..inference.texts import tokenizers_of
 from ..utils.errors import InputError
@@ -52,11 +54,16 @@ def source_pad_token_id(config: PreTrainedConfig) -> int | None:
 
 @torch.no_grad()
 def check_packing(model: PreTrainedModel) -> None:
-    """Refuse a bridge of which a part cannot keep packed examples apart.
+    """Refuse a bridge of which a part cannot keep packed examples apart, and models that are not told of packing.
 
     Raises:
         InputError: with what it says.
     """
+    if "segment_ids" not in inspect.signature(model.forward).parameters:
+        raise InputError(
+            f"batching must be examples or buckets for a {model.config.model_type} model, which does not keep packed "
+            "examples apart, got packed rows"
+        )
     ids = torch.ones(1, 4, dtype=torch.int64, device=model.device)
     segments = torch.tensor([[1, 1, 2, 2]], device=model.device)
     try:
@@ -76,10 +83,13 @@ def generate_with_attention(
     """
     inputs = encode_source(model, tokenizer, text, longest_source)
     output = cast(Any, model).generate(**inputs, num_beams=1)[:, :longest_target]
-    before = model.config._attn_implementation
-    model.set_attn_implementation({"": "eager"})
+    before = {"": plain_name(model.config._attn_implementation)}
+    if not is_bridge(model.config):  # whose parts have attention of their own
+        parts = {name: getattr(model.config, name) for name in model.config.sub_configs}
+        before |= {name: plain_name(part._attn_implementation) for name, part in parts.items()}
+    model.set_attn_implementation(dict.fromkeys(before, "eager"))
     attended = model(**inputs, decoder_input_ids=output[:, :-1], output_attentions=True)
-    model.set_attn_implementation({"": before})
+    model.set_attn_implementation(before)
     weights = torch.stack(attended.cross_attentions).float().mean(dim=(0, 2))[0]
     sides = zip(tokenizers_of(tokenizer), (inputs.input_ids[0], output[0, 1:]), strict=True)
     tokens = [[str(of_side.decode([id_])) for id_ in ids.tolist()] for of_side, ids in sides]

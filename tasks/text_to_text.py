@@ -16,17 +16,29 @@ from transformers import (
     ProcessorMixin,
 )
 
-from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration
+from ..bridge import CrossMaskBridgeForConditionalGeneration
 from ..configuration.base import MaskedConfig
 from ..configuration.crossmask import CrossMaskConfig
 from ..data.collator import Seq2SeqCollator
+from ..data.language_codes import vocabulary_size
 from ..data.packing import PackedCollator
 from ..data.tokenization import Encoder
 from ..data.tokenizer_training import check_special_tokens
 from ..inference.texts import generate_texts, tokenizers_of
 from ..seq2seq.decoder_inputs import IGNORED
-from ..utils.errors import InputError
 from .base import BatchResult, Example, LengthLimits, Sample, Scores, Task, sample_indices
+from .encoder_decoders import (
+    ANY_TOKENS,
+    check_new_fields,
+    check_saved_config,
+    check_special_ids,
+    computes_own_loss,
+    is_ours,
+    loss_of_logits,
+    new_config_class,
+    special_id,
+    special_token_fields,
+)
 from .seq2seq_models import (
     check_packing,
     check_two_tokenizers,
@@ -46,6 +58,7 @@ class TextToText(Task):
 
     auto_class = AutoModelForSeq2SeqLM
     bridge_class = CrossMaskBridgeForConditionalGeneration
+    attaches_masks = True
 
     def postprocess(self, prediction: str) -> str:
         """A prediction as it is scored: without surrounding whitespace."""
@@ -66,15 +79,13 @@ class TextToText(Task):
         return super().by_group(texts, examples, score)
 
     def config_class(self, fields: Mapping[str, Any]) -> type[PreTrainedConfig]:
-        if (given := fields.get("model_type", CrossMaskConfig.model_type)) != CrossMaskConfig.model_type:
-            raise InputError(f"model.model_type must be {CrossMaskConfig.model_type}, got {given!r}; leave it out")
-        return CrossMaskConfig
+        config_class = new_config_class(fields.get("model_type", CrossMaskConfig.model_type))
+        if config_class is not CrossMaskConfig:
+            check_new_fields(config_class, fields)
+        return config_class
 
     def check_config(self, config: PreTrainedConfig) -> None:
-        if config.model_type not in (CrossMaskConfig.model_type, CrossMaskBridgeConfig.model_type):
-            raise InputError(
-                f"it is a {config.model_type} model: fine-tune it with Transformers, or give a crossmask model"
-            )
+        check_saved_config(config)
 
     def max_positions(self, config: PreTrainedConfig) -> dict[str, int | None]:
         if not is_bridge(config):
@@ -84,15 +95,24 @@ class TextToText(Task):
         return dict(zip(self.length_fields, limits, strict=True))
 
     def check_model(self, model: PreTrainedModel, packed: bool) -> None:
-        if packed and is_bridge(model.config):
+        if packed and model.config.model_type != CrossMaskConfig.model_type:
             check_packing(model)
 
-    def config_of_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
-        return {**super().config_of_tokenizer(tokenizer), "decoder_start_token_id": tokenizer.bos_token_id}
+    def config_of_tokenizer(
+        self, tokenizer: PreTrainedTokenizerBase | None, config_class: type[PreTrainedConfig]
+    ) -> dict[str, int | None]:
+        found = super().config_of_tokenizer(tokenizer, config_class)
+        if config_class is not CrossMaskConfig:
+            size = {} if tokenizer is None else {"vocab_size": vocabulary_size(tokenizer)}
+            ids = ANY_TOKENS if tokenizer is None else {name: found[name] for name in ANY_TOKENS}
+            return {**size, **special_token_fields(config_class, ids)}
+        return found if tokenizer is None else {**found, "decoder_start_token_id": tokenizer.bos_token_id}
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
         if isinstance(tokenizer, ProcessorMixin):
             check_two_tokenizers(*tokenizers_of(tokenizer), config)
+        elif not is_ours(config):
+            check_special_ids(tokenizer, config)
         else:
             check_special_tokens(cast(Any, tokenizer), cast(Any, config))
 
@@ -117,13 +137,15 @@ class TextToText(Task):
         return encode(names, [example.source for example in examples], [example.target for example in examples])
 
     def collator(self, config: PreTrainedConfig) -> Seq2SeqCollator:
-        return Seq2SeqCollator(
-            config.pad_token_id, config.decoder_start_token_id, source_pad_token_id=source_pad_token_id(config)
-        )
+        pad, start = (special_id(config, name) for name in ("pad_token_id", "decoder_start_token_id"))
+        return Seq2SeqCollator(pad, start, source_pad_token_id=source_pad_token_id(config))
 
     def packed_collator(self, config: PreTrainedConfig, source_length: int, target_length: int) -> PackedCollator:
         start, source_pad = config.decoder_start_token_id, source_pad_token_id(config)
         return PackedCollator(config.pad_token_id, start, source_length, target_length, source_pad)
+
+    def loss_function(self, model: PreTrainedModel, label_smoothing: float) -> Callable[..., torch.Tensor] | None:
+        return None if computes_own_loss(model) else loss_of_logits(label_smoothing)
 
     def evaluate_batch(
         self,
@@ -137,7 +159,11 @@ class TextToText(Task):
         loss = texts = None
         if (labels := batch.get("labels")) is not None:
             target = {key: value for key, value in batch.items() if key != "input_ids"}
-            summed = model(encoder_outputs=encoded, num_items_in_batch=1, use_cache=False, **target).loss
+            if (loss_of := self.loss_function(model, 0.0)) is None:
+                summed = model(encoder_outputs=encoded, num_items_in_batch=1, use_cache=False, **target).loss
+            else:
+                del target["labels"]
+                summed = loss_of(model(encoder_outputs=encoded, use_cache=False, **target), labels, 1)
             loss = torch.stack([summed.double(), (labels != IGNORED).sum().double()])
         if generation is not None:
             inputs: dict[str, Any] = {"encoder_outputs": encoded, "attention_mask": batch["attention_mask"]}
@@ -161,8 +187,10 @@ class TextToText(Task):
         """The masks in force, and where the decoder looks."""
         from ..plotting.training import alignment, masks_in_force  # tasks are there without matplotlib too
 
-        masks_in_force(cast(MaskedConfig, model.config), folder / "masks.png")
-        images = {"masks.png": "The masks in force"}
+        images = {}
+        if hasattr(model.config, "layer_masks"):
+            masks_in_force(cast(MaskedConfig, model.config), folder / "masks.png")
+            images["masks.png"] = "The masks in force"
         # A decoder that looks into a memory does not look at source tokens.
         looks_at_source = getattr(model.config, "memory_length", None) is None
         for number, index in enumerate(sample_indices(examples, 3) if looks_at_source else (), start=1):

@@ -30,6 +30,10 @@ METHODS = {
         "input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus, **model_kwargs"
     ),
     "GenerationMixin._expand_inputs_for_generation": "expand_size, is_encoder_decoder, input_ids, **model_kwargs",
+    "GenerationMixin._get_candidate_generator": (
+        "generation_config, input_ids, inputs_tensor, logits_processor, model_kwargs, assistant_model, "
+        "target_tokenizer, assistant_tokenizer"
+    ),
     "GenerationMixin._get_logits_processor": (
         "generation_config, input_ids_seq_length, encoder_input_ids, prefix_allowed_tokens_fn, "
         "logits_processor, device, model_kwargs, negative_prompt_ids, negative_prompt_attention_mask"
@@ -58,6 +62,7 @@ METHODS = {
     "PreTrainedModel._get_resized_embeddings": "old_embeddings, new_num_tokens, pad_to_multiple_of, mean_resizing",
     "PreTrainedModel._init_weights": "module",
     "PreTrainedModel._resize_token_embeddings": "new_num_tokens, pad_to_multiple_of, mean_resizing",
+    "PreTrainedModel._set_gradient_checkpointing": "enable, gradient_checkpointing_func, every_n_layers",
     "Trainer._get_grad_norm": "model, grad_norm",
     "Trainer._get_learning_rate": "",
     "Trainer._get_num_items_in_batch": "batch_samples, device",
@@ -81,6 +86,8 @@ ATTRIBUTES = {
     "_eos_token_tensor": "generation.utils",
     "_pad_token_tensor": "generation.utils",
     "_fsdp_plan": "distributed.mixin",
+    "_get_feat_extract_output_lengths": "models.whisper.modeling_whisper",  # the number of a speech encoder's states
+    "_get_feature_vector_attention_mask": "models.speech_to_text.modeling_speech_to_text",  # their padding
     "_gen_kwargs": "trainer_seq2seq",  # what `evaluate` passes on to generation
     "_is_hf_initialized": "initialization",  # keeps a loaded weight from being drawn anew
     "_keys_to_ignore_on_save": "modeling_utils",

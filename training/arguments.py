@@ -1,7 +1,7 @@
 """The fields of a recipe, in groups: each builder takes its own."""
 
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any, get_args
 
 from ..data.tokenization import Overlong
 from ..tasks.base import LengthLimits
@@ -30,6 +30,13 @@ class DataArguments(RecipeGroup):
             "environment variable CROSSMASK_DATA names. What it does not have is read from the Hub."
         },
     )
+    source_prefix: str | None = field(
+        default=None,
+        metadata={
+            "help": "Text that stands before every source, for models that take their task as text, such as T5: "
+            "'translate English to German: '. Users of the model give it too."
+        },
+    )
     max_source_length: int = field(default=256, metadata={"help": "Tokens in a source at most, end token included."})
     max_target_length: int = field(default=256, metadata={"help": "Tokens in a target at most, end token included."})
     overlong: str = field(
@@ -48,6 +55,15 @@ class DataArguments(RecipeGroup):
                     f"{name} must be a mapping or a list of mappings, got {given!r}; give for instance "
                     f"{{format: tsv, path: {name}.tsv}}"
                 )
+
+    def sources(self, name: str) -> Any:
+        """What `train`, `validation` or `test` has, with the prefix before each source text."""
+        given, prefix = getattr(self, name), self.source_prefix
+        if prefix is None:
+            return given
+        if isinstance(given, list):
+            return [{**one, "tag": prefix + one.get("tag", "")} for one in given]
+        return {**given, "tag": prefix + given.get("tag", "")}
 
     @property
     def limits(self) -> LengthLimits:
@@ -68,6 +84,13 @@ class TokenizerArguments(RecipeGroup):
     tokenizer_examples: int = field(
         default=1_000_000, metadata={"help": "Examples of a stream, the first, that a tokenizer is trained on."}
     )
+    source_language: str | None = field(
+        default=None,
+        metadata={
+            "help": "Language of the sources, by its name in a tokenizer with language codes (mBART, NLLB, M2M100)."
+        },
+    )
+    target_language: str | None = field(default=None, metadata={"help": "Language of the targets, likewise."})
     bpe_dropout: float | None = field(
         default=None,
         metadata={
@@ -95,7 +118,8 @@ class ModelArguments(RecipeGroup):
     model: Settings | None = field(
         default=None,
         metadata={
-            "help": "Fields of a new model's config: of CrossMaskConfig, or of the class that model_type names."
+            "help": "Fields of a new model's config: of CrossMaskConfig, or of the class that model_type names. With "
+            "an encoder-decoder of Transformers also encoder_mask, decoder_mask and cross_mask."
         },
     )
     model_name_or_path: str | None = field(

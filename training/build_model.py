@@ -8,17 +8,20 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from ..configuration.base import MaskedConfig
+from ..data.language_codes import language_token_ids
 from ..inference.loading import load_config, load_model
 from ..tasks.base import LengthLimits, Task
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
 from .arguments import ModelArguments
+from .attaching import attach_masks, masks_to_attach
 from .generation import check_generated_length, generation_config
 from .joining import bridge_class, join_parts, joined_config, naming_parts
-from .validation import check_generation, check_names, one_line
+from .validation import check_attention_of_transformers, check_generation, check_names, one_line
 
 
 def build_model(
@@ -27,11 +30,13 @@ def build_model(
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
     packed: bool = False,
+    call_masks: bool = False,
 ) -> PreTrainedModel:
     """The model: loaded to be fine-tuned, or a new one of the recipe's sizes and the tokenizer's vocabulary.
 
     Args:
         packed: whether it will be trained on packed rows.
+        call_masks: whether training will give masks to its calls.
 
     Raises:
         InputError: fields of the config that do not fit one another or the tokenizer. OSError: a model that cannot be
@@ -45,22 +50,28 @@ def build_model(
     elif arguments.encoder_name_or_path:
         model = build_on_encoder(arguments, task)
     else:
-        config = new_config(arguments, limits, task, **task.config_of_tokenizer(tokenizer))
+        config = new_config(arguments, limits, task, tokenizer)
         model = new_model(arguments, task, config)
     check_lengths(limits, task, model.config)
+    of_language = {} if isinstance(tokenizer, ProcessorMixin) else language_token_ids(tokenizer)
+    if "decoder_start_token_id" in of_language:
+        model.config.decoder_start_token_id = of_language["decoder_start_token_id"]
     task.check_tokenizer(tokenizer, model.config)
+    model = attach_masks(model, masks_to_attach(task, type(model.config), arguments.model), call_masks)
     task.check_model(model, packed)
-    model.generation_config = configured_generation(arguments, limits, task, model.config)
+    saved = model.generation_config if arguments.model_name_or_path and keeps_generation(model.config) else None
+    model.generation_config = configured_generation(arguments, limits, task, model.config, saved)
+    model.generation_config.update(**of_language)
     return model
 
 
 def build_on_meta(
-    arguments: ModelArguments, limits: LengthLimits, task: Task, device: torch.device
+    arguments: ModelArguments, limits: LengthLimits, task: Task, device: torch.device, call_masks: bool = False
 ) -> PreTrainedModel:
     """The model without weights, on the meta device, to refuse what cannot be trained before the data is read.
 
     Args:
-        device: that it will be trained on.
+        device: that it will be trained on. call_masks: as for `build_model`.
 
     Raises:
         InputError: with the field, what was given and what was expected.
@@ -80,6 +91,7 @@ def build_on_meta(
     joined = naming_parts(arguments) if arguments.decoder_name_or_path else nullcontext()
     with torch.device("meta"), joined:
         model = new_model(arguments, task, config)
+        attach_masks(model, masks_to_attach(task, type(config), arguments.model), call_masks)
     copies = 2 if device.type == "cpu" else 1  # weights, and beside them their gradients
     needed, there = copies * sum(one.numel() * one.element_size() for one in model.parameters()), memory_size()
     if there is not None and needed > there:
@@ -102,24 +114,31 @@ def check_model_fields(arguments: ModelArguments, task: Task) -> None:
     else:
         config_class = task.config_class(given)
     own = {item.name for item in fields(config_class)} - {item.name for item in fields(PreTrainedConfig)}
-    check_names("model", given, ["model_type", *sorted(own), *config_class.attribute_map])
+    masks = masks_to_attach(task, config_class, given)
+    if task.attaches_masks and not issubclass(config_class, MaskedConfig):
+        check_attention_of_transformers(arguments.attn_implementation, config_class.model_type)
+    check_names("model", given, ["model_type", *sorted(own), *config_class.attribute_map, *masks])
 
 
 def new_config(
-    arguments: ModelArguments, limits: LengthLimits, task: Task, **of_tokenizer: int | None
+    arguments: ModelArguments, limits: LengthLimits, task: Task, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> PreTrainedConfig:
     """The config of a new model.
 
     Args:
-        of_tokenizer: the tokenizer's part; without it the config only serves to look at the rest.
+        tokenizer: without it the config only serves to look at the rest.
 
     Raises:
         InputError: fields that do not fit one another or the tokenizer.
     """
     longest, given = max(getattr(limits, name) for name in task.length_fields), arguments.model or {}
-    own = {name: value for name, value in given.items() if name != "model_type"}
+    config_class = task.config_class(given)
+    names = {*config_class.__dataclass_fields__, *config_class.attribute_map}
+    positions = {"max_position_embeddings": longest} if "max_position_embeddings" in names else {}
+    of_tokenizer = task.config_of_tokenizer(tokenizer, config_class)
+    own = config_fields(task, config_class, given)
     try:
-        return task.config_class(given)(**{"max_position_embeddings": longest, **of_tokenizer, **own})
+        return config_class(**{**positions, **of_tokenizer, **own})
     except (StrictDataclassError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise InputError(f"model: {one_line(error)}") from error
 
@@ -152,14 +171,32 @@ def check_lengths(limits: LengthLimits, task: Task, config: PreTrainedConfig) ->
             )
 
 
+def config_fields(task: Task, config_class: type[PreTrainedConfig], given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What of a recipe's `model` is in the config of a model as Transformers builds or loads it."""
+    others = {"model_type", *masks_to_attach(task, config_class, given)}
+    return {name: value for name, value in (given or {}).items() if name not in others}
+
+
+def keeps_generation(config: PreTrainedConfig) -> bool:
+    """Whether a saved model's generation config is the start of the new one, as a model of Transformers needs it.
+
+    A model of crossmask generates as its recipe says, and by its config.
+    """
+    return not isinstance(config, MaskedConfig)
+
+
 def configured_generation(
-    arguments: ModelArguments, limits: LengthLimits, task: Task, config: PreTrainedConfig
+    arguments: ModelArguments,
+    limits: LengthLimits,
+    task: Task,
+    config: PreTrainedConfig,
+    saved: GenerationConfig | None = None,
 ) -> GenerationConfig:
-    """How the model generates. Raises InputError."""
+    """How the model generates, also by the generation config that it was saved with. Raises InputError."""
     given = arguments.generation or {}
     if (positions := task.max_positions(config).get("max_target_length")) is not None:
         check_generated_length(given, positions)
-    return generation_config(given, task.default_generation(limits), config)
+    return generation_config(given, task.default_generation(limits), config, saved)
 
 
 def load_model_to_tune(arguments: ModelArguments, task: Task) -> PreTrainedModel:
@@ -171,6 +208,8 @@ def load_model_to_tune(arguments: ModelArguments, task: Task) -> PreTrainedModel
     name, changes = arguments.model_name_or_path, arguments.model or {}
     options = {"auto_class": task.auto_class, "attn_implementation": arguments.attn_implementation}
     config = saved_config(arguments, task, changes)
+    if task.attaches_masks and keeps_generation(config):
+        options["dtype"] = torch.float32  # whatever it was saved in: optimizers need the digits
     with naming_model_to_tune(name):
         return load_model(name, config, may_lack_weights=bool(changes) or task.adds_head, **options)
 
@@ -206,7 +245,9 @@ def saved_config(arguments: ModelArguments, task: Task, changes: Mapping[str, An
         InputError: it is not for the task. OSError: it cannot be loaded.
     """
     with naming_model_to_tune(arguments.model_name_or_path):
-        config = load_config(arguments.model_name_or_path, **(changes or {}))
+        config = load_config(arguments.model_name_or_path)
+        if changes := config_fields(task, type(config), changes):
+            config = load_config(arguments.model_name_or_path, **changes)
         task.check_config(config)
     return config
 

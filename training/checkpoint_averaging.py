@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from ..modeling.ties import complete, differing, names_of_one
+from ..modeling.ties import complete, differing
 from ..utils.errors import InputError
 from .run_directory import whole_checkpoints
 from .trainer import CrossMaskTrainer
@@ -100,13 +100,22 @@ def load_average(model: PreTrainedModel, checkpoints: Sequence[Path]) -> None:
     Raises:
         InputError: as `average_weights`, or the weights are not this model's.
     """
-    own, mean, ties = model.state_dict(), average_weights(checkpoints), names_of_one(model)
+    own, mean, ties = model.state_dict(), average_weights(checkpoints), tied_names(model)
     odd = differing(mean, ties)
-    mean = complete(mean, ties)
+    not_saved = {name: own[name] for name in model._keys_to_ignore_on_save or () if name in own}  # Marian's positions
+    mean = {**not_saved, **complete(mean, ties)}
     odd = odd or sorted(own.keys() ^ mean.keys()) or sorted(n for n, t in own.items() if t.shape != mean[n].shape)
     if odd:
         raise InputError(f"{odd[0]} is not the same in {checkpoints[-1]} and in the model that was trained: {_REMEDY}")
     model.load_state_dict(mean)
+
+
+def tied_names(model: PreTrainedModel) -> list[list[str]]:
+    """The names of each parameter that has more than one."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
 
 
 def load_average_if_better(trainer: CrossMaskTrainer, folder: Path, number: int) -> bool:

@@ -62,6 +62,10 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             bool(recipe.model.model_name_or_path or recipe.model.encoder_name_or_path),
             "a pretrained model has a tokenizer of its own; train a new model to use another",
         ),
+        "source_prefix": (
+            bool(recipe.tokenizer.source_language or recipe.tokenizer.target_language),
+            "a tokenizer with language codes says by them what is translated into what",
+        ),
         "run_name": (not named, "no logger in report_to shows it"),
         "optim_target_modules": (
             not str(arguments.optim.value).startswith(("galore", "apollo")),

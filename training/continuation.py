@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 KEPT = ("optim", "tokenizer", "freeze", "learning_rates")
 # The data's order follows from these, and with it which examples a run that goes on has seen.
 ORDER = (
-    "task", "task_options", "train", "overlong", "max_source_length", "max_target_length", "batching",
+    "task", "task_options", "train", "source_prefix", "source_language", "target_language", "overlong",
+    "max_source_length", "max_target_length", "batching",
     "source_row_length", "target_row_length", "batch_tokens", "stream_buffer", "bpe_dropout", "bpe_dropout_copies",
     "multipath_k", "seed", "per_device_train_batch_size", "gradient_accumulation_steps",
 )  # fmt: skip

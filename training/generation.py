@@ -1,5 +1,6 @@
 """How a trained model generates: a recipe's `generation`, checked before anything is trained."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,20 +19,25 @@ GENERATION_MODES = {
 
 
 def generation_config(
-    given: Mapping[str, Any], default_length: Mapping[str, int], config: PreTrainedConfig
+    given: Mapping[str, Any],
+    default_length: Mapping[str, int],
+    config: PreTrainedConfig,
+    saved: GenerationConfig | None = None,
 ) -> GenerationConfig:
     """How the model generates, for the test and for its users.
 
     Args:
         given: the fields that the recipe sets.
         default_length: `max_length` or `max_new_tokens`, where the recipe sets neither.
+        saved: what the model was saved with, whose other fields stay.
 
     Raises:
         InputError: settings that do not fit one another, or that `generate` has no method for.
     """
     length = {} if given.keys() & {"max_length", "max_new_tokens"} else default_length
     try:
-        made = GenerationConfig.from_model_config(config)
+        made = GenerationConfig.from_model_config(config) if saved is None else copy.deepcopy(saved)
+        made.update(max_length=None, max_new_tokens=None)
         made.update(**{**length, **given})
         made.validate(strict=True)
         mode = made.get_generation_mode()

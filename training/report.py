@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
+from ..attached.attached_model import AttachedModel
 from ..hub.card import CardFacts, Result, write_card
 from ..hub.card import Sample as CardSample
 from ..masks.scope import SCOPES
@@ -141,6 +142,7 @@ def card_facts(
         max_new_tokens=generation.max_new_tokens or (generation.max_length or 21) - 1,  # 20 is Transformers' own
         training_data=f"{size}, declared in the recipe as `{declared}`.",
         masks={scope: getattr(config, f"{scope}_mask") for scope in SCOPES if hasattr(config, f"{scope}_mask")},
+        attached=isinstance(outcome.model, AttachedModel),
         architecture=architecture(config) | {k.replace("_", " "): v for k, v in trained_only(outcome.model).items()},
         parameters=outcome.model.num_parameters(),
         recipe=run.name,
@@ -167,8 +169,9 @@ def trained_only(model: PreTrainedModel) -> dict[str, int]:
 def architecture(config: PreTrainedConfig) -> dict[str, object]:
     """The sizes of a model, by their names for readers."""
     layers = getattr(config, "num_hidden_layers", None)
-    if hasattr(config, "encoder_layers"):
-        layers = f"{config.encoder_layers} encoder, {config.decoder_layers} decoder"
+    for encoder, decoder in (("encoder_layers", "decoder_layers"), ("num_layers", "num_decoder_layers")):  # T5's
+        if hasattr(config, encoder) and hasattr(config, decoder):
+            layers = f"{getattr(config, encoder)} encoder, {getattr(config, decoder)} decoder"
     heads, key_value_heads = (getattr(config, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
     parts = {name: getattr(config, name) for name in config.sub_configs}
     sizes = {
@@ -179,9 +182,16 @@ def architecture(config: PreTrainedConfig) -> dict[str, object]:
         "bridge before the decoder's layers": ", ".join(map(str, getattr(config, "block_layers", ()))) or None,
         "layers": layers,
         "hidden size": getattr(config, "hidden_size", None),
-        "feed-forward size": getattr(config, "intermediate_size", None),
+        "feed-forward size": next(
+            (
+                getattr(config, name)
+                for name in ("intermediate_size", "encoder_ffn_dim", "d_ff")
+                if hasattr(config, name)
+            ),
+            None,
+        ),
         "heads": heads if key_value_heads is None else f"{heads} query, {key_value_heads} key/value",
-        "vocabulary": config.vocab_size,
+        "vocabulary": getattr(config, "vocab_size", None),
     }
     return {name: size for name, size in sizes.items() if size is not None}
 

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from transformers import set_seed
+from transformers import ProcessorMixin, set_seed
 
+from ..data.language_codes import set_languages
 from ..hub.upload import push_folder
 from ..tasks import get_task
 from ..tasks.base import Example, Task
 from ..tasks.examples import EvaluationSplit, read_examples
 from ..utils.errors import InputError
+from .attaching import load_finished
 from .batching import evaluation_split
 from .build_model import build_model, build_on_meta
 from .build_tokenizer import build_tokenizer, check_tokenizer_settings, load_tokenizer
@@ -79,13 +81,16 @@ def _prepare(run: RunSpec) -> PreparedRun:
     if is_stream:
         check_stream(recipe, task, arguments, checkpoint)
     validation, test = (
-        read_examples(getattr(data, name), task, name, data.data_dir) for name in ("validation", "test")
+        read_examples(data.sources(name), task, name, data.data_dir) for name in ("validation", "test")
     )
     check_metric(arguments, task, validation)
-    train = (ExampleStream.of if is_stream else read_examples)(data.train, task, "train", data.data_dir)
+    train = (ExampleStream.of if is_stream else read_examples)(data.sources("train"), task, "train", data.data_dir)
     tokenizer = prepare_tokenizer(recipe, task, train, checkpoint)
+    if not isinstance(tokenizer, ProcessorMixin):
+        set_languages(tokenizer, recipe.tokenizer.source_language, recipe.tokenizer.target_language)
     packed = recipe.batching.batching in ("packed", "stream")
-    model = build_model(recipe.model, data.limits, task, tokenizer, packed)
+    call_masks = recipe.optimization.multipath_k is not None
+    model = build_model(recipe.model, data.limits, task, tokenizer, packed, call_masks or packed)
     if checkpoint is not None:
         check_weights_fit(model, checkpoint)
     freeze_parts(model, recipe.optimization)
@@ -110,7 +115,8 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     check_tokenizer_settings(recipe.tokenizer)
     if recipe.optimization.multipath_k is not None:
         Multipath.of(recipe.optimization.multipath_k, arguments.seed, recipe.data.max_source_length)
-    model = build_on_meta(recipe.model, recipe.data.limits, task, arguments.device)
+    call_masks = recipe.optimization.multipath_k is not None
+    model = build_on_meta(recipe.model, recipe.data.limits, task, arguments.device, call_masks)
     freeze_parts(model, recipe.optimization)
     check_optimizer(arguments, model)
 
@@ -190,8 +196,8 @@ def check_reload(folder: Path, outcome: RunResult) -> None:
     Raises:
         RuntimeError: it gives something else.
     """
-    task, attention = outcome.task, outcome.model.config._attn_implementation
-    model = task.auto_class.from_pretrained(folder, attn_implementation=attention).to(outcome.model.device)
+    task = outcome.task
+    model = load_finished(folder, outcome.model, task).to(outcome.model.device)
     expected, output = (task.output(m.eval(), outcome.tokenizer, outcome.test[0]) for m in (outcome.model, model))
     if output != expected:
         raise RuntimeError(f"the model in {folder} gives {output}, before saving it was {expected}")

@@ -1,6 +1,5 @@
 """The trainer of every task: `Seq2SeqTrainer` with batches, evaluation and loss of its own."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from ..data.samplers import Batches, SharedBatches
+from ..tasks.encoder_decoders import computes_own_loss
 from ..utils.errors import InputError
 from .divergence import check_step
 from .evaluation import EvaluatingTrainer
@@ -66,9 +66,11 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         self.learning_rates = learning_rates or {}
         self.frozen_modules = frozen_modules(self.model)
         # Such a model smooths labels itself, without the logits of the whole batch that Trainer's smoother needs.
-        parameters = inspect.signature(self.model.forward).parameters
-        self.computes_own_loss = {"smoothing", "skip_logits"} <= parameters.keys()
-        if self.computes_own_loss:
+        self.computes_own_loss = computes_own_loss(self.model)
+        self.compute_loss_func = self.task.loss_function(self.model, self.args.label_smoothing_factor)
+        if self.compute_loss_func is not None:
+            self.model_accepts_loss_kwargs = False
+        if self.computes_own_loss or self.compute_loss_func is not None:
             self.label_smoother = None
         self._step_loss: torch.Tensor | float = 0.0  # of the batches since the last optimizer step
         self._skipped_steps = 0
@@ -110,6 +112,8 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
             module.eval()  # Trainer puts the whole model into training mode before every step
         if self.computes_own_loss:
             inputs = {**inputs, "smoothing": self.args.label_smoothing_factor, "skip_logits": True}
+        elif self.compute_loss_func is not None:
+            inputs = {**inputs, "use_cache": False}
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args, **kwargs) -> torch.Tensor:

@@ -10,7 +10,9 @@ from transformers import GenerationConfig
 from transformers.debug_utils import DebugOption
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from ..attached.attention_functions import PREFIX
 from ..attention import backends  # noqa: F401 - registers crossmask's own attention
+from ..attention.blockwise import BlockwiseBackend
 from ..inference.options import LARGEST, NUMBERS, TYPES, check_value
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice, check_type, did_you_mean
@@ -137,8 +139,21 @@ def check_attention(name: str) -> None:
         InputError: with those that crossmask knows.
     """
     if "/" not in name:
-        known = [one for one in ALL_ATTENTION_FUNCTIONS.valid_keys() if not one.startswith("paged|")]
+        known = [one for one in ALL_ATTENTION_FUNCTIONS.valid_keys() if not one.startswith(("paged|", PREFIX))]
         check_choice("attn_implementation", name, sorted(["eager", *known]))
+
+
+def check_attention_of_transformers(name: str | None, model_type: str) -> None:
+    """Refuse an attention implementation that only models of crossmask have, for another model.
+
+    Raises:
+        InputError: with those that are Transformers' own.
+    """
+    if name == BlockwiseBackend.name:
+        raise InputError(
+            f"attn_implementation must be eager, sdpa, flex_attention or a flash attention for a {model_type} model, "
+            f"got {name}; it is for models of crossmask"
+        )
 
 
 def check_names(field: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -1,0 +1,111 @@
+"""The class of an attached model: a subclass of the model's own, of the same name, whose `forward` takes masks."""
+
+import copyreg
+import inspect
+from collections.abc import Callable
+from inspect import Parameter
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from ..masks.expressions import MaskError
+from ..masks.tensor_mask import MaskLike
+from ..seq2seq.passage_attribution import ProvenanceMixin
+from .attachment import CALL_ARGUMENTS
+from .attention_functions import use_masks, use_plain
+from .generation import OWN_METHODS, AttachedGenerationMixin
+
+
+class AttachedModel(AttachedGenerationMixin, ProvenanceMixin):
+    """What an attached model has beside its own class."""
+
+    def set_attn_implementation(self, attn_implementation: str | dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """As Transformers does, with the masks kept.
+
+        Raises:
+            MaskError: an attention implementation without masks; nothing is then changed.
+        """
+        configs = self.attachment.configs
+        before = [config._attn_implementation_internal for config in configs]
+        use_plain(configs)
+        try:
+            super().set_attn_implementation(attn_implementation, *args, **kwargs)  # type: ignore[misc]  # the model's own
+            use_masks(configs)
+        except (MaskError, ValueError, ImportError):
+            for config, implementation in zip(configs, before, strict=True):
+                config._attn_implementation_internal = implementation
+            raise
+
+    def _set_gradient_checkpointing(self, *args: Any, **kwargs: Any) -> None:
+        super()._set_gradient_checkpointing(*args, **kwargs)  # type: ignore[misc]  # as above
+        keep_calls(self)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # The subclass is made as it is needed, so it cannot be found by its name.
+        return _rebuild, (plain_class(type(self)),), self.__getstate__()
+
+
+CHECKPOINT = "_gradient_checkpointing_func"
+"""The attribute of a module with the function that Transformers checkpoints it by."""
+_CLASSES: dict[type, type] = {}
+
+
+def attached_class(model_class: type[PreTrainedModel]) -> type:
+    """The subclass of a model's class that takes masks."""
+    if model_class not in _CLASSES:
+        names = {name: getattr(model_class, name) for name in ("__module__", "__qualname__", "__doc__")}
+        names |= {name: inspect.getattr_static(model_class, name) for name in OWN_METHODS}
+        names["forward"] = _masked(model_class.forward)
+        _CLASSES[model_class] = type(model_class.__name__, (AttachedModel, model_class), names)
+    return _CLASSES[model_class]
+
+
+def plain_class(model_class: type) -> type:
+    """The class that an attached model had before."""
+    classes = model_class.__mro__
+    return next(plain for plain in classes if plain in _CLASSES and _CLASSES[plain] is model_class)
+
+
+def _rebuild(model_class: type[PreTrainedModel]) -> nn.Module:
+    model: nn.Module = copyreg.__newobj__(attached_class(model_class))  # type: ignore[attr-defined]
+    return model
+
+
+def _masked(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A model's `forward` that takes masks, with a signature that says so: Trainer keeps columns of a batch by it."""
+    own = inspect.signature(forward)
+    names = tuple(own.parameters)
+
+    def masked_forward(self: AttachedModel, *args: Any, **kwargs: Any) -> ModelOutput | tuple[Any, ...]:
+        given = {name: kwargs.pop(name) for name in CALL_ARGUMENTS if name in kwargs}
+        encoder_outputs = kwargs.get("encoder_outputs")
+        if encoder_outputs is None and args:
+            encoder_outputs = dict(zip(names[1:], args, strict=False)).get("encoder_outputs")
+        with self.attachment.call(given, encoder_outputs):
+            return forward(self, *args, **kwargs)
+
+    parameters = list(own.parameters.values())
+    rest = [parameters.pop()] if parameters[-1].kind is Parameter.VAR_KEYWORD else []
+    added = [
+        Parameter(
+            name,
+            Parameter.KEYWORD_ONLY if rest else Parameter.POSITIONAL_OR_KEYWORD,
+            default=None,
+            annotation=MaskLike,
+        )
+        for name in CALL_ARGUMENTS
+        if name not in own.parameters
+    ]
+    masked_forward.__name__, masked_forward.__qualname__ = "forward", forward.__qualname__
+    masked_forward.__doc__, masked_forward.__module__ = forward.__doc__, forward.__module__
+    masked_forward.__signature__ = own.replace(parameters=[*parameters, *added, *rest])  # type: ignore[attr-defined]
+    return masked_forward
+
+
+def keep_calls(model: Any) -> None:
+    """Let layers that gradient checkpointing computes again have the call of the forward pass."""
+    for module in model.modules():
+        if (function := getattr(module, CHECKPOINT, None)) is not None:
+            setattr(module, CHECKPOINT, model.attachment.current_call.kept_by(function))

@@ -1,0 +1,107 @@
+"""What `attach` leaves on a model: its masks, and what has to be put back."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ..masks.blind_check import speaks_of_blind
+from ..masks.expressions import Mask, MaskError
+from ..masks.rules import full
+from ..masks.tensor_mask import TensorMask, as_mask
+from ..seq2seq.encoder_output import CrossMaskEncoderOutput
+from ..seq2seq.generation import MASKS
+from ..seq2seq.mask_compiler import LayerMasks, check_blind
+from ..seq2seq.pretrained_parts import arguments_of, first_position_of
+from .attention_sites import Attentions
+from .current_call import Call, CurrentCall
+from .positions import counter_of
+from .sides import MADE_UNDER
+
+CALL_ARGUMENTS = (*MASKS, "passage_ids", "example_ids")
+"""The arguments that an attached model takes beside its own."""
+
+CallMasks = dict[str, Mask | TensorMask | None]
+
+
+@dataclass(eq=False)
+class Attachment:
+    """What an attached model has beside its own.
+
+    Attributes:
+        masks: of each scope.
+        attentions: the modules that attend under them.
+        configs: those whose attention implementation was changed.
+        fields: the config's mask fields before, without those that it had not.
+        leaks: why no source span can be hidden from every output, if that is so.
+        handles: of the hooks.
+    """
+
+    masks: dict[str, LayerMasks]
+    attentions: Attentions
+    current_call: CurrentCall
+    configs: list[PreTrainedConfig]
+    fields: dict[str, Any]
+    leaks: str | None = None
+    handles: list[Any] = field(default_factory=list)
+
+    @contextmanager
+    def call(self, given: Mapping[str, Any], encoder_outputs: Any = None) -> Iterator[None]:
+        """Inside, the masks of a call are in force in this thread.
+
+        Args:
+            given: the call's `CALL_ARGUMENTS`. encoder_outputs: made earlier.
+
+        Raises:
+            MaskError: a mask that cannot be read, or that has no effect; a blind span that something could read.
+        """
+        masks: CallMasks = {name: as_mask(given.get(name), name) for name in MASKS}
+        masks["encoder_mask"] = encoder_mask_of(encoder_outputs, masks["encoder_mask"])
+        if not torch.compiler.is_compiling() or any(map(speaks_of_blind, masks.values())):
+            self.check_blind(**masks)
+        with self.current_call.of(Call(masks, given.get("passage_ids"), given.get("example_ids"))):
+            yield
+
+    def check_blind(self, **call_masks: Mask | TensorMask | None) -> None:
+        """Check that what is blind in one mask is so wherever the source is read, and that it can be.
+
+        Raises:
+            MaskError: something could read a span.
+        """
+        check_blind(self.masks["encoder"], self.masks["decoder"], self.masks["cross"], **call_masks)
+        if self.leaks is None:
+            return
+        for name, mask in call_masks.items():
+            rules = self.masks[name.removesuffix("_mask")].rules(mask if isinstance(mask, Mask) else None)[0]
+            if any(map(speaks_of_blind, rules)):
+                raise MaskError(
+                    f"{name} must be without blind spans on this model, since {self.leaks}; write drop(...) to hide "
+                    "a span from attention alone"
+                )
+
+
+def encoder_mask_of(encoder_outputs: Any, encoder_mask: Mask | TensorMask | None) -> Mask | TensorMask | None:
+    """The rule under which an encoder's output was made, or the call's where there is no output yet.
+
+    Raises:
+        ValueError: the call's is another one, and would have no effect.
+    """
+    encoder_mask = None if encoder_mask == full() else encoder_mask
+    if encoder_outputs is None:
+        return encoder_mask
+    made = CrossMaskEncoderOutput(encoder_mask=getattr(encoder_outputs, MADE_UNDER, None))
+    return made.made_under(encoder_mask)
+
+
+def leaks_of(encoder: PreTrainedModel) -> str | None:
+    """Why a source token would show in the output although no attention reads it, or None."""
+    reasons, name = [], type(encoder).__name__
+    can_be_told = "position_ids" in arguments_of(encoder) or counter_of(encoder) is not None
+    if first_position_of(encoder) and not can_be_told:
+        reasons.append(f"{name} counts positions by ids, so that padding inside of a span would show behind it")
+    if any(isinstance(getattr(module, "expert_capacity", None), int) for module in encoder.modules()):
+        reasons.append(f"{name} has experts of limited capacity, which a hidden token can use up")
+    return " and ".join(reasons) or None

@@ -1,0 +1,106 @@
+"""The call that runs in a thread, for attention that its decoder hands no keywords on to."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..masks.expressions import Mask
+from ..masks.tensor_mask import TensorMask
+from .side_masks import SideMasks
+
+
+@dataclass
+class Call:
+    """What one call gave, and what its sides compiled.
+
+    Attributes:
+        masks: the call's, by name, as `as_mask` reads them.
+        passage_ids: (B, S) int64. example_ids: (B,) int64, ascending, which example each row of the target belongs to.
+        sides: the compiled masks of `"encoder"` and `"decoder"`, once they run.
+        is_token: (B, S) or (1, S) bool, which source tokens are no padding, where the encoder's masks forbid anything.
+        is_of_side: whether a side was called by itself, and not by its model.
+    """
+
+    masks: dict[str, Mask | TensorMask | None] = field(default_factory=dict)
+    passage_ids: torch.Tensor | None = None
+    example_ids: torch.Tensor | None = None
+    sides: dict[str, SideMasks | None] = field(default_factory=dict)
+    is_token: torch.Tensor | None = None
+    is_of_side: bool = False
+
+
+class CurrentCall:
+    """The call that runs in this thread."""
+
+    def __init__(self) -> None:
+        self.threads = threading.local()
+        self.traced: Call | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # a copy begins outside of any call
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CurrentCall":
+        memo[id(self)] = copied = CurrentCall()
+        return copied
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return CurrentCall, ()
+
+    @property
+    def now(self) -> Call | None:
+        # A compiler follows an attribute, but no thread's own; what it compiles does not read either any more.
+        if torch.compiler.is_compiling():
+            return self.traced
+        return getattr(self.threads, "call", None)
+
+    @contextmanager
+    def of(self, call: Call | None) -> Iterator[None]:
+        """Inside, `call` is the current one."""
+        before = self.now
+        self._set(call)
+        try:
+            yield
+        finally:
+            self._set(before)
+
+    def of_side(self) -> Call:
+        """The current call, or one that begins where a side is called by itself, and ends with `end_side`."""
+        call = self.now
+        if call is None or call.is_of_side:  # one that an error ended is still there
+            self._set(call := Call(is_of_side=True))
+        return call
+
+    def end_side(self) -> None:
+        if (call := self.now) is not None and call.is_of_side:
+            self._set(None)
+
+    def _set(self, call: Call | None) -> None:
+        if torch.compiler.is_compiling():
+            self.traced = call
+        else:
+            self.threads.call = call
+
+    def kept_by(self, checkpoint: Callable[..., Any]) -> "KeepsCall":
+        """A checkpoint function under which a layer that is computed again in the backward pass has its call again."""
+        return checkpoint if isinstance(checkpoint, KeepsCall) else KeepsCall(self, checkpoint)
+
+
+@dataclass
+class KeepsCall:
+    """A function for gradient checkpointing that restores the call of the forward pass."""
+
+    current_call: CurrentCall
+    checkpoint: Callable[..., Any]
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        call = self.current_call.now
+
+        def run(*inputs: Any, **options: Any) -> Any:
+            with self.current_call.of(call):
+                return function(*inputs, **options)
+
+        return self.checkpoint(run, *args, **kwargs)

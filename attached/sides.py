@@ -1,0 +1,223 @@
+"""How an encoder and a decoder of Transformers are given masks: hooks that lay out the call and compile.
+
+A hook runs when a side does, where the decoder's inputs are shifted already and its cache is at hand. It adds one
+keyword, which the side hands on to its attention, and nothing at all where nothing is masked.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, EncoderDecoderCache
+
+from ..masks.expressions import Mask, MaskError
+from ..masks.layout import lay_out
+from ..masks.rules import causal, full
+from ..masks.scope import Scope
+from ..masks.target_layout import lay_out_target
+from ..masks.tensor_mask import TensorMask, as_mask, describe
+from ..seq2seq.beam_sharing import lay_out_shared_source
+from ..seq2seq.cache import cached_sizes
+from ..seq2seq.mask_compiler import LayerMasks
+from ..seq2seq.pretrained_parts import first_position_of
+from .attention_functions import PREFIX
+from .current_call import CurrentCall
+from .side_masks import KEYWORD, SideMasks
+
+MADE_UNDER = "encoder_mask"
+"""The attribute of an encoder's output that says which mask of the call it was made under."""
+OWN_RULE = {"encoder": full(), "decoder": causal(), "cross": full()}
+"""What attention to each scope forbids by itself."""
+NO_ENCODER_MASK = (
+    "encoder_mask must be full() on this model, whose encoder has attention that masks cannot reach, such as a sparse "
+    "one; give a cross_mask"
+)
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Side:
+    """A hook before an encoder's or a decoder's forward pass.
+
+    Attributes:
+        names: of the arguments, in their order. takes_keywords: whether others are handed on.
+    """
+
+    def __init__(self, side: PreTrainedModel, masks: dict[str, LayerMasks], current_call: CurrentCall):
+        self.masks, self.current_call = masks, current_call
+        parameters = inspect.signature(side.forward).parameters
+        self.names = tuple(parameters)
+        self.takes_keywords = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+
+    def needed(self, name: str, mask: Mask | TensorMask | None, training: bool) -> bool:
+        """Whether the masks of a scope, the call's included, forbid anything that the model does not."""
+        masks = self.masks[name]
+        distinct, _ = masks.rules(mask if isinstance(mask, Mask) else None, training)
+        return isinstance(mask, TensorMask) or distinct != (OWN_RULE[name],)
+
+    def check_implementation(self, side: Any) -> None:
+        """Refuse to run unmasked where somebody changed the config's attention implementation.
+
+        Raises:
+            MaskError: it is one without masks.
+        """
+        if not (implementation := side.config._attn_implementation or "eager").startswith(PREFIX):
+            raise MaskError(
+                f"attn_implementation must be changed by model.set_attn_implementation(...) on an attached model, got "
+                f"{implementation!r} in a config, under which masks would have no effect; call that method"
+            )
+
+    def hand_over(
+        self, name: str, masks: SideMasks | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Arguments:
+        self.current_call.of_side().sides[name] = masks
+        if masks is not None and self.takes_keywords:
+            kwargs = {**kwargs, KEYWORD: masks}
+        return args, kwargs
+
+
+class EncoderSide(Side):
+    """Before the encoder.
+
+    Attributes:
+        is_reachable: whether masks reach all of its attention.
+        first_position: where it counts positions from, if it counts them by ids.
+    """
+
+    def __init__(
+        self, side: PreTrainedModel, masks: dict[str, LayerMasks], current_call: CurrentCall, is_reachable: bool
+    ):
+        super().__init__(side, masks, current_call)
+        self.is_reachable = is_reachable
+        self.first_position = first_position_of(side)
+
+    def __call__(self, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        call = self.current_call.of_side()
+        mask = call.masks.get("encoder_mask")
+        if "encoder_mask" in kwargs:  # the encoder was called by itself
+            mask = as_mask(kwargs.pop("encoder_mask"), "encoder_mask")
+        passage_ids = kwargs.pop("passage_ids", call.passage_ids)
+        call.is_token = None
+        if not self.needed("encoder", mask, encoder.training):
+            return self.hand_over("encoder", None, args, kwargs)
+        if not self.is_reachable:
+            raise MaskError(NO_ENCODER_MASK)
+        self.check_implementation(encoder)
+        given = {**dict(zip(self.names, args, strict=False)), **kwargs}
+        batch, length, device, padding = source_of(encoder, given)
+        layout = lay_out(length, device, attention_mask=padding, passage_ids=passage_ids, rows=batch)
+        if self.first_position:
+            call.is_token = torch.ones_like(layout.positions) > 0 if layout.segments is None else layout.segments > 0
+        compiled_masks: list[Any] = self.masks["encoder"].compile(
+            mask,
+            layout,
+            layout,
+            batch=batch,
+            rows=torch.arange(length, device=device),
+            seen=length,
+            training=encoder.training,
+            backend="sdpa",
+        )
+        if self.first_position and "position_ids" in self.names and given.get("position_ids") is None:
+            kwargs = {**kwargs, "position_ids": (layout.positions + self.first_position).expand(batch, -1)}
+        masks = SideMasks({"encoder": compiled_masks}, made_under=describe(mask))
+        return self.hand_over("encoder", masks, args, kwargs)
+
+
+class AfterSide:
+    """A hook after a side. The encoder's output then says which mask of the call it was made under."""
+
+    def __init__(self, name: str, current_call: CurrentCall):
+        self.name, self.current_call = name, current_call
+
+    def __call__(self, side: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        call = self.current_call.now
+        masks = None if call is None or self.name != "encoder" else call.sides.get("encoder")
+        if masks is not None and masks.made_under is not None and hasattr(output, "keys"):
+            object.__setattr__(output, MADE_UNDER, masks.made_under)
+        self.current_call.end_side()
+
+
+class DecoderSide(Side):
+    """Before the decoder: its attention to the target, and to the source."""
+
+    def __call__(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        call = self.current_call.of_side()
+        masks = {"decoder": call.masks.get("decoder_mask"), "cross": call.masks.get("cross_mask")}
+        given = {**dict(zip(self.names, args, strict=False)), **kwargs}
+        states: Any = given.get("encoder_hidden_states")
+        needed = {name: self.needed(name, mask, decoder.training) for name, mask in masks.items()}
+        needed["cross"] = needed["cross"] and states is not None
+        if not any(needed.values()):
+            return self.hand_over("decoder", None, args, kwargs)
+        self.check_implementation(decoder)
+        inputs = given["input_ids"] if given.get("inputs_embeds") is None else given["inputs_embeds"]
+        batch, length = inputs.shape[:2]
+        cache = given.get("past_key_values")
+        cache = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+        padding = given.get("attention_mask")
+        target = lay_out_target(
+            length,
+            *cached_sizes(cache, length),
+            inputs.device,
+            batch=batch,
+            examples=call.example_ids,
+            attention_mask=padding if getattr(padding, "ndim", 0) == 2 else None,
+        )
+        compiled_masks: dict[Scope, list[Any]] = {}
+        common = {"batch": batch, "training": decoder.training, "backend": "sdpa"}
+        if needed["decoder"]:
+            compiled = self.masks["decoder"].compile_target(masks["decoder"], target, **common)
+            compiled_masks["decoder"] = [columns(mask, cache, layer, length) for layer, mask in enumerate(compiled)]
+        if needed["cross"]:
+            source = lay_out_shared_source(
+                states.shape[1],
+                states.device,
+                batch,
+                batch if call.example_ids is None else call.example_ids,
+                attention_mask=given.get("encoder_attention_mask"),
+                passage_ids=call.passage_ids,
+            )
+            compiled_masks["cross"] = self.masks["cross"].compile(
+                masks["cross"], target.query, source, rows=target.rows, seen=target.seen, **common
+            )
+        return self.hand_over("decoder", SideMasks(compiled_masks), args, kwargs)
+
+
+def source_of(encoder: Any, given: dict[str, Any]) -> tuple[int, int, torch.device, torch.Tensor | None]:
+    """B, S, the device, and the padding (B, S) or None, of what an encoder is given.
+
+    Raises:
+        MaskError: an encoder of which nothing says how many states it makes.
+    """
+    inputs = given.get("input_ids") if given.get("inputs_embeds") is None else given["inputs_embeds"]
+    padding = given.get("attention_mask")
+    if inputs is not None:
+        return *inputs.shape[:2], inputs.device, padding if getattr(padding, "ndim", 0) == 2 else None
+    features = given[encoder.main_input_name]
+    if not hasattr(encoder, "_get_feat_extract_output_lengths"):
+        raise MaskError(
+            f"encoder_mask must be full() where {type(encoder).__name__} encodes, since nothing tells the number of "
+            "its states; give a cross_mask"
+        )
+    # Spectrograms are (B, frames, bins), or (B, bins, frames) as Whisper has them; waveforms (B, samples).
+    frames = features.shape[-1 if features.shape[1] == getattr(encoder.config, "num_mel_bins", None) else 1]
+    length = int(encoder._get_feat_extract_output_lengths(torch.tensor(frames)))
+    if padding is not None and hasattr(encoder, "_get_feature_vector_attention_mask"):
+        padding = encoder._get_feature_vector_attention_mask(length, padding)
+    else:
+        padding = None
+    return features.shape[0], length, features.device, padding
+
+
+def columns(mask: Any, cache: Cache | None, layer: int, length: int) -> Any:
+    """The columns of a mask for the keys that a layer has: those of a sliding window begin later."""
+    if mask is None or cache is None:
+        return mask
+    keys, offset = cache.get_mask_sizes(length, layer)
+    if mask.shape[-1] == keys:
+        return mask
+    wanted = offset + torch.arange(keys, device=mask.device)
+    return mask.index_select(-1, wanted.clamp(min=0, max=mask.shape[-1] - 1))
