@@ -155,8 +155,12 @@ class TranslationStream:
                     written[row].append(tokens[row])
                 else:
                     self.refused[row] = self.encoded[row]
-                    self.target.filled[row, -1] = 0  # as if it had never been asked
+                    self._take_back(row)
         return written
+
+    def _take_back(self, row: int) -> None:
+        """Forget the step that predicted a token which is not written, as if it had never been asked."""
+        self.target.filled[row, -1] = 0
 
     def _complete(self, row: int) -> bool:
         return self.ended[row] and self.encoded[row] == len(self.arrived[row])
@@ -223,8 +227,10 @@ class StreamingMixin:
             source has other states now.
         max_source_length: the most tokens that the encoder takes, or None.
         cross_attentions: the interactive attention of each layer.
+        stream_class: what a stream is.
     """
 
+    stream_class: type[TranslationStream] = TranslationStream
     encodes_in_parts = True
     max_source_length: int | None
     cross_attentions: Sequence[InteractiveAttention]
@@ -280,7 +286,7 @@ class StreamingMixin:
     ) -> TranslationStream:
         """Open `batch` streams, to which source tokens are pushed as they come. Arguments as for `stream`."""
         masks = {"encoder_mask": encoder_mask, "decoder_mask": decoder_mask, "cross_mask": cross_mask}
-        return TranslationStream(self, batch, policy or FollowMask(), masks, *_read_options(self, options))
+        return self.stream_class(self, batch, policy or FollowMask(), masks, *_read_options(self, options))
 
 
 def _check_length(side: str, length: int, limit: int | None) -> None:
