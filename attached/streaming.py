@@ -23,7 +23,8 @@ class AttachedStream(TranslationStream):
     def _step(self, ready: list[int]) -> tuple[list[int], list[torch.Tensor | None]]:
         model: Any = self.model
         streams = range(len(self.arrived))
-        start = int(self.generation._decoder_start_token_tensor)
+        generation: Any = self.generation
+        start = int(generation._decoder_start_token_tensor)
         histories = [[start, *target] for target in self.targets]
         for row in ready:
             model.check_target_length(len(histories[row]))
