@@ -47,6 +47,9 @@ def attach(
     `deepcopy`, `pickle`, `Trainer`, PEFT and `torch.compile` too. Masks that are given here are written into the
     config, and so into a saved `config.json`.
 
+    `passage_mass` says how much attention went to each passage, `audit(model, batch)` what is really read, and
+    `stream(tokens)` writes while a source arrives. A stream keeps nothing: each token costs a whole pass.
+
     Families: those whose attention goes through Transformers' attention interface, which their code is asked about:
     BART, Marian, mBART, M2M100, Pegasus, Blenderbot, PLBart, T5 and its kin, T5Gemma, T5Gemma2, Switch, NLLB-MoE,
     Whisper, Speech2Text, `EncoderDecoderModel` of BERT, RoBERTa and GPT-2, and others. Where an encoder is sparse

@@ -16,9 +16,10 @@ from ..seq2seq.passage_attribution import ProvenanceMixin
 from .attachment import CALL_ARGUMENTS
 from .attention_functions import use_masks, use_plain
 from .generation import OWN_METHODS, AttachedGenerationMixin
+from .streaming import AttachedStreamingMixin
 
 
-class AttachedModel(AttachedGenerationMixin, ProvenanceMixin):
+class AttachedModel(AttachedGenerationMixin, AttachedStreamingMixin, ProvenanceMixin):
     """What an attached model has beside its own class."""
 
     def set_attn_implementation(self, attn_implementation: str | dict[str, Any], *args: Any, **kwargs: Any) -> None:

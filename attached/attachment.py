@@ -89,11 +89,13 @@ def encoder_mask_of(encoder_outputs: Any, encoder_mask: Mask | TensorMask | None
     Raises:
         ValueError: the call's is another one, and would have no effect.
     """
+    made_under = getattr(encoder_outputs, MADE_UNDER, None)
+    if encoder_mask is None and made_under is None:
+        return None
     encoder_mask = None if encoder_mask == full() else encoder_mask
     if encoder_outputs is None:
         return encoder_mask
-    made = CrossMaskEncoderOutput(encoder_mask=getattr(encoder_outputs, MADE_UNDER, None))
-    return made.made_under(encoder_mask)
+    return CrossMaskEncoderOutput(encoder_mask=made_under).made_under(encoder_mask)
 
 
 def leaks_of(encoder: PreTrainedModel) -> str | None:

@@ -156,8 +156,12 @@ class TranslationStream:
                     written[row].append(tokens[row])
                 else:
                     self.refused[row] = self.encoded[row]
-                    self.target.filled[row, -1] = 0  # as if it had never been asked
+                    self._take_back(row)
         return written
+
+    def _take_back(self, row: int) -> None:
+        """Forget the step that predicted a token which is not written, as if it had never been asked."""
+        self.target.filled[row, -1] = 0
 
     def _complete(self, row: int) -> bool:
         return self.ended[row] and self.encoded[row] == len(self.arrived[row])
@@ -224,8 +228,10 @@ class StreamingMixin:
             source has other states now.
         max_source_length: the most tokens that the encoder takes, or None.
         cross_attentions: the interactive attention of each layer.
+        stream_class: what a stream is.
     """
 
+    stream_class: type[TranslationStream] = TranslationStream
     encodes_in_parts = True
     max_source_length: int | None
     cross_attentions: Sequence[InteractiveAttention]
@@ -281,7 +287,7 @@ class StreamingMixin:
     ) -> TranslationStream:
         """Open `batch` streams, to which source tokens are pushed as they come. Arguments as for `stream`."""
         masks = {"encoder_mask": encoder_mask, "decoder_mask": decoder_mask, "cross_mask": cross_mask}
-        return TranslationStream(self, batch, policy or FollowMask(), masks, *_read_options(self, options))
+        return self.stream_class(self, batch, policy or FollowMask(), masks, *_read_options(self, options))
 
 
 def _pairs(stream: TranslationStream, sources: list[Iterator[int]]) -> Iterator[tuple[int, int]]:

@@ -97,6 +97,18 @@ def test_prefixes_padded_on_the_left_count_from_their_first_token(family):
     assert torch.equal(cached, model.generate(source, cache_implementation="static", **options))
 
 
+@each_family
+@torch.no_grad()
+def test_sources_padded_on_the_left_count_from_their_first_token(family):
+    model, source = attached(family, "eager"), ids(1, 9)
+    padding = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1]])
+    given = {"input_ids": source, "attention_mask": padding, "decoder_input_ids": ids(1, 4)}
+    given |= {"encoder_mask": "keep((0, 2))", "cross_mask": "keep((0, 2))", "output_attentions": True}
+    outputs = model(**given)
+    for weights in (outputs.encoder_attentions[0][:, :, 3:], outputs.cross_attentions[0]):
+        assert (weights > 0).all(dim=(0, 1, 2)).nonzero().flatten().tolist() == [3, 4]
+
+
 @torch.no_grad()
 def test_a_draft_model_without_masks():
     model, source = attached("bart"), ids(1, 9)
