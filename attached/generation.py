@@ -87,7 +87,7 @@ class AttachedGenerationMixin(MaskedGenerationMixin):
         masks: dict[str, Any] = {name: mask for name in MASKS if isinstance(mask := kwargs.get(name), TensorMask)}
         if masks:
             kwargs |= {name: replace(mask, repeat_last=True) for name, mask in masks.items()}
-            within = _WithinMasks(partial(self.check_target_length, len(input_ids), **masks))
+            within = _WithinMasks(partial(self.check_tensor_masks, len(input_ids), **masks))
             stopping_criteria = StoppingCriteriaList([*stopping_criteria, within])
         return super(MaskedGenerationMixin, self)._assisted_decoding(
             input_ids,

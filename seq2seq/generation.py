@@ -127,7 +127,7 @@ class MaskedGenerationMixin(GenerationMixin):
             MaskError: the target has outgrown a tensor mask whose last row does not repeat.
         """
         # Here the length is known without asking the device; a static cache hides it from the forward pass.
-        self.check_target_length(*input_ids.shape, decoder_mask=decoder_mask, cross_mask=cross_mask)
+        self.check_tensor_masks(*input_ids.shape, decoder_mask=decoder_mask, cross_mask=cross_mask)
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
         extra = {
             "decoder_mask": decoder_mask,
@@ -136,7 +136,7 @@ class MaskedGenerationMixin(GenerationMixin):
         }
         return {**inputs, **{name: value for name, value in extra.items() if value is not None}}
 
-    def check_target_length(self, batch: int, length: int, **call_masks: MaskLike | None) -> None:
+    def check_tensor_masks(self, batch: int, length: int, **call_masks: MaskLike | None) -> None:
         """Check that tensor masks of the target's side, by name, reach as far as its tokens.
 
         Raises:
@@ -172,7 +172,7 @@ class MaskedGenerationMixin(GenerationMixin):
         if kwargs.get("decoder_attention_mask") is None:
             # Only by its length does Transformers see that a draft goes on from its cache, and not from nothing.
             kwargs["decoder_attention_mask"] = torch.ones_like(input_ids)
-        within = _WithinMasks(partial(self.check_target_length, len(input_ids), **tensors))
+        within = _WithinMasks(partial(self.check_tensor_masks, len(input_ids), **tensors))
         stopping_criteria = StoppingCriteriaList([*stopping_criteria, within])
         kwargs |= {"generation_config": generation_config, "inputs_tensor": inputs_tensor}
         outputs = super()._assisted_decoding(input_ids, stopping_criteria=stopping_criteria, **kwargs)
