@@ -61,7 +61,7 @@ def run(name: str, options: argparse.Namespace) -> dict[str, float]:
         results.write_text(json.dumps({"cpu_minutes": spent / 60}))
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     metrics = json.loads((folder / "metrics.json").read_text())
-    validation = [(entry["epoch"], entry["eval_bleu"]) for entry in log if "eval_bleu" in entry]
+    validation = [(entry["epoch"], entry["eval_sacrebleu"]) for entry in log if "eval_sacrebleu" in entry]
     return metrics | json.loads(results.read_text()) | {"validation": validation}
 
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows, _, axes = [], *plt.subplots(figsize=(7, 4.5), layout="constrained")
     for name in options.ways:
         measured = run(name, options)
-        rows.append([name, *(f"{measured[key]:.1f}" for key in ("bleu", "chrf", "cpu_minutes"))])
+        rows.append([name, *(f"{measured[key]:.1f}" for key in ("sacrebleu", "chrf", "cpu_minutes"))])
         epochs, scores = zip(*measured["validation"], strict=True)
         minutes = [epoch / epochs[-1] * measured["cpu_minutes"] for epoch in epochs]
         axes.plot(minutes, scores, marker=".", label=name)

@@ -1,6 +1,6 @@
 """What a bridge is: an encoder, a causal language model, and the interactive attention between them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -74,20 +74,21 @@ class CrossMaskBridgeConfig(MaskedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         for part in PARTS:
             setattr(self, part, _read_config(part, getattr(self, part)))
-        kept = {
-            part: (getattr(self, part)._attn_implementation, getattr(self, part)._experts_implementation)
+        kept = [
+            (config, config._attn_implementation, config._experts_implementation)
             for part in PARTS
-        }
+            for config in _with_nested(getattr(self, part))
+        ]
         self._take_defaults_from(self.decoder_text)
         try:
             super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         finally:
             # Transformers sets those of the parts to None here; without one, padding would be ignored.
-            for part, (attention, experts) in kept.items():
+            for config, attention, experts in kept:
                 if kwargs.get("attn_implementation") is None:
-                    getattr(self, part)._attn_implementation = attention
+                    config._attn_implementation = attention
                 if kwargs.get("experts_implementation") is None:
-                    getattr(self, part)._experts_implementation = experts
+                    config._experts_implementation = experts
 
     def _take_defaults_from(self, decoder: PreTrainedConfig) -> None:
         if self.num_attention_heads is None:
@@ -198,6 +199,15 @@ class CrossMaskBridgeConfig(MaskedConfig):
 
 def _first(tokens: int | list[int] | None) -> int | None:
     return tokens[0] if isinstance(tokens, list) and tokens else tokens if isinstance(tokens, int) else None
+
+
+def _with_nested(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
+    """A config and those inside it, as a model of text and images has them."""
+    yield config
+    for name in config.sub_configs:
+        nested = getattr(config, name, None)
+        if isinstance(nested, PreTrainedConfig):
+            yield from _with_nested(nested)
 
 
 def _read_config(part: str, config: Any) -> PreTrainedConfig:
