@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
+from transformers.utils import ModelOutput
 
 from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration
 from ..configuration.base import MaskedConfig
@@ -26,6 +27,7 @@ from ..data.tokenizer_training import check_special_tokens
 from ..inference.texts import generate_texts, tokenizers_of
 from ..plotting.training import alignment, masks_in_force
 from ..seq2seq.decoder_inputs import IGNORED
+from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..utils.errors import InputError
 from .base import BatchResult, Example, LengthLimits, Sample, Scores, Task, sample_indices
 from .seq2seq_models import (
@@ -133,11 +135,17 @@ class TextToText(Task):
         batch: Mapping[str, torch.Tensor],
         generation: Mapping[str, Any] | None,
     ) -> BatchResult:
-        """The loss under the labels, and the texts generated; the sources are encoded once for both."""
-        encoded = encode(model, batch["input_ids"], batch["attention_mask"])
+        """The loss under the labels, and the texts generated; the sources are encoded once for both.
+
+        A batch may have `encoder_outputs`, a tuple of the encoder's states (B, S, hidden).
+        """
+        if "encoder_outputs" in batch:
+            encoded: ModelOutput = CrossMaskEncoderOutput.of(cast(Any, batch["encoder_outputs"]))
+        else:
+            encoded = encode(model, batch["input_ids"], batch["attention_mask"])
         loss = texts = None
         if (labels := batch.get("labels")) is not None:
-            target = {key: value for key, value in batch.items() if key != "input_ids"}
+            target = {key: value for key, value in batch.items() if key not in ("input_ids", "encoder_outputs")}
             summed = model(encoder_outputs=encoded, num_items_in_batch=1, use_cache=False, **target).loss
             loss = torch.stack([summed.double(), (labels != IGNORED).sum().double()])
         if generation is not None:
