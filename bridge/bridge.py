@@ -29,7 +29,7 @@ from ..seq2seq.labels import check_labels, inputs_from_labels
 from ..seq2seq.loss import cross_entropy
 from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.passage_attribution import ProvenanceMixin
-from ..seq2seq.pretrained_parts import build_encoder, encoder_of
+from ..seq2seq.pretrained_parts import build_encoder, encoder_of, recording_of
 from ..seq2seq.simultaneous.session import StreamingMixin
 from .blocks import BridgeBlock
 from .decoding import DecoderSide
@@ -287,6 +287,7 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
             raise ValueError("give one of decoder_input_ids and decoder_inputs_embeds, or labels to make them from")
         if labels is not None:
             check_labels(labels, inputs, logits_to_keep, self.config.vocab_size, smoothing)
+        kwargs |= recording_of(self.config, kwargs)
         call_masks, encoder_outputs = read_call_masks(
             self.mask_compilers,
             encoder_outputs,

@@ -11,7 +11,7 @@ from ..masks.rules import causal
 from ..masks.target_layout import TargetLayout
 from ..masks.tensor_mask import TensorMask
 from ..seq2seq.foreign_masks import decoder_mask_for
-from ..seq2seq.mask_probe import numbers_positions_by_itself, obeys_masks
+from ..seq2seq.mask_probe import numbers_positions_by_itself, obeys_masks, takes_masks_of_heads
 from ..seq2seq.pretrained_parts import arguments_of, first_position_of, max_length_of, recording
 from .parts import JoinedParts, check_positions
 
@@ -28,6 +28,7 @@ class DecoderSide:
         self.max_length = None if positions is None else positions - self.first_position
         self.counts_by_itself = numbers_positions_by_itself(model.decoder, self.arguments)
         self.obeys_masks: bool | None = None  # not measured yet
+        self.takes_heads: bool | None = None  # likewise
         self.uses_cache = getattr(config, "use_cache", True)
 
     def decode(
@@ -59,6 +60,8 @@ class DecoderSide:
             compiled_masks = self.model.self_masks.compile_target(
                 decoder_mask, target, batch=batch, training=self.model.training, backend="sdpa"
             )
+            if any(isinstance(mask, torch.Tensor) and mask.shape[1] > 1 for mask in compiled_masks):
+                self.check_masks_of_heads()
             like = torch.empty(batch, length, 0, dtype=decoder.dtype, device=target.rows.device)
             given["attention_mask"] = decoder_mask_for(decoder, compiled_masks, like, attention_mask, past_key_values)
         elif attention_mask is not None:
@@ -98,24 +101,44 @@ class DecoderSide:
         """
         decoder = self.model.decoder
         if self.obeys_masks is None and not torch.compiler.is_compiling() and decoder.device.type != "meta":
-            config = decoder.config.get_text_config(decoder=True)
-
-            def compute(ids: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:
-                like = torch.empty(*ids.shape, 0, dtype=decoder.dtype, device=ids.device)
-                mask = decoder_mask_for(decoder, [allowed] * config.num_hidden_layers, like, None, None)
-                options: dict[str, Any] = {"attention_mask": mask, "use_cache": False}
-                if "position_ids" in self.arguments:
-                    options["position_ids"] = torch.arange(ids.shape[1], device=ids.device)[None] + self.first_position
-                with self.model.current_call.none():
-                    logits: torch.Tensor = decoder(input_ids=ids, **options).logits
-                return logits
-
-            self.obeys_masks = obeys_masks(decoder, config.vocab_size, compute)
+            vocab_size = decoder.config.get_text_config(decoder=True).vocab_size
+            self.obeys_masks = obeys_masks(decoder, vocab_size, self.logits_under)
         if self.obeys_masks is False:
             raise MaskError(
                 f"decoder_mask must be causal(), and rows must not be packed, where {type(decoder).__name__} decodes: "
                 "it does not obey finished masks; take a decoder of another family"
             )
+
+    def check_masks_of_heads(self) -> None:
+        """Check, once, that the decoder takes a finished mask for each head.
+
+        Raises:
+            MaskError: it does not.
+        """
+        decoder = self.model.decoder
+        if self.takes_heads is None and not torch.compiler.is_compiling() and decoder.device.type != "meta":
+            heads = decoder.config.get_text_config(decoder=True).num_attention_heads
+            self.takes_heads = takes_masks_of_heads(decoder, heads, self.logits_under)
+        if self.takes_heads is False:
+            raise MaskError(
+                f"decoder_mask must be the same for all heads where {type(self.model.decoder).__name__} decodes: it "
+                "takes no mask for single heads; give one without heads(...), or a tensor with 1 in place of H"
+            )
+
+    def logits_under(self, ids: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:
+        """The decoder's own logits (B, T, vocabulary) of ids (B, T) under a mask (1, 1 or H, T, T) bool."""
+        decoder = self.model.decoder
+        layers = decoder.config.get_text_config(decoder=True).num_hidden_layers
+        like = torch.empty(*ids.shape, 0, dtype=decoder.dtype, device=ids.device)
+        options: dict[str, Any] = {
+            "attention_mask": decoder_mask_for(decoder, [allowed] * layers, like, None, None),
+            "use_cache": False,
+        }
+        if "position_ids" in self.arguments:
+            options["position_ids"] = torch.arange(ids.shape[1], device=ids.device)[None] + self.first_position
+        with self.model.current_call.none():
+            logits: torch.Tensor = decoder(input_ids=ids, **options).logits
+        return logits
 
     def needs_finished_mask(self, decoder_mask: Mask | TensorMask | None, target: TargetLayout) -> bool:
         """Whether something is forbidden beside later tokens and padding."""

@@ -147,9 +147,12 @@ def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
         ValueError: there is no list with the number of layers that its config names, or several; it names the class.
     """
     count = getattr(decoder.config.get_text_config(decoder=True), "num_hidden_layers", None)
+    part = decoder.get_decoder()  # a model of images has layers of others beside it
+    if not isinstance(part, PreTrainedModel):  # ModernBERT's decoder calls its output layer so
+        part = decoder.base_model
     lists = [
         module
-        for module in decoder.get_decoder().modules()  # a model of images has layers of others beside it
+        for module in part.modules()
         if isinstance(module, nn.ModuleList)
         and len(module) == count
         and all(isinstance(layer, GradientCheckpointingLayer) for layer in module)

@@ -61,6 +61,20 @@ def obeys_masks(model: nn.Module, vocab_size: int, compute: Compute) -> bool:
     return hidden <= max(0.1 * free, rounding) and not torch.equal(masked[0][:, 0], masked[1][:, 0])
 
 
+def takes_masks_of_heads(model: nn.Module, heads: int, compute: Compute) -> bool:
+    """Whether a model takes a mask (1, H, 3, 3) that is not the same for all heads."""
+    device = next(model.parameters()).device
+    allowed = torch.ones(1, heads, LENGTH, LENGTH, dtype=torch.bool, device=device).tril()
+    allowed[:, 0] &= torch.eye(LENGTH, dtype=torch.bool, device=device)
+    ids = torch.arange(LENGTH, device=device)[None]
+    try:
+        with undisturbed(model):
+            compute(ids, allowed)
+    except (ValueError, RuntimeError):  # of another shape than its own
+        return False
+    return True
+
+
 def looks_ahead(model: nn.Module, vocab_size: int, compute: Compute) -> bool:
     """Whether a token has an influence on those before it."""
     device = next(model.parameters()).device

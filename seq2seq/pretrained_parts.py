@@ -8,6 +8,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
 _COUNTING = "create_position_ids_from_input_ids"
+_RECORDED = ("output_attentions", "output_hidden_states")
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -52,5 +53,9 @@ def first_position_of(model: nn.Module) -> int:
 
 def recording(options: dict[str, Any]) -> dict[str, Any]:
     """Of a call's options, those that ask a part for more outputs."""
-    names = ("output_attentions", "output_hidden_states")
-    return {name: options[name] for name in names if options.get(name) is not None}
+    return {name: options[name] for name in _RECORDED if options.get(name) is not None}
+
+
+def recording_of(config: PreTrainedConfig, options: dict[str, Any]) -> dict[str, bool]:
+    """The outputs that a config asks for, where the call does not say."""
+    return {name: True for name in _RECORDED if options.get(name) is None and getattr(config, name, False)}

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
+from transformers.utils import ModelOutput
 
 from ..bridge import CrossMaskBridgeForConditionalGeneration
 from ..configuration.base import MaskedConfig
@@ -26,6 +27,7 @@ from ..data.tokenization import Encoder
 from ..data.tokenizer_training import check_special_tokens
 from ..inference.texts import generate_texts, tokenizers_of
 from ..seq2seq.decoder_inputs import IGNORED
+from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from .base import BatchResult, Example, LengthLimits, Sample, Scores, Task, sample_indices
 from .encoder_decoders import (
     ANY_TOKENS,
@@ -154,11 +156,17 @@ class TextToText(Task):
         batch: Mapping[str, torch.Tensor],
         generation: Mapping[str, Any] | None,
     ) -> BatchResult:
-        """The loss under the labels, and the texts generated; the sources are encoded once for both."""
-        encoded = encode(model, batch["input_ids"], batch["attention_mask"])
+        """The loss under the labels, and the texts generated; the sources are encoded once for both.
+
+        A batch may have `encoder_outputs`, a tuple of the encoder's states (B, S, hidden).
+        """
+        if "encoder_outputs" in batch:
+            encoded: ModelOutput = CrossMaskEncoderOutput.of(cast(Any, batch["encoder_outputs"]))
+        else:
+            encoded = encode(model, batch["input_ids"], batch["attention_mask"])
         loss = texts = None
         if (labels := batch.get("labels")) is not None:
-            target = {key: value for key, value in batch.items() if key != "input_ids"}
+            target = {key: value for key, value in batch.items() if key not in ("input_ids", "encoder_outputs")}
             if (loss_of := self.loss_function(model, 0.0)) is None:
                 summed = model(encoder_outputs=encoded, num_items_in_batch=1, use_cache=False, **target).loss
             else:

@@ -6,15 +6,18 @@ they import from there are stood in for below. Given the `tests` of a full check
 """
 
 import importlib.machinery
+import json
 import os
 import sys
 import types
 import unittest
 from importlib import import_module
 from pathlib import Path
+from unittest import mock
 
 import torch
 from tiny_encoders import encoder_config
+from transformers import BertConfig, ElectraConfig, LlamaConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
@@ -22,6 +25,8 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from crossmask import (
+    CrossMaskBridgeConfig,
+    CrossMaskBridgeForConditionalGeneration,
     CrossMaskConfig,
     CrossMaskForConditionalGeneration,
     CrossMaskForQuestionAnswering,
@@ -77,6 +82,7 @@ GenerationTesterMixin = import_module(f"{PACKAGE}.generation.test_utils").Genera
 # The tests choose by class names in these tables, which is more than registration with the Auto classes touches.
 MODEL_MAPPING_NAMES["crossmask"] = "CrossMaskModel"
 MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES["crossmask"] = "CrossMaskForConditionalGeneration"
+MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES["crossmask-bridge"] = "CrossMaskBridgeForConditionalGeneration"
 MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES["crossmask-question-answering"] = "CrossMaskForQuestionAnswering"
 
 
@@ -231,3 +237,74 @@ class QuestionAnsweringOnT5Suite(QuestionAnsweringSuite):
 
 class QuestionAnsweringOnOwnEncoderSuite(QuestionAnsweringSuite):
     family = "crossmask"
+
+
+class BridgeTester:
+    """A small bridge and a batch for it; attribute names are the mixins' own."""
+
+    encoder_class = BertConfig
+
+    def __init__(self, parent):
+        self.parent = parent
+        self.batch_size = 3
+        self.seq_length = self.encoder_seq_length = self.decoder_seq_length = self.key_length = 7
+        self.is_training = True
+        self.vocab_size = 99
+        self.hidden_size = 32
+        self.num_hidden_layers = 2
+        self.num_attention_heads = 4
+
+    def get_config(self) -> CrossMaskBridgeConfig:
+        sizes = {
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "intermediate_size": 48,
+            "max_position_embeddings": 64,
+            "initializer_range": (spread := float(os.environ.get("INITIALIZER_RANGE", "0.2"))),
+        }
+        decoder = LlamaConfig(**sizes, pad_token_id=0, num_key_value_heads=2)
+        return CrossMaskBridgeConfig(encoder=self.encoder_class(**sizes), decoder=decoder, initializer_range=spread)
+
+    def prepare_config_and_inputs_for_common(self) -> tuple[CrossMaskBridgeConfig, dict]:
+        def tokens():
+            return torch.randint(4, self.vocab_size, (self.batch_size, self.seq_length))
+
+        ones = torch.ones(self.batch_size, self.seq_length, dtype=torch.long)
+        inputs = {"input_ids": tokens(), "decoder_input_ids": tokens()}
+        return self.get_config(), {**inputs, "attention_mask": ones, "decoder_attention_mask": ones.clone()}
+
+    def prepare_config_and_inputs_for_model_class(self, model_class):
+        return self.prepare_config_and_inputs_for_common()
+
+
+class BridgeSuite(ModelTesterMixin, GenerationTesterMixin, unittest.TestCase):
+    all_model_classes = (CrossMaskBridgeForConditionalGeneration,)
+    _is_composite = True
+    is_encoder_decoder = True
+    test_can_init_all_missing_weights_before_2023 = True
+
+    def setUp(self):
+        # Blocks that are open: with closed ones the encoder has no influence.
+        opened = mock.patch.object(
+            CrossMaskBridgeForConditionalGeneration, "_init_weights", PreTrainedModel._init_weights
+        )
+        self.enterContext(opened)
+        self.model_tester = BridgeTester(self)
+        fields = json.loads(self.model_tester.get_config().to_json_string())
+        parts = {name: fields[name] for name in ("encoder", "decoder")}
+        self.config_tester = ConfigTester(
+            self, config_class=CrossMaskBridgeConfig, common_properties=["num_attention_heads"], **parts
+        )
+        if "training" in self._testMethodName:
+            self.model_tester.encoder_class = ElectraConfig  # BERT has a pooler, which gets no gradient
+        if "resize" in self._testMethodName:
+            self.skipTest("vocabularies are resized by part")
+        if self._testMethodName == "test_model_base_model_prefix":
+            self.skipTest("it has two parts, neither of which is a base model")
+        if "custom_4d_attention_mask" in self._testMethodName:
+            self.skipTest("it is for decoders alone: it gives no decoder_input_ids")
+
+    def test_config(self):
+        self.config_tester.run_common_tests(can_init_without_params=False)

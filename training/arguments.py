@@ -199,6 +199,13 @@ class OptimizationArguments(RecipeGroup):
             "decoder.layers.0, ... (crossmask.training.parts)."
         },
     )
+    cache_encoder: bool = field(
+        default=False,
+        metadata={
+            "help": "Compute the states of a bridge's frozen encoder once for every source, and keep them on disk, "
+            "for this run and later ones (crossmask.training.encoder_cache)."
+        },
+    )
     learning_rates: Settings | None = field(
         default=None,
         metadata={"help": "Parts of the model with a learning rate other than learning_rate: {bridge: 1.0e-3, ...}."},

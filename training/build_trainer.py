@@ -1,12 +1,16 @@
 """The trainer of a run, with its data tokenised and batched as the recipe says."""
 
+from itertools import chain
+
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+from ..data.encoder_states import CollatorWithStates
 from ..tasks.base import Example, Task
 from ..utils.errors import InputError
 from .batching import evaluation_split, make_batching, training_features
 from .checkpoint_averaging import check_averaging
 from .continuation import SettingsRecord
+from .encoder_cache import EncoderCache
 from .multi_path import Multipath
 from .precision import PrecisionRecord
 from .recipe import RecipeArguments
@@ -39,6 +43,13 @@ def build_trainer(
     if optimization.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(optimization.early_stopping_patience))
     dataset, batches, collator = make_batching(recipe.batching, arguments, task, model.config, features)
+    evaluation = evaluation_split(data.limits, task, tokenizer, validation)
+    eval_collator, cache = task.evaluation_collator(model.config), None
+    if optimization.cache_encoder:
+        sources = chain(features["input_ids"], evaluation.features["input_ids"])
+        cache = EncoderCache(sources, eval_collator, recipe.batching.eval_tokens)
+        callbacks.append(cache)
+        collator, eval_collator = (CollatorWithStates(one, cache.states) for one in (collator, eval_collator))
     if optimization.average_checkpoints is not None:
         keep_checkpoints(arguments, optimization.average_checkpoints)
     arguments.generation_num_beams = arguments.generation_num_beams or 1
@@ -48,21 +59,24 @@ def build_trainer(
     multipath = None
     if optimization.multipath_k is not None:
         multipath = Multipath.of(optimization.multipath_k, arguments.seed, data.max_source_length)
-    return CrossMaskTrainer(
+    trainer = CrossMaskTrainer(
         model=model,
         args=arguments,
         train_dataset=dataset,
-        eval_dataset=evaluation_split(data.limits, task, tokenizer, validation),
+        eval_dataset=evaluation,
         data_collator=collator,
         processing_class=tokenizer,
         callbacks=callbacks,
         task=task,
         train_batches=batches,
-        eval_collator=task.evaluation_collator(model.config),
+        eval_collator=eval_collator,
         eval_tokens=recipe.batching.eval_tokens,
         multipath=multipath,
         learning_rates=optimization.learning_rates,
     )
+    if cache is not None:
+        cache.trainer = trainer
+    return trainer
 
 
 def keep_checkpoints(arguments: RunArguments, number: int) -> None:

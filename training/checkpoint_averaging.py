@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..modeling.ties import complete, differing
 from ..utils.errors import InputError
+from .requirements import spread_by
 from .run_directory import whole_checkpoints
 from .trainer import CrossMaskTrainer
 
@@ -28,12 +28,11 @@ def check_averaging(arguments: TrainingArguments) -> None:
     Raises:
         InputError: weights will be spread over processes.
     """
-    for name in ("fsdp", "deepspeed"):
-        if getattr(arguments, name, None) or os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() == "true":
-            raise InputError(
-                f"average_checkpoints must be left out under {name}, whose checkpoints have their weights in pieces; "
-                "average the saved models afterwards"
-            )
+    if (name := spread_by(arguments)) is not None:
+        raise InputError(
+            f"average_checkpoints must be left out under {name}, whose checkpoints have their weights in pieces; "
+            "average the saved models afterwards"
+        )
 
 
 def weight_files(checkpoint: Path) -> list[Path]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 OF_BATCHING = {
     **dict.fromkeys(("source_row_length", "target_row_length"), ("packed", "stream")),
     "batch_tokens": ("buckets",),
+    "cache_encoder": ("examples", "packed", "buckets"),  # the sources of a stream are not known before
     **dict.fromkeys(("stream_buffer", "tokenizer_examples"), ("stream",)),
 }
 
@@ -87,7 +88,7 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
     for name, kinds in OF_BATCHING.items():
         unfit[name] = (
             batching not in kinds,
-            f"with batching: {batching} nothing reads it; it belongs to {' and '.join(kinds)}",
+            f"with batching: {batching} nothing reads it; it belongs to {_listed(kinds)}",
         )
     for item, value in all_fields(recipe, arguments):
         idle, reason = unfit.get(item.name, (False, ""))
@@ -98,6 +99,10 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
         if getattr(arguments, name) and workers == 0:
             value = shown(getattr(arguments, name))
             raise InputError(f"{name} must be left out without dataloader_num_workers, got {value}; set that")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def check_task_fields(recipe: RecipeArguments, arguments: RunArguments, task: Task) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,7 +25,7 @@ from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, TrainingArguments
 
     from .run_arguments import RunArguments
 
@@ -56,6 +57,14 @@ def check_requirements(attn_implementation: str | None, arguments: RunArguments)
     check_scheduler(arguments)
     if not arguments.skip_memory_metrics and not is_psutil_available():
         raise InputError(missing("skip_memory_metrics", "false", "psutil"))
+
+
+def spread_by(arguments: TrainingArguments) -> str | None:
+    """What spreads the weights over processes, so that none has all of them; None where nothing does."""
+    for name in ("fsdp", "deepspeed"):
+        if getattr(arguments, name, None) or os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() == "true":
+            return name
+    return None
 
 
 def missing(field: str, value: object, package: str, instead: str = "leave it out") -> str:

@@ -22,6 +22,7 @@ from .build_trainer import build_trainer
 from .checkpoint_averaging import load_average_if_better
 from .combinations import check_metric, check_task_fields
 from .continuation import check_settings_kept, check_weights_fit, settings_of
+from .encoder_cache import check_encoder_cache
 from .joining import load_processor_of_parts
 from .multi_path import Multipath
 from .parsing import RunSpec
@@ -118,6 +119,8 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     call_masks = recipe.optimization.multipath_k is not None
     model = build_on_meta(recipe.model, recipe.data.limits, task, arguments.device, call_masks)
     freeze_parts(model, recipe.optimization)
+    if recipe.optimization.cache_encoder:
+        check_encoder_cache(model, arguments)
     check_optimizer(arguments, model)
 
 

@@ -268,12 +268,17 @@ def test_masks_of_parts_whose_kernels_take_none(part, mask, implementation):
 
 
 LAYERS = "layers({0: window(1), 'rest': full()})"
+HEADS = "heads({0: window(1), 'rest': full()})"
 
 
 @pytest.mark.parametrize(
     ("parts", "given", "match"),
     [
         ({"decoder": "bloom"}, {"decoder_mask": "window(1)"}, "decoder_mask must be causal.* where BloomForCausalLM"),
+        *(
+            ({"decoder": "xglm"}, {"decoder_mask": mask}, "decoder_mask must be the same for all heads .* XGLMFor")
+            for mask in (HEADS, torch.ones(2, 4, 5, 5, dtype=torch.bool).tril())
+        ),
         ({"decoder": "llama"}, {"decoder_mask": LAYERS}, "decoder_mask must be the same in every layer"),
         ({"decoder": "gemma3_text"}, {"decoder_mask": LAYERS}, "must be the same in every sliding_attention"),
         ({"encoder": "bert"}, {"encoder_mask": LAYERS}, "encoder_mask must be the same in every layer"),

@@ -167,3 +167,14 @@ def test_attention_mass_by_passage():
     )
     assert len(outputs.cross_attentions[0]) == 2
     torch.testing.assert_close(model.passage_mass(outputs, passages).overall, torch.tensor([[0.0, 1.0]] * 2))
+
+
+@pytest.mark.parametrize("name", ["output_attentions", "output_hidden_states"])
+def test_the_config_may_ask_for_more_outputs(name):
+    model, inputs = bridge_of(attention="eager"), {"input_ids": SOURCE, "decoder_input_ids": TARGET}
+    expected = model(**inputs, **{name: True})
+    setattr(model.config, name, True)
+    actual = model(**inputs)
+    assert list(actual) == list(expected)
+    assert len(model(**inputs, **{name: False})) < len(expected)
+    torch.testing.assert_close(actual.to_tuple()[2:], expected.to_tuple()[2:], rtol=0, atol=0)

@@ -89,6 +89,10 @@ def test_decoder_masks_hold_and_packed_rows_equal_examples_alone(family, attenti
         before, after = (model(**given, decoder_input_ids=each).logits for each in (target, changed))
         close(before[:, 1:], after[:, 1:])
         assert (before[:, :1] - after[:, :1]).abs().max() > 1e-3
+    if family not in NO_HEADS:
+        given = {"input_ids": source, "decoder_mask": "heads({0: window(0), 'rest': full()})"}
+        one_head = model(**given, decoder_input_ids=target).logits
+        assert not torch.allclose(one_head, model(input_ids=source, decoder_input_ids=target).logits, atol=1e-3)
     options = {"max_new_tokens": 6, "eos_token_id": None, "decoder_mask": "window(1)"}
     assert torch.equal(model.generate(source, **options), model.generate(source, use_cache=False, **options))
     sources, targets = [ids(1, n, seed=n) for n in (4, 6)], [ids(1, n, seed=10 + n) for n in (5, 3)]

@@ -111,6 +111,16 @@ def test_collated_rows_by_hand():
     assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
 
 
+def test_sources_of_another_vocabulary_have_their_own_padding():
+    row = features([(2, 2)])
+    alike, own = (PackedCollator(PAD, START, 4, 4, source_pad_token_id=pad)([row]) for pad in (None, 33))
+    assert own["input_ids"][0, 2:].tolist() == [33, 33]
+    assert alike["input_ids"][0, 2:].tolist() == [PAD, PAD] == own["decoder_input_ids"][0, 2:].tolist()
+    own["input_ids"][own["input_ids"] == 33] = PAD
+    for name, tensor in alike.items():
+        assert torch.equal(own[name], tensor), name
+
+
 @given(lengths=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12))
 def test_packed_segments_are_the_padded_examples(lengths):
     examples = features(lengths)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from bridge_families import decoder_of, encoder_of
+from saved_parts import NO_PARTS, PACKED, UNPACKED, save_parts
 from training_jobs import assert_goes_on, corpus, job_of, recipe_file, tiny_tokenizer, trained
 from transformers import AutoModelForSeq2SeqLM
 
@@ -16,25 +16,6 @@ from crossmask.inference import translate_batch
 from crossmask.inference.loading import load_model_and_tokenizer
 from crossmask.training.run import execute
 from crossmask.utils.errors import InputError
-
-PARTS = {"encoder": ("bert", encoder_of), "decoder": ("llama", decoder_of)}
-UNPACKED = {"batching": "examples"}
-PACKED = {"batching": "packed", "source_row_length": 48, "target_row_length": 48}
-NO_PARTS = dict.fromkeys(("encoder_name_or_path", "decoder_name_or_path"))
-SHORT = {"max_source_length": 32, "max_target_length": 32}
-
-
-def save_parts(folder: Path, **families: str) -> dict[str, str]:
-    """Saves an encoder and a decoder with one tokenizer; what a recipe says of them."""
-    tokenizer, fields = tiny_tokenizer(), {}
-    for name, (family, make) in PARTS.items():
-        part = make(families.get(name, family))
-        part.resize_token_embeddings(len(tokenizer))
-        part.config.pad_token_id, part.config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
-        part.save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
-        fields[f"{name}_name_or_path"] = str(folder / name)
-    return {**fields, "tokenizer": None, "model": None, **SHORT}
 
 
 @pytest.fixture(scope="module")
