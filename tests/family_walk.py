@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import re
 import resource
 import signal
 import traceback
@@ -94,7 +95,7 @@ def without_chance(config: PreTrainedConfig) -> PreTrainedConfig:
     for name, value in vars(config).items():
         if isinstance(value, PreTrainedConfig):
             without_chance(value)
-        elif isinstance(value, float) and ("drop" in name or "jitter" in name):
+        elif isinstance(value, float) and re.search(r"drop|jitter|mask_\w+_prob", name):
             setattr(config, name, 0.0)
     return config
 
@@ -181,10 +182,10 @@ def table(rows: Mapping[str, Mapping[str, str]], names: Sequence[str], joined: s
 def write_table(page: Path, name: str, text: str) -> None:
     """Put a table into a page, where the docs are to be written (CROSSMASK_WRITE_DOCS=1)."""
     if os.environ.get("CROSSMASK_WRITE_DOCS"):
-        begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         before, _, rest = page.read_text().partition(begin)
         _, _, after = rest.partition(end)
-        page.write_text(f"{before}{begin}{text}{end}{after}")
+        page.write_text(f"{before}{begin}{text}\n{end}{after}")
 
 
 def outcomes(rows: Mapping[str, Mapping[str, str]], kind: str) -> dict[str, dict[str, str]]:
