@@ -53,7 +53,8 @@ def attach(
     Families: those whose attention goes through Transformers' attention interface, which their code is asked about:
     BART, Marian, mBART, M2M100, Pegasus, Blenderbot, PLBart, T5 and its kin, T5Gemma, T5Gemma2, Switch, NLLB-MoE,
     Whisper, Speech2Text, `EncoderDecoderModel` of BERT, RoBERTa and GPT-2, and others. Where an encoder is sparse
-    (LongT5, Pegasus-X, BigBird-Pegasus) only the decoder and the interactive attention take masks.
+    (LongT5, Pegasus-X, BigBird-Pegasus) or convolves between its layers (conformers) only the decoder and the
+    interactive attention take masks. docs/attached-families.md has all families of Transformers.
 
     To know:
         - A model that was saved and is loaded without `attach` runs without masks, and nothing says so. Load it by

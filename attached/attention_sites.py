@@ -47,7 +47,7 @@ class Attentions:
     """The attention modules of a model, by scope, each layer's in its turn.
 
     Attributes:
-        encoder: none where the encoder has attention that masks cannot reach, such as a sparse one.
+        encoder: none where the encoder has layers that masks cannot reach: sparse attention, or convolutions.
         cross: the same modules as `decoder` where the two are merged.
     """
 
@@ -86,14 +86,25 @@ def find_attentions(model: PreTrainedModel) -> Attentions:
             f"{type(model).__name__}, of whose attention {len(itself)} modules to the target and {len(cross)} to the "
             "source do; take a model of another family"
         )
-    return Attentions(own if len(own) == depth(encoder) else [], itself, cross)
+    layers = layers_of(encoder)
+    reached = len(own) == len(layers) and not any(_convolves(layer) for layer in layers)
+    return Attentions(own if reached else [], itself, cross)
+
+
+def layers_of(side: nn.Module) -> list[nn.Module]:
+    """The layers of an encoder or decoder: its longest list of modules with attention."""
+    lists = [list(module) for module in side.modules() if isinstance(module, nn.ModuleList)]
+    return max([part for part in lists if all(map(_named_attention, part))], key=len, default=[])
 
 
 def depth(side: nn.Module) -> int:
-    """The number of layers of an encoder or decoder: the length of its longest list of modules with attention."""
-    lists = [module for module in side.modules() if isinstance(module, nn.ModuleList)]
-    of_layers = [part for part in lists if all(_named_attention(layer) for layer in part)]
-    return max(map(len, of_layers), default=0)
+    """The number of layers of an encoder or decoder."""
+    return len(layers_of(side))
+
+
+def _convolves(layer: nn.Module) -> bool:
+    """Whether a layer mixes neighbouring states beside its attention, as those of conformers do."""
+    return any(isinstance(module, nn.Conv1d | nn.Conv2d) and max(module.kernel_size) > 1 for module in layer.modules())
 
 
 def _named_attention(layer: nn.Module) -> bool:

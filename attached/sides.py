@@ -31,8 +31,8 @@ MADE_UNDER = "encoder_mask"
 OWN_RULE = {"encoder": full(), "decoder": causal(), "cross": full()}
 """What attention to each scope forbids by itself."""
 NO_ENCODER_MASK = (
-    "encoder_mask must be full() on this model, whose encoder has attention that masks cannot reach, such as a sparse "
-    "one; give a cross_mask"
+    "encoder_mask must be full() on this model, whose encoder has layers that masks cannot reach, as sparse attention "
+    "and convolutions are; give a cross_mask"
 )
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]

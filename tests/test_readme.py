@@ -1,4 +1,4 @@
-"""Every example in README, docs/usage.md and docs/bridge.md runs as printed, and every link leads to a file."""
+"""Every example in README and in pages of the docs runs as printed, and every link leads to a file."""
 
 import ast
 import doctest
@@ -39,7 +39,9 @@ def workplace(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("page", "fewest"), [("README.md", 15), ("docs/usage.md", 20), ("docs/bridge.md", 20)])
+@pytest.mark.parametrize(
+    ("page", "fewest"), [("README.md", 15), ("docs/usage.md", 20), ("docs/bridge.md", 20), ("docs/pretrained.md", 20)]
+)
 def test_the_python_examples(workplace, page, fewest):
     text = (ROOT / page).read_text(encoding="utf-8")
     examples = doctest.DocTestParser().get_doctest(blocks("python", text), {}, page, page, 0)
