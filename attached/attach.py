@@ -40,7 +40,9 @@ def attach(
 
     Afterwards `forward` and `generate` take `encoder_mask` (source to source), `decoder_mask` (target to target) and
     `cross_mask` (target to source): a mask, its text, or a boolean tensor (B, S), (B, T, S) or (B, H, T, S), True =
-    allowed. They take `passage_ids` (B, S) int64 for masks that speak of passages, too. A call's masks are and-ed with
+    allowed. They take `passage_ids` (B, S) int64 for masks that speak of passages, too. `forward` takes `segment_ids`
+    (B, S) and `decoder_segment_ids` (B, T) of packed rows, integers, 0 for padding: every example is then what it is
+    alone, and families in which it would not be are refused. A call's masks are and-ed with
     those given here, and with what the model forbids by itself (later target tokens, padding, windows): masks only
     ever close. A query with nothing to see gets zero. Where nothing is masked, outputs are those of the untouched
     model, to the bit.

@@ -24,6 +24,7 @@ from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.pretrained_parts import first_position_of
 from .attention_functions import PREFIX
 from .current_call import CurrentCall
+from .packing import SEGMENTS
 from .side_masks import KEYWORD, SideMasks
 
 MADE_UNDER = "encoder_mask"
@@ -120,6 +121,7 @@ class EncoderSide(Side):
         self.is_reachable = is_reachable
 
     def __call__(self, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        refuse_segments(kwargs)
         call = self.current_call.of_side()
         mask = call.masks.get("encoder_mask")
         if "encoder_mask" in kwargs:  # the encoder was called by itself
@@ -178,6 +180,7 @@ class DecoderSide(Side):
     """Before the decoder: its attention to the target, and to the source."""
 
     def __call__(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        refuse_segments(kwargs)
         call = self.current_call.of_side()
         masks = {"decoder": call.masks.get("decoder_mask"), "cross": call.masks.get("cross_mask")}
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
@@ -257,6 +260,17 @@ def source_of(encoder: Any, given: dict[str, Any]) -> tuple[int, int, torch.devi
     else:
         padding = None
     return features.shape[0], length, features.device, padding
+
+
+def refuse_segments(kwargs: dict[str, Any]) -> None:
+    """Refuse packed rows where a side is called by itself, which alone does not know the other one's.
+
+    Raises:
+        MaskError: with the argument.
+    """
+    for name in SEGMENTS:
+        if kwargs.get(name) is not None:
+            raise MaskError(f"{name} must be given to the whole model, got it in a call of one side; call the model")
 
 
 def columns(mask: Any, cache: Cache | None, layer: int, length: int) -> Any:

@@ -46,6 +46,19 @@ def steps_of(
     return [entry[name] for entry in logged for name in ("loss", "grad_norm")], weights
 
 
+@pytest.mark.parametrize("family", ["bart", "marian", "m2m_100", "t5"])
+def test_packed_rows_give_the_loss_and_gradient_of_examples(tmp_path, family):
+    logged = []
+    for batching in ("examples", "packed"):
+        changes = {"batching": batching, "per_device_train_batch_size": 64, "max_steps": 1, "logging_steps": 1,
+                   "save_strategy": "no", "max_grad_norm": 0.0}  # fmt: skip
+        job = job_of(run_file(tmp_path / batching, family, **changes))
+        trained(job)
+        entry = next(entry for entry in job.trainer.state.log_history if "loss" in entry)
+        logged.append([entry["loss"], entry["grad_norm"]])
+    assert logged[1] == pytest.approx(logged[0], rel=1e-5)
+
+
 # Without smoothing the models would compute the loss, with it Trainer would.
 @pytest.mark.parametrize(("family", "smoothing"), [*((name, 0.0) for name in FAMILIES), ("bart", 0.1), ("t5", 0.1)])
 def test_accumulated_batches_of_unequal_length_give_the_loss_and_gradient_of_one(tmp_path, family, smoothing):
@@ -166,7 +179,11 @@ def test_a_model_of_two_parts_is_fine_tuned(tmp_path):
         ),
         ({"max_target_length": 2000, "model": {**model_fields("bart"), "max_position_embeddings": 64}}, "at most the"),
         ({"attn_implementation": "blockwise"}, "attn_implementation must be .* for a bart model, got blockwise"),
-        ({"batching": "packed"}, "batching must be examples or buckets for a bart model"),
+        (
+            {"batching": "packed", "model": model_fields("longt5")},
+            "batching must be examples or buckets for a longt5 model, got packed rows: LongT5Stack has attention",
+        ),
+        ({"batching": "packed", "model": model_fields("mvp")}, "a mvp model cannot have masks, which packed rows need"),
         ({"source_language": "en_XX"}, "source_language must be left out for a .*, which has no language codes"),
         ({"model": {**model_fields("bart"), "cross_mask": "wait_k(x)"}}, "cross_mask"),
         ({"model": {**model_fields("bart"), "cros_mask": "wait_k(3)"}}, "model has no setting 'cros_mask'"),
