@@ -73,7 +73,7 @@ class Attachment:
             yield
 
     def check_packing(self, model: PreTrainedModel) -> None:
-        """Check that the model keeps packed examples apart: by its code, and by two examples, at the first packed call.
+        """Check by the model's code, and at its first packed call by two examples, that it keeps examples apart.
 
         Raises:
             MaskError: it does not.

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from ..masks.expressions import MaskError
 from ..masks.layout import count_in_segments
 from ..seq2seq.decoder_inputs import IGNORED
 from ..seq2seq.mask_probe import numbers_positions_by_itself
@@ -73,7 +72,11 @@ def measured_refusal(model: Any) -> str | None:
     try:
         common = {"use_cache": False}
         packed = model(
-            input_ids=ids[0], decoder_input_ids=ids[1], segment_ids=segments[0], decoder_segment_ids=segments[1], **common
+            input_ids=ids[0],
+            decoder_input_ids=ids[1],
+            segment_ids=segments[0],
+            decoder_segment_ids=segments[1],
+            **common,
         ).logits
         # Padding is told, since one of these ids may be that of padding.
         alone = [

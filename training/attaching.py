@@ -51,7 +51,9 @@ def attach_masks(
     """
     if isinstance(model.config, MaskedConfig):
         return model
-    if not (masks or call_masks or packed or any(getattr(model.config, name, None) is not None for name in MASK_FIELDS)):
+    if not (
+        masks or call_masks or packed or any(getattr(model.config, name, None) is not None for name in MASK_FIELDS)
+    ):
         return model
     try:
         attached: Any = attach(model, **masks)

@@ -183,7 +183,10 @@ def test_a_model_of_two_parts_is_fine_tuned(tmp_path):
             {"batching": "packed", "model": model_fields("longt5")},
             "batching must be examples or buckets for a longt5 model, got packed rows: LongT5Stack has attention",
         ),
-        ({"batching": "packed", "model": model_fields("mvp")}, "a mvp model cannot have masks, which packed rows need"),
+        (
+            {"batching": "packed", "model": model_fields("mvp")},
+            "a mvp model cannot have masks, which packed rows need",
+        ),
         ({"source_language": "en_XX"}, "source_language must be left out for a .*, which has no language codes"),
         ({"model": {**model_fields("bart"), "cross_mask": "wait_k(x)"}}, "cross_mask"),
         ({"model": {**model_fields("bart"), "cros_mask": "wait_k(3)"}}, "model has no setting 'cros_mask'"),
