@@ -72,7 +72,7 @@ class Attachment:
         with self.current_call.of(call):
             yield
 
-    def check_packing(self, model: PreTrainedModel) -> None:
+    def check_packing(self, model: Any) -> None:
         """Check by the model's code, and at its first packed call by two examples, that it keeps examples apart.
 
         Raises:

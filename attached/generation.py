@@ -45,7 +45,8 @@ class AttachedGenerationMixin(MaskedGenerationMixin):
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
         check_not_packed(model_kwargs)
-        super(MaskedGenerationMixin, self)._validate_model_kwargs(model_kwargs)
+        own: Any = super(MaskedGenerationMixin, self)
+        own._validate_model_kwargs(model_kwargs)
 
     def _prepare_text_encoder_decoder_kwargs_for_generation(
         self, inputs_tensor: torch.Tensor, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any

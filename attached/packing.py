@@ -1,5 +1,6 @@
 """Packed rows on an attached model: whether it can keep examples apart, and the decoder's inputs by their labels."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def has_capacity(side: Any) -> bool:
     return any(isinstance(getattr(module, "expert_capacity", None), int) for module in side.modules())
 
 
-def check_segments(given: dict[str, Any]) -> bool:
+def check_segments(given: Mapping[str, Any]) -> bool:
     """Whether a call is packed.
 
     Raises:
