@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
 from ..masks.expressions import Mask, MaskError
-from ..masks.layout import lay_out
+from ..masks.layout import Layout, lay_out
 from ..masks.rules import causal, full
 from ..masks.scope import Scope
 from ..masks.target_layout import lay_out_target
@@ -89,9 +89,15 @@ class Side:
         return positions - self.first_position
 
     def give_positions(
-        self, name: str, positions: torch.Tensor, given: dict[str, Any], kwargs: dict[str, Any]
+        self, name: str, layout: Layout, batch: int, given: dict[str, Any], kwargs: dict[str, Any]
     ) -> dict[str, Any]:
-        """Tell the side its positions (B, L), by an argument, or by way of its table."""
+        """Tell the side its positions, by an argument, or by way of its table.
+
+        Those of padding are 0: in a row with much of it they could go beyond the last one that there is.
+        """
+        positions = layout.positions.expand(batch, -1)
+        if layout.segments is not None:
+            positions = positions.masked_fill(layout.segments == 0, 0)
         if "position_ids" not in self.names:
             self.current_call.of_side().positions[name] = positions
         elif given.get("position_ids") is None:
@@ -157,7 +163,7 @@ class EncoderSide(Side):
             backend="sdpa",
         )
         if segments is not None or self.first_position:
-            kwargs = self.give_positions("encoder", layout.positions.expand(batch, -1), given, kwargs)
+            kwargs = self.give_positions("encoder", layout, batch, given, kwargs)
         masks = SideMasks({"encoder": compiled_masks}, made_under=describe(mask))
         return self.hand_over("encoder", masks, args, kwargs)
 
@@ -213,7 +219,7 @@ class DecoderSide(Side):
             position_ids=self.own_positions(given, segments),
         )
         if segments is not None:
-            kwargs = self.give_positions("decoder", target.query.positions.expand(batch, -1), given, kwargs)
+            kwargs = self.give_positions("decoder", target.query, batch, given, kwargs)
         compiled_masks: dict[Scope, list[Any]] = {}
         common = {"batch": batch, "training": decoder.training, "backend": "sdpa"}
         if needed["decoder"]:

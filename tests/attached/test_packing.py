@@ -81,6 +81,18 @@ def test_without_segments_they_see_one_another(family):
     assert not torch.allclose(together, apart, atol=1e-3)
 
 
+@pytest.mark.parametrize("family", PACKED)
+@torch.no_grad()
+def test_rows_may_be_longer_than_the_longest_example(family):
+    model, (sources, targets) = attached(family), examples()
+    given = {"input_ids": row(sources, 1), "decoder_input_ids": row(targets, 1), **SEGMENTS}
+    longer = {name: torch.nn.functional.pad(part, (0, 70), value=int("ids" in name and "segment" not in name))
+              for name, part in given.items()}  # fmt: skip
+    expected = model(**given).logits[:, : sum(TARGETS)]
+    found = model(**longer).logits[:, : sum(TARGETS)]
+    torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+
+
 @pytest.mark.parametrize("family", REFUSED)
 def test_families_that_cannot_are_refused_by_name(family):
     model = attached(family)
