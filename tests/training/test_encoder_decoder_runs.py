@@ -113,6 +113,19 @@ def test_a_finished_model_needs_nothing_but_transformers(tmp_path, family):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_a_model_that_was_trained_on_packed_rows_is_saved_without_masks(tmp_path):
+    changes = {"batching": "packed", "eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True}
+    execute(job_of(run_file(tmp_path, **changes)))
+    folder = tmp_path / "run"
+    assert {"sacrebleu", "chrf", "loss"} <= set(json.loads((folder / "metrics.json").read_text()))
+    config = json.loads((folder / "config.json").read_text())
+    assert not {"encoder_mask", "decoder_mask", "cross_mask"} & set(config)
+    assert not list(folder.glob("*.py"))
+    card = (folder / "README.md").read_text()
+    assert "AutoModelForSeq2SeqLM.from_pretrained(name)\n" in card
+    assert "Masks in force" not in card
+
+
 @pytest.mark.parametrize("batching", [{}, BUCKETS], ids=["examples", "buckets"])
 @pytest.mark.parametrize("family", ["bart", "t5"])
 def test_a_run_goes_on_to_the_bit(tmp_path, family, batching):
