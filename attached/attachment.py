@@ -72,6 +72,11 @@ class Attachment:
         with self.current_call.of(call):
             yield
 
+    @staticmethod
+    def has_masks(config: PreTrainedConfig) -> bool:
+        """Whether a config has masks, for which a saved model is attached again; packed rows need none."""
+        return any(getattr(config, name, None) is not None for name in MASKS)
+
     def check_packing(self, model: Any) -> None:
         """Check by the model's code, and at its first packed call by two examples, that it keeps examples apart.
 
