@@ -10,12 +10,14 @@ from ..masks.expressions import Mask, MaskError
 from ..masks.scope import SCOPES, Scope
 from ..seq2seq.generation import MASKS
 from ..seq2seq.mask_compiler import LayerMasks
+from ..seq2seq.pretrained_parts import first_position_of
 from .attached_model import CHECKPOINT, AttachedModel, attached_class, keep_calls, plain_class
 from .attachment import Attachment, leaks_of
 from .attention_functions import use_masks, use_plain
 from .attention_sites import SITE, Attentions, Site, configs_with_attention, depth, eager_of, find_attentions, heads_of
 from .current_call import CurrentCall, KeepsCall
-from .positions import CountsTokens, counter_of
+from .packing import packing_refusal
+from .positions import GivesPositions, TakesPositions, position_table
 from .sides import NO_ENCODER_MASK, OWN_RULE, AfterSide, DecoderSide, EncoderSide
 
 MaskOrText = Mask | LayerTexts
@@ -38,7 +40,9 @@ def attach(
 
     Afterwards `forward` and `generate` take `encoder_mask` (source to source), `decoder_mask` (target to target) and
     `cross_mask` (target to source): a mask, its text, or a boolean tensor (B, S), (B, T, S) or (B, H, T, S), True =
-    allowed. They take `passage_ids` (B, S) int64 for masks that speak of passages, too. A call's masks are and-ed with
+    allowed. They take `passage_ids` (B, S) int64 for masks that speak of passages, too. `forward` takes `segment_ids`
+    (B, S) and `decoder_segment_ids` (B, T) of packed rows, integers, 0 for padding: every example is then what it is
+    alone, and families in which it would not be are refused. A call's masks are and-ed with
     those given here, and with what the model forbids by itself (later target tokens, padding, windows): masks only
     ever close. A query with nothing to see gets zero. Where nothing is masked, outputs are those of the untouched
     model, to the bit.
@@ -99,6 +103,7 @@ def attach(
         for scope in SCOPES:
             attachment.masks[scope] = _compiler(model, scope, attentions)
         attachment.leaks = leaks_of(model.get_encoder())
+        attachment.packing_refusal = packing_refusal(model, attentions)
         attachment.check_blind(**dict.fromkeys(MASKS))
         use_masks(attachment.configs)
     except ValueError:
@@ -191,7 +196,7 @@ def _compiler(model: PreTrainedModel, scope: Scope, attentions: Attentions) -> L
 
 
 def _hook(model: PreTrainedModel, attachment: Attachment) -> None:
-    """Put hooks before and after both sides, and before what counts the source's positions."""
+    """Put hooks before and after both sides and their tables of positions."""
     encoder, decoder = model.get_encoder(), model.get_decoder()
     masks, current_call = attachment.masks, attachment.current_call
     first = EncoderSide(encoder, masks, current_call, is_reachable=bool(attachment.attentions.encoder))
@@ -201,9 +206,12 @@ def _hook(model: PreTrainedModel, attachment: Attachment) -> None:
         decoder.register_forward_pre_hook(DecoderSide(decoder, masks, current_call), with_kwargs=True),
         decoder.register_forward_hook(AfterSide("decoder", current_call)),
     ]
-    if (counter := counter_of(encoder)) is not None:
-        hook = CountsTokens(current_call, first.first_position)
-        attachment.handles.append(counter.register_forward_pre_hook(hook, with_kwargs=True))
+    for name, side in (("encoder", encoder), ("decoder", decoder)):
+        if (table := position_table(side)) is not None:
+            counts_from = first_position_of(table)
+            before, after = (kind(current_call, name, counts_from) for kind in (GivesPositions, TakesPositions))
+            attachment.handles.append(table.register_forward_pre_hook(before, with_kwargs=True))
+            attachment.handles.append(table.register_forward_hook(after))
 
 
 def _restore_fields(config: PreTrainedConfig, fields: dict[str, object]) -> None:

@@ -16,6 +16,7 @@ from ..seq2seq.passage_attribution import ProvenanceMixin
 from .attachment import CALL_ARGUMENTS
 from .attention_functions import use_masks, use_plain
 from .generation import OWN_METHODS, AttachedGenerationMixin
+from .packing import with_decoder_inputs
 from .streaming import AttachedStreamingMixin
 
 
@@ -84,6 +85,9 @@ def _masked(forward: Callable[..., Any]) -> Callable[..., Any]:
         encoder_outputs = kwargs.get("encoder_outputs")
         if encoder_outputs is None and args:
             encoder_outputs = dict(zip(names[1:], args, strict=False)).get("encoder_outputs")
+        if given.get("segment_ids") is not None:
+            self.attachment.check_packing(self)
+            kwargs = with_decoder_inputs(self, given, kwargs)
         with self.attachment.call(given, encoder_outputs):
             return forward(self, *args, **kwargs)
 

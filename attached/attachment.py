@@ -18,10 +18,11 @@ from ..seq2seq.mask_compiler import LayerMasks, check_blind
 from ..seq2seq.pretrained_parts import arguments_of, first_position_of
 from .attention_sites import Attentions
 from .current_call import Call, CurrentCall
+from .packing import SEGMENTS, check_segments, has_capacity, measured_refusal
 from .positions import counter_of
 from .sides import MADE_UNDER
 
-CALL_ARGUMENTS = (*MASKS, "passage_ids", "example_ids")
+CALL_ARGUMENTS = (*MASKS, "passage_ids", "example_ids", *SEGMENTS)
 """The arguments that an attached model takes beside its own."""
 
 CallMasks = dict[str, Mask | TensorMask | None]
@@ -37,6 +38,7 @@ class Attachment:
         configs: those whose attention implementation was changed.
         fields: the config's mask fields before, without those that it had not.
         leaks: why no source span can be hidden from every output, if that is so.
+        packing_refusal: why examples cannot be packed, if so. packing_is_measured: whether that was tried as well.
         handles: of the hooks.
     """
 
@@ -46,6 +48,8 @@ class Attachment:
     configs: list[PreTrainedConfig]
     fields: dict[str, Any]
     leaks: str | None = None
+    packing_refusal: str | None = None
+    packing_is_measured: bool = False
     handles: list[Any] = field(default_factory=list)
 
     @contextmanager
@@ -62,8 +66,32 @@ class Attachment:
         masks["encoder_mask"] = encoder_mask_of(encoder_outputs, masks["encoder_mask"])
         if not torch.compiler.is_compiling() or any(map(speaks_of_blind, masks.values())):
             self.check_blind(**masks)
-        with self.current_call.of(Call(masks, given.get("passage_ids"), given.get("example_ids"))):
+        call = Call(masks, given.get("passage_ids"), given.get("example_ids"))
+        if check_segments(given):
+            call.segments = {"encoder": given["segment_ids"], "decoder": given["decoder_segment_ids"]}
+        with self.current_call.of(call):
             yield
+
+    @staticmethod
+    def has_masks(config: PreTrainedConfig) -> bool:
+        """Whether a config has masks, for which a saved model is attached again; packed rows need none."""
+        return any(getattr(config, name, None) is not None for name in MASKS)
+
+    def check_packing(self, model: Any) -> None:
+        """Check by the model's code, and at its first packed call by two examples, that it keeps examples apart.
+
+        Raises:
+            MaskError: it does not.
+        """
+        can_measure = not torch.compiler.is_compiling() and model.device.type != "meta"
+        if self.packing_refusal is None and not self.packing_is_measured and can_measure:
+            self.packing_is_measured = True  # the measurement is a packed call itself
+            self.packing_refusal = measured_refusal(model)
+        if self.packing_refusal is not None:
+            raise MaskError(
+                f"segment_ids must be left out on this model, since {self.packing_refusal}; give every example a row "
+                "of its own"
+            )
 
     def check_blind(self, **call_masks: Mask | TensorMask | None) -> None:
         """Check that what is blind in one mask is so wherever the source is read, and that it can be.
@@ -104,6 +132,6 @@ def leaks_of(encoder: PreTrainedModel) -> str | None:
     can_be_told = "position_ids" in arguments_of(encoder) or counter_of(encoder) is not None
     if first_position_of(encoder) and not can_be_told:
         reasons.append(f"{name} counts positions by ids, so that padding inside of a span would show behind it")
-    if any(isinstance(getattr(module, "expert_capacity", None), int) for module in encoder.modules()):
+    if has_capacity(encoder):
         reasons.append(f"{name} has experts of limited capacity, which a hidden token can use up")
     return " and ".join(reasons) or None

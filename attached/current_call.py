@@ -21,7 +21,9 @@ class Call:
         masks: the call's, by name, as `as_mask` reads them.
         passage_ids: (B, S) int64. example_ids: (B,) int64, ascending, which example each row of the target belongs to.
         sides: the compiled masks of `"encoder"` and `"decoder"`, once they run.
-        is_token: (B, S) or (1, S) bool, which source tokens are no padding, where the encoder's masks forbid anything.
+        segments: (B, S) and (B, P + T) integers of `"encoder"` and `"decoder"`, of packed rows; else empty.
+        positions: (B, S) and (B, T) int64, which ones each side's table is to give, counted from 0; else empty.
+        source_positions: (B, S) int64 that a packed call gave.
         is_of_side: whether a side was called by itself, and not by its model.
     """
 
@@ -29,7 +31,9 @@ class Call:
     passage_ids: torch.Tensor | None = None
     example_ids: torch.Tensor | None = None
     sides: dict[str, SideMasks | None] = field(default_factory=dict)
-    is_token: torch.Tensor | None = None
+    segments: dict[str, torch.Tensor] = field(default_factory=dict)
+    positions: dict[str, torch.Tensor] = field(default_factory=dict)
+    source_positions: torch.Tensor | None = None
     is_of_side: bool = False
 
 

@@ -17,11 +17,12 @@ from transformers.masking_utils import create_masks_for_generate
 
 from ..masks.expressions import Mask
 from ..masks.tensor_mask import TensorMask, as_mask
+from ..seq2seq.call_checks import check_not_packed
 from ..seq2seq.generation import MASKS, MaskedGenerationMixin, _WithinMasks
 from ..seq2seq.mask_compiler import LayerMasks
 from .attachment import CALL_ARGUMENTS, Attachment, encoder_mask_of
 
-OWN_METHODS = ("_validate_model_kwargs", "_prepare_decoder_input_ids_for_generation", "_sample", "_beam_search")
+OWN_METHODS = ("_prepare_decoder_input_ids_for_generation", "_sample", "_beam_search")
 """What an attached model does as its own class does it, and not as `MaskedGenerationMixin`."""
 
 
@@ -41,6 +42,11 @@ class AttachedGenerationMixin(MaskedGenerationMixin):
     @property
     def max_target_length(self) -> int | None:
         return None  # the model says so itself, if it does
+
+    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
+        check_not_packed(model_kwargs)
+        own: Any = super(MaskedGenerationMixin, self)
+        own._validate_model_kwargs(model_kwargs)
 
     def _prepare_text_encoder_decoder_kwargs_for_generation(
         self, inputs_tensor: torch.Tensor, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any

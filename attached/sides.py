@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
 from ..masks.expressions import Mask, MaskError
-from ..masks.layout import lay_out
+from ..masks.layout import Layout, lay_out
 from ..masks.rules import causal, full
 from ..masks.scope import Scope
 from ..masks.target_layout import lay_out_target
@@ -24,6 +24,7 @@ from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.pretrained_parts import first_position_of
 from .attention_functions import PREFIX
 from .current_call import CurrentCall
+from .packing import SEGMENTS
 from .side_masks import KEYWORD, SideMasks
 
 MADE_UNDER = "encoder_mask"
@@ -43,6 +44,7 @@ class Side:
 
     Attributes:
         names: of the arguments, in their order. takes_keywords: whether others are handed on.
+        first_position: the number of the first token's position.
     """
 
     def __init__(self, side: PreTrainedModel, masks: dict[str, LayerMasks], current_call: CurrentCall):
@@ -50,6 +52,7 @@ class Side:
         parameters = inspect.signature(side.forward).parameters
         self.names = tuple(parameters)
         self.takes_keywords = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        self.first_position = first_position_of(side)
 
     def needed(self, name: str, mask: Mask | TensorMask | None, training: bool) -> bool:
         """Whether the masks of a scope, the call's included, forbid anything that the model does not."""
@@ -69,6 +72,38 @@ class Side:
                 f"{implementation!r} in a config, under which masks would have no effect; call that method"
             )
 
+    def own_positions(self, given: dict[str, Any], segments: torch.Tensor | None) -> torch.Tensor | None:
+        """The positions (B, L) from 0 that a packed call gave, None where they are to be counted.
+
+        Raises:
+            MaskError: the side would not read them.
+        """
+        positions: torch.Tensor | None = given.get("position_ids")
+        if positions is None or segments is None:
+            return None
+        if "position_ids" not in self.names:
+            raise MaskError(
+                "position_ids must be left out beside segment_ids on this model, which has no such argument; they are "
+                "counted inside each example"
+            )
+        return positions - self.first_position
+
+    def give_positions(
+        self, name: str, layout: Layout, batch: int, given: dict[str, Any], kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Tell the side its positions, by an argument, or by way of its table.
+
+        Those of padding are 0: in a row with much of it they could go beyond the last one that there is.
+        """
+        positions = layout.positions.expand(batch, -1)
+        if layout.segments is not None:
+            positions = positions.masked_fill(layout.segments == 0, 0)
+        if "position_ids" not in self.names:
+            self.current_call.of_side().positions[name] = positions
+        elif given.get("position_ids") is None:
+            kwargs = {**kwargs, "position_ids": positions + self.first_position}
+        return kwargs
+
     def hand_over(
         self, name: str, masks: SideMasks | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Arguments:
@@ -83,7 +118,6 @@ class EncoderSide(Side):
 
     Attributes:
         is_reachable: whether masks reach all of its attention.
-        first_position: where it counts positions from, if it counts them by ids.
     """
 
     def __init__(
@@ -91,25 +125,33 @@ class EncoderSide(Side):
     ):
         super().__init__(side, masks, current_call)
         self.is_reachable = is_reachable
-        self.first_position = first_position_of(side)
 
     def __call__(self, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        refuse_segments(kwargs)
         call = self.current_call.of_side()
         mask = call.masks.get("encoder_mask")
         if "encoder_mask" in kwargs:  # the encoder was called by itself
             mask = as_mask(kwargs.pop("encoder_mask"), "encoder_mask")
         passage_ids = kwargs.pop("passage_ids", call.passage_ids)
-        call.is_token = None
-        if not self.needed("encoder", mask, encoder.training):
+        segments = call.segments.get("encoder")
+        call.positions.pop("encoder", None)
+        if segments is None and not self.needed("encoder", mask, encoder.training):
             return self.hand_over("encoder", None, args, kwargs)
         if not self.is_reachable:
             raise MaskError(NO_ENCODER_MASK)
         self.check_implementation(encoder)
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
         batch, length, device, padding = source_of(encoder, given)
-        layout = lay_out(length, device, attention_mask=padding, passage_ids=passage_ids, rows=batch)
-        if self.first_position:
-            call.is_token = torch.ones_like(layout.positions) > 0 if layout.segments is None else layout.segments > 0
+        call.source_positions = self.own_positions(given, segments)
+        layout = lay_out(
+            length,
+            device,
+            attention_mask=padding,
+            segment_ids=segments,
+            position_ids=call.source_positions,
+            passage_ids=passage_ids,
+            rows=batch,
+        )
         compiled_masks: list[Any] = self.masks["encoder"].compile(
             mask,
             layout,
@@ -120,8 +162,8 @@ class EncoderSide(Side):
             training=encoder.training,
             backend="sdpa",
         )
-        if self.first_position and "position_ids" in self.names and given.get("position_ids") is None:
-            kwargs = {**kwargs, "position_ids": (layout.positions + self.first_position).expand(batch, -1)}
+        if segments is not None or self.first_position:
+            kwargs = self.give_positions("encoder", layout, batch, given, kwargs)
         masks = SideMasks({"encoder": compiled_masks}, made_under=describe(mask))
         return self.hand_over("encoder", masks, args, kwargs)
 
@@ -144,11 +186,15 @@ class DecoderSide(Side):
     """Before the decoder: its attention to the target, and to the source."""
 
     def __call__(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        refuse_segments(kwargs)
         call = self.current_call.of_side()
         masks = {"decoder": call.masks.get("decoder_mask"), "cross": call.masks.get("cross_mask")}
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
         states: Any = given.get("encoder_hidden_states")
         needed = {name: self.needed(name, mask, decoder.training) for name, mask in masks.items()}
+        segments = call.segments.get("decoder")
+        call.positions.pop("decoder", None)
+        needed = {name: segments is not None or is_needed for name, is_needed in needed.items()}
         needed["cross"] = needed["cross"] and states is not None
         if not any(needed.values()):
             return self.hand_over("decoder", None, args, kwargs)
@@ -158,14 +204,22 @@ class DecoderSide(Side):
         cache = given.get("past_key_values")
         cache = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
         padding = given.get("attention_mask")
+        past, capacity = cached_sizes(cache, length)
+        if segments is not None and isinstance(past, int) and past:
+            raise MaskError(f"past_key_values must be empty in packed rows, got {past} tokens; leave them out")
         target = lay_out_target(
             length,
-            *cached_sizes(cache, length),
+            past,
+            capacity,
             inputs.device,
             batch=batch,
             examples=call.example_ids,
             attention_mask=padding if getattr(padding, "ndim", 0) == 2 else None,
+            segment_ids=segments,
+            position_ids=self.own_positions(given, segments),
         )
+        if segments is not None:
+            kwargs = self.give_positions("decoder", target.query, batch, given, kwargs)
         compiled_masks: dict[Scope, list[Any]] = {}
         common = {"batch": batch, "training": decoder.training, "backend": "sdpa"}
         if needed["decoder"]:
@@ -178,6 +232,8 @@ class DecoderSide(Side):
                 batch,
                 batch if call.example_ids is None else call.example_ids,
                 attention_mask=given.get("encoder_attention_mask"),
+                segment_ids=call.segments.get("encoder"),
+                position_ids=call.source_positions,
                 passage_ids=call.passage_ids,
             )
             compiled_masks["cross"] = self.masks["cross"].compile(
@@ -210,6 +266,17 @@ def source_of(encoder: Any, given: dict[str, Any]) -> tuple[int, int, torch.devi
     else:
         padding = None
     return features.shape[0], length, features.device, padding
+
+
+def refuse_segments(kwargs: dict[str, Any]) -> None:
+    """Refuse packed rows where a side is called by itself, which alone does not know the other one's.
+
+    Raises:
+        MaskError: with the argument.
+    """
+    for name in SEGMENTS:
+        if kwargs.get(name) is not None:
+            raise MaskError(f"{name} must be given to the whole model, got it in a call of one side; call the model")
 
 
 def columns(mask: Any, cache: Cache | None, layer: int, length: int) -> Any:

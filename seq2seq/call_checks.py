@@ -36,6 +36,20 @@ def check_keywords(keywords: dict, known: set[str], error: type[Exception]) -> N
             raise error(f"no argument is called {name}; {fix}")
 
 
+def check_not_packed(keywords: dict) -> None:
+    """Refuse packed rows in `generate()`.
+
+    Raises:
+        ValueError: with the argument that was given.
+    """
+    for name in ("segment_ids", "decoder_segment_ids"):
+        if keywords.get(name) is not None:
+            raise ValueError(
+                f"generate() takes one example a row, so it has no use for {name}: give every example a row of "
+                "its own, padded, with an attention_mask"
+            )
+
+
 def check_length(side: str, length: int, limit: int | None) -> None:
     """Refuse a source or a target that is longer than the model takes.
 

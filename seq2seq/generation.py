@@ -17,7 +17,7 @@ from ..masks.scope import SCOPES
 from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, check_fit
 from .beam_sharing import keep_returned, repeat_source, repeat_target, select_returned
 from .cache import check_cache, is_recurrent, read_cache
-from .call_checks import check_keywords, keywords_of
+from .call_checks import check_keywords, check_not_packed, keywords_of
 from .encoder_output import CrossMaskEncoderOutput
 from .mask_compiler import LayerMasks, check_blind
 from .prefix_masks import closed_ahead
@@ -58,12 +58,7 @@ class MaskedGenerationMixin(GenerationMixin):
         check_blind(*self.mask_compilers, **call_masks)
 
     def _validate_model_kwargs(self, model_kwargs: dict) -> None:
-        for name in ("segment_ids", "decoder_segment_ids"):
-            if model_kwargs.get(name) is not None:
-                raise ValueError(
-                    f"generate() takes one example a row, so it has no use for {name}: give every example a row of "
-                    "its own, padded, with an attention_mask"
-                )
+        check_not_packed(model_kwargs)
         known = keywords_of(type(self).forward) | set(signature(GenerationMixin.generate).parameters)
         check_keywords({name: value for name, value in model_kwargs.items() if value is not None}, known, ValueError)
         super()._validate_model_kwargs(model_kwargs)

@@ -143,8 +143,8 @@ class TextToText(Task):
         return Seq2SeqCollator(pad, start, source_pad_token_id=source_pad_token_id(config))
 
     def packed_collator(self, config: PreTrainedConfig, source_length: int, target_length: int) -> PackedCollator:
-        start, source_pad = config.decoder_start_token_id, source_pad_token_id(config)
-        return PackedCollator(config.pad_token_id, start, source_length, target_length, source_pad)
+        pad, start = (special_id(config, name) for name in ("pad_token_id", "decoder_start_token_id"))
+        return PackedCollator(pad, start, source_length, target_length, source_pad_token_id(config))
 
     def loss_function(self, model: PreTrainedModel, label_smoothing: float) -> Callable[..., torch.Tensor] | None:
         return None if computes_own_loss(model) else loss_of_logits(label_smoothing)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -36,24 +36,35 @@ def masks_to_attach(
     return masks
 
 
-def attach_masks(model: PreTrainedModel, masks: Mapping[str, Any], call_masks: bool = False) -> PreTrainedModel:
+def attach_masks(
+    model: PreTrainedModel, masks: Mapping[str, Any], call_masks: bool = False, packed: bool = False
+) -> PreTrainedModel:
     """A model of Transformers with masks: those given, and those that its config has. Others are returned as they are.
 
     Args:
         masks: of `masks_to_attach`.
-        call_masks: whether training will give masks to the model's calls.
+        call_masks: whether training will give masks to the model's calls. packed: whether rows will be packed, which
+            is by masks too.
 
     Raises:
-        InputError: a model that cannot have them.
+        InputError: a model that cannot have them, or whose code says that it cannot keep packed examples apart.
     """
     if isinstance(model.config, MaskedConfig):
         return model
-    if not (masks or call_masks or any(getattr(model.config, name, None) is not None for name in MASK_FIELDS)):
+    if not (
+        masks or call_masks or packed or any(getattr(model.config, name, None) is not None for name in MASK_FIELDS)
+    ):
         return model
     try:
-        return attach(model, **masks)
+        attached: Any = attach(model, **masks)
     except (ValueError, TypeError) as error:
-        raise InputError(f"a {model.config.model_type} model cannot have masks: {one_line(error)}") from error
+        needs = ", which packed rows need" if packed else ""
+        raise InputError(f"a {model.config.model_type} model cannot have masks{needs}: {one_line(error)}") from error
+    if packed and (reason := attached.attachment.packing_refusal) is not None:
+        raise InputError(
+            f"batching must be examples or buckets for a {model.config.model_type} model, got packed rows: {reason}"
+        )
+    return cast(PreTrainedModel, attached)
 
 
 def load_finished(folder: Path, model: PreTrainedModel, task: Task) -> Any:

@@ -57,7 +57,8 @@ def build_model(
     if "decoder_start_token_id" in of_language:
         model.config.decoder_start_token_id = of_language["decoder_start_token_id"]
     task.check_tokenizer(tokenizer, model.config)
-    model = attach_masks(model, masks_to_attach(task, type(model.config), arguments.model), call_masks)
+    packs_by_masks = packed and task.attaches_masks
+    model = attach_masks(model, masks_to_attach(task, type(model.config), arguments.model), call_masks, packs_by_masks)
     task.check_model(model, packed)
     saved = model.generation_config if arguments.model_name_or_path and keeps_generation(model.config) else None
     model.generation_config = configured_generation(arguments, limits, task, model.config, saved)
@@ -66,12 +67,17 @@ def build_model(
 
 
 def build_on_meta(
-    arguments: ModelArguments, limits: LengthLimits, task: Task, device: torch.device, call_masks: bool = False
+    arguments: ModelArguments,
+    limits: LengthLimits,
+    task: Task,
+    device: torch.device,
+    packed: bool = False,
+    call_masks: bool = False,
 ) -> PreTrainedModel:
     """The model without weights, on the meta device, to refuse what cannot be trained before the data is read.
 
     Args:
-        device: that it will be trained on. call_masks: as for `build_model`.
+        device: that it will be trained on. packed, call_masks: as for `build_model`.
 
     Raises:
         InputError: with the field, what was given and what was expected.
@@ -91,7 +97,8 @@ def build_on_meta(
     joined = naming_parts(arguments) if arguments.decoder_name_or_path else nullcontext()
     with torch.device("meta"), joined:
         model = new_model(arguments, task, config)
-        attach_masks(model, masks_to_attach(task, type(config), arguments.model), call_masks)
+        packs_by_masks = packed and task.attaches_masks
+        attach_masks(model, masks_to_attach(task, type(config), arguments.model), call_masks, packs_by_masks)
     copies = 2 if device.type == "cpu" else 1  # weights, and beside them their gradients
     needed, there = copies * sum(one.numel() * one.element_size() for one in model.parameters()), memory_size()
     if there is not None and needed > there:

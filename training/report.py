@@ -142,7 +142,7 @@ def card_facts(
         max_new_tokens=generation.max_new_tokens or (generation.max_length or 21) - 1,  # 20 is Transformers' own
         training_data=f"{size}, declared in the recipe as `{declared}`.",
         masks={scope: getattr(config, f"{scope}_mask") for scope in SCOPES if hasattr(config, f"{scope}_mask")},
-        attached=isinstance(outcome.model, AttachedModel),
+        attached=isinstance(outcome.model, AttachedModel) and outcome.model.attachment.has_masks(outcome.model.config),
         architecture=architecture(config) | {k.replace("_", " "): v for k, v in trained_only(outcome.model).items()},
         parameters=outcome.model.num_parameters(),
         recipe=run.name,

@@ -91,7 +91,7 @@ def _prepare(run: RunSpec) -> PreparedRun:
         set_languages(tokenizer, recipe.tokenizer.source_language, recipe.tokenizer.target_language)
     packed = recipe.batching.batching in ("packed", "stream")
     call_masks = recipe.optimization.multipath_k is not None
-    model = build_model(recipe.model, data.limits, task, tokenizer, packed, call_masks or packed)
+    model = build_model(recipe.model, data.limits, task, tokenizer, packed, call_masks)
     if checkpoint is not None:
         check_weights_fit(model, checkpoint)
     freeze_parts(model, recipe.optimization)
@@ -116,8 +116,9 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     check_tokenizer_settings(recipe.tokenizer)
     if recipe.optimization.multipath_k is not None:
         Multipath.of(recipe.optimization.multipath_k, arguments.seed, recipe.data.max_source_length)
+    packed = recipe.batching.batching in ("packed", "stream")
     call_masks = recipe.optimization.multipath_k is not None
-    model = build_on_meta(recipe.model, recipe.data.limits, task, arguments.device, call_masks)
+    model = build_on_meta(recipe.model, recipe.data.limits, task, arguments.device, packed, call_masks)
     freeze_parts(model, recipe.optimization)
     if recipe.optimization.cache_encoder:
         check_encoder_cache(model, arguments)

@@ -46,6 +46,19 @@ def steps_of(
     return [entry[name] for entry in logged for name in ("loss", "grad_norm")], weights
 
 
+@pytest.mark.parametrize("family", ["bart", "marian", "m2m_100", "t5"])
+def test_packed_rows_give_the_loss_and_gradient_of_examples(tmp_path, family):
+    logged = []
+    for batching in ("examples", "packed"):
+        changes = {"batching": batching, "per_device_train_batch_size": 64, "max_steps": 1, "logging_steps": 1,
+                   "save_strategy": "no", "max_grad_norm": 0.0}  # fmt: skip
+        job = job_of(run_file(tmp_path / batching, family, **changes))
+        trained(job)
+        entry = next(entry for entry in job.trainer.state.log_history if "loss" in entry)
+        logged.append([entry["loss"], entry["grad_norm"]])
+    assert logged[1] == pytest.approx(logged[0], rel=1e-5)
+
+
 # Without smoothing the models would compute the loss, with it Trainer would.
 @pytest.mark.parametrize(("family", "smoothing"), [*((name, 0.0) for name in FAMILIES), ("bart", 0.1), ("t5", 0.1)])
 def test_accumulated_batches_of_unequal_length_give_the_loss_and_gradient_of_one(tmp_path, family, smoothing):
@@ -98,6 +111,19 @@ def test_a_finished_model_needs_nothing_but_transformers(tmp_path, family):
     command = [sys.executable, "-c", LOADED_WITHOUT_CROSSMASK, str(folder)]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_model_that_was_trained_on_packed_rows_is_saved_without_masks(tmp_path):
+    changes = {"batching": "packed", "eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True}
+    execute(job_of(run_file(tmp_path, **changes)))
+    folder = tmp_path / "run"
+    assert {"sacrebleu", "chrf", "loss"} <= set(json.loads((folder / "metrics.json").read_text()))
+    config = json.loads((folder / "config.json").read_text())
+    assert not {"encoder_mask", "decoder_mask", "cross_mask"} & set(config)
+    assert not list(folder.glob("*.py"))
+    card = (folder / "README.md").read_text()
+    assert "AutoModelForSeq2SeqLM.from_pretrained(name)\n" in card
+    assert "Masks in force" not in card
 
 
 @pytest.mark.parametrize("batching", [{}, BUCKETS], ids=["examples", "buckets"])
@@ -166,7 +192,14 @@ def test_a_model_of_two_parts_is_fine_tuned(tmp_path):
         ),
         ({"max_target_length": 2000, "model": {**model_fields("bart"), "max_position_embeddings": 64}}, "at most the"),
         ({"attn_implementation": "blockwise"}, "attn_implementation must be .* for a bart model, got blockwise"),
-        ({"batching": "packed"}, "batching must be examples or buckets for a bart model"),
+        (
+            {"batching": "packed", "model": model_fields("longt5")},
+            "batching must be examples or buckets for a longt5 model, got packed rows: LongT5Stack has attention",
+        ),
+        (
+            {"batching": "packed", "model": model_fields("mvp")},
+            "a mvp model cannot have masks, which packed rows need",
+        ),
         ({"source_language": "en_XX"}, "source_language must be left out for a .*, which has no language codes"),
         ({"model": {**model_fields("bart"), "cross_mask": "wait_k(x)"}}, "cross_mask"),
         ({"model": {**model_fields("bart"), "cros_mask": "wait_k(3)"}}, "model has no setting 'cros_mask'"),
