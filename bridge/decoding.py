@@ -11,7 +11,7 @@ from ..masks.rules import causal
 from ..masks.target_layout import TargetLayout
 from ..masks.tensor_mask import TensorMask
 from ..seq2seq.foreign_masks import decoder_mask_for
-from ..seq2seq.mask_probe import numbers_positions_by_itself, obeys_masks, takes_masks_of_heads
+from ..seq2seq.mask_probe import numbers_positions_by_itself, obeys_masks, reads_first_token, takes_masks_of_heads
 from ..seq2seq.pretrained_parts import arguments_of, first_position_of, max_length_of, recording
 from .parts import JoinedParts, check_positions
 
@@ -28,6 +28,9 @@ class DecoderSide:
         self.max_length = None if positions is None else positions - self.first_position
         self.counts_by_itself = numbers_positions_by_itself(model.decoder, self.arguments)
         self.obeys_masks: bool | None = None  # not measured yet
+        kinds = getattr(config, "layers_block_type", None) or getattr(config, "layer_types", None) or ()
+        self.has_recurrent_layers = any("linear" in kind or "attention" not in kind for kind in kinds)
+        self.reads_padding: bool | None = None  # not measured yet
         self.takes_heads: bool | None = None  # likewise
         self.uses_cache = getattr(config, "use_cache", True)
 
@@ -78,20 +81,40 @@ class DecoderSide:
         return output
 
     def check_numbering(self, target: TargetLayout, attention_mask: torch.Tensor | None) -> None:
-        """Check that a decoder which counts positions by itself counts those of the target.
+        """Check that the decoder counts the target's positions, and reads no padding before the target.
 
         Raises:
-            MaskError: it does not, as rows are packed or padded on the left.
+            MaskError: it does not, as rows are packed or padded on the left, or it reads padding.
         """
-        if not self.counts_by_itself:
+        if not self.counts_by_itself and not self.has_recurrent_layers:
             return
         padded = attention_mask is not None and not torch.compiler.is_compiling() and not attention_mask[:, 0].all()
-        if target.key.packed or padded:
+        name = type(self.model.decoder).__name__
+        if self.counts_by_itself and (target.key.packed or padded):
             raise MaskError(
-                "targets must not be packed nor padded on the left where "
-                f"{type(self.model.decoder).__name__} decodes: "
-                "it numbers positions by itself; give every example a row of its own, padded on the right"
+                f"targets must not be packed nor padded on the left where {name} decodes: it numbers positions by "
+                "itself; give every example a row of its own, padded on the right"
             )
+        if padded and self.has_recurrent_layers and self.measure_padding():
+            raise MaskError(
+                f"targets must not be padded on the left where {name} decodes: its recurrent layers read the padding; "
+                "pad on the right"
+            )
+
+    def measure_padding(self) -> bool:
+        """Whether padding on the left has an influence on the tokens after it; measured once."""
+        decoder = self.model.decoder
+        if self.reads_padding is None and decoder.device.type != "meta":
+            config = decoder.config.get_text_config(decoder=True)
+            shown = torch.tensor([[0, 1, 1]], device=decoder.device)
+
+            def compute(ids: torch.Tensor) -> torch.Tensor:
+                with self.model.current_call.none():
+                    logits: torch.Tensor = decoder(input_ids=ids, attention_mask=shown, use_cache=False).logits
+                return logits
+
+            self.reads_padding = reads_first_token(decoder, config.vocab_size, compute)
+        return bool(self.reads_padding)
 
     def check_masks(self) -> None:
         """Check, once, that the decoder obeys a finished mask.

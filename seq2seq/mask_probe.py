@@ -75,6 +75,15 @@ def takes_masks_of_heads(model: nn.Module, heads: int, compute: Compute) -> bool
     return True
 
 
+def reads_first_token(model: nn.Module, vocab_size: int, compute: Callable[[torch.Tensor], torch.Tensor]) -> bool:
+    """Whether the first of three tokens has an influence on the others, in outputs (1, 3, any) of ids (1, 3)."""
+    device = next(model.parameters()).device
+    with undisturbed(model):
+        first, second = (compute(ids)[:, 1:] for ids in _differing(0, vocab_size, device))
+    rounding = 2 * torch.finfo(first.dtype).eps * float(first.abs().max())
+    return float((first - second).abs().max()) > rounding
+
+
 def looks_ahead(model: nn.Module, vocab_size: int, compute: Compute) -> bool:
     """Whether a token has an influence on those before it."""
     device = next(model.parameters()).device
