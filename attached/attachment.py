@@ -17,7 +17,7 @@ from ..seq2seq.generation import MASKS
 from ..seq2seq.mask_compiler import LayerMasks, check_blind
 from ..seq2seq.pretrained_parts import arguments_of, first_position_of
 from .attention_sites import Attentions
-from .current_call import Call, CurrentCall
+from .current_call import AttachedCall, Call
 from .positions import counter_of
 from .sides import MADE_UNDER
 
@@ -42,7 +42,7 @@ class Attachment:
 
     masks: dict[str, LayerMasks]
     attentions: Attentions
-    current_call: CurrentCall
+    current_call: AttachedCall
     configs: list[PreTrainedConfig]
     fields: dict[str, Any]
     leaks: str | None = None

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..seq2seq.pretrained_parts import first_position_of
-from .current_call import CurrentCall
+from .current_call import AttachedCall
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -18,7 +18,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 class CountsTokens:
     """A hook before a module that counts positions by ids. Where something is masked, it counts tokens."""
 
-    def __init__(self, current_call: CurrentCall, first_position: int):
+    def __init__(self, current_call: AttachedCall, first_position: int):
         self.current_call, self.first_position = current_call, first_position
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:

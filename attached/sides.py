@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.cache_utils import EncoderDecoderCache
 
 from ..masks.expressions import Mask, MaskError
 from ..masks.layout import lay_out
@@ -19,11 +19,11 @@ from ..masks.scope import Scope
 from ..masks.target_layout import lay_out_target
 from ..masks.tensor_mask import TensorMask, as_mask, describe
 from ..seq2seq.beam_sharing import lay_out_shared_source
-from ..seq2seq.cache import cached_sizes
+from ..seq2seq.cache import cached_sizes, columns_of_layer
 from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.pretrained_parts import first_position_of
 from .attention_functions import PREFIX
-from .current_call import CurrentCall
+from .current_call import AttachedCall
 from .side_masks import KEYWORD, SideMasks
 
 MADE_UNDER = "encoder_mask"
@@ -45,7 +45,7 @@ class Side:
         names: of the arguments, in their order. takes_keywords: whether others are handed on.
     """
 
-    def __init__(self, side: PreTrainedModel, masks: dict[str, LayerMasks], current_call: CurrentCall):
+    def __init__(self, side: PreTrainedModel, masks: dict[str, LayerMasks], current_call: AttachedCall):
         self.masks, self.current_call = masks, current_call
         parameters = inspect.signature(side.forward).parameters
         self.names = tuple(parameters)
@@ -87,7 +87,7 @@ class EncoderSide(Side):
     """
 
     def __init__(
-        self, side: PreTrainedModel, masks: dict[str, LayerMasks], current_call: CurrentCall, is_reachable: bool
+        self, side: PreTrainedModel, masks: dict[str, LayerMasks], current_call: AttachedCall, is_reachable: bool
     ):
         super().__init__(side, masks, current_call)
         self.is_reachable = is_reachable
@@ -129,7 +129,7 @@ class EncoderSide(Side):
 class AfterSide:
     """A hook after a side. The encoder's output then says which mask of the call it was made under."""
 
-    def __init__(self, name: str, current_call: CurrentCall):
+    def __init__(self, name: str, current_call: AttachedCall):
         self.name, self.current_call = name, current_call
 
     def __call__(self, side: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -170,7 +170,10 @@ class DecoderSide(Side):
         common = {"batch": batch, "training": decoder.training, "backend": "sdpa"}
         if needed["decoder"]:
             compiled = self.masks["decoder"].compile_target(masks["decoder"], target, **common)
-            compiled_masks["decoder"] = [columns(mask, cache, layer, length) for layer, mask in enumerate(compiled)]
+            compiled_masks["decoder"] = [
+                mask if mask is None else columns_of_layer(mask, cache, layer, length)
+                for layer, mask in enumerate(compiled)
+            ]
         if needed["cross"]:
             source = lay_out_shared_source(
                 states.shape[1],
@@ -210,14 +213,3 @@ def source_of(encoder: Any, given: dict[str, Any]) -> tuple[int, int, torch.devi
     else:
         padding = None
     return features.shape[0], length, features.device, padding
-
-
-def columns(mask: Any, cache: Cache | None, layer: int, length: int) -> Any:
-    """The columns of a mask for the keys that a layer has: those of a sliding window begin later."""
-    if mask is None or cache is None:
-        return mask
-    keys, offset = cache.get_mask_sizes(length, layer)
-    if mask.shape[-1] == keys:
-        return mask
-    wanted = offset + torch.arange(keys, device=mask.device)
-    return mask.index_select(-1, wanted.clamp(min=0, max=mask.shape[-1] - 1))

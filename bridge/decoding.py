@@ -106,7 +106,7 @@ class DecoderSide:
                 options: dict[str, Any] = {"attention_mask": mask, "use_cache": False}
                 if "position_ids" in self.arguments:
                     options["position_ids"] = torch.arange(ids.shape[1], device=ids.device)[None] + self.first_position
-                with self.model.current_call.none():
+                with self.model.current_call.of(None):
                     logits: torch.Tensor = decoder(input_ids=ids, **options).logits
                 return logits
 
