@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ class Attachment:
         fields: the config's mask fields before, without those that it had not.
         leaks: why no source span can be hidden from every output, if that is so.
         handles: of the hooks.
+        checked: the config's rules when blind spans were checked last, so that a decode step need not.
     """
 
     masks: dict[str, LayerMasks]
@@ -47,6 +49,7 @@ class Attachment:
     fields: dict[str, Any]
     leaks: str | None = None
     handles: list[Any] = field(default_factory=list)
+    checked: list[Any] = field(default_factory=list)
 
     @contextmanager
     def call(self, given: Mapping[str, Any], encoder_outputs: Any = None) -> Iterator[None]:
@@ -71,16 +74,20 @@ class Attachment:
         Raises:
             MaskError: something could read a span.
         """
-        check_blind(self.masks["encoder"], self.masks["decoder"], self.masks["cross"], **call_masks)
-        if self.leaks is None:
+        of_config = [masks.rules() for masks in self.masks.values()]  # read anew if they changed, else the same tuples
+        without_masks = all(mask is None for mask in call_masks.values())
+        if without_masks and self.checked and all(map(is_, of_config, self.checked)):
             return
-        for name, mask in call_masks.items():
+        check_blind(self.masks["encoder"], self.masks["decoder"], self.masks["cross"], **call_masks)
+        for name, mask in call_masks.items() if self.leaks is not None else ():
             rules = self.masks[name.removesuffix("_mask")].rules(mask if isinstance(mask, Mask) else None)[0]
             if any(map(speaks_of_blind, rules)):
                 raise MaskError(
                     f"{name} must be without blind spans on this model, since {self.leaks}; write drop(...) to hide "
                     "a span from attention alone"
                 )
+        if without_masks:
+            self.checked = of_config
 
 
 def encoder_mask_of(encoder_outputs: Any, encoder_mask: Mask | TensorMask | None) -> Mask | TensorMask | None:
