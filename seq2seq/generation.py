@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
-from transformers.generation.utils import GenerateEncoderDecoderOutput
 
 from ..masks.expressions import Mask
 from ..masks.scope import SCOPES
@@ -121,10 +120,10 @@ class MaskedGenerationMixin(GenerationMixin):
         generation_config: GenerationConfig,
         inputs_tensor: torch.Tensor | None = None,  # named, or Transformers keeps the source from the draft
         **kwargs,
-    ) -> GenerateEncoderDecoderOutput | torch.LongTensor:
+    ) -> Any:
         """As Transformers does; only what is accepted of a draft has to keep within a tensor mask."""
         call_masks = {name: kwargs.get(name) for name in ("decoder_mask", "cross_mask")}
-        tensors = {name: mask for name, mask in call_masks.items() if isinstance(mask, TensorMask)}
+        tensors: dict[str, Any] = {name: mask for name, mask in call_masks.items() if isinstance(mask, TensorMask)}
         if tensors:
             kwargs |= {name: replace(mask, repeat_last=True) for name, mask in tensors.items()}
             within = _WithinMasks(partial(self.check_tensor_masks, len(input_ids), **tensors))
@@ -141,7 +140,7 @@ class MaskedGenerationMixin(GenerationMixin):
     ) -> tuple[torch.LongTensor, dict]:
         """As Transformers repeats rows for beams. Masks are read once, and repeated where they have a row for each."""
         call_masks = {name: as_mask(model_kwargs.pop(name), name) for name in MASKS if name in model_kwargs}
-        encoder_outputs = model_kwargs.get("encoder_outputs")
+        encoder_outputs: Any = model_kwargs.get("encoder_outputs")
         encoder_mask = self.encoder_mask_of(encoder_outputs, call_masks.get("encoder_mask"))
         self.check_blind(**{**call_masks, "encoder_mask": encoder_mask})
         if expand_size > 1:

@@ -5,11 +5,11 @@ decoder may also look ahead, which it must not in the steps of `generate()`.
 """
 
 from inspect import signature
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, GenerationMixin
 from transformers.cache_utils import EncoderDecoderCache
-from transformers.generation.utils import GenerateEncoderDecoderOutput
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput, logging
 
@@ -89,7 +89,7 @@ class SharedSourceGenerationMixin(MaskedGenerationMixin):
         generation_config: GenerationConfig,
         inputs_tensor: torch.Tensor | None = None,  # named, or Transformers keeps the source from the draft
         **kwargs,
-    ) -> GenerateEncoderDecoderOutput | torch.LongTensor:
+    ) -> Any:
         """As for every model with masks; a draft that is read in one pass does not see its later tokens."""
         kwargs["decoder_mask"] = closed_ahead(input_ids, **kwargs)
         if kwargs.get("decoder_attention_mask") is None:
@@ -171,7 +171,7 @@ class SharedSourceGenerationMixin(MaskedGenerationMixin):
             recurrent = is_recurrent(cache.self_attention_cache)
             if not recurrent:
                 cache.last_rows = []
-        outputs = super()._beam_search(input_ids, *args, generation_config=generation_config, **kwargs)
+        outputs: Any = super()._beam_search(input_ids, *args, generation_config=generation_config, **kwargs)
         if recurrent:
             outputs.past_key_values = None
         if isinstance(outputs, ModelOutput) and hasattr(outputs.past_key_values, "last_rows"):

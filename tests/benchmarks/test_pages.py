@@ -13,6 +13,7 @@ from benchmarks.harness import growth_table, interleave, medians, table
 FOLDER = Path(all_benchmarks.__file__).parent
 # By benchmark: arguments beside --quick, and a line that its page has to have.
 RUNS = {
+    "attached": ([], r"\| `full\(\)` \|( [\d.]+ \|){8}"),
     "generation": (["--threads", "1"], r"\| crossmask \| [\d.]+ \([\d.]+\) \|"),
     "long_sources": ([], r"\| 256 \| \d+ ms \(x\d+\.\d\d\) \|"),
     "long_sources, one layer": (["--encoder-layer"], r"blockwise, forward and backward \| sdpa, forward \|"),
