@@ -53,9 +53,7 @@ class Side:
 
     def needed(self, name: str, mask: Mask | TensorMask | None, training: bool) -> bool:
         """Whether the masks of a scope, the call's included, forbid anything that the model does not."""
-        masks = self.masks[name]
-        distinct, _ = masks.rules(mask if isinstance(mask, Mask) else None, training)
-        return isinstance(mask, TensorMask) or distinct != (OWN_RULE[name],)
+        return self.masks[name].adds_to(OWN_RULE[name], mask, training)
 
     def check_implementation(self, side: Any) -> None:
         """Refuse to run unmasked where somebody changed the config's attention implementation.

@@ -119,7 +119,4 @@ class DecoderSide:
 
     def needs_finished_mask(self, decoder_mask: Mask | TensorMask | None, target: TargetLayout) -> bool:
         """Whether something is forbidden beside later tokens and padding."""
-        if isinstance(decoder_mask, TensorMask) or target.key.packed:
-            return True
-        distinct, _ = self.model.self_masks.rules(decoder_mask, self.model.training)
-        return distinct != (causal(),)
+        return target.key.packed or self.model.self_masks.adds_to(causal(), decoder_mask, self.model.training)
