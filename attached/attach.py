@@ -11,11 +11,12 @@ from ..masks.scope import SCOPES, Scope
 from ..seq2seq.generation import MASKS
 from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.pretrained_parts import first_position_of
-from .attached_model import CHECKPOINT, AttachedModel, attached_class, keep_calls, plain_class
+from ..seq2seq.subclasses import parts_of, subclass_of
+from .attached_model import CHECKPOINT, AttachedModel, keep_calls
 from .attachment import Attachment, leaks_of
 from .attention_functions import use_masks, use_plain
 from .attention_sites import SITE, Attentions, Site, configs_with_attention, depth, eager_of, find_attentions, heads_of
-from .current_call import CurrentCall, KeepsCall
+from .current_call import AttachedCall, KeepsCall
 from .packing import packing_refusal
 from .positions import GivesPositions, TakesPositions, position_table
 from .sides import NO_ENCODER_MASK, OWN_RULE, AfterSide, DecoderSide, EncoderSide
@@ -93,7 +94,7 @@ def attach(
     attachment = Attachment(
         masks={},
         attentions=attentions,
-        current_call=CurrentCall(),
+        current_call=AttachedCall(),
         configs=configs_with_attention(model, attentions),
         fields={name: value for name, value in vars(config).items() if name in MASKS},
     )
@@ -115,7 +116,7 @@ def attach(
             is_merged = attentions.merged and scope == "decoder"
             setattr(module, SITE, Site(scope, layer, is_merged, eager_of(module), attachment.current_call))
     _hook(model, attachment)
-    model.__class__ = attached_class(type(model))
+    model.__class__ = subclass_of(AttachedModel, type(model))
     model.attachment = attachment  # type: ignore[assignment]  # torch knows tensors and modules only
     keep_calls(model)
     return model
@@ -145,7 +146,7 @@ def detach(model: PreTrainedModel) -> PreTrainedModel:
         if isinstance(function := getattr(module, CHECKPOINT, None), KeepsCall):
             setattr(module, CHECKPOINT, function.checkpoint)
     del model.attachment
-    model.__class__ = plain_class(type(model))
+    _, model.__class__ = parts_of(type(model))
     return model
 
 

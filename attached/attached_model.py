@@ -1,27 +1,29 @@
 """The class of an attached model: a subclass of the model's own, of the same name, whose `forward` takes masks."""
 
-import copyreg
 import inspect
 from collections.abc import Callable
 from inspect import Parameter
 from typing import Any
 
-from torch import nn
-from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..masks.expressions import MaskError
 from ..masks.tensor_mask import MaskLike
 from ..seq2seq.passage_attribution import ProvenanceMixin
+from ..seq2seq.subclasses import AddedToClass
 from .attachment import CALL_ARGUMENTS
 from .attention_functions import use_masks, use_plain
-from .generation import OWN_METHODS, AttachedGenerationMixin
+from .generation import AttachedGenerationMixin
 from .packing import with_decoder_inputs
 from .streaming import AttachedStreamingMixin
 
 
-class AttachedModel(AttachedGenerationMixin, AttachedStreamingMixin, ProvenanceMixin):
+class AttachedModel(AttachedGenerationMixin, AttachedStreamingMixin, ProvenanceMixin, AddedToClass):
     """What an attached model has beside its own class."""
+
+    @classmethod
+    def members_for(cls, plain: Any) -> dict[str, Any]:
+        return {"forward": _masked(plain.forward)}
 
     def set_attn_implementation(self, attn_implementation: str | dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """As Transformers does, with the masks kept.
@@ -44,35 +46,9 @@ class AttachedModel(AttachedGenerationMixin, AttachedStreamingMixin, ProvenanceM
         super()._set_gradient_checkpointing(*args, **kwargs)  # type: ignore[misc]  # as above
         keep_calls(self)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        # The subclass is made as it is needed, so it cannot be found by its name.
-        return _rebuild, (plain_class(type(self)),), self.__getstate__()
-
 
 CHECKPOINT = "_gradient_checkpointing_func"
 """The attribute of a module with the function that Transformers checkpoints it by."""
-_CLASSES: dict[type, type] = {}
-
-
-def attached_class(model_class: type[PreTrainedModel]) -> type:
-    """The subclass of a model's class that takes masks."""
-    if model_class not in _CLASSES:
-        names = {name: getattr(model_class, name) for name in ("__module__", "__qualname__", "__doc__")}
-        names |= {name: inspect.getattr_static(model_class, name) for name in OWN_METHODS}
-        names["forward"] = _masked(model_class.forward)
-        _CLASSES[model_class] = type(model_class.__name__, (AttachedModel, model_class), names)
-    return _CLASSES[model_class]
-
-
-def plain_class(model_class: type) -> type:
-    """The class that an attached model had before."""
-    classes = model_class.__mro__
-    return next(plain for plain in classes if plain in _CLASSES and _CLASSES[plain] is model_class)
-
-
-def _rebuild(model_class: type[PreTrainedModel]) -> nn.Module:
-    model: nn.Module = copyreg.__newobj__(attached_class(model_class))  # type: ignore[attr-defined]
-    return model
 
 
 def _masked(forward: Callable[..., Any]) -> Callable[..., Any]:

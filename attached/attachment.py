@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from ..seq2seq.generation import MASKS
 from ..seq2seq.mask_compiler import LayerMasks, check_blind
 from ..seq2seq.pretrained_parts import arguments_of, first_position_of
 from .attention_sites import Attentions
-from .current_call import Call, CurrentCall
+from .current_call import AttachedCall, Call
 from .packing import SEGMENTS, check_segments, has_capacity, measured_refusal
 from .positions import counter_of
 from .sides import MADE_UNDER
@@ -40,17 +41,19 @@ class Attachment:
         leaks: why no source span can be hidden from every output, if that is so.
         packing_refusal: why examples cannot be packed, if so. packing_is_measured: whether that was tried as well.
         handles: of the hooks.
+        checked: the config's rules when blind spans were checked last, so that a decode step need not.
     """
 
     masks: dict[str, LayerMasks]
     attentions: Attentions
-    current_call: CurrentCall
+    current_call: AttachedCall
     configs: list[PreTrainedConfig]
     fields: dict[str, Any]
     leaks: str | None = None
     packing_refusal: str | None = None
     packing_is_measured: bool = False
     handles: list[Any] = field(default_factory=list)
+    checked: list[Any] = field(default_factory=list)
 
     @contextmanager
     def call(self, given: Mapping[str, Any], encoder_outputs: Any = None) -> Iterator[None]:
@@ -99,16 +102,20 @@ class Attachment:
         Raises:
             MaskError: something could read a span.
         """
-        check_blind(self.masks["encoder"], self.masks["decoder"], self.masks["cross"], **call_masks)
-        if self.leaks is None:
+        of_config = [masks.rules() for masks in self.masks.values()]  # read anew if they changed, else the same tuples
+        without_masks = all(mask is None for mask in call_masks.values())
+        if without_masks and self.checked and all(map(is_, of_config, self.checked)):
             return
-        for name, mask in call_masks.items():
+        check_blind(self.masks["encoder"], self.masks["decoder"], self.masks["cross"], **call_masks)
+        for name, mask in call_masks.items() if self.leaks is not None else ():
             rules = self.masks[name.removesuffix("_mask")].rules(mask if isinstance(mask, Mask) else None)[0]
             if any(map(speaks_of_blind, rules)):
                 raise MaskError(
                     f"{name} must be without blind spans on this model, since {self.leaks}; write drop(...) to hide "
                     "a span from attention alone"
                 )
+        if without_masks:
+            self.checked = of_config
 
 
 def encoder_mask_of(encoder_outputs: Any, encoder_mask: Mask | TensorMask | None) -> Mask | TensorMask | None:

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..masks.scope import Scope
-from .current_call import CurrentCall
+from .current_call import AttachedCall
 
 SITE = "crossmask_site"
 """The attribute of an attention module that says which one it is."""
@@ -38,7 +38,7 @@ class Site:
     layer: int
     is_merged: bool
     eager: Callable[..., Any] | None
-    current_call: CurrentCall
+    current_call: AttachedCall
     needs_call: bool = False
 
 

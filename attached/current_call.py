@@ -1,8 +1,6 @@
 """The call that runs in a thread, for attention that its decoder hands no keywords on to."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +8,7 @@ import torch
 
 from ..masks.expressions import Mask
 from ..masks.tensor_mask import TensorMask
+from ..seq2seq.current_call import CurrentCall
 from .side_masks import SideMasks
 
 
@@ -37,56 +36,19 @@ class Call:
     is_of_side: bool = False
 
 
-class CurrentCall:
-    """The call that runs in this thread."""
-
-    def __init__(self) -> None:
-        self.threads = threading.local()
-        self.traced: Call | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # a copy begins outside of any call
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "CurrentCall":
-        memo[id(self)] = copied = CurrentCall()
-        return copied
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return CurrentCall, ()
-
-    @property
-    def now(self) -> Call | None:
-        # A compiler follows an attribute, but no thread's own; what it compiles does not read either any more.
-        if torch.compiler.is_compiling():
-            return self.traced
-        return getattr(self.threads, "call", None)
-
-    @contextmanager
-    def of(self, call: Call | None) -> Iterator[None]:
-        """Inside, `call` is the current one."""
-        before = self.now
-        self._set(call)
-        try:
-            yield
-        finally:
-            self._set(before)
+class AttachedCall(CurrentCall[Call]):
+    """The call that runs in this thread, which may be one of a side by itself."""
 
     def of_side(self) -> Call:
         """The current call, or one that begins where a side is called by itself, and ends with `end_side`."""
         call = self.now
         if call is None or call.is_of_side:  # one that an error ended is still there
-            self._set(call := Call(is_of_side=True))
+            self.set(call := Call(is_of_side=True))
         return call
 
     def end_side(self) -> None:
         if (call := self.now) is not None and call.is_of_side:
-            self._set(None)
-
-    def _set(self, call: Call | None) -> None:
-        if torch.compiler.is_compiling():
-            self.traced = call
-        else:
-            self.threads.call = call
+            self.set(None)
 
     def kept_by(self, checkpoint: Callable[..., Any]) -> "KeepsCall":
         """A checkpoint function under which a layer that is computed again in the backward pass has its call again."""
@@ -97,7 +59,7 @@ class CurrentCall:
 class KeepsCall:
     """A function for gradient checkpointing that restores the call of the forward pass."""
 
-    current_call: CurrentCall
+    current_call: CurrentCall[Call]
     checkpoint: Callable[..., Any]
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

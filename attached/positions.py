@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..seq2seq.pretrained_parts import first_position_of
-from .current_call import CurrentCall
+from .current_call import AttachedCall
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -27,7 +27,7 @@ class GivesPositions:
         first_position: where the table counts from, if it counts by ids, else 0.
     """
 
-    def __init__(self, current_call: CurrentCall, side: str, first_position: int):
+    def __init__(self, current_call: AttachedCall, side: str, first_position: int):
         self.current_call, self.side, self.first_position = current_call, side, first_position
 
     def __call__(self, table: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.cache_utils import EncoderDecoderCache
 
 from ..masks.expressions import Mask, MaskError
 from ..masks.layout import Layout, lay_out
@@ -19,11 +19,11 @@ from ..masks.scope import Scope
 from ..masks.target_layout import lay_out_target
 from ..masks.tensor_mask import TensorMask, as_mask, describe
 from ..seq2seq.beam_sharing import lay_out_shared_source
-from ..seq2seq.cache import cached_sizes
+from ..seq2seq.cache import cached_sizes, columns_of_layer
 from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.pretrained_parts import first_position_of
 from .attention_functions import PREFIX
-from .current_call import CurrentCall
+from .current_call import AttachedCall
 from .packing import SEGMENTS
 from .side_masks import KEYWORD, SideMasks
 
@@ -47,7 +47,7 @@ class Side:
         first_position: the number of the first token's position.
     """
 
-    def __init__(self, side: PreTrainedModel, masks: dict[str, LayerMasks], current_call: CurrentCall):
+    def __init__(self, side: PreTrainedModel, masks: dict[str, LayerMasks], current_call: AttachedCall):
         self.masks, self.current_call = masks, current_call
         parameters = inspect.signature(side.forward).parameters
         self.names = tuple(parameters)
@@ -56,9 +56,7 @@ class Side:
 
     def needed(self, name: str, mask: Mask | TensorMask | None, training: bool) -> bool:
         """Whether the masks of a scope, the call's included, forbid anything that the model does not."""
-        masks = self.masks[name]
-        distinct, _ = masks.rules(mask if isinstance(mask, Mask) else None, training)
-        return isinstance(mask, TensorMask) or distinct != (OWN_RULE[name],)
+        return self.masks[name].adds_to(OWN_RULE[name], mask, training)
 
     def check_implementation(self, side: Any) -> None:
         """Refuse to run unmasked where somebody changed the config's attention implementation.
@@ -121,7 +119,7 @@ class EncoderSide(Side):
     """
 
     def __init__(
-        self, side: PreTrainedModel, masks: dict[str, LayerMasks], current_call: CurrentCall, is_reachable: bool
+        self, side: PreTrainedModel, masks: dict[str, LayerMasks], current_call: AttachedCall, is_reachable: bool
     ):
         super().__init__(side, masks, current_call)
         self.is_reachable = is_reachable
@@ -171,7 +169,7 @@ class EncoderSide(Side):
 class AfterSide:
     """A hook after a side. The encoder's output then says which mask of the call it was made under."""
 
-    def __init__(self, name: str, current_call: CurrentCall):
+    def __init__(self, name: str, current_call: AttachedCall):
         self.name, self.current_call = name, current_call
 
     def __call__(self, side: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -224,7 +222,10 @@ class DecoderSide(Side):
         common = {"batch": batch, "training": decoder.training, "backend": "sdpa"}
         if needed["decoder"]:
             compiled = self.masks["decoder"].compile_target(masks["decoder"], target, **common)
-            compiled_masks["decoder"] = [columns(mask, cache, layer, length) for layer, mask in enumerate(compiled)]
+            compiled_masks["decoder"] = [
+                mask if mask is None else columns_of_layer(mask, cache, layer, length)
+                for layer, mask in enumerate(compiled)
+            ]
         if needed["cross"]:
             source = lay_out_shared_source(
                 states.shape[1],
@@ -277,14 +278,3 @@ def refuse_segments(kwargs: dict[str, Any]) -> None:
     for name in SEGMENTS:
         if kwargs.get(name) is not None:
             raise MaskError(f"{name} must be given to the whole model, got it in a call of one side; call the model")
-
-
-def columns(mask: Any, cache: Cache | None, layer: int, length: int) -> Any:
-    """The columns of a mask for the keys that a layer has: those of a sliding window begin later."""
-    if mask is None or cache is None:
-        return mask
-    keys, offset = cache.get_mask_sizes(length, layer)
-    if mask.shape[-1] == keys:
-        return mask
-    wanted = offset + torch.arange(keys, device=mask.device)
-    return mask.index_select(-1, wanted.clamp(min=0, max=mask.shape[-1] - 1))

@@ -66,7 +66,8 @@ class AttachedStreamingMixin(StreamingMixin):
     main_input_name: str
     stream_class = AttachedStream
     encodes_in_parts = False
-    max_source_length: int | None = None
+    max_source_length: int | None = None  # the model says so itself, if it has a limit
+    max_target_length: int | None = None
     cross_attentions: Sequence[InteractiveAttention] = ()
 
     def open_stream(self, batch: int = 1, **options: Any) -> TranslationStream:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from benchmarks.harness import RESULTS
 from crossmask.utils.atomic_write import write_text
 
-NAMES = ("training", "long_sources", "packed_rows", "generation", "bridge", "memory", "masks")
+NAMES = ("training", "long_sources", "packed_rows", "generation", "bridge", "attached", "memory", "masks")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -8,7 +8,10 @@ from transformers import (
     BartForConditionalGeneration,
     MarianConfig,
     MarianMTModel,
+    PreTrainedConfig,
     PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
     T5GemmaConfig,
     T5GemmaForConditionalGeneration,
     T5GemmaModuleConfig,
@@ -68,7 +71,7 @@ def _crossmask(size: Size, fields: dict) -> tuple[type[PreTrainedModel], CrossMa
     return CrossMaskForConditionalGeneration, CrossMaskConfig(**{**sizes, **fields})
 
 
-def _peer(family: str, size: Size, fields: dict) -> tuple[type[PreTrainedModel], BartConfig | T5GemmaConfig]:
+def _peer(family: str, size: Size, fields: dict) -> tuple[type[PreTrainedModel], PreTrainedConfig]:
     if family == "T5Gemma":
         part = T5GemmaModuleConfig(
             vocab_size=fields["vocab_size"], hidden_size=size.width, intermediate_size=size.t5gemma,
@@ -81,6 +84,12 @@ def _peer(family: str, size: Size, fields: dict) -> tuple[type[PreTrainedModel],
             encoder=part, decoder=T5GemmaModuleConfig(**part.to_dict()), dropout_rate=DROPOUT, **fields
         )
         return T5GemmaForConditionalGeneration, config
+    if family == "T5":
+        sizes = {
+            "d_model": size.width, "d_kv": size.width // size.heads, "d_ff": 4 * size.width,
+            "num_layers": size.layers, "num_heads": size.heads, "dropout_rate": DROPOUT,
+        }  # fmt: skip
+        return T5ForConditionalGeneration, T5Config(**{**sizes, **fields})
     sizes = {
         "d_model": size.width, "encoder_layers": size.layers, "decoder_layers": size.layers,
         "encoder_attention_heads": size.heads, "decoder_attention_heads": size.heads,

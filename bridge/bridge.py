@@ -22,23 +22,26 @@ from ..seq2seq.beam_sharing import lay_out_shared_source, rows_per_source
 from ..seq2seq.cache import cached_sizes, read_cache
 from ..seq2seq.call_checks import check_keywords, checked_call
 from ..seq2seq.call_masks import read_call_masks
+from ..seq2seq.current_call import CurrentCall
 from ..seq2seq.decoder_inputs import shift_right
-from ..seq2seq.generation import MaskedGenerationMixin
 from ..seq2seq.interactive_attention import InteractiveAttention
 from ..seq2seq.labels import check_labels, inputs_from_labels
 from ..seq2seq.loss import cross_entropy
 from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.passage_attribution import ProvenanceMixin
 from ..seq2seq.pretrained_parts import build_encoder, encoder_of, recording_of
+from ..seq2seq.shared_source_generation import SharedSourceGenerationMixin
 from ..seq2seq.simultaneous.session import StreamingMixin
 from .blocks import BridgeBlock
 from .decoding import DecoderSide
 from .encoding import EncoderSide
-from .joined_layers import BridgeCall, CurrentCall, join
+from .joined_layers import BridgeCall, join
 from .parts import build_decoder, check_parts
 
 
-class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationMixin, StreamingMixin, ProvenanceMixin):
+class CrossMaskBridgeForConditionalGeneration(
+    PreTrainedModel, SharedSourceGenerationMixin, StreamingMixin, ProvenanceMixin
+):
     """Any text encoder and any causal language model as one encoder-decoder under masks.
 
     ```python
@@ -60,7 +63,7 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
     encoder_masks: LayerMasks
     self_masks: LayerMasks
     cross_masks: LayerMasks
-    current_call: CurrentCall
+    current_call: CurrentCall[BridgeCall]
     config_class = CrossMaskBridgeConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
@@ -108,7 +111,7 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
         for part in given:
             for module in part.modules():
                 module._is_hf_initialized = True  # they keep their weights
-        self.current_call = join(decoder, self, config.block_layers)
+        self.current_call = join(decoder, config.block_layers)
         self.post_init()
 
     @classmethod
@@ -327,7 +330,7 @@ class CrossMaskBridgeForConditionalGeneration(PreTrainedModel, MaskedGenerationM
             training=self.training,
             beams_per_source=rows_per_source(batch, len(states), cache),
         )
-        call = BridgeCall((batch, length), states, cross_masks, cache)
+        call = BridgeCall(self.bridge, (batch, length), states, cross_masks, cache)
         with self.current_call.of(call):
             decoded = self.decoder_side.decode(
                 decoder_input_ids,

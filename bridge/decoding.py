@@ -109,7 +109,7 @@ class DecoderSide:
             shown = torch.tensor([[0, 1, 1]], device=decoder.device)
 
             def compute(ids: torch.Tensor) -> torch.Tensor:
-                with self.model.current_call.none():
+                with self.model.current_call.of(None):
                     logits: torch.Tensor = decoder(input_ids=ids, attention_mask=shown, use_cache=False).logits
                 return logits
 
@@ -159,13 +159,10 @@ class DecoderSide:
         }
         if "position_ids" in self.arguments:
             options["position_ids"] = torch.arange(ids.shape[1], device=ids.device)[None] + self.first_position
-        with self.model.current_call.none():
+        with self.model.current_call.of(None):
             logits: torch.Tensor = decoder(input_ids=ids, **options).logits
         return logits
 
     def needs_finished_mask(self, decoder_mask: Mask | TensorMask | None, target: TargetLayout) -> bool:
         """Whether something is forbidden beside later tokens and padding."""
-        if isinstance(decoder_mask, TensorMask) or target.key.packed:
-            return True
-        distinct, _ = self.model.self_masks.rules(decoder_mask, self.model.training)
-        return distinct != (causal(),)
+        return target.key.packed or self.model.self_masks.adds_to(causal(), decoder_mask, self.model.training)

@@ -78,9 +78,7 @@ class EncoderSide:
     ) -> ForeignMask | None:
         """The mask for the encoder's layers, where padding alone does not say it all."""
         masks, training = self.model.encoder_masks, self.model.training
-        rule = encoder_mask if isinstance(encoder_mask, Mask) else None
-        distinct, _ = masks.rules(rule, training)
-        if distinct == (full(),) and not layout.packed and not isinstance(encoder_mask, TensorMask):
+        if not layout.packed and not masks.adds_to(full(), encoder_mask, training):
             return None
         compiled_masks = masks.compile(
             encoder_mask,

@@ -6,10 +6,6 @@ there by their number at every call, so that what replaces or copies them, as PE
 needs to know is kept per thread while it runs. Outside of a call the layers are the decoder's own.
 """
 
-import copyreg
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +16,8 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..attention.backends import CompiledMask
+from ..seq2seq.current_call import CurrentCall
+from ..seq2seq.subclasses import AddedToClass, subclass_of
 
 
 @dataclass
@@ -27,6 +25,7 @@ class BridgeCall:
     """What the blocks read in one call.
 
     Attributes:
+        blocks: of the model, between the decoder's layers.
         shape: (B, T) of the target.
         encoder_hidden_states: (B, S, source).
         cross_masks: what each block attends under.
@@ -34,6 +33,7 @@ class BridgeCall:
         weights: the attention weights of each block, where they are wanted.
     """
 
+    blocks: nn.ModuleList
     shape: tuple[int, int]
     encoder_hidden_states: torch.Tensor
     cross_masks: list[CompiledMask]
@@ -41,58 +41,10 @@ class BridgeCall:
     weights: list[torch.Tensor | None] = field(default_factory=list)
 
 
-class CurrentCall:
-    """The call that runs in this thread, and the model whose blocks it goes through."""
-
-    def __init__(self, model: PreTrainedModel):
-        self.model = model
-        self.threads = threading.local()
-        self.traced: BridgeCall | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"model": self.model}  # a copy begins outside of any call
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["model"])  # type: ignore[misc]  # as a new one
-
-    @property
-    def now(self) -> BridgeCall | None:
-        # A compiler follows an attribute, but no thread's own; what it compiles does not read either any more.
-        if torch.compiler.is_compiling():
-            return self.traced
-        return getattr(self.threads, "call", None)
-
-    @contextmanager
-    def of(self, call: BridgeCall) -> Iterator[None]:
-        """Inside, `call` is the one that blocks read."""
-        before = self.now
-        self._set(call)
-        try:
-            yield
-        finally:
-            self._set(before)
-
-    @contextmanager
-    def none(self) -> Iterator[None]:
-        """Inside, the decoder is as it was before it was joined."""
-        before = self.now
-        self._set(None)
-        try:
-            yield
-        finally:
-            self._set(before)
-
-    def _set(self, call: BridgeCall | None) -> None:
-        if torch.compiler.is_compiling():
-            self.traced = call
-        else:
-            self.threads.call = call
-
-
-class _Joined:
+class _Joined(AddedToClass):
     """What a decoder's layer with a block before it has beside its own class."""
 
-    current_call: CurrentCall
+    current_call: CurrentCall[BridgeCall]
     block_index: int
 
     def __call__(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -104,7 +56,7 @@ class _Joined:
                     f"{type(self).__name__} with "
                     f"{tuple(hidden_states.shape)}; take a causal language model of another family"
                 )
-            block = self.current_call.model.bridge[self.block_index]
+            block = call.blocks[self.block_index]
             hidden_states, weights = block(
                 hidden_states,
                 call.encoder_hidden_states,
@@ -114,30 +66,10 @@ class _Joined:
             call.weights.append(weights)
         return super().__call__(hidden_states, *args, **kwargs)  # type: ignore[misc]  # of the layer's own class
 
-    def __reduce_ex__(self, protocol: int) -> Any:
-        # The subclass is made as it is needed, so it cannot be found by its name.
-        classes = type(self).__mro__
-        return _rebuild, (classes[classes.index(_Joined) + 1],), self.__getstate__()
-
-
-_SUBCLASSES: dict[type, type] = {}
-
-
-def _subclass_of(layer_class: type) -> type:
-    if layer_class not in _SUBCLASSES:
-        names = {name: getattr(layer_class, name) for name in ("__module__", "__qualname__", "__doc__")}
-        _SUBCLASSES[layer_class] = type(layer_class.__name__, (_Joined, layer_class), names)
-    return _SUBCLASSES[layer_class]
-
 
 def is_joined(layer: nn.Module) -> bool:
     """Whether a decoder's layer has a block before it."""
     return isinstance(layer, _Joined)
-
-
-def _rebuild(layer_class: type) -> nn.Module:
-    layer: nn.Module = copyreg.__newobj__(_subclass_of(layer_class))  # type: ignore[attr-defined]
-    return layer
 
 
 def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
@@ -167,11 +99,11 @@ def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
     return lists[0]
 
 
-def join(decoder: PreTrainedModel, model: PreTrainedModel, block_layers: tuple[int, ...]) -> CurrentCall:
-    """Put `model.bridge[i]` before the decoder's layer `block_layers[i]`."""
-    layers, current_call = find_layers(decoder), CurrentCall(model)
+def join(decoder: PreTrainedModel, block_layers: tuple[int, ...]) -> CurrentCall[BridgeCall]:
+    """Put block i of a call before the decoder's layer `block_layers[i]`."""
+    layers, current_call = find_layers(decoder), CurrentCall[BridgeCall]()
     for index, number in enumerate(block_layers):
         layer = layers[number]
         layer.current_call, layer.block_index = current_call, index
-        layer.__class__ = _subclass_of(type(layer))
+        layer.__class__ = subclass_of(_Joined, type(layer))
     return current_call

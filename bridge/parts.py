@@ -8,9 +8,10 @@ from transformers.cache_utils import CacheLayerMixin, DynamicCache
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from ..masks.fast_paths import fast_path_allowed
+from ..seq2seq.current_call import CurrentCall
 from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.pretrained_parts import arguments_of
-from .joined_layers import CurrentCall, find_layers, is_joined
+from .joined_layers import BridgeCall, find_layers, is_joined
 
 
 class JoinedParts(Protocol):
@@ -20,7 +21,7 @@ class JoinedParts(Protocol):
     decoder: PreTrainedModel
     encoder_masks: LayerMasks
     self_masks: LayerMasks
-    current_call: CurrentCall
+    current_call: CurrentCall[BridgeCall]
     training: bool
 
 

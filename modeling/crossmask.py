@@ -30,12 +30,12 @@ from ..seq2seq.call_checks import checked_call
 from ..seq2seq.call_masks import read_call_masks
 from ..seq2seq.decoder_inputs import shift_right
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
-from ..seq2seq.generation import MaskedGenerationMixin
 from ..seq2seq.interactive_attention import InteractiveAttention
 from ..seq2seq.labels import check_labels, inputs_from_labels
 from ..seq2seq.loss import cross_entropy, linear_cross_entropy
 from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.passage_attribution import ProvenanceMixin
+from ..seq2seq.shared_source_generation import SharedSourceGenerationMixin
 from ..seq2seq.simultaneous.session import StreamingMixin
 from .decoder import CrossMaskDecoder
 from .encoder import CrossMaskEncoder
@@ -162,7 +162,7 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
 
 
 class CrossMaskForConditionalGeneration(
-    CrossMaskPreTrainedModel, MaskedGenerationMixin, StreamingMixin, ProvenanceMixin
+    CrossMaskPreTrainedModel, SharedSourceGenerationMixin, StreamingMixin, ProvenanceMixin
 ):
     """The model with an output head: training loss, `generate()`, `stream()` and `passage_mass()`."""
 

@@ -1,6 +1,7 @@
 """The cache of both attentions: what a caller gave, and how many target tokens it holds."""
 
 import torch
+from torch import nn
 from transformers import PreTrainedConfig
 from transformers.cache_utils import (
     Cache,
@@ -63,3 +64,23 @@ def cached_sizes(cache: Cache | None, length: int) -> tuple[int | torch.Tensor, 
     attending = [n for n, layer in enumerate(own.layers) if isinstance(layer, CacheLayerMixin)] or [0]
     widths = [cache.get_mask_sizes(length, layer)[0] for layer in attending]
     return past, max([*widths, past + length] if isinstance(past, int) else widths)
+
+
+def as_wide_as_cache(attention_mask: torch.Tensor, cache: Cache) -> torch.Tensor:
+    """Padding (B, T) to (B, capacity) of a static cache, so that shapes stay put; what is to come counts as tokens."""
+    return nn.functional.pad(attention_mask, (0, cache.get_max_length() - attention_mask.shape[1]), value=1)
+
+
+def columns_of_layer(mask: torch.Tensor, cache: Cache | None, layer: int, length: int) -> torch.Tensor:
+    """The columns of a mask (..., all keys) for the keys of a layer: those of a sliding window begin later.
+
+    Args:
+        cache: the target's own. length: T, of the new tokens.
+    """
+    if cache is None or (layer < len(cache.layers) and not isinstance(cache.layers[layer], CacheLayerMixin)):
+        return mask
+    keys, offset = cache.get_mask_sizes(length, layer)
+    if mask.shape[-1] == keys:
+        return mask
+    columns = offset + torch.arange(keys, device=mask.device)
+    return mask.index_select(-1, columns.clamp(min=0, max=mask.shape[-1] - 1))

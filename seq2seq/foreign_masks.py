@@ -22,6 +22,7 @@ from transformers.masking_utils import (
 
 from ..attention.backends import CompiledMask
 from ..masks.expressions import MaskError
+from .cache import columns_of_layer
 
 ForeignMask = torch.Tensor | dict[str, torch.Tensor]
 DENSE = ("eager", "sdpa")
@@ -128,18 +129,9 @@ def _joined(
                 "of them; give one without layers(...)"
             )
         if isinstance(first, torch.Tensor):
-            mask = mask & _columns(first, cache, layers[0], length, mask.shape[-1])
+            mask = mask & columns_of_layer(first, cache, layers[0], length)
         masks[kind] = additive(mask, batch, inputs_embeds.dtype)
     return masks[None] if None in masks else {str(kind): mask for kind, mask in masks.items()}
-
-
-def _columns(mask: torch.Tensor, cache: Cache | None, layer: int, length: int, keys: int) -> torch.Tensor:
-    """The columns of our mask for the keys that a layer has: those of a sliding window begin later."""
-    if cache is None or (mask.shape[-1] == keys):
-        return mask
-    _, offset = cache.get_mask_sizes(length, layer)
-    columns = offset + torch.arange(keys, device=mask.device)
-    return mask.index_select(-1, columns.clamp(min=0, max=mask.shape[-1] - 1))
 
 
 def _allow_all(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:

@@ -70,6 +70,17 @@ class LayerMasks:
             check_possible(joined, f"{self.scope}_mask")
         return _distinct(joined, training)
 
+    def adds_to(self, own: Mask, mask: Mask | TensorMask | None, training: bool = False) -> bool:
+        """Whether the masks, the call's included, forbid anything beside what `own` does.
+
+        Args:
+            own: what a model forbids by itself. mask: the call's, as `as_mask` reads it.
+        """
+        if isinstance(mask, TensorMask):
+            return True
+        distinct, _ = self.rules(mask, training)
+        return distinct != (own,)
+
     def blind(self, mask: Mask | TensorMask | None) -> Mask:
         """The blind spans that hold in every layer, as one rule; `mask` is the call's."""
         if isinstance(mask, Mask):

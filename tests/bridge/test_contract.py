@@ -25,7 +25,6 @@ def test_copies_and_saved_models_are_the_same(tmp_path):
     loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), loaded):
         assert torch.equal(other(input_ids=SOURCE, decoder_input_ids=TARGET).logits, expected)
-        assert other.current_call.model is other
         other.bridge[0].gate.zero_()
     assert torch.equal(model(input_ids=SOURCE, decoder_input_ids=TARGET).logits, expected)
 

@@ -1,0 +1,131 @@
+"""What masks cost on models of Transformers, and what batches of similar length save BART's own training.
+
+    python -m benchmarks.attached --threads 1 --repeats 10
+
+BART and T5 of 8M parameters with random weights: untouched, and attached with several masks. The models take turns in
+one process; ratios are of medians, to the untouched model. Sources and targets have 20 tokens.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from functools import partial
+from itertools import islice
+from statistics import median
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+import crossmask
+from benchmarks import corpus as corpora
+from benchmarks.baselines import SIZES, Size, build
+from benchmarks.batching import Batch, collate, groups
+from benchmarks.harness import add_run_options, clock, interleave, machine, medians, publish, table
+from benchmarks.variants import make_step
+
+FAMILIES = ("BART", "T5")
+MASKS: dict[str, dict[str, str]] = {
+    "`full()`": {},
+    "`wait_k(3)`, encoder `causal()`": {"encoder_mask": "causal()", "cross_mask": "wait_k(3)"},
+    "`window(64)`": {"cross_mask": "window(64)"},
+    "`heads({0: window(4), 'rest': full()})`": {"cross_mask": "heads({0: window(4), 'rest': full()})"},
+}
+UNTOUCHED = "untouched"
+BATCHINGS = ("random batches", "length-grouped")  # packed rows belong here where attached models take them
+LENGTH, TOKENS, WARM_UP = 20, 2048, 1
+Run = Callable[[int], object]
+
+
+def variants(family: str, size: Size, vocab_size: int, device: str) -> dict[str, PreTrainedModel]:
+    """An untouched model, and copies of it under masks."""
+    model = build(family, size, vocab_size).to(device)
+    attached = {name: crossmask.attach(deepcopy(model), **given) for name, given in MASKS.items()}
+    return {UNTOUCHED: model, **attached}
+
+
+def training(models: dict[str, PreTrainedModel], ids: torch.Tensor, device: str) -> dict[str, Run]:
+    """A training step of each model on the same batch."""
+    batch = Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.flip(1)}, [])
+    return {name: partial(_ignoring_turn, make_step(model, device), batch) for name, model in models.items()}
+
+
+def generation(models: dict[str, PreTrainedModel], ids: torch.Tensor, tokens: int) -> dict[str, Run]:
+    """Greedy generation by each model of the same number of tokens."""
+    runs: dict[str, Run] = {}
+    for name, model in models.items():
+        generate = partial(
+            model.eval().generate, ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False
+        )
+        model.generation_config.eos_token_id = model.config.vocab_size  # none stops before the last token
+        runs[name] = partial(_ignoring_turn, generate)
+    return runs
+
+
+def _ignoring_turn(run: Callable[..., object], *args: object) -> None:
+    """Run with all arguments but the last, the number of the turn."""
+    run(*args[:-1])
+
+
+def batching_speeds(size: Size, repeats: int, quick: bool, device: str) -> dict[str, float]:
+    """Real tokens a second of BART's training, by how batches are made."""
+    corpus = corpora.draw(300, vocab_size=300) if quick else corpora.load(None)
+    tokens, count = 256 if quick else TOKENS, repeats + WARM_UP
+    step = make_step(build("BART", size, corpus.vocab_size), device)
+    batches = {
+        batching: [
+            collate(group, corpus, "BART", batching).to(device)
+            for group in islice(groups(corpus, batching, tokens), count)
+        ]
+        for batching in BATCHINGS
+    }
+    runs = {name: (lambda turn, made=made: step(made[turn])) for name, made in batches.items()}
+    times = interleave(runs, repeats, WARM_UP, device)
+    return {
+        name: median(batch.real / t for batch, t in zip(made[WARM_UP:], times[name], strict=True))
+        for name, made in batches.items()
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 64])
+    add_run_options(parser, "attached", threads=1)
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    transformers.logging.set_verbosity_error()
+    torch.manual_seed(0)
+    size, vocab_size, tokens, repeats, batch_sizes = SIZES["8M"], 8000, LENGTH, options.repeats, options.batch_sizes
+    if options.quick:
+        size, vocab_size, tokens, repeats, batch_sizes = SIZES["tiny"], 300, 4, 1, [1, 2]
+    columns: dict[str, dict[str, float]] = {}
+    for family in FAMILIES:
+        models = variants(family, size, vocab_size, options.device)
+        for batch_size in batch_sizes:
+            ids = torch.randint(3, vocab_size, (batch_size, LENGTH), device=options.device)
+            generating = generation(models, ids, tokens)
+            columns[f"{family}, generation, batch {batch_size}"] = medians(
+                interleave(generating, repeats, WARM_UP, options.device)
+            )
+            steps = training(models, ids, options.device)
+            columns[f"{family}, training, batch {batch_size}"] = medians(
+                interleave(steps, repeats, WARM_UP, options.device)
+            )
+    rows = [
+        [name, *(f"{times[name] / times[UNTOUCHED]:.2f}" for times in columns.values())]
+        for name in (UNTOUCHED, *MASKS)
+    ]
+    speeds = batching_speeds(size, repeats, options.quick, options.device)
+    base = speeds[BATCHINGS[0]]
+    of_batching = [[name, f"{speed:,.0f}", f"{speed / base:.2f}"] for name, speed in speeds.items()]
+    page = (
+        f"# Masks on models of Transformers\n\n{machine(options.device)}\n\nTime relative to the untouched model. "
+        f"Medians of {repeats} interleaved repeats, {clock(options.device)[1]}.\n\n{table(['', *columns], rows)}\n\n"
+        f"{table(['training of BART', 'real tokens/s', 'ratio'], of_batching)}"
+    )
+    publish(page, options.output)
+
+
+if __name__ == "__main__":
+    main()
