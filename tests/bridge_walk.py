@@ -11,6 +11,7 @@ import warnings
 from inspect import signature
 
 import torch
+import transformers
 from bridge_families import DECODERS, ENCODERS, SIZES, decoder_of, encoder_of, ids, open_blocks, sharpen
 from family_walk import first_line, isolated, outcome, same, tiny_values, without_chance
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
@@ -268,10 +269,12 @@ def families(side: str) -> list[str]:
 
 def reads_text(family: str) -> bool:
     """Whether the base model of a family takes ids and can do without images or sound."""
-    model_class = auto.MODEL_MAPPING[CONFIG_MAPPING[family]]
-    if isinstance(model_class, tuple):
-        model_class = model_class[0]
-    names = set(signature(model_class.forward).parameters)
+    name = auto.MODEL_MAPPING_NAMES[family]
+    model_class = getattr(transformers, name if isinstance(name, str) else name[0], None)
+    try:
+        names = set(signature(model_class.forward).parameters) if model_class else set()
+    except ImportError:  # a library for sound or images is missing
+        return False
     others = {"pixel_values", "input_features", "input_values", "pixel_values_videos", "images", "bbox"}
     return "input_ids" in names and not names & others
 

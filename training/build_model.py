@@ -60,7 +60,8 @@ def build_model(
     packs_by_masks = packed and task.attaches_masks
     model = attach_masks(model, masks_to_attach(task, type(model.config), arguments.model), call_masks, packs_by_masks)
     task.check_model(model, packed)
-    saved = model.generation_config if arguments.model_name_or_path and keeps_generation(model.config) else None
+    keeps = arguments.model_name_or_path and model.can_generate() and keeps_generation(model.config)
+    saved = model.generation_config if keeps else None
     model.generation_config = configured_generation(arguments, limits, task, model.config, saved)
     model.generation_config.update(**of_language)
     return model
