@@ -63,11 +63,20 @@ class EncoderSide:
         check_positions(layout.positions, length, self.max_length, "source")
         mask = self.finished_mask(encoder_mask, layout, inputs)
         given["attention_mask"] = attention_mask if mask is None else mask
-        if segment_ids is not None or position_ids is not None or (mask is not None and self.foreign.first_position):
+        # Left alone, some count positions by a mask, which they then take to be padding.
+        counts = self.foreign.first_position or "position_ids" in self.foreign.arguments
+        if segment_ids is not None or position_ids is not None or (mask is not None and counts):
             given |= self.foreign.positions(layout, batch)
         output = encoder(**given, **recording(options), return_dict=True)
+        states, width = output.get("last_hidden_state"), encoder.config.get_text_config(encoder=True).hidden_size
+        if states is None or states.shape != (batch, length, width):
+            got = "none" if states is None else tuple(states.shape)
+            raise ValueError(
+                f"encoder must give one state for each token, {(batch, length, width)}, got {got} "
+                f"from {type(encoder).__name__}; take an encoder of another family"
+            )
         return CrossMaskEncoderOutput(
-            output.last_hidden_state,
+            states,
             output.get("hidden_states"),
             output.get("attentions"),
             encoder_mask=describe(encoder_mask),

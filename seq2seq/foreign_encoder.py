@@ -117,7 +117,14 @@ class ForeignEncoder:
             obeys = obeys_masks(encoder, config.vocab_size, compute)
         except MaskError:
             raise
-        except (TypeError, ValueError, RuntimeError, IndexError):  # it has no code for finished masks at all
+        except (
+            AssertionError,
+            AttributeError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+            IndexError,
+        ):  # it has no code for finished masks at all
             obeys = False
         if not obeys:
             raise MaskError(

@@ -61,6 +61,11 @@ def encoder_mask_for(
         "attention_mask": None,
         "and_mask_function": _allow_all,
     }
+    if unknown := sorted({kind for kind in kinds if kind is not None} - set(functions)):
+        raise MaskError(
+            f"encoder_mask must be full(), and rows must not be packed, where {type(encoder).__name__} encodes: it "
+            f"has layers of {unknown[0]}; take an encoder of another family"
+        )
     own: dict[str | None, Any] = {
         kind: functions[kind or "full_attention"](config=_sdpa(config), **arguments) for kind in dict.fromkeys(kinds)
     }
