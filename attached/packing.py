@@ -35,7 +35,7 @@ def packing_refusal(model: PreTrainedModel, attentions: Attentions) -> str | Non
 
 
 def has_capacity(side: Any) -> bool:
-    """Whether a side has experts that take only so many tokens."""
+    """Whether a side has experts that take a limited number of tokens."""
     return any(isinstance(getattr(module, "expert_capacity", None), int) for module in side.modules())
 
 

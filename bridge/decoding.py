@@ -1,5 +1,6 @@
 """The decoder of a bridge, under masks."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,8 +25,7 @@ class DecoderSide:
         self.arguments = arguments_of(model.decoder)
         config = model.decoder.config.get_text_config(decoder=True)
         self.first_position = first_position_of(model.decoder)
-        positions = max_length_of(config)
-        self.max_length = None if positions is None else positions - self.first_position
+        self.max_length = max_length_of(config, self.first_position)
         self.counts_by_itself = numbers_positions_by_itself(model.decoder, self.arguments)
         self.obeys_masks: bool | None = None  # not measured yet
         kinds = getattr(config, "layers_block_type", None) or getattr(config, "layer_types", None) or ()
@@ -86,7 +86,9 @@ class DecoderSide:
         Raises:
             MaskError: it does not, as rows are packed or padded on the left, or it reads padding.
         """
-        if not self.counts_by_itself and not self.has_recurrent_layers:
+        # Asked before the padding is looked at, which waits for the device.
+        reads_padding = attention_mask is not None and self.has_recurrent_layers and self.measure_padding()
+        if not self.counts_by_itself and not reads_padding:
             return
         padded = attention_mask is not None and not torch.compiler.is_compiling() and not attention_mask[:, 0].all()
         name = type(self.model.decoder).__name__
@@ -95,26 +97,32 @@ class DecoderSide:
                 f"targets must not be packed nor padded on the left where {name} decodes: it numbers positions by "
                 "itself; give every example a row of its own, padded on the right"
             )
-        if padded and self.has_recurrent_layers and self.measure_padding():
+        if padded and reads_padding:
             raise MaskError(
                 f"targets must not be padded on the left where {name} decodes: its recurrent layers read the padding; "
                 "pad on the right"
             )
 
+    def measured(self, name: str, measure: Callable[[], bool]) -> bool | None:
+        """An attribute that is measured once; None where nothing can be measured, as something compiles."""
+        value: bool | None = getattr(self, name)
+        if value is None and not torch.compiler.is_compiling() and self.model.decoder.device.type != "meta":
+            value = measure()
+            setattr(self, name, value)
+        return value
+
     def measure_padding(self) -> bool:
         """Whether padding on the left has an influence on the tokens after it; measured once."""
         decoder = self.model.decoder
-        if self.reads_padding is None and decoder.device.type != "meta":
-            config = decoder.config.get_text_config(decoder=True)
-            shown = torch.tensor([[0, 1, 1]], device=decoder.device)
+        vocab_size = decoder.config.get_text_config(decoder=True).vocab_size
+        shown = torch.tensor([[0, 1, 1]], device=decoder.device)
 
-            def compute(ids: torch.Tensor) -> torch.Tensor:
-                with self.model.current_call.of(None):
-                    logits: torch.Tensor = decoder(input_ids=ids, attention_mask=shown, use_cache=False).logits
-                return logits
+        def compute(ids: torch.Tensor) -> torch.Tensor:
+            with self.model.current_call.of(None):
+                logits: torch.Tensor = decoder(input_ids=ids, attention_mask=shown, use_cache=False).logits
+            return logits
 
-            self.reads_padding = reads_first_token(decoder, config.vocab_size, compute)
-        return bool(self.reads_padding)
+        return bool(self.measured("reads_padding", lambda: reads_first_token(decoder, vocab_size, compute)))
 
     def check_masks(self) -> None:
         """Check, once, that the decoder obeys a finished mask.
@@ -123,10 +131,8 @@ class DecoderSide:
             MaskError: it does not.
         """
         decoder = self.model.decoder
-        if self.obeys_masks is None and not torch.compiler.is_compiling() and decoder.device.type != "meta":
-            vocab_size = decoder.config.get_text_config(decoder=True).vocab_size
-            self.obeys_masks = obeys_masks(decoder, vocab_size, self.logits_under)
-        if self.obeys_masks is False:
+        vocab_size = decoder.config.get_text_config(decoder=True).vocab_size
+        if self.measured("obeys_masks", lambda: obeys_masks(decoder, vocab_size, self.logits_under)) is False:
             raise MaskError(
                 f"decoder_mask must be causal(), and rows must not be packed, where {type(decoder).__name__} decodes: "
                 "it does not obey finished masks; take a decoder of another family"
@@ -139,12 +145,10 @@ class DecoderSide:
             MaskError: it does not.
         """
         decoder = self.model.decoder
-        if self.takes_heads is None and not torch.compiler.is_compiling() and decoder.device.type != "meta":
-            heads = decoder.config.get_text_config(decoder=True).num_attention_heads
-            self.takes_heads = takes_masks_of_heads(decoder, heads, self.logits_under)
-        if self.takes_heads is False:
+        heads = decoder.config.get_text_config(decoder=True).num_attention_heads
+        if self.measured("takes_heads", lambda: takes_masks_of_heads(decoder, heads, self.logits_under)) is False:
             raise MaskError(
-                f"decoder_mask must be the same for all heads where {type(self.model.decoder).__name__} decodes: it "
+                f"decoder_mask must be the same for all heads where {type(decoder).__name__} decodes: it "
                 "takes no mask for single heads; give one without heads(...), or a tensor with 1 in place of H"
             )
 

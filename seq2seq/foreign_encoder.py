@@ -33,8 +33,7 @@ class ForeignEncoder:
         self.encoder = encoder
         self.arguments = arguments_of(encoder)
         self.first_position = first_position_of(encoder)
-        positions = max_length_of(encoder.config.get_text_config(encoder=True))
-        self.max_length = None if positions is None else positions - self.first_position
+        self.max_length = max_length_of(encoder.config.get_text_config(encoder=True), self.first_position)
         self.counts_by_itself = numbers_positions_by_itself(encoder, self.arguments)
         self.looks_ahead: bool | None = None
 

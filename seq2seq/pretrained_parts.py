@@ -31,10 +31,10 @@ def arguments_of(model: PreTrainedModel) -> frozenset[str]:
     return frozenset(inspect.signature(model.forward).parameters)
 
 
-def max_length_of(config: PreTrainedConfig) -> int | None:
-    """The longest sequence of a model, None where its config names none."""
-    length: int | None = getattr(config, "max_position_embeddings", None)
-    return length
+def max_length_of(config: PreTrainedConfig, first_position: int) -> int | None:
+    """The longest sequence of a model that counts from `first_position`, None where its config names none."""
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    return None if positions is None else positions - first_position
 
 
 def first_position_of(model: nn.Module) -> int:

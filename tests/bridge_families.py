@@ -129,3 +129,16 @@ def bridge_of(
 def ids(*shape: int, seed: int = 0) -> torch.Tensor:
     """Random ids, none of them special."""
     return torch.randint(4, VOCABULARY, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def packed_and_alone(model: CrossMaskBridgeForConditionalGeneration) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (1, 8, vocabulary) of two examples that share a row, and of the same examples one by one."""
+    sources, targets = [ids(1, n, seed=n) for n in (4, 6)], [ids(1, n, seed=10 + n) for n in (5, 3)]
+    packed = model(
+        input_ids=torch.cat(sources, 1),
+        segment_ids=torch.tensor([[1] * 4 + [2] * 6]),
+        decoder_input_ids=torch.cat(targets, 1),
+        decoder_segment_ids=torch.tensor([[1] * 5 + [2] * 3]),
+    ).logits
+    alone = [model(input_ids=s, decoder_input_ids=t).logits for s, t in zip(sources, targets, strict=True)]
+    return packed, torch.cat(alone, 1)

@@ -12,7 +12,17 @@ from inspect import signature
 
 import torch
 import transformers
-from bridge_families import DECODERS, ENCODERS, SIZES, decoder_of, encoder_of, ids, open_blocks, sharpen
+from bridge_families import (
+    DECODERS,
+    ENCODERS,
+    SIZES,
+    decoder_of,
+    encoder_of,
+    ids,
+    open_blocks,
+    packed_and_alone,
+    sharpen,
+)
 from family_walk import first_line, isolated, outcome, same, tiny_values, without_chance
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
@@ -132,15 +142,7 @@ def masked(model) -> str | None:
 
 
 def packed(model) -> str | None:
-    sources, targets = [ids(1, n, seed=n) for n in (4, 6)], [ids(1, n, seed=10 + n) for n in (5, 3)]
-    row = model(
-        input_ids=torch.cat(sources, 1),
-        segment_ids=torch.tensor([[1] * 4 + [2] * 6]),
-        decoder_input_ids=torch.cat(targets, 1),
-        decoder_segment_ids=torch.tensor([[1] * 5 + [2] * 3]),
-    ).logits
-    alone = [model(input_ids=s, decoder_input_ids=t).logits for s, t in zip(sources, targets, strict=True)]
-    return same(row, torch.cat(alone, 1))
+    return same(*packed_and_alone(model))
 
 
 def trains(model) -> str | None:

@@ -4,14 +4,23 @@ import copy
 
 import pytest
 import torch
-from bridge_families import DECODERS, ENCODERS, QUICK_DECODERS, QUICK_ENCODERS, bridge_of, decoder_of, ids
+from bridge_families import (
+    DECODERS,
+    ENCODERS,
+    QUICK_DECODERS,
+    QUICK_ENCODERS,
+    bridge_of,
+    decoder_of,
+    ids,
+    packed_and_alone,
+)
 from transformers import AutoModelForSeq2SeqLM
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 decoders = [pytest.param(f, marks=() if f in QUICK_DECODERS else pytest.mark.slow) for f in DECODERS]
 encoders = [pytest.param(f, marks=() if f in QUICK_ENCODERS else pytest.mark.slow) for f in ENCODERS]
-# A table of positions behind which nothing else is counted.
+# What a family cannot; each is refused by name.
 NO_DECODER_MASK = {"bloom"}
 NO_HEADS = {"xglm"}
 NO_PACKED_ENCODER = {"bart", "deberta-v2"}
@@ -95,15 +104,7 @@ def test_decoder_masks_hold_and_packed_rows_equal_examples_alone(family, attenti
         assert not torch.allclose(one_head, model(input_ids=source, decoder_input_ids=target).logits, atol=1e-3)
     options = {"max_new_tokens": 6, "eos_token_id": None, "decoder_mask": "window(1)"}
     assert torch.equal(model.generate(source, **options), model.generate(source, use_cache=False, **options))
-    sources, targets = [ids(1, n, seed=n) for n in (4, 6)], [ids(1, n, seed=10 + n) for n in (5, 3)]
-    packed = model(
-        input_ids=torch.cat(sources, 1),
-        segment_ids=torch.tensor([[1] * 4 + [2] * 6]),
-        decoder_input_ids=torch.cat(targets, 1),
-        decoder_segment_ids=torch.tensor([[1] * 5 + [2] * 3]),
-    ).logits
-    alone = [model(input_ids=s, decoder_input_ids=t).logits for s, t in zip(sources, targets, strict=True)]
-    close(packed, torch.cat(alone, 1))
+    close(*packed_and_alone(model))
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
