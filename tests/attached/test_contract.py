@@ -302,5 +302,7 @@ for trust in (True, False):
         torch.save(batch(), tmp_path / "batch.pt")
         torch.save(model(**batch()).logits, tmp_path / "True.pt")
         torch.save(detach(model)(**batch()).logits, tmp_path / "False.pt")
-    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    # To the bit only with the same number of threads.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    environment["HF_MODULES_CACHE"] = str(tmp_path / "modules")
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=environment, cwd=tmp_path)
