@@ -22,6 +22,7 @@ from ..seq2seq.beam_sharing import lay_out_shared_source, rows_per_source
 from ..seq2seq.cache import cached_sizes, read_cache
 from ..seq2seq.call_checks import check_keywords, checked_call
 from ..seq2seq.call_masks import read_call_masks
+from ..seq2seq.cpu_ops import Dropout
 from ..seq2seq.current_call import CurrentCall
 from ..seq2seq.decoder_inputs import shift_right
 from ..seq2seq.interactive_attention import InteractiveAttention
@@ -100,6 +101,7 @@ class CrossMaskBridgeForConditionalGeneration(
         self.bridge = nn.ModuleList(
             [BridgeBlock(config, index, width) for index in range(len(config.block_layers))]
         ).to(device=decoder.device, dtype=decoder.dtype)
+        self.decoder_dropout = Dropout(config.decoder_dropout)
         self.encoder_masks, self.self_masks, self.cross_masks = (
             LayerMasks(config, scope, layers=layers, heads=heads, own=causal() if scope == "decoder" else None)
             for scope, (layers, heads) in config.mask_sizes().items()
@@ -330,7 +332,8 @@ class CrossMaskBridgeForConditionalGeneration(
             training=self.training,
             beams_per_source=rows_per_source(batch, len(states), cache),
         )
-        call = BridgeCall(self.bridge, (batch, length), states, cross_masks, cache)
+        dropout = self.decoder_dropout if self.training and self.config.decoder_dropout else None
+        call = BridgeCall(self.bridge, (batch, length), states, cross_masks, cache, dropout)
         with self.current_call.of(call):
             decoded = self.decoder_side.decode(
                 decoder_input_ids,

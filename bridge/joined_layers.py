@@ -1,7 +1,7 @@
 """How blocks come between the layers of somebody else's decoder.
 
-A decoder's layer that has a block gets a subclass of its own class, of the same name, whose `__call__` runs the block
-first. Its modules and the keys of its weights stay as they were. The blocks are in `model.bridge`, and are looked up
+A decoder's layers get a subclass of their own class, of the same name, whose `__call__` runs the block before the layer
+first, if there is one, and drops some of what the layer adds, where a config has `decoder_dropout`. Its modules and the keys of its weights stay as they were. The blocks are in `model.bridge`, and are looked up
 there by their number at every call, so that what replaces or copies them, as PEFT does, is what runs. What a call
 needs to know is kept per thread while it runs. Outside of a call the layers are the decoder's own.
 """
@@ -30,6 +30,7 @@ class BridgeCall:
         encoder_hidden_states: (B, S, source).
         cross_masks: what each block attends under.
         past_key_values: the cache of both attentions.
+        dropout: what the decoder's embeddings and what its layers add go through; None where nothing is dropped.
         weights: the attention weights of each block, where they are wanted.
     """
 
@@ -38,24 +39,30 @@ class BridgeCall:
     encoder_hidden_states: torch.Tensor
     cross_masks: list[CompiledMask]
     past_key_values: EncoderDecoderCache | None
+    dropout: nn.Module | None = None
     weights: list[torch.Tensor | None] = field(default_factory=list)
 
 
 class _Joined(AddedToClass):
-    """What a decoder's layer with a block before it has beside its own class."""
+    """What a decoder's layer has beside its own class: its number, and that of the block before it, if there is one."""
 
     current_call: CurrentCall[BridgeCall]
-    block_index: int
+    layer_number: int
+    block_index: int | None
 
     def __call__(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         call = self.current_call.now
-        if call is not None:
-            if hidden_states.shape[:2] != call.shape or hidden_states.ndim != 3:
-                raise ValueError(
-                    "decoder must have layers that take (batch, length, hidden) states, got "
-                    f"{type(self).__name__} with "
-                    f"{tuple(hidden_states.shape)}; take a causal language model of another family"
-                )
+        if call is None:
+            return super().__call__(hidden_states, *args, **kwargs)  # type: ignore[misc]  # of the layer's own class
+        if hidden_states.shape[:2] != call.shape or hidden_states.ndim != 3:
+            raise ValueError(
+                "decoder must have layers that take (batch, length, hidden) states, got "
+                f"{type(self).__name__} with "
+                f"{tuple(hidden_states.shape)}; take a causal language model of another family"
+            )
+        if call.dropout is not None and self.layer_number == 0:
+            hidden_states = call.dropout(hidden_states)
+        if self.block_index is not None:
             block = call.blocks[self.block_index]
             hidden_states, weights = block(
                 hidden_states,
@@ -64,11 +71,16 @@ class _Joined(AddedToClass):
                 call.past_key_values,
             )
             call.weights.append(weights)
-        return super().__call__(hidden_states, *args, **kwargs)  # type: ignore[misc]  # of the layer's own class
+        output = super().__call__(hidden_states, *args, **kwargs)  # type: ignore[misc]  # of the layer's own class
+        if call.dropout is None:
+            return output
+        states, *others = output if isinstance(output, tuple) else (output,)
+        states = hidden_states + call.dropout(states - hidden_states)
+        return (states, *others) if isinstance(output, tuple) else states
 
 
 def is_joined(layer: nn.Module) -> bool:
-    """Whether a decoder's layer has a block before it."""
+    """Whether a decoder's layer is that of a bridge."""
     return isinstance(layer, _Joined)
 
 
@@ -101,9 +113,9 @@ def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
 
 def join(decoder: PreTrainedModel, block_layers: tuple[int, ...]) -> CurrentCall[BridgeCall]:
     """Put block i of a call before the decoder's layer `block_layers[i]`."""
-    layers, current_call = find_layers(decoder), CurrentCall[BridgeCall]()
-    for index, number in enumerate(block_layers):
-        layer = layers[number]
-        layer.current_call, layer.block_index = current_call, index
+    current_call = CurrentCall[BridgeCall]()
+    for number, layer in enumerate(find_layers(decoder)):
+        layer.current_call, layer.layer_number = current_call, number
+        layer.block_index = block_layers.index(number) if number in block_layers else None
         layer.__class__ = subclass_of(_Joined, type(layer))
     return current_call

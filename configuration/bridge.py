@@ -30,6 +30,8 @@ class CrossMaskBridgeConfig(MaskedConfig):
             projection is zero) or `"tanh"` (it is multiplied by the tanh of a learned number, which begins at 0, as in
             Flamingo, Alayrac et al. 2022).
         dropout: on a block's output. attention_dropout: on its attention weights.
+        decoder_dropout: on the decoder's embeddings and on what each of its layers adds, beside its own dropout, which
+            Llama and most recent families lack.
         rms_norm_eps, initializer_range: of the blocks.
         encoder_mask, decoder_mask, cross_mask: as in [`CrossMaskConfig`]. What encoder and decoder forbid by
             themselves stays forbidden. The layers of `cross_mask` are the blocks.
@@ -59,6 +61,7 @@ class CrossMaskBridgeConfig(MaskedConfig):
     gate: str = "zero"
     dropout: float | int = 0.0
     attention_dropout: float | int = 0.0
+    decoder_dropout: float | int = 0.0
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02
     encoder_mask: Any = "full()"
@@ -170,10 +173,9 @@ class CrossMaskBridgeConfig(MaskedConfig):
             )
         if self.gate not in GATES:
             raise ValueError(f"gate must be one of {GATES}, got {self.gate!r}")
-        for name in ("dropout", "attention_dropout"):
+        for name in ("dropout", "attention_dropout", "decoder_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
-
         if self.rms_norm_eps <= 0 or self.initializer_range < 0:
             raise ValueError(
                 f"rms_norm_eps must be above 0 and initializer_range at least 0, got {self.rms_norm_eps} and "

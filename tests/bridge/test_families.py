@@ -156,3 +156,27 @@ def test_encoders_under_padding_masks_and_packing(family, attention):
         decoder_segment_ids=torch.tensor([[1] * 5 + [2] * 5]),
     ).logits
     close(packed.view(2, 5, -1), both)
+
+
+class Everything(torch.nn.Module):
+    """Drops all that it is given."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(states)
+
+
+@pytest.mark.parametrize("family", decoders)
+def test_decoder_dropout_reaches_embeddings_and_every_layer_while_training(family):
+    source, target = ids(2, 7), ids(2, 6, seed=1)
+    plain, dropping = (bridge_of(decoder=family, bridge_layers=[1], decoder_dropout=p) for p in (0.0, 0.5))
+    before = plain(input_ids=source, decoder_input_ids=target).logits
+    assert torch.equal(dropping(input_ids=source, decoder_input_ids=target).logits, before)  # in evaluation mode
+    dropping.decoder.train()
+    dropping.training = True
+    dropping.decoder_dropout = torch.nn.Identity()
+    close(dropping(input_ids=source, decoder_input_ids=target).logits, before)
+    # With nothing but what the one block adds, no token of the target is seen.
+    dropping.decoder_dropout = Everything()
+    other = dropping(input_ids=source, decoder_input_ids=ids(2, 6, seed=2)).logits
+    assert torch.equal(dropping(input_ids=source, decoder_input_ids=target).logits, other)
+    assert not torch.equal(dropping(input_ids=ids(2, 7, seed=3), decoder_input_ids=target).logits, other)
