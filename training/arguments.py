@@ -130,14 +130,15 @@ class ModelArguments(RecipeGroup):
         default=None,
         metadata={
             "help": "A pretrained encoder, with its tokenizer, to build the model on; `model` then has the other "
-            "fields of its config. For extractive-question-answering, and with decoder_name_or_path."
+            "fields of its config. Tasks that write a text join it to decoder_name_or_path, or to a new decoder."
         },
     )
     decoder_name_or_path: str | None = field(
         default=None,
         metadata={
             "help": "A pretrained causal language model, with its tokenizer, that is joined to the encoder; `model` "
-            "then has fields of CrossMaskBridgeConfig."
+            "then has fields of CrossMaskBridgeConfig. Without it, model.decoder has the model_type and sizes of a "
+            "new one, whose tokenizer is trained on the targets."
         },
     )
     attn_implementation: str | None = field(

@@ -20,7 +20,7 @@ from ..utils.type_checks import check_choice
 from .arguments import ModelArguments
 from .attaching import attach_masks, masks_to_attach
 from .generation import check_generated_length, generation_config
-from .joining import bridge_class, join_parts, joined_config, naming_parts
+from .joining import bridge_class, join_parts, joined_config, joins, naming_parts
 from .validation import check_attention_of_transformers, check_generation, check_names, one_line
 
 
@@ -45,7 +45,7 @@ def build_model(
     check_model_fields(arguments, task)
     if arguments.model_name_or_path:
         model = load_model_to_tune(arguments, task)
-    elif arguments.decoder_name_or_path:
+    elif joins(arguments, task):
         model = join_parts(arguments, task, tokenizer)
     elif arguments.encoder_name_or_path:
         model = build_on_encoder(arguments, task)
@@ -86,7 +86,7 @@ def build_on_meta(
     check_model_fields(arguments, task)
     if arguments.model_name_or_path:
         config = saved_config(arguments, task, arguments.model)
-    elif arguments.decoder_name_or_path:
+    elif joins(arguments, task):
         config = joined_config(arguments, task)
     elif arguments.encoder_name_or_path:
         with naming_encoder(arguments.encoder_name_or_path):
@@ -95,7 +95,7 @@ def build_on_meta(
         config = new_config(arguments, limits, task)
     check_lengths(limits, task, config)
     configured_generation(arguments, limits, task, config)
-    joined = naming_parts(arguments) if arguments.decoder_name_or_path else nullcontext()
+    joined = naming_parts(arguments) if joins(arguments, task) else nullcontext()
     with torch.device("meta"), joined:
         model = new_model(arguments, task, config)
         packs_by_masks = packed and task.attaches_masks
@@ -117,7 +117,7 @@ def check_model_fields(arguments: ModelArguments, task: Task) -> None:
     given = arguments.model or {}
     if arguments.model_name_or_path:
         config_class = type(saved_config(arguments, task))
-    elif arguments.decoder_name_or_path:
+    elif joins(arguments, task):
         config_class = bridge_class(task).config_class
     else:
         config_class = task.config_class(given)

@@ -20,9 +20,17 @@ _FILLED_IN = {"texts", "model_max_length", "add_bos_token", "add_eos_token"}
 
 
 def build_tokenizer(
-    arguments: TokenizerArguments, data: DataArguments, task: Task, examples: Iterable[Example]
+    arguments: TokenizerArguments,
+    data: DataArguments,
+    task: Task,
+    examples: Iterable[Example],
+    *,
+    targets_only: bool = False,
 ) -> PreTrainedTokenizerBase:
     """The tokenizer that a recipe names, or one that is trained on the examples.
+
+    Args:
+        targets_only: it is for targets alone, as the sources have another.
 
     Raises:
         InputError: settings that do not fit. OSError: a tokenizer that cannot be loaded.
@@ -32,9 +40,9 @@ def build_tokenizer(
     settings = {"vocab_size": 8000, **(arguments.tokenizer or {})}
     sources = name_sources("train", data.train, data.data_dir).values()
     tags = [spec.tag.strip() for spec in sources if spec.tag.strip()]
-    special = [*settings.pop("special_tokens", ()), *task.special_tokens, *tags]
-    texts = (text for example in examples for text in task.texts(example))
-    longest = getattr(data.limits, task.length_fields[0])
+    special = [*settings.pop("special_tokens", ()), *(() if targets_only else (*task.special_tokens, *tags))]
+    texts = (text for one in examples for text in ((one.target,) if targets_only else task.texts(one)))
+    longest = getattr(data.limits, task.length_fields[-1 if targets_only else 0])
     return train_tokenizer(
         texts, special_tokens=special, model_max_length=longest, **task.tokenizer_settings, **settings
     )

@@ -60,7 +60,7 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             (not arguments.push_to_hub, "set push_to_hub: nothing is uploaded without"),
         ),
         "tokenizer": (
-            bool(recipe.model.model_name_or_path or recipe.model.encoder_name_or_path),
+            bool(recipe.model.model_name_or_path or recipe.model.decoder_name_or_path),
             "a pretrained model has a tokenizer of its own; train a new model to use another",
         ),
         "source_prefix": (
@@ -117,6 +117,11 @@ def check_task_fields(recipe: RecipeArguments, arguments: RunArguments, task: Ta
                 f"{item.name} must be left out for task {task.name}, got {shown(value)}; "
                 f"{task.unused_fields[item.name]}"
             )
+    if recipe.model.encoder_name_or_path and recipe.tokenizer.tokenizer is not None and task.bridge_class is None:
+        raise InputError(
+            f"tokenizer must be left out, got {shown(recipe.tokenizer.tokenizer)}; the pretrained encoder has a "
+            "tokenizer of its own"
+        )
 
 
 def all_fields(recipe: RecipeArguments, arguments: RunArguments) -> Iterator[tuple[Field, Any]]:

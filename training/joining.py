@@ -1,70 +1,123 @@
-"""A new model of a pretrained encoder and a pretrained decoder, joined by a bridge (`bridge/`)."""
+"""A new model of a pretrained encoder and a decoder, pretrained or new, joined by a bridge (`bridge/`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..bridge import CrossMaskBridgeProcessor
 from ..inference.loading import load_config, load_model
 from ..tasks.base import Task
 from ..tasks.causal_lm_checks import check_causal
+from ..tasks.encoder_decoders import ANY_TOKENS
 from ..utils.errors import InputError
+from ..utils.type_checks import check_choice
 from .arguments import ModelArguments
 from .build_tokenizer import load_tokenizer
-from .validation import one_line
+from .validation import check_names, one_line
 
 FIELDS = ("encoder_name_or_path", "decoder_name_or_path")
 
 
+def joins(arguments: ModelArguments, task: Task) -> bool:
+    """Whether a recipe's model is an encoder and a decoder that are joined; other models on an encoder have a head."""
+    return bool(arguments.decoder_name_or_path or (arguments.encoder_name_or_path and task.bridge_class))
+
+
 def joined_config(arguments: ModelArguments, task: Task) -> PreTrainedConfig:
-    """The config of the model that `join_parts` makes.
+    """The config of the model that `join_parts` makes; the vocabulary of a new decoder is not known yet.
 
     Raises:
         InputError: the task has no such models, or fields that do not fit. OSError: a part that cannot be loaded.
     """
-    special = load_processor_of_parts(arguments).special_token_ids
+    config_class = bridge_class(task).config_class
     with naming_parts(arguments):
-        encoder, decoder = (load_config(str(getattr(arguments, name))) for name in FIELDS)
-        fields = {**special, **(arguments.model or {})}
-        return bridge_class(task).config_class(encoder=encoder, decoder=decoder, **fields)
+        encoder = load_config(str(arguments.encoder_name_or_path))
+        if arguments.decoder_name_or_path is None:
+            decoder = new_decoder_config(arguments, ANY_TOKENS)
+            special = {**ANY_TOKENS, "decoder_start_token_id": ANY_TOKENS["bos_token_id"]}
+        else:
+            decoder = load_config(arguments.decoder_name_or_path)
+            special = load_processor_of_parts(arguments).special_token_ids
+        return config_class(encoder=encoder, decoder=decoder, **{**special, **_fields_of_bridge(arguments)})
 
 
 def join_parts(arguments: ModelArguments, task: Task, processor: Any) -> PreTrainedModel:
-    """The model, in float32: both parts as they are, and between them blocks that are closed.
+    """The model, in float32: the saved parts as they are, and between them blocks that are closed.
 
     Args:
-        processor: of `load_processor_of_parts`, whose special tokens the model has.
+        processor: both parts' tokenizers (`load_processor_of_parts`), whose special tokens the model has.
 
     Raises:
         InputError: parts that cannot be joined, or fields that do not fit. OSError: a part that cannot be loaded.
     """
-    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": arguments.attn_implementation}
-    encoder_name, decoder_name = (str(getattr(arguments, name)) for name in FIELDS)
+    attention: dict[str, Any] = {"attn_implementation": arguments.attn_implementation}
+    options = {"dtype": torch.float32, **attention}
+    encoder_name, decoder_name = (getattr(arguments, name) for name in FIELDS)
+    special = processor.special_token_ids
     with naming_parts(arguments):
         # An encoder may lack its pooler, which nothing reads.
         encoder = load_model(
             encoder_name, load_config(encoder_name), auto_class=AutoModel, may_lack_weights=True, **options
         )
-        decoder = load_model(decoder_name, load_config(decoder_name), auto_class=AutoModelForCausalLM, **options)
+        if decoder_name is None:
+            names = ("pad_token_id", "bos_token_id", "eos_token_id")
+            of_tokenizer = {"vocab_size": len(processor.decoder_tokenizer), **{name: special[name] for name in names}}
+            decoder = AutoModelForCausalLM.from_config(new_decoder_config(arguments, of_tokenizer), **attention)
+        else:
+            decoder = load_model(decoder_name, load_config(decoder_name), auto_class=AutoModelForCausalLM, **options)
         check_causal(decoder)
-        fields = {**processor.special_token_ids, **(arguments.model or {})}
+        fields = {**special, **_fields_of_bridge(arguments)}
         model = bridge_class(task).from_encoder_decoder_pretrained(encoder, decoder, **fields)
         if arguments.attn_implementation is not None:
             model.set_attn_implementation({"": arguments.attn_implementation})
         return model
 
 
+def new_decoder_config(arguments: ModelArguments, of_tokenizer: Mapping[str, Any]) -> PreTrainedConfig:
+    """The config of a new decoder, by `model.decoder` of a recipe and what its tokenizer says.
+
+    Raises:
+        InputError: there are no such fields, no such family, or names that it does not have.
+    """
+    given = (arguments.model or {}).get("decoder")
+    if not isinstance(given, Mapping) or "model_type" not in given:
+        raise InputError(
+            "decoder_name_or_path must be given, or model.decoder with the model_type and sizes of a new decoder, "
+            f"got {given!r}"
+        )
+    check_choice("model.decoder.model_type", given["model_type"], sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
+    config_class = CONFIG_MAPPING[given["model_type"]]
+    known = {*config_class.__dataclass_fields__, *config_class.attribute_map, "model_type"}
+    check_names("model.decoder", given, sorted(known - of_tokenizer.keys()))
+    config: PreTrainedConfig = config_class(**of_tokenizer, **{k: v for k, v in given.items() if k != "model_type"})
+    return config
+
+
+def _fields_of_bridge(arguments: ModelArguments) -> dict[str, Any]:
+    """The fields of the bridge's own config in a recipe's `model`."""
+    fields = dict(arguments.model or {})
+    if arguments.decoder_name_or_path is None:
+        del fields["decoder"]
+    return fields
+
+
 def load_processor_of_parts(arguments: ModelArguments) -> CrossMaskBridgeProcessor:
-    """The tokenizers of both parts as one processor.
+    """The tokenizers of two saved parts as one processor.
 
     Raises:
         InputError: one has no token for padding or for the end. OSError: one cannot be loaded.
     """
     source, target = (load_tokenizer(name, str(getattr(arguments, name))) for name in FIELDS)
+    return processor_of(arguments, source, target)
+
+
+def processor_of(arguments: ModelArguments, source: Any, target: Any) -> CrossMaskBridgeProcessor:
+    """The tokenizers of both parts as one processor. Raises InputError as `load_processor_of_parts`."""
     with naming_parts(arguments):
         return CrossMaskBridgeProcessor(source, None if source.get_vocab() == target.get_vocab() else target)
 
@@ -81,7 +134,7 @@ def bridge_class(task: Task) -> Any:
 @contextmanager
 def naming_parts(arguments: ModelArguments) -> Iterator[None]:
     """Say which fields gave the parts that cannot be joined."""
-    names = " and ".join(f"{name} {getattr(arguments, name)}" for name in FIELDS)
+    names = " and ".join(f"{name} {given}" for name in FIELDS if (given := getattr(arguments, name)) is not None)
     try:
         yield
     except OSError as error:

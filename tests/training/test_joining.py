@@ -8,7 +8,7 @@ import torch
 import yaml
 from saved_parts import NO_PARTS, PACKED, UNPACKED, save_parts
 from training_jobs import assert_goes_on, corpus, job_of, recipe_file, tiny_tokenizer, trained
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModel, AutoModelForSeq2SeqLM
 
 from crossmask.bridge import CrossMaskBridgeForConditionalGeneration
 from crossmask.data.tokenizer_training import train_tokenizer
@@ -63,6 +63,55 @@ def test_a_second_stage_begins_with_the_first(tmp_path, parts):
     first = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "run").state_dict()
     torch.testing.assert_close(job.trainer.model.state_dict(), first, rtol=0, atol=0)
     assert trained(job)[0] == 4
+
+
+NEW_DECODER = {
+    "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48
+}  # fmt: skip
+ON_AN_ENCODER = {"decoder_name_or_path": None, "tokenizer": {"vocab_size": 300}, "model": {"decoder": NEW_DECODER}}
+
+
+@pytest.mark.parametrize("batching", [UNPACKED, PACKED], ids=str)
+def test_a_new_decoder_is_trained_on_a_pretrained_encoder(tmp_path, parts, batching):
+    recipe = recipe_file(tmp_path, **{**parts, **ON_AN_ENCODER}, **batching, freeze=["encoder"])
+    job = job_of(recipe)
+    model, processor = job.trainer.model, job.trainer.processing_class
+    encoder = AutoModel.from_pretrained(parts["encoder_name_or_path"]).state_dict()
+    torch.testing.assert_close(model.encoder.state_dict(), encoder, rtol=0, atol=0)
+    assert (model.decoder.config.model_type, model.decoder.config.num_hidden_layers) == ("llama", 2)
+    assert model.config.vocab_size == len(processor.decoder_tokenizer)
+    assert model.config.eos_token_id == processor.decoder_tokenizer.eos_token_id
+    # Targets are what the new tokenizer has learned from, sources keep the encoder's.
+    learned = train_tokenizer([example.target for example in corpus()], 300, model_max_length=32)
+    assert processor.decoder_tokenizer.get_vocab() == learned.get_vocab()
+    assert processor.encoder_tokenizer.get_vocab() == tiny_tokenizer().get_vocab()
+    assert assert_goes_on(recipe, 2) == 4
+    execute(job_of(recipe, "--overwrite"))
+    saved = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "run")
+    torch.testing.assert_close(saved.encoder.state_dict(), encoder, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": None}, "decoder_name_or_path must be given, or model.decoder with the model_type .* got None"),
+        ({"model": {"decoder": {"hidden_size": 32}}}, "decoder_name_or_path must be given, or model.decoder with"),
+        ({"model": {"decoder": {"model_type": "lama"}}}, "model.decoder.model_type .*did you mean 'llama'"),
+        (
+            {"model": {"decoder": {**NEW_DECODER, "hiden_size": 2}}},
+            "model.decoder has no setting 'hiden_size': did you mean 'hidden_size'",
+        ),
+        ({"model": {"decoder": {**NEW_DECODER, "vocab_size": 20}}}, "model.decoder has no setting 'vocab_size'"),
+        ({"model": {"decoder": {"model_type": "bert"}}}, "decoder must be causal"),
+        ({"model": {"decoder": NEW_DECODER, "bridge_layers": 3}}, "must be from 1 to the decoder's 2 layers, got 3"),
+        ({"tokenizer": {"vocab_sise": 300}}, "tokenizer has no setting 'vocab_sise'"),
+    ],
+    ids=str,
+)
+def test_a_new_decoder_that_cannot_be_made_is_refused(tmp_path, parts, changes, message):
+    with pytest.raises(InputError, match=message) as error:
+        job_of(recipe_file(tmp_path, **{**parts, **ON_AN_ENCODER, **changes}))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
