@@ -1,9 +1,10 @@
 """How blocks come between the layers of somebody else's decoder.
 
-A decoder's layers get a subclass of their own class, of the same name, whose `__call__` runs the block before the layer
-first, if there is one, and drops some of what the layer adds, where a config has `decoder_dropout`. Its modules and the keys of its weights stay as they were. The blocks are in `model.bridge`, and are looked up
-there by their number at every call, so that what replaces or copies them, as PEFT does, is what runs. What a call
-needs to know is kept per thread while it runs. Outside of a call the layers are the decoder's own.
+A decoder's layers get a subclass of their own class, of the same name, whose `__call__` runs the block before the
+layer, if there is one, and drops some of what the layer adds, where a config has `decoder_dropout`. Their modules and
+the keys of their weights stay as they were. The blocks are in `model.bridge`, and are looked up there by their number
+at every call, so that what replaces or copies them, as PEFT does, is what runs. What a call needs to know is kept per
+thread while it runs. Outside of a call the layers are the decoder's own.
 """
 
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class BridgeCall:
 
 
 class _Joined(AddedToClass):
-    """What a decoder's layer has beside its own class: its number, and that of the block before it, if there is one."""
+    """What a decoder's layer has beside its own class: its number, and that of the block before it, if any."""
 
     current_call: CurrentCall[BridgeCall]
     layer_number: int
