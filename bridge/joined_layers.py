@@ -116,7 +116,8 @@ def join(decoder: PreTrainedModel, block_layers: tuple[int, ...]) -> CurrentCall
     """Put block i of a call before the decoder's layer `block_layers[i]`."""
     current_call = CurrentCall[BridgeCall]()
     for number, layer in enumerate(find_layers(decoder)):
-        layer.current_call, layer.layer_number = current_call, number
-        layer.block_index = block_layers.index(number) if number in block_layers else None
-        layer.__class__ = subclass_of(_Joined, type(layer))
+        joined: Any = layer
+        joined.current_call, joined.layer_number = current_call, number
+        joined.block_index = block_layers.index(number) if number in block_layers else None
+        joined.__class__ = subclass_of(_Joined, type(layer))
     return current_call

@@ -200,6 +200,13 @@ class OptimizationArguments(RecipeGroup):
             "decoder.layers.0, ... (crossmask.training.parts)."
         },
     )
+    lora: Settings | None = field(
+        default=None,
+        metadata={
+            "help": "Low-rank adapters: fields of peft.LoraConfig, target_modules among them. They are trained in "
+            "frozen parts too, and merged into the finished model (crossmask.training.adapters)."
+        },
+    )
     cache_encoder: bool = field(
         default=False,
         metadata={
@@ -236,7 +243,7 @@ class OptimizationArguments(RecipeGroup):
             check_type(f"learning_rates.{part}", rate, float)
             if rate <= 0:
                 raise InputError(f"learning_rates.{part} must be more than 0, got {rate}; name it in freeze instead")
-            if part in (self.freeze or ()):
+            if part in (self.freeze or ()) and self.lora is None:
                 raise InputError(f"{part} must be in freeze or in learning_rates, got both; leave one out")
 
 

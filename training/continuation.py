@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # The checkpoint's state belongs to these, and is of no use to others.
-KEPT = ("optim", "tokenizer", "freeze", "learning_rates")
+KEPT = ("optim", "tokenizer", "freeze", "lora", "learning_rates")
 # The data's order follows from these, and with it which examples a run that goes on has seen.
 ORDER = (
     "task", "task_options", "train", "source_prefix", "source_language", "target_language", "overlong",

@@ -39,7 +39,7 @@ def joined_config(arguments: ModelArguments, task: Task) -> PreTrainedConfig:
         encoder = load_config(str(arguments.encoder_name_or_path))
         if arguments.decoder_name_or_path is None:
             decoder = new_decoder_config(arguments, ANY_TOKENS)
-            special = {**ANY_TOKENS, "decoder_start_token_id": ANY_TOKENS["bos_token_id"]}
+            special: dict[str, int | None] = {**ANY_TOKENS, "decoder_start_token_id": ANY_TOKENS["bos_token_id"]}
         else:
             decoder = load_config(arguments.decoder_name_or_path)
             special = load_processor_of_parts(arguments).special_token_ids

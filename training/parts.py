@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from ..utils.errors import InputError
 from ..utils.type_checks import did_you_mean
+from .adapters import is_of_adapter
 from .arguments import OptimizationArguments
 
 
@@ -76,7 +77,7 @@ def _unknown(part: str, model: PreTrainedModel, parts: Sequence[str]) -> str:
 
 
 def freeze_parts(model: PreTrainedModel, arguments: OptimizationArguments) -> None:
-    """Exclude the frozen parts from training.
+    """Exclude the frozen parts from training, except for adapters in them.
 
     Raises:
         InputError: a part that the model does not have, or nothing that is left to train.
@@ -84,10 +85,11 @@ def freeze_parts(model: PreTrainedModel, arguments: OptimizationArguments) -> No
     freeze, parts = arguments.freeze or [], [*(arguments.freeze or ()), *(arguments.learning_rates or {})]
     if not parts:
         return
-    found = parameters_by_part(model, parts)
+    found = parameters_by_part(model, list(dict.fromkeys(parts)))
+    adapters = {id(parameter) for name, parameter in model.named_parameters() if is_of_adapter(name)}
     for part in freeze:
         for parameter in found[part]:
-            parameter.requires_grad_(False)
+            parameter.requires_grad_(id(parameter) in adapters)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(f"freeze must leave something to train, got {list(freeze)}; leave a part out")
 

@@ -18,7 +18,6 @@ from ..masks.scope import SCOPES
 from ..tasks.base import Example, Sample, Scores, Task, sample_indices
 from ..tasks.bleu import AGGREGATE
 from .parsing import RunSpec
-from .parts import trained_parameters
 
 METRIC_NAMES = {
     "sacrebleu_lowercase": "sacreBLEU, lowercase",  # before its prefix
@@ -38,9 +37,10 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "accelerate")
 
 @dataclass(frozen=True)
 class RunResult:
-    """What training and testing gave."""
+    """What training and testing gave; `trained_parameters` counts adapters, which the model no longer has."""
 
     model: PreTrainedModel
+    trained_parameters: int
     tokenizer: PreTrainedTokenizerBase
     task: Task
     train_size: int | None  # None of a stream
@@ -67,7 +67,7 @@ def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> N
         **({} if outcome.train_size is None else {"train_examples": outcome.train_size}),
         "train_seconds": round(outcome.seconds, 1),
         "parameters": outcome.model.num_parameters(),
-        **trained_only(outcome.model),
+        **trained_only(outcome),
         "seed": run.arguments.seed,
         "command": run.command,
         "hardware": hardware(),
@@ -143,7 +143,7 @@ def card_facts(
         training_data=f"{size}, declared in the recipe as `{declared}`.",
         masks={scope: getattr(config, f"{scope}_mask") for scope in SCOPES if hasattr(config, f"{scope}_mask")},
         attached=isinstance(outcome.model, AttachedModel) and outcome.model.attachment.has_masks(outcome.model.config),
-        architecture=architecture(config) | {k.replace("_", " "): v for k, v in trained_only(outcome.model).items()},
+        architecture=architecture(config) | {k.replace("_", " "): v for k, v in trained_only(outcome).items()},
         parameters=outcome.model.num_parameters(),
         recipe=run.name,
         recipe_text=run.recipe_text,
@@ -160,10 +160,10 @@ def card_facts(
     )
 
 
-def trained_only(model: PreTrainedModel) -> dict[str, int]:
+def trained_only(outcome: RunResult) -> dict[str, int]:
     """The number of parameters that were trained, where some were frozen."""
-    trained = trained_parameters(model)
-    return {"trained_parameters": trained} if trained < model.num_parameters() else {}
+    trained = outcome.trained_parameters
+    return {"trained_parameters": trained} if trained < outcome.model.num_parameters() else {}
 
 
 def architecture(config: PreTrainedConfig) -> dict[str, object]:

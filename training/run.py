@@ -14,6 +14,7 @@ from ..tasks import get_task
 from ..tasks.base import Example, Task
 from ..tasks.examples import EvaluationSplit, read_examples
 from ..utils.errors import InputError
+from .adapters import add_adapters, check_adapters, merge_adapters
 from .attaching import load_finished
 from .batching import evaluation_split
 from .build_model import build_model, build_on_meta
@@ -94,6 +95,7 @@ def _prepare(run: RunSpec) -> PreparedRun:
     model = build_model(recipe.model, data.limits, task, tokenizer, packed, call_masks)
     if checkpoint is not None:
         check_weights_fit(model, checkpoint)
+    add_adapters(model, recipe.optimization.lora)
     freeze_parts(model, recipe.optimization)
     trainer = build_trainer(recipe, arguments, task, tokenizer, model, train, validation)
     if trainer.is_world_process_zero():
@@ -114,11 +116,13 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     check_requirements(recipe.model.attn_implementation, arguments)
     check_task_fields(recipe, arguments, task)
     check_tokenizer_settings(recipe.tokenizer)
+    check_adapters(recipe.optimization.lora, arguments)
     if recipe.optimization.multipath_k is not None:
         Multipath.of(recipe.optimization.multipath_k, arguments.seed, recipe.data.max_source_length)
     packed = recipe.batching.batching in ("packed", "stream")
     call_masks = recipe.optimization.multipath_k is not None
     model = build_on_meta(recipe.model, recipe.data.limits, task, arguments.device, packed, call_masks)
+    add_adapters(model, recipe.optimization.lora)
     freeze_parts(model, recipe.optimization)
     if recipe.optimization.cache_encoder:
         check_encoder_cache(model, arguments)
@@ -164,14 +168,18 @@ def execute(job: PreparedRun) -> None:
         trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
     if (number := run.recipe.optimization.average_checkpoints) is not None:
         load_average_if_better(trainer, folder, number)
+    tuned: Any = trainer.model
+    trained = trained_parameters(tuned)
+    merge_adapters(tuned)
     seconds = seconds_of(trainer)
-    beams = trainer.model.generation_config.num_beams
+    beams = tuned.generation_config.num_beams
     metrics = trainer.evaluate(job.test, metric_key_prefix="test", num_beams=beams)
     model = trainer.whole_model()
     if not trainer.is_world_process_zero():
         return
     outcome = RunResult(
         model=trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False),  # as its users will run it
+        trained_parameters=trained,
         tokenizer=trainer.processing_class,
         task=trainer.task,
         train_size=None if isinstance(job.train, ExampleStream) else len(job.train),
