@@ -24,6 +24,9 @@ class RecipeGroup:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
+            if value == "null" and item.default is None:
+                setattr(self, item.name, None)  # how the command line takes a recipe's mapping back
+                continue
             opening = ("{", "[") if item.name in SOURCES else "{"
             if isinstance(value, str) and value.lstrip().startswith(opening):
                 try:
@@ -31,6 +34,6 @@ class RecipeGroup:
                 except (ValueError, RecursionError) as error:
                     raise InputError(f"{item.name}: {value[:80]!r} is not valid JSON: {error}") from error
         check_fields(self)
-        for name in ("task_options", "model", "generation", "learning_rates"):
+        for name in ("task_options", "model", "generation", "learning_rates", "lora"):
             if isinstance(value := getattr(self, name, None), str):
                 raise InputError(f"{name} must be a mapping from names to values, got {value!r}")

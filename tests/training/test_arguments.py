@@ -59,6 +59,11 @@ def recipe_with_a_list(tmp_path):
     return str(path)
 
 
+def test_the_command_line_takes_back_what_a_recipe_has(recipe):
+    assert parse_run([recipe], command="c").recipe.model.model is not None
+    assert parse_run([recipe, "--model", "null"], command="c").recipe.model.model is None
+
+
 def test_sources_may_be_a_list(recipe, recipe_with_a_list):
     argv = [recipe_with_a_list, "--train.1.repeat", "2", "--train.0.limit=9"]
     assert parse_run(argv, command="c").recipe.data.train == [
