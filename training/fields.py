@@ -14,6 +14,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
+from .muon import OwnOptimizer
 
 if TYPE_CHECKING:
     from .run_arguments import RunArguments
@@ -114,7 +115,8 @@ def check_enums(arguments: RunArguments) -> None:
         kinds = [kind for kind in get_args(hints[item.name]) if isinstance(kind, type) and issubclass(kind, Enum)]
         value = getattr(arguments, item.name)
         if kinds and not isinstance(value, Enum | list):
-            check_choice(item.name, value, [one.value for one in kinds[0]])
+            own = OwnOptimizer if item.name == "optim" else ()
+            check_choice(item.name, value, [one.value for one in (*kinds[0], *own)])
 
 
 def shown(value: Any) -> str:

@@ -23,6 +23,7 @@ from transformers.utils import (
 
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
+from .muon import OwnOptimizer, options_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
@@ -135,6 +136,11 @@ def check_optimizer(arguments: RunArguments, model: PreTrainedModel | None = Non
         model: which some optimizers need; without one those are looked at no further than their package.
     """
     name = arguments.optim.value
+    if name == OwnOptimizer.MUON.value:
+        options_of(arguments.optim_args)
+        if (spread := spread_by(arguments)) is not None:
+            raise InputError(f"optim must not be {name} under {spread}, where no process has a whole matrix")
+        return
 
     def build() -> dict[str, object]:
         kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)

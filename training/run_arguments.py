@@ -13,6 +13,7 @@ from ..utils.errors import InputError
 from ..utils.hardware import accelerator_or_cpu
 from ..utils.type_checks import check_choice
 from .fields import check_enums, check_obeyed
+from .muon import OwnOptimizer
 from .precision import AUTO, choose_precision
 from .requirements import check_deepspeed
 from .run_directory import checkpoint_to_resume
@@ -73,11 +74,15 @@ class RunArguments(Seq2SeqTrainingArguments):
         checkpoint = checkpoint_to_resume(Path(self.output_dir), self.resume_from_checkpoint)
         self.precision = choose_precision(self.bf16, self.fp16, device, checkpoint)
         self.bf16 = self.precision.bf16
-        left_open = self.metric_for_best_model is None
+        left_open, own_optimizer = self.metric_for_best_model is None, None
+        if self.optim == OwnOptimizer.MUON.value:  # which Transformers would refuse
+            own_optimizer, self.optim = OwnOptimizer.MUON, "adamw_torch_fused"
         try:
             super().__post_init__()
         except (ValueError, TypeError, ImportError, RuntimeError, NotImplementedError) as error:
             raise InputError(f"these training arguments cannot be used: {one_line(error)}") from error
+        if own_optimizer is not None:
+            self.optim = own_optimizer
         for name in ("gradient_checkpointing_kwargs", "lr_scheduler_kwargs"):
             if isinstance(value := getattr(self, name), str):  # it is not JSON, which Transformers would have read
                 label = f"activation_checkpointing_kwargs ({name})" if name.startswith("gradient") else name

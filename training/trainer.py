@@ -7,7 +7,7 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, Seq2SeqTrainer, TrainingArguments
 
 from ..data.samplers import Batches, SharedBatches
 from ..tasks.encoder_decoders import computes_own_loss
@@ -15,6 +15,7 @@ from ..utils.errors import InputError
 from .divergence import check_step
 from .evaluation import EvaluatingTrainer
 from .multi_path import Multipath
+from .muon import Muon, OwnOptimizer, adamw_options, build_muon, muon_options
 from .parts import frozen_modules, split_groups
 from .resumption import ResumingTrainer
 
@@ -100,8 +101,17 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         targets = [self.task.targets(batch) for batch in batch_samples]
         return super()._get_num_items_in_batch([{"labels": one} for one in targets if one is not None], device)
 
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: PreTrainedModel | None = None) -> tuple[Any, Any]:
+        if args.optim == OwnOptimizer.MUON:
+            return Muon, adamw_options(args) | muon_options(args)
+        return Seq2SeqTrainer.get_optimizer_cls_and_kwargs(args, model)
+
     def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
         is_new = self.optimizer is None
+        if is_new and self.args.optim == OwnOptimizer.MUON:
+            model: Any = self.model
+            self.optimizer = build_muon(model, self.args, set(self.get_decay_parameter_names(model)))
         optimizer = super().create_optimizer(*args, **kwargs)
         if is_new and self.learning_rates:
             optimizer.param_groups[:] = split_groups(optimizer.param_groups, self.model, self.learning_rates)
