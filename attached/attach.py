@@ -63,7 +63,8 @@ def attach(
 
     To know:
         - A model that was saved and is loaded without `attach` runs without masks, and nothing says so. Load it by
-          `crossmask.attach(AutoModelForSeq2SeqLM.from_pretrained(folder))`, which reads the masks from the config.
+          `crossmask.attach(AutoModelForSeq2SeqLM.from_pretrained(folder))`, which reads the masks from the config, or
+          with `trust_remote_code=True`, by the code file beside it. `README.md` there says so.
         - An encoder that was trained to look both ways loses quality under `causal()` until it is fine-tuned.
         - Masks are tensors of T x S or S x S, and no attention is saved by them: generation takes somewhat longer.
         - Attention must be `sdpa` or `eager`; `model.set_attn_implementation(...)` keeps the masks.

@@ -15,10 +15,14 @@ from .attachment import CALL_ARGUMENTS
 from .attention_functions import use_masks, use_plain
 from .generation import AttachedGenerationMixin
 from .packing import with_decoder_inputs
+from .saving import AttachedSavingMixin
 from .streaming import AttachedStreamingMixin
 
 
-class AttachedModel(AttachedGenerationMixin, AttachedStreamingMixin, ProvenanceMixin, AddedToClass):
+# Saving stands first: after a base that the model's own class has too, it would come behind `PreTrainedModel`.
+class AttachedModel(
+    AttachedSavingMixin, AttachedGenerationMixin, AttachedStreamingMixin, ProvenanceMixin, AddedToClass
+):
     """What an attached model has beside its own class."""
 
     @classmethod

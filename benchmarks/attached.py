@@ -1,9 +1,10 @@
-"""What masks cost on models of Transformers, and what batches of similar length save BART's own training.
+"""What masks cost on models of Transformers, and what packed rows save BART's own training.
 
     python -m benchmarks.attached --threads 1 --repeats 10
 
 BART and T5 of 8M parameters with random weights: untouched, and attached with several masks. The models take turns in
-one process; ratios are of medians, to the untouched model. Sources and targets have 20 tokens.
+one process; ratios are of medians, to the untouched model. Sources and targets have 20 tokens. BART is trained on
+batches by Transformers' default collator in corpus order, on length-grouped ones, and attached on packed rows.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from transformers import PreTrainedModel
 import crossmask
 from benchmarks import corpus as corpora
 from benchmarks.baselines import SIZES, Size, build
-from benchmarks.batching import Batch, collate, groups
+from benchmarks.batching import BATCHINGS, ROW, Batch, collate, groups
 from benchmarks.harness import add_run_options, clock, interleave, machine, medians, publish, table
 from benchmarks.variants import make_step
 
@@ -32,7 +33,7 @@ MASKS: dict[str, dict[str, str]] = {
     "`heads({0: window(4), 'rest': full()})`": {"cross_mask": "heads({0: window(4), 'rest': full()})"},
 }
 UNTOUCHED = "untouched"
-BATCHINGS = ("random batches", "length-grouped")  # packed rows belong here where attached models take them
+ATTENTION = ("sdpa", "eager")  # Transformers' own choice, and what is faster on CPU in half precision
 LENGTH, TOKENS, WARM_UP = 20, 2048, 1
 Run = Callable[[int], object]
 
@@ -67,24 +68,34 @@ def _ignoring_turn(run: Callable[..., object], *args: object) -> None:
     run(*args[:-1])
 
 
-def batching_speeds(size: Size, repeats: int, quick: bool, device: str) -> dict[str, float]:
-    """Real tokens a second of BART's training, by how batches are made."""
+def batching_speeds(size: Size, repeats: int, quick: bool, device: str) -> dict[tuple[str, str], float]:
+    """Real tokens a second of BART's training, by how batches are made and by the attention implementation."""
     corpus = corpora.draw(300, vocab_size=300) if quick else corpora.load(None)
-    tokens, count = 256 if quick else TOKENS, repeats + WARM_UP
-    step = make_step(build("BART", size, corpus.vocab_size), device)
-    batches = {
-        batching: [
-            collate(group, corpus, "BART", batching).to(device)
-            for group in islice(groups(corpus, batching, tokens), count)
+    tokens, row, count = (256, 64, repeats + WARM_UP) if quick else (TOKENS, ROW, repeats + WARM_UP)
+    model = build("BART", size, corpus.vocab_size)
+    batches: dict[tuple[str, str], list[Batch]] = {}
+    runs: dict[tuple[str, str], Run] = {}
+    for batching in BATCHINGS:
+        made = [
+            collate(group, corpus, "BART", batching, row).to(device)
+            for group in islice(groups(corpus, batching, tokens, row), count)
         ]
-        for batching in BATCHINGS
-    }
-    runs = {name: (lambda turn, made=made: step(made[turn])) for name, made in batches.items()}
+        for attention in ATTENTION:
+            trained = deepcopy(model)
+            trained.set_attn_implementation(attention)
+            if batching == "packed rows":
+                crossmask.attach(trained)
+            batches[batching, attention] = made
+            runs[batching, attention] = partial(_on_batch, make_step(trained, device), made)
     times = interleave(runs, repeats, WARM_UP, device)
     return {
-        name: median(batch.real / t for batch, t in zip(made[WARM_UP:], times[name], strict=True))
-        for name, made in batches.items()
+        key: median(batch.real / t for batch, t in zip(made[WARM_UP:], times[key], strict=True))
+        for key, made in batches.items()
     }
+
+
+def _on_batch(step: Callable[[Batch], None], batches: Sequence[Batch], turn: int) -> None:
+    step(batches[turn])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -117,12 +128,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name in (UNTOUCHED, *MASKS)
     ]
     speeds = batching_speeds(size, repeats, options.quick, options.device)
-    base = speeds[BATCHINGS[0]]
-    of_batching = [[name, f"{speed:,.0f}", f"{speed / base:.2f}"] for name, speed in speeds.items()]
+    of_batching = [
+        [
+            *key,
+            f"{speed:,.0f}",
+            f"{speed / speeds['random batches', ATTENTION[0]]:.2f}",
+            f"{speed / speeds['length-grouped', key[1]]:.2f}",
+        ]
+        for key, speed in speeds.items()
+    ]
+    header = ["training of BART", "attention", "real tokens/s", "to random batches, sdpa", "to length-grouped"]
     page = (
         f"# Masks on models of Transformers\n\n{machine(options.device)}\n\nTime relative to the untouched model. "
         f"Medians of {repeats} interleaved repeats, {clock(options.device)[1]}.\n\n{table(['', *columns], rows)}\n\n"
-        f"{table(['training of BART', 'real tokens/s', 'ratio'], of_batching)}"
+        f"{table(header, of_batching, words=2)}"
     )
     publish(page, options.output)
 

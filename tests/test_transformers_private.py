@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import transformers
 from transformers import GenerationMixin, PreTrainedModel, Trainer
+from transformers.utils import PushToHubMixin
 
 import crossmask
 
 ROOT = Path(crossmask.__file__).parent
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
-OWNERS = {owner.__name__: owner for owner in (GenerationMixin, PreTrainedModel, Trainer)}
+OWNERS = {owner.__name__: owner for owner in (GenerationMixin, PreTrainedModel, PushToHubMixin, Trainer)}
 
 METHODS = {
     "GenerationMixin._assisted_decoding": (
@@ -63,6 +64,9 @@ METHODS = {
     "PreTrainedModel._init_weights": "module",
     "PreTrainedModel._resize_token_embeddings": "new_num_tokens, pad_to_multiple_of, mean_resizing",
     "PreTrainedModel._set_gradient_checkpointing": "enable, gradient_checkpointing_func, every_n_layers",
+    "PushToHubMixin._upload_modified_files": (
+        "working_dir, repo_id, files_timestamps, commit_message, token, create_pr, revision, commit_description"
+    ),
     "Trainer._get_grad_norm": "model, grad_norm",
     "Trainer._get_learning_rate": "",
     "Trainer._get_num_items_in_batch": "batch_samples, device",

@@ -2,14 +2,8 @@
 
 import copy
 import inspect
-import json
-import os
 import pickle
-import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
@@ -279,30 +273,3 @@ def test_compiled_into_one_graph(family):
     for call in ({}, {"cross_mask": masks.window(2)}, {"cross_mask": torch.rand(2, 6, 9) > 0.5}):
         expected = model(**batch(), use_cache=False, **call).logits
         torch.testing.assert_close(compiled(**batch(), use_cache=False, **call).logits, expected)
-
-
-def test_a_code_file_attaches_masks_where_a_script_only_loads(tmp_path):
-    """As docs/pretrained.md has it: a process that does not import crossmask, and the same class with masks."""
-    page = (Path(__file__).resolve().parents[2] / "docs" / "pretrained.md").read_text()
-    code = page.split("# attached_crossmask.py, in the folder of the model\n")[1].split("```")[0]
-    model = attached("bart", **MASKS)
-    model.config.auto_map = json.loads(re.search(r'`"auto_map": ({[^`]*})`', page)[1])
-    model.save_pretrained(tmp_path / "model")
-    (tmp_path / "model" / "attached_crossmask.py").write_text(code)
-    script = """
-import sys, torch
-from transformers import AutoModelForSeq2SeqLM
-batch = torch.load(sys.argv[1] + "/batch.pt")
-for trust in (True, False):
-    model = AutoModelForSeq2SeqLM.from_pretrained(sys.argv[1] + "/model", trust_remote_code=trust)
-    assert type(model).__module__ == "transformers.models.bart.modeling_bart", type(model)
-    assert torch.equal(model(**batch).logits, torch.load(f"{sys.argv[1]}/{trust}.pt"))
-"""
-    with torch.no_grad():
-        torch.save(batch(), tmp_path / "batch.pt")
-        torch.save(model(**batch()).logits, tmp_path / "True.pt")
-        torch.save(detach(model)(**batch()).logits, tmp_path / "False.pt")
-    # To the bit only with the same number of threads.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    environment["HF_MODULES_CACHE"] = str(tmp_path / "modules")
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=environment, cwd=tmp_path)

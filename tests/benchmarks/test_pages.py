@@ -17,7 +17,7 @@ RUNS = {
         ["--threads", "1"],
         r"every layer, trained encoder \| [\d,]+ \| \d+ ms \([\d.]+\) \|",
     ),
-    "attached": ([], r"\| `full\(\)` \|( [\d.]+ \|){8}"),
+    "attached": ([], r"(?s)\| `full\(\)` \|( [\d.]+ \|){8}.*\| packed rows \| eager \| [\d,]+ \| [\d.]+ \| [\d.]+ \|"),
     "generation": (["--threads", "1"], r"\| crossmask \| [\d.]+ \([\d.]+\) \|"),
     "long_sources": ([], r"\| 256 \| \d+ ms \(x\d+\.\d\d\) \|"),
     "long_sources, one layer": (["--encoder-layer"], r"blockwise, forward and backward \| sdpa, forward \|"),
