@@ -13,11 +13,13 @@ from .modeling import (
     CrossMaskPreTrainedModel,
     InteractiveAttention,
 )
+from .pipelines import PipelineInputError
 from .question_answering import CrossMaskForQuestionAnswering, CrossMaskQuestionAnsweringConfig
 from .utils.errors import count_as_error_of_input
 
 register()
 count_as_error_of_input(masks.MaskError)
+count_as_error_of_input(PipelineInputError)
 
 __version__ = "0.1.0"
 __all__ = [

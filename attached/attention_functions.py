@@ -16,10 +16,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterf
 
 from ..attention.base import AttentionResult
 from ..masks.expressions import MaskError
+from ..seq2seq.attention_weights import ATTACHED_PREFIX, plain_name
 from .attention_sites import SITE, Site, eager_of
 from .side_masks import KEYWORD, SideMasks
 
-PREFIX = "crossmask_"
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {"sdpa": sdpa_mask, "eager": eager_mask}
 """The attention implementations that attached models can have, and how Transformers makes masks for them."""
 
@@ -100,11 +100,6 @@ def _allowed(masks: SideMasks, site: Site, query: torch.Tensor, key: torch.Tenso
     return masks.of_layer(site.scope, site.layer)
 
 
-def plain_name(implementation: str | None) -> str:
-    """`"sdpa"` for `"crossmask_sdpa"`."""
-    return (implementation or "eager").removeprefix(PREFIX)
-
-
 def use_masks(configs: list[PreTrainedConfig]) -> None:
     """Give configs the implementations under masks.
 
@@ -119,7 +114,7 @@ def use_masks(configs: list[PreTrainedConfig]) -> None:
                 'call model.set_attn_implementation("sdpa")'
             )
     for config, name in zip(configs, names, strict=True):
-        config._attn_implementation_internal = PREFIX + name
+        config._attn_implementation_internal = ATTACHED_PREFIX + name
 
 
 def use_plain(configs: list[PreTrainedConfig]) -> None:
@@ -129,5 +124,5 @@ def use_plain(configs: list[PreTrainedConfig]) -> None:
 
 
 for _name, _mask_function in IMPLEMENTATIONS.items():
-    AttentionInterface.register(PREFIX + _name, partial(attend, _name))
-    AttentionMaskInterface.register(PREFIX + _name, _mask_function)
+    AttentionInterface.register(ATTACHED_PREFIX + _name, partial(attend, _name))
+    AttentionMaskInterface.register(ATTACHED_PREFIX + _name, _mask_function)

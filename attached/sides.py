@@ -18,11 +18,11 @@ from ..masks.rules import causal, full
 from ..masks.scope import Scope
 from ..masks.target_layout import lay_out_target
 from ..masks.tensor_mask import TensorMask, as_mask, describe
+from ..seq2seq.attention_weights import ATTACHED_PREFIX
 from ..seq2seq.beam_sharing import lay_out_shared_source
 from ..seq2seq.cache import cached_sizes, columns_of_layer
 from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.pretrained_parts import first_position_of
-from .attention_functions import PREFIX
 from .current_call import AttachedCall
 from .packing import SEGMENTS
 from .side_masks import KEYWORD, SideMasks
@@ -64,7 +64,7 @@ class Side:
         Raises:
             MaskError: it is one without masks.
         """
-        if not (implementation := side.config._attn_implementation or "eager").startswith(PREFIX):
+        if not (implementation := side.config._attn_implementation or "eager").startswith(ATTACHED_PREFIX):
             raise MaskError(
                 f"attn_implementation must be changed by model.set_attn_implementation(...) on an attached model, got "
                 f"{implementation!r} in a config, under which masks would have no effect; call that method"

@@ -1,7 +1,9 @@
 """What the configs of all models have: three masks as text, checked when they are set, and code files beside them."""
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from huggingface_hub.errors import StrictDataclassFieldValidationError
@@ -21,10 +23,12 @@ class MaskedConfig(PreTrainedConfig):
         code_classes: what `auto_map` says when it is saved: the Auto classes, and the classes in the code files.
         code_writer: writes the code files that `trust_remote_code` needs into a folder; set where the whole package is
             at hand.
+        code_pipelines: what `custom_pipelines` says when it is saved; set likewise.
     """
 
     code_classes: ClassVar[Mapping[str, str]] = {}
     code_writer: ClassVar[Callable[[str | os.PathLike[str]], None] | None] = None
+    code_pipelines: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in MASK_FIELDS:
@@ -32,6 +36,9 @@ class MaskedConfig(PreTrainedConfig):
                 value = as_text(value, key)
             except MaskError as error:
                 raise StrictDataclassFieldValidationError(field=key, cause=error) from error
+        if key == "custom_pipelines":
+            # The package's own pipelines are registered under the same names, and need no code files.
+            value = {task: info for task, info in value.items() if task not in type(self).code_pipelines}
         super().__setattr__(key, value)  # type: ignore[no-untyped-call]
 
     def mask_sizes(self) -> Mapping[Scope, tuple[int, int]]:
@@ -63,7 +70,28 @@ class MaskedConfig(PreTrainedConfig):
     ) -> None:
         """Save as Transformers does, with the code files that `trust_remote_code=True` needs beside `config.json`."""
         write = type(self).code_writer
-        if write is not None:
-            write(save_directory)
-            self.auto_map = dict(type(self).code_classes)
-        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        if write is None:  # the class is one of the code files
+            self._copy_pipelines(save_directory)
+            super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+            return
+        write(save_directory)
+        self.auto_map = dict(type(self).code_classes)
+        others = getattr(self, "custom_pipelines", {})
+        vars(self)["custom_pipelines"] = {**others, **type(self).code_pipelines}
+        try:
+            super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        finally:
+            vars(self)["custom_pipelines"] = others
+
+    def _copy_pipelines(self, folder: str | os.PathLike[str]) -> None:
+        """Copy the code file of the pipelines from the folder that the model was loaded from.
+
+        Transformers copies what a model's code imports, and nothing imports the pipelines. A model from the Hub says
+        from which repository they are.
+        """
+        for info in getattr(self, "custom_pipelines", {}).values():
+            file = f"{info['impl'].partition('.')[0]}.py"
+            source, target = Path(self.name_or_path or "", file), Path(folder, file)
+            if source.is_file() and not (target.is_file() and target.samefile(source)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)

@@ -1,4 +1,4 @@
-"""What `import crossmask` registers with Transformers: the Auto classes, and the code files beside a saved model."""
+"""What `import crossmask` registers with Transformers: Auto classes, pipelines, code files beside a model."""
 
 from functools import partial
 
@@ -13,9 +13,10 @@ from transformers import (
 from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration, CrossMaskBridgeProcessor
 from ..configuration.crossmask import CrossMaskConfig
 from ..modeling.crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
+from ..pipelines.registration import custom_pipelines, register_pipelines
 from ..question_answering.configuration import CrossMaskQuestionAnsweringConfig
 from ..question_answering.modeling import CrossMaskForQuestionAnswering
-from .remote_code import write_code_files
+from .remote_code import PIPELINES, write_code_files
 
 
 def register() -> None:
@@ -34,5 +35,7 @@ def register() -> None:
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         auto_class.register(config_class, model_class, exist_ok=True)
         config_class.code_writer = staticmethod(partial(write_code_files, model_type=config_class.model_type))
+        config_class.code_pipelines = custom_pipelines(PIPELINES.get(config_class.model_type, ()))
     AutoProcessor.register(CrossMaskBridgeConfig, CrossMaskBridgeProcessor, exist_ok=True)
     CrossMaskBridgeProcessor.code_writer = staticmethod(partial(write_code_files, model_type="crossmask-bridge"))
+    register_pipelines()

@@ -2,7 +2,8 @@
 
 `from_pretrained(..., trust_remote_code=True)` copies the module that `auto_map` names, and what it imports by lines of
 the form `from .name import symbol`, from one flat folder. Our modules are in several folders. So when a model is
-saved, the modules that it needs are written beside its weights as three files: masks, configuration and network.
+saved, the modules that it needs are written beside its weights as a few files: masks, configuration, network and
+pipelines.
 """
 
 import os
@@ -11,6 +12,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+from ..pipelines.registration import kinds_of
 from ..utils.atomic_write import write_text
 from .code_bundle import write_bundles
 from .module_imports import Bundle
@@ -23,6 +25,12 @@ ENTRIES = {
     "crossmask-question-answering": ("question_answering/configuration.py", "question_answering/modeling.py"),
 }
 """The modules of the classes that an `auto_map` of a config or processor names, by model type."""
+PIPELINES = {
+    "crossmask": ("AutoModelForSeq2SeqLM",),
+    "crossmask-bridge": ("AutoModelForSeq2SeqLM",),
+    "crossmask-question-answering": ("AutoModelForQuestionAnswering",),
+}
+"""The Auto classes whose pipelines a saved model has, by model type."""
 BUNDLES = (
     Bundle(
         "masks_crossmask.py", ("masks",), "What may see what: masks as values that are read, written and combined."
@@ -30,6 +38,7 @@ BUNDLES = (
     Bundle("configuration_crossmask.py", ("configuration",), "What a crossmask model is: its config."),
     Bundle("modeling_crossmask.py", ("attention", "seq2seq", "modeling", "bridge"), "A crossmask model."),
     Bundle("question_answering_crossmask.py", ("question_answering",), "A crossmask model that answers by pointing."),
+    Bundle("pipelines_crossmask.py", ("pipelines",), "Pipelines for crossmask models."),
 )
 
 # Up to version 0.1.0 each module was a file of its own, which begins like this.
@@ -56,7 +65,9 @@ def write_code_files(folder: str | os.PathLike[str], model_type: str = "crossmas
 
 @cache
 def _own_files(model_type: str) -> dict[str, str]:
-    return write_bundles(PACKAGE, ENTRIES[model_type], BUNDLES, NAME, import_module(NAME).__version__)
+    kinds = [kind for auto_class in PIPELINES.get(model_type, ()) for kind in kinds_of(auto_class)]
+    entries = (*ENTRIES[model_type], *dict.fromkeys(kind.module for kind in kinds))
+    return write_bundles(PACKAGE, entries, BUNDLES, NAME, import_module(NAME).__version__)
 
 
 def _is_old(path: Path) -> bool:

@@ -16,12 +16,12 @@ from tqdm.auto import tqdm
 
 from ..data.text_files import bounded_lines, decode_lines, read_lines
 from ..data.tokenization import Overlong
+from ..seq2seq.lengths import longest_source
 from ..utils.cli import Parser, finite_number, whole_number
 from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
 from ..utils.hardware import device_named
 from .files import LineTranslator, translate_file
-from .lengths import longest_source
 from .loading import DTYPES, choose_dtype, load_model_and_tokenizer
 from .options import MASKS, check_mask
 from .texts import tokenizers_of

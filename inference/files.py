@@ -20,10 +20,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..data.text_files import read_json
 from ..data.tokenization import Overlong, cut
+from ..seq2seq.lengths import longest_source
 from ..utils.atomic_write import write_bytes, write_text
 from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
-from .lengths import longest_source
 from .options import check_options
 from .texts import encode, is_blank, tokenizers_of, translate_ids
 

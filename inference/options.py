@@ -10,9 +10,9 @@ from transformers import GenerationConfig, PreTrainedModel
 from ..masks import MaskLike, TensorMask
 from ..masks.expressions import Mask
 from ..masks.tensor_mask import as_mask
+from ..seq2seq.lengths import longest_target
 from ..utils.errors import InputError, InputTypeError
 from ..utils.type_checks import check_type
-from .lengths import longest_target
 
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
 # They belong to one batch, whatever type they have.

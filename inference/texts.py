@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..data.length_buckets import bucket_batches
+from ..seq2seq.lengths import longest_source
 from ..utils.errors import InputError, InputTypeError
 from ..utils.text import check_unicode
-from .lengths import longest_source
 from .options import check_options
 
 

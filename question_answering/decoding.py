@@ -4,14 +4,15 @@ Letters: B batch (windows), S source length, L the most tokens of an answer.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
-from .sentences import sentence_around
+from ..seq2seq.sentences import sentence_around
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Answer:
         text: `context[start:end]`, to the character; "" where there is no answer.
         score: its probability among all valid spans of the context, and no answer where the model knows it, 0 to 1.
         start, end: its characters in the context, first and one past the last; None where there is no answer.
-        sentence: the characters, likewise, of the sentence that it was read from (`sentences.py`).
+        sentence: the characters, likewise, of the sentence that it was read from (`sentence_spans`).
     """
 
     text: str
@@ -134,3 +135,26 @@ def best_answers(
         place = max(1, sum(score >= 0 for _, score in ranked))
     answers.insert(place, Answer("", math.exp(-log_total)))
     return answers[:n_best]
+
+
+def spans_of_windows(
+    outputs: QuestionAnsweringModelOutput,
+    batch: Mapping[str, torch.Tensor],
+    n_best: int = 1,
+    max_answer_length: int = 30,
+) -> list[WindowSpans]:
+    """The best spans of a batch, from the scores that a question answering model gave for it.
+
+    The models of Transformers score all tokens, of which those of the context alone have characters in it.
+
+    Args:
+        outputs: `start_logits`, `end_logits` and, where the model has it, `no_answer_logits`.
+        batch: as `WindowCollator(..., keep_offsets=True)` made it.
+    """
+    start, end = outputs.start_logits, outputs.end_logits
+    if start is None or end is None:
+        raise ValueError("outputs must have start_logits and end_logits; give those of a question answering model")
+    start, end = (logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in (start, end))
+    none = getattr(outputs, "no_answer_logits", None)
+    offsets = batch["offsets"].to(start.device)
+    return best_spans(start, end, offsets, none, n_best=n_best, max_answer_length=max_answer_length)

@@ -6,9 +6,9 @@ from itertools import islice
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..inference.lengths import longest_source
 from ..inference.texts import is_blank, tokenizers_of
 from ..masks import MaskError
+from ..seq2seq.lengths import longest_source
 from ..utils.errors import InputError, InputTypeError
 from ..utils.text import check_unicode
 

@@ -19,9 +19,8 @@ from transformers import (
 
 from ..data.question_answering import QuestionAnsweringCollator
 from ..hub.card import python_literal
-from ..inference.answers import spans_of_windows
 from ..question_answering.configuration import CrossMaskQuestionAnsweringConfig
-from ..question_answering.decoding import Answer, WindowSpans, best_answers
+from ..question_answering.decoding import Answer, WindowSpans, best_answers, spans_of_windows
 from ..question_answering.loss import IGNORED
 from ..question_answering.modeling import CrossMaskForQuestionAnswering
 from ..question_answering.windows import WindowCollator, encode_windows

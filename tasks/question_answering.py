@@ -88,6 +88,10 @@ class QuestionAnswering(TextToText):
         answer = prediction if self.rationale_column is None else prediction.rpartition(ANSWER.strip())[2]
         return answer.strip()
 
+    def pipeline_options(self) -> dict[str, str]:
+        names = set(self._template_columns)
+        return {"source_template": self.source_template} if names == {"question", "context"} else {}
+
     def metrics(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         return self.by_group(predictions, examples, self._score)
 

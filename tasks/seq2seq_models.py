@@ -7,9 +7,9 @@ import torch
 from transformers import BatchEncoding, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from ..attached.attention_functions import plain_name
 from ..bridge import CrossMaskBridgeConfig
 from ..inference.texts import tokenizers_of
+from ..seq2seq.attention_weights import attending_eagerly
 from ..utils.errors import InputError
 
 
@@ -83,13 +83,8 @@ def generate_with_attention(
     """
     inputs = encode_source(model, tokenizer, text, longest_source)
     output = cast(Any, model).generate(**inputs, num_beams=1)[:, :longest_target]
-    before = {"": plain_name(model.config._attn_implementation)}
-    if not is_bridge(model.config):  # whose parts have attention of their own
-        parts = {name: getattr(model.config, name) for name in model.config.sub_configs}
-        before |= {name: plain_name(part._attn_implementation) for name, part in parts.items()}
-    model.set_attn_implementation(dict.fromkeys(before, "eager"))
-    attended = model(**inputs, decoder_input_ids=output[:, :-1], output_attentions=True)
-    model.set_attn_implementation(before)
+    with attending_eagerly(model):
+        attended = model(**inputs, decoder_input_ids=output[:, :-1], output_attentions=True)
     weights = torch.stack(attended.cross_attentions).float().mean(dim=(0, 2))[0]
     sides = zip(tokenizers_of(tokenizer), (inputs.input_ids[0], output[0, 1:]), strict=True)
     tokens = [[str(of_side.decode([id_])) for id_ in ids.tolist()] for of_side, ids in sides]

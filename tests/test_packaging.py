@@ -60,5 +60,6 @@ def test_the_wheel_works_by_itself(wheel, tmp_path):
     assert found["root"] == str(target / "crossmask")
     assert (found["task"], found["mask"]) == ("translation", "wait_k(3)")
     assert {"py.typed", "recipes/cldr-demo.yaml", "model_cards/template.md", "train.py"} <= set(found["files"])
-    assert found["code"] == ["configuration_crossmask.py", "masks_crossmask.py", "modeling_crossmask.py"]
+    names = ("configuration", "masks", "modeling", "pipelines")
+    assert found["code"] == [f"{name}_crossmask.py" for name in names]
     assert not [name for name in found["files"] if name.startswith(("tests", "benchmarks", "runs"))]

@@ -7,10 +7,10 @@ from typing import Any, cast
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..attached import attach
-from ..attached.attention_functions import plain_name
 from ..configuration.base import MASK_FIELDS, MaskedConfig
 from ..configuration.layer_masks import as_text
 from ..masks.expressions import MaskError
+from ..seq2seq.attention_weights import plain_name
 from ..tasks.base import Task
 from ..utils.errors import InputError
 from .validation import one_line

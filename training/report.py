@@ -53,6 +53,8 @@ class RunResult:
 
 def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> None:
     """Write model, tokenizer, generation config, code files, scores, log, samples, pictures and card into `folder`."""
+    if options := pipeline_options(run, outcome.task):
+        outcome.model.config.task_specific_params = options
     outcome.model.save_pretrained(folder)
     outcome.tokenizer.save_pretrained(folder)
     samples = samples_of(outcome, max(run.recipe.report.samples, CARD_SAMPLES))
@@ -77,6 +79,14 @@ def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> N
     }
     text = json.dumps(run.secrets.hide({**outcome.scores, **facts}), indent=2, ensure_ascii=False)
     (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def pipeline_options(run: RunSpec, task: Task) -> dict[str, dict[str, str]]:
+    """How `transformers.pipeline` makes sources as in training, by the name of the pipeline's task."""
+    options, prefix = task.pipeline_options(), run.recipe.data.source_prefix
+    if prefix is not None:
+        options["prefix"] = prefix
+    return {task.pipeline_tag or task.name: options} if options else {}
 
 
 def write_plots(folder: Path, outcome: RunResult) -> dict[str, str]:

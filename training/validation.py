@@ -10,10 +10,10 @@ from transformers import GenerationConfig
 from transformers.debug_utils import DebugOption
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ..attached.attention_functions import PREFIX
 from ..attention import backends  # noqa: F401 - registers crossmask's own attention
 from ..attention.blockwise import BlockwiseBackend
 from ..inference.options import LARGEST, NUMBERS, TYPES, check_value
+from ..seq2seq.attention_weights import ATTACHED_PREFIX
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice, check_type, did_you_mean
 
@@ -139,7 +139,9 @@ def check_attention(name: str) -> None:
         InputError: with those that crossmask knows.
     """
     if "/" not in name:
-        known = [one for one in ALL_ATTENTION_FUNCTIONS.valid_keys() if not one.startswith(("paged|", PREFIX))]
+        known = [
+            one for one in ALL_ATTENTION_FUNCTIONS.valid_keys() if not one.startswith(("paged|", ATTACHED_PREFIX))
+        ]
         check_choice("attn_implementation", name, sorted(["eager", *known]))
 
 

@@ -21,7 +21,7 @@ def code(tmp_path, request) -> list[Path]:
     write_code_files(tmp_path, request.param)
     written = {path.name for path in tmp_path.iterdir()}
     files = [tmp_path / bundle.name for bundle in BUNDLES if bundle.name in written]
-    assert len(files) == len(written) == (4 if "question" in request.param else 3)
+    assert len(files) == len(written) == (5 if "question" in request.param else 4)
     return files
 
 

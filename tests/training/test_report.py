@@ -1,5 +1,6 @@
 """What a run leaves behind, also where it has settings that few runs have."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -129,3 +130,13 @@ def test_a_mean_over_groups_is_called_one():
     assert "sacreBLEU (zh)" in rows
     one = results(task.metrics([texts["de"]], examples[:1]), "corpus")
     assert not any("mean over groups" in row.name for row in one)
+
+
+def test_the_config_says_how_a_pipeline_makes_sources(tmp_path):
+    run, outcome = run_and_outcome(source_prefix="reverse: ")
+    written(tmp_path, run, outcome)
+    saved = json.loads((tmp_path / "config.json").read_text())["task_specific_params"]
+    assert saved == {"translation": {"prefix": "reverse: "}}
+    turned = get_task("question-answering", source_template="{context}<sep> {question}")
+    assert turned.pipeline_options() == {"source_template": "{context}<sep> {question}"}
+    assert get_task("question-answering", source_template="{title} {question}").pipeline_options() == {}

@@ -1,6 +1,6 @@
 import pytest
 
-from crossmask.question_answering.sentences import sentence_around, sentence_spans
+from crossmask.seq2seq.sentences import sentence_around, sentence_spans
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ from transformers import PreTrainedModel
 
 def longest_source(model: PreTrainedModel) -> int | None:
     """The most source tokens that an encoder-decoder takes; None for any number."""
-    of_config = getattr(model.config, "max_position_embeddings", None)
-    return getattr(model, "max_source_length", of_config)
+    return _limit(model, "max_source_length")
 
 
 def longest_target(model: PreTrainedModel) -> int | None:
     """The most target tokens that an encoder-decoder takes, the start token included; None for any number."""
-    of_config = getattr(model.config, "max_position_embeddings", None)
-    return getattr(model, "max_target_length", of_config)
+    return _limit(model, "max_target_length")
+
+
+def _limit(model: PreTrainedModel, name: str) -> int | None:
+    own: int | None = getattr(model, name, None)  # None of an attached model, whose config says it
+    return getattr(model.config, "max_position_embeddings", None) if own is None else own

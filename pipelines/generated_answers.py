@@ -1,0 +1,92 @@
+"""Question answering where the decoder writes the answer."""
+
+from collections.abc import Sequence
+from string import Formatter
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from .inputs import MASKS, PipelineInputError, masks_of
+from .questions import as_questions, check_question
+from .text_to_text import TextToTextPipeline
+
+SEPARATOR = "<sep>"
+TEMPLATE = "{question}" + SEPARATOR + " {context}"
+ANSWER = "Answer:"
+_KEYS = {"question", "context"}
+
+
+class GeneratedAnswersPipeline(TextToTextPipeline):
+    """Answers questions about contexts with an encoder-decoder, which writes the answer.
+
+    ```python
+    >>> answer = pipeline("question-answering", model=folder)
+    >>> answer(question="Where is Ann?", context="Bob left. Ann went to the garden.")
+    {'answer': 'garden'}
+    ```
+
+    An input is `{"question": ..., "context": ...}`, to which masks of its own can be added; or questions and contexts
+    are given by name. One input gives one answer, unless `num_return_sequences` asks for several, in a list. All other
+    options are those of `TextToTextPipeline`.
+
+    Args:
+        source_template: what the encoder reads, as the model was trained, with `{question}` and `{context}`. By
+            default it is what the config says, else that of the task `question-answering`. T5's is
+            `"question: {question} context: {context}"`. It is for all calls of a pipeline.
+
+    Where the model writes what its answer follows from, and `Answer:` before the answer, the rest is left out.
+    """
+
+    return_name = "answer"
+    saved_options = (*TextToTextPipeline.saved_options, "source_template")
+    source_template = ""
+
+    def __init__(self, model: PreTrainedModel, **options: Any) -> None:
+        super().__init__(model, **options)
+        if self.source_template:
+            return
+        if SEPARATOR not in self.tokenizer.get_vocab():
+            raise PipelineInputError(
+                f"source_template must be given for a tokenizer without {SEPARATOR}, such as "
+                "'question: {question} context: {context}' for T5"
+            )
+        self.source_template = TEMPLATE
+
+    def __call__(
+        self,
+        *inputs: Any,
+        question: str | Sequence[str] | None = None,
+        context: str | Sequence[str] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Answer one question, or several."""
+        if "source_template" in options:
+            raise PipelineInputError("source_template must be given to pipeline(...), for all calls, got it in one")
+        given = as_questions(inputs, question, context)
+        results = super().__call__(given, **options)
+        is_one = isinstance(given, dict) and len(results) == 1
+        return results[0] if is_one else results
+
+    def check_input(self, item: Any, name: str) -> dict[str, Any]:
+        """An input as a mapping with its name, its source text and its masks."""
+        question, context = check_question(item, name, MASKS)
+        text = self.source_template.format(question=question, context=context)
+        return {"name": name, "text": text, "masks": masks_of(item)}
+
+    def _sanitize_parameters(  # type: ignore[override]  # which has further options
+        self, source_template: str | None = None, **options: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        if source_template is not None:
+            names = {name for _, name, _, _ in Formatter().parse(source_template) if name is not None}
+            if names != _KEYS:
+                raise PipelineInputError(
+                    f"source_template must have {{question}} and {{context}} and nothing else in braces, got "
+                    f"{source_template!r}"
+                )
+            self.source_template = source_template
+        if options.get("overlong") == "split":
+            raise PipelineInputError("overlong must be error or truncate for questions, got 'split'")
+        return super()._sanitize_parameters(**options)
+
+    def result(self, text: str) -> dict[str, Any]:
+        return {"answer": text.rpartition(ANSWER)[2].strip()}

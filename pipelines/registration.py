@@ -1,0 +1,119 @@
+"""What `import crossmask` registers with `transformers.pipeline`, and what a saved model says of its pipelines."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    AutoConfig,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
+from transformers.pipelines import PIPELINE_REGISTRY, REMOVED_TASKS
+
+from ..attached import attach
+from ..attached.attached_model import AttachedModel
+from ..configuration.base import MASK_FIELDS, MaskedConfig
+from .generated_answers import GeneratedAnswersPipeline
+from .question_answering import QuestionAnsweringPipeline
+from .summarization import SummarizationPipeline
+from .text_classification import ClassificationPipeline
+from .text_to_text import TextToTextPipeline
+from .translation import TranslationPipeline
+
+PREFIX = "crossmask-"
+CODE_FILE = "pipelines_crossmask"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of task: its name, the pipeline that does it, and the Auto class that loads its models."""
+
+    name: str
+    pipeline: type
+    auto_class: Any
+
+    @property
+    def module(self) -> str:
+        """The module of the pipeline, as a path in the package."""
+        return f"{Path(__file__).parent.name}/{self.pipeline.__module__.rpartition('.')[2]}.py"
+
+
+class AnsweringModel:
+    """Loads a model that answers: by a span of the context where it was trained so, else by what it generates."""
+
+    @classmethod
+    def from_pretrained(cls, name: str, **options: Any) -> PreTrainedModel:
+        """As an Auto class does."""
+        names = ("revision", "token", "trust_remote_code", "local_files_only", "cache_dir")
+        config = AutoConfig.from_pretrained(name, **{key: options[key] for key in names if key in options})
+        generates = not any("QuestionAnswering" in architecture for architecture in config.architectures or ())
+        auto_class = AutoModelForSeq2SeqLM if generates else AutoModelForQuestionAnswering
+        return auto_class.from_pretrained(name, **options)
+
+
+class AnsweringPipeline:
+    """The pipeline that fits the model: `GeneratedAnswersPipeline` or `QuestionAnsweringPipeline`."""
+
+    _load_processor = None
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_video_processor = False
+    _load_tokenizer = True
+
+    def __new__(cls, model: PreTrainedModel, **options: Any) -> Any:
+        if model.can_generate():
+            return GeneratedAnswersPipeline(model=model, **options)
+        options.pop("processor", None)
+        return QuestionAnsweringPipeline(model=model, **options)
+
+
+KINDS = (
+    Kind("text2text-generation", TextToTextPipeline, AutoModelForSeq2SeqLM),
+    Kind("translation", TranslationPipeline, AutoModelForSeq2SeqLM),
+    Kind("summarization", SummarizationPipeline, AutoModelForSeq2SeqLM),
+    Kind("question-answering", GeneratedAnswersPipeline, AutoModelForSeq2SeqLM),
+    Kind("question-answering", QuestionAnsweringPipeline, AutoModelForQuestionAnswering),
+    Kind("text-classification", ClassificationPipeline, AutoModelForSequenceClassification),
+)
+"""All pipelines. A new one is a file, and an entry here."""
+
+
+def kinds_of(auto_class: str) -> list[Kind]:
+    """The kinds whose models an Auto class loads, by its name."""
+    return [kind for kind in KINDS if kind.auto_class.__name__ == auto_class]
+
+
+def custom_pipelines(auto_classes: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What the config of a saved model says of its pipelines, so that `trust_remote_code` finds them."""
+    return {
+        kind.name: {"impl": f"{CODE_FILE}.{kind.pipeline.__name__}", "pt": [auto_class], "type": "text"}
+        for auto_class in auto_classes
+        for kind in kinds_of(auto_class)
+    }
+
+
+def register_pipelines() -> None:
+    """Register every kind under its name behind `crossmask-`, and under its own where Transformers removed that task.
+
+    Calling this again changes nothing.
+    """
+    TextToTextPipeline.attach_masks = staticmethod(attach_saved_masks)
+    for kind in KINDS:
+        task = {"impl": kind.pipeline, "pt": (kind.auto_class,), "type": "text"}
+        if kind.name == "question-answering":
+            task |= {"impl": AnsweringPipeline, "pt": (AnsweringModel,)}
+        PIPELINE_REGISTRY.supported_tasks[PREFIX + kind.name] = task
+        if REMOVED_TASKS.pop(kind.name, None) is not None:  # which Transformers refuses before it looks them up
+            PIPELINE_REGISTRY.supported_tasks[kind.name] = task
+
+
+def attach_saved_masks(model: PreTrainedModel) -> PreTrainedModel:
+    """A model of Transformers with the masks that its config has; others are returned as they are."""
+    if isinstance(model, AttachedModel) or isinstance(model.config, MaskedConfig):
+        return model
+    has_masks = any(getattr(model.config, name, None) is not None for name in MASK_FIELDS)
+    return attach(model) if has_masks else model
