@@ -74,15 +74,12 @@ def translate_ids(
             "tokenizer that the model was trained with"
         )
     outputs = [""] * len(sources)
-    not_blank = [index for index, ids in enumerate(sources) if ids]
-    bar.update(len(sources) - len(not_blank))
-    if not not_blank:
-        return outputs
+    batches = batches_of(sources, batch_tokens)
+    bar.update(len(sources) - sum(map(len, batches)))
     training = model.training
     model.eval()
     try:
-        for bucket in bucket_batches([len(sources[index]) for index in not_blank], None, batch_tokens):
-            batch = [not_blank[position] for position in bucket]
+        for batch in batches:
             inputs = pad([sources[index] for index in batch], tokenizer, model.device)
             texts = generate_texts(model, tokenizer, **inputs, **generate_kwargs)
             for index, text in zip(batch, texts, strict=True):
@@ -91,6 +88,19 @@ def translate_ids(
     finally:
         model.train(training)
     return outputs
+
+
+def batches_of(sources: Sequence[Sequence[int]], batch_tokens: int) -> list[list[int]]:
+    """The indices of sources of similar length, the longest first; those of sources without ids are left out.
+
+    Args:
+        batch_tokens: tokens in a batch at most, padding included; a longer source has a batch of its own.
+    """
+    not_blank = [index for index, ids in enumerate(sources) if ids]
+    if not not_blank:
+        return []
+    buckets = bucket_batches([len(sources[index]) for index in not_blank], None, batch_tokens)
+    return [[not_blank[position] for position in bucket] for bucket in buckets]
 
 
 def generate_texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **inputs) -> list[str]:

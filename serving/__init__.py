@@ -1,0 +1,9 @@
+"""Trained models on engines that are faster than PyTorch: exports, and one translator for all of them."""
+
+from .ctranslate2_refusals import refusals
+from .ctranslate2_spec import register_converter
+from .export import Export, export
+from .loading import load_translator
+from .translator import Translator
+
+__all__ = ["Export", "Translator", "export", "load_translator", "refusals", "register_converter"]

@@ -1,0 +1,156 @@
+"""A folder that was exported to CTranslate2, run by it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import GenerationConfig
+
+from ..inference.loading import load_tokenizer
+from ..inference.options import check_value
+from ..inference.texts import batches_of
+from ..utils.errors import InputError
+from .libraries import require
+from .manifest import Manifest
+from .translator import Translator, check_known
+
+OPTIONS = ("num_beams", "max_new_tokens", "length_penalty", "early_stopping")
+_PURPOSE = "run a folder exported to CTranslate2"
+_ALMOST_0 = 1e-12
+
+
+class CTranslate2Translator(Translator):
+    """`ctranslate2.Translator` under the interface of all engines.
+
+    Greedy decoding and beam search with `early_stopping=True` write what `generate()` writes. CTranslate2 stops when
+    enough hypotheses are finished. `generate()` by default goes on while it hopes for a better one, so that without
+    `early_stopping` twice `num_beams` are collected, which writes the same in almost all cases (docs/serving.md).
+
+    Args:
+        folder: that was exported. manifest: what it says of itself.
+        device: `cpu`, `cuda` or `auto`.
+        compute_type: one of CTranslate2's; by default that of the weights, or the nearest one that the machine has.
+        threads: of one batch, the machine's cores by default. workers: batches that are translated at a time.
+
+    Raises:
+        InputError: a folder that cannot be loaded. MissingLibraryError: CTranslate2 is not installed.
+    """
+
+    engine = "ctranslate2"
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        device: str = "cpu",
+        compute_type: str = "default",
+        threads: int = 0,
+        workers: int = 1,
+    ):
+        library = require("ctranslate2", "ctranslate2", _PURPOSE)
+        try:
+            self.translator = library.Translator(
+                str(folder),
+                device=device,
+                compute_type=compute_type,
+                intra_threads=threads,
+                inter_threads=workers,
+                max_queued_batches=-1,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"{folder} must be a complete export to CTranslate2: {error}; export it again") from error
+        self.dtype = self.translator.compute_type
+        self.tokenizer = load_tokenizer(str(folder))
+        self.generation = GenerationConfig.from_pretrained(folder)
+        config = manifest.model_config
+        self.max_source_length = self.max_target_length = config.max_position_embeddings
+        self.vocab_size = config.vocab_size
+        self.names = self._names()
+
+    def _names(self) -> list[str]:
+        """The token of every id that the tokenizer gives."""
+        names = {number: name for name, number in self.tokenizer.get_vocab().items()}
+        if max(names) >= self.vocab_size:
+            raise InputError(
+                f"ids of the tokenizer must be below the model's {self.vocab_size}, got {max(names)}; export the "
+                "model again, with the tokenizer that it was trained with"
+            )
+        return [names.get(number, "") for number in range(max(names) + 1)]
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        check_known(options, OPTIONS, "CTranslate2")
+        for name, value in options.items():
+            check_value(name, value)
+        chosen = self._chosen(options)
+        if chosen["early_stopping"] == "never" and chosen["length_penalty"]:
+            raise InputError('early_stopping must be true or false, got "never", which CTranslate2 does not have')
+        if chosen["max_new_tokens"] > self.max_target_length:
+            raise InputError(
+                f"max_new_tokens must be at most {self.max_target_length}, the model's max_position_embeddings, got "
+                f"{chosen['max_new_tokens']}; lower it"
+            )
+        if chosen["num_beams"] > self.vocab_size:
+            raise InputError(
+                f"num_beams must be at most the vocabulary's {self.vocab_size}, got {chosen['num_beams']}"
+            )
+
+    def _chosen(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Each of `OPTIONS`: as given, or else the model's own."""
+        return {name: options.get(name, getattr(self.generation, name)) for name in OPTIONS}
+
+    def _decoding(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of CTranslate2 with which it decodes as `generate()` does."""
+        chosen = self._chosen(options)
+        stops_early = chosen["early_stopping"] is True
+        penalty = chosen["length_penalty"]
+        return {
+            "beam_size": chosen["num_beams"],
+            "patience": 1 if stops_early else 2,
+            # At exactly 0 CTranslate2 stops with the first beam, however many hypotheses are finished.
+            "length_penalty": _ALMOST_0 if stops_early and penalty == 0 else penalty,
+            # The end counts to a hypothesis' length.
+            "return_end_token": True,
+            "max_decoding_length": chosen["max_new_tokens"],
+            "min_decoding_length": 0,  # 1 by default
+            "max_input_length": 0,  # by default longer sources are cut off
+        }
+
+    def translate_ids(
+        self, sources: list[list[int]], batch_tokens: int, bar: tqdm, options: Mapping[str, Any]
+    ) -> list[str]:
+        outputs = [""] * len(sources)
+        batches = batches_of(sources, batch_tokens)
+        bar.update(len(sources) - sum(map(len, batches)))
+        decoding = self._decoding(options)
+        # All are handed over at once, so that every worker has something to do.
+        pending = [
+            self.translator.translate_batch(
+                [[self.names[token] for token in sources[index]] for index in batch], asynchronous=True, **decoding
+            )
+            for batch in batches
+        ]
+        for batch, results in zip(batches, pending, strict=True):
+            ids = [self._ids(result.result().hypotheses[0]) for result in results]
+            texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            for index, text in zip(batch, texts, strict=True):
+                outputs[index] = text
+            bar.update(len(batch))
+        return outputs
+
+    def _ids(self, names: list[str]) -> list[int]:
+        ids: list[int] = self.tokenizer.convert_tokens_to_ids(names)
+        return ids
+
+    def stream_ids(self, source: list[int], options: Mapping[str, Any]) -> Iterator[int]:
+        decoding = self._decoding(options)
+        steps = self.translator.generate_tokens(
+            [self.names[token] for token in source],
+            **{name: decoding[name] for name in ("max_decoding_length", "min_decoding_length", "max_input_length")},
+        )
+        for step in steps:
+            yield step.token_id
+
+    def close(self) -> None:
+        self.translator.unload_model()

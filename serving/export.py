@@ -1,0 +1,122 @@
+"""Export a trained model to the folder of another engine."""
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .. import __version__
+from ..inference.loading import load_model_and_tokenizer
+from ..utils.disk import naming_full_disks
+from ..utils.errors import InputError, InputTypeError
+from ..utils.type_checks import check_choice
+from .ctranslate2_spec import DTYPES as CTRANSLATE2_DTYPES
+from .ctranslate2_spec import check_expressible, save_ctranslate2
+from .manifest import Manifest
+
+DTYPES = {"ctranslate2": CTRANSLATE2_DTYPES}
+"""By engine, the dtypes that a model can be exported in; the first is the default."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """A folder that was written.
+
+    Attributes:
+        folder: where. engine: what runs it. dtype: of its weights.
+        sizes: bytes of each file, by its path in the folder.
+    """
+
+    folder: Path
+    engine: str
+    dtype: str
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.folder}: {self.engine}, {self.dtype}, {sum(self.sizes.values()) / 2**20:.1f} MiB"
+
+
+def export(
+    model: str | os.PathLike[str] | PreTrainedModel,
+    to: str,
+    output: str | os.PathLike[str],
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    dtype: str | None = None,
+) -> Export:
+    """Write a trained model as another engine loads it, with its tokenizer and its settings of generation.
+
+    The folder appears when it is complete. `load_translator(output)` runs it.
+
+    ```python
+    >>> export("runs/multi30k-en-de", "ctranslate2", "multi30k-int8", dtype="int8")
+    ```
+
+    Args:
+        model: a folder, a name on the Hub, or a model, which needs `tokenizer` beside it.
+        to: `ctranslate2`.
+        output: a folder that does not exist yet.
+        dtype: one of `DTYPES[to]`: what the weights are stored in; the first of them by default.
+
+    Raises:
+        InputError: a model that the engine cannot express, with all reasons; an output that exists.
+        MissingLibraryError: the engine is not installed.
+        OSError: a model that does not exist, or an output that cannot be written.
+    """
+    check_choice("to", to, sorted(DTYPES))
+    dtype = DTYPES[to][0] if dtype is None else dtype
+    check_choice("dtype", dtype, DTYPES[to])
+    folder = Path(output)
+    if folder.exists():
+        raise InputError(f"{folder} must not exist yet; delete it, or choose another output")
+    model, tokenizer = _load(model, tokenizer)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        with naming_full_disks(folder.parent):
+            temporary.mkdir(parents=True)
+            manifest = _write(model, tokenizer, to, temporary, dtype)
+            manifest.write(temporary)
+            os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
+    return Export(folder, to, manifest.dtype, sizes)
+
+
+def _load(
+    model: str | os.PathLike[str] | PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    if isinstance(model, str | os.PathLike):
+        if tokenizer is not None:
+            raise InputTypeError("tokenizer must be left out where model is a folder or a name: it has its own")
+        return load_model_and_tokenizer(os.fspath(model), torch.float32)
+    if not isinstance(model, PreTrainedModel) or tokenizer is None:
+        raise InputTypeError(
+            f"model must be a folder, a name on the Hub, or a model with its tokenizer, got {type(model).__name__}"
+            f"{'' if tokenizer is not None else ' without a tokenizer'}; give both"
+        )
+    return model, tokenizer
+
+
+def _write(model: Any, tokenizer: PreTrainedTokenizerBase, to: str, folder: Path, dtype: str) -> Manifest:
+    check_expressible(model)
+    save_ctranslate2(model, tokenizer, folder, dtype)
+    tokenizer.save_pretrained(folder)
+    resolved_generation(model).save_pretrained(folder)
+    versions = {"crossmask": __version__, **{name: version(name) for name in ("torch", "transformers", "ctranslate2")}}
+    return Manifest(to, dtype, model.config.to_dict(), versions)
+
+
+def resolved_generation(model: Any) -> Any:
+    """A model's settings of generation with the length that it would write, which may depend on its config."""
+    has_default = model.generation_config.max_length is None
+    generation, _ = model._prepare_generation_config(None)
+    generation = model._prepare_generated_length(generation, has_default, True, "input_ids", 1, None)
+    generation.max_new_tokens, generation.max_length = generation.max_length - 1, None
+    return generation

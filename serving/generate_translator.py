@@ -1,0 +1,81 @@
+"""Engines that are driven by Transformers' `generate()`: PyTorch, and ONNX graphs under onnxruntime."""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
+from threading import Event
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+from ..inference.options import check_options
+from ..inference.texts import pad, translate_ids
+from ..seq2seq.lengths import longest_source
+from .translator import Translator
+
+
+class GenerateTranslator(Translator):
+    """Runs `model.generate`, with all of its options, masks as rules included where the model takes them."""
+
+    def __init__(self, model: Any, tokenizer: Any, engine: str = "torch"):
+        self.model, self.tokenizer, self.engine = model.eval(), tokenizer, engine
+        self.dtype = str(model.dtype).removeprefix("torch.")
+        self.max_source_length = longest_source(model)
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        check_options(self.model, options)
+
+    def translate_ids(
+        self, sources: list[list[int]], batch_tokens: int, bar: tqdm, options: Mapping[str, Any]
+    ) -> list[str]:
+        return translate_ids(self.model, self.tokenizer, sources, batch_tokens, bar, **options)
+
+    def stream_ids(self, source: list[int], options: Mapping[str, Any]) -> Iterator[int]:
+        tokens: Queue[int | None] = Queue()
+        closed = Event()
+        inputs = pad([source], self.tokenizer, self.model.device)
+
+        def write() -> None:
+            stop = StoppingCriteriaList([_Closed(closed)])
+            try:
+                self.model.generate(**inputs, **options, streamer=_TokenQueue(tokens), stopping_criteria=stop)
+            finally:
+                tokens.put(None)
+
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            writing = pool.submit(write)
+            try:
+                while (token := tokens.get()) is not None:
+                    yield token
+                writing.result()  # raises what `generate` raised
+            finally:
+                closed.set()
+
+
+class _TokenQueue(BaseStreamer):
+    """Puts every new token into a queue; the first call has the start token, which is not new."""
+
+    def __init__(self, tokens: "Queue[int | None]"):
+        self.tokens, self.begun = tokens, False
+
+    def put(self, value: torch.Tensor) -> None:
+        if self.begun:
+            self.tokens.put(int(value.flatten()[-1]))
+        self.begun = True
+
+    def end(self) -> None:
+        """Nothing: what follows the last token is put by who calls `generate`."""
+
+
+class _Closed(StoppingCriteria):
+    """Stops when the reader has gone."""
+
+    def __init__(self, closed: Event):
+        self.closed = closed
+
+    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:
+        done: Any = torch.full((input_ids.shape[0],), self.closed.is_set(), device=input_ids.device)
+        return done

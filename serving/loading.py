@@ -1,0 +1,68 @@
+"""From a folder to the engine that runs it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..inference.loading import choose_dtype, load_model_and_tokenizer
+from ..utils.errors import InputError
+from ..utils.hardware import device_named
+from ..utils.type_checks import check_choice
+from .ctranslate2_translator import CTranslate2Translator
+from .generate_translator import GenerateTranslator
+from .manifest import read_manifest
+from .translator import Translator
+
+ENGINES = ("torch", "ctranslate2")
+
+
+def load_translator(
+    model: str | os.PathLike[str],
+    engine: str = "auto",
+    *,
+    device: str | None = None,
+    dtype: str = "auto",
+    threads: int | None = None,
+) -> Translator:
+    """The engine that a folder is for: a saved model runs on PyTorch, an exported one on what it was exported to.
+
+    ```python
+    >>> load_translator("multi30k-int8").translate(["A dog barks."])
+    ['Ein Hund bellt.']
+    ```
+
+    Args:
+        model: a folder, or the name of a model on the Hub, which PyTorch runs.
+        engine: what the folder must be for: `auto` for any, or one of `ENGINES`.
+        device: an accelerator where there is one by default, and with CTranslate2 the processor.
+        dtype: what to compute in. On PyTorch `auto` is bfloat16 where the device multiplies in it natively, else
+            float32; on CTranslate2 it is that of the weights where the machine has it.
+        threads: of the processor; the library's choice by default. With PyTorch they are the whole process's.
+
+    Raises:
+        OSError: the model does not exist, or cannot be fetched.
+        InputError: a folder that cannot be read, or that is for another engine.
+        MissingLibraryError: the engine is not installed.
+    """
+    check_choice("engine", engine, ("auto", *ENGINES))
+    if threads is not None and threads < 1:
+        raise InputError(f"threads must be at least 1, got {threads}; leave it out for the library's choice")
+    folder = Path(model)
+    manifest = read_manifest(folder)
+    made_for = "torch" if manifest is None else manifest.engine
+    if engine not in ("auto", made_for):
+        fix = f'export it with export({str(folder)!r}, "{engine}", ...)' if manifest is None else 'give engine="auto"'
+        raise InputError(f"{folder} must be a folder for {engine}, got one for {made_for}; {fix}")
+    if manifest is not None:
+        compute_type = "default" if dtype == "auto" else dtype
+        return CTranslate2Translator(
+            folder, manifest, device=device or "cpu", compute_type=compute_type, threads=threads or 0
+        )
+    if threads is not None:
+        torch.set_num_threads(threads)
+    place = device_named(device)
+    loaded: tuple[Any, Any] = load_model_and_tokenizer(os.fspath(model), choose_dtype(dtype, place))
+    network, tokenizer = loaded
+    return GenerateTranslator(network.to(place), tokenizer)
