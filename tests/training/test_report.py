@@ -15,7 +15,7 @@ from crossmask.training.build_model import build_model
 from crossmask.training.parsing import RunSpec
 from crossmask.training.recipe import RecipeArguments
 from crossmask.training.report import RunResult, card_facts, results, sample_page, samples_of, write_report
-from crossmask.training.run import check_reload
+from crossmask.training.run import _same, check_reload
 from crossmask.training.run_arguments import RunArguments
 
 LOGGED = [{"loss": 2.0, "step": 1}, {"train_runtime": 1.0, "step": 1}]
@@ -97,6 +97,23 @@ def test_another_model_than_was_saved_is_noticed(tmp_path):
     outcome.model.generation_config.update(max_new_tokens=5, min_new_tokens=5)
     with pytest.raises(RuntimeError, match="before saving it was"):
         check_reload(tmp_path, outcome)
+
+
+@pytest.mark.parametrize(
+    ("output", "same"),
+    [
+        ([[1.0, -3.4e38]], True),
+        ([[1.0 + 1e-5, -3.4e38]], True),
+        ([[1.01, -3.4e38]], False),
+        ([[1.0]], False),
+        ([[float("nan"), -3.4e38]], False),
+    ],
+    ids=str,
+)
+def test_a_reloaded_model_may_differ_by_rounding_alone(output, same):
+    assert _same(output, [[1.0, -3.4e38]]) is same
+    assert _same([3, 4], [3, 4])
+    assert not _same([3, 4], [3, 5])
 
 
 def test_samples_are_judged_by_what_is_scored():
