@@ -21,7 +21,8 @@ def code(tmp_path, request) -> list[Path]:
     write_code_files(tmp_path, request.param)
     written = {path.name for path in tmp_path.iterdir()}
     files = [tmp_path / bundle.name for bundle in BUNDLES if bundle.name in written]
-    assert len(files) == len(written) == (4 if "question" in request.param else 3)
+    heads = ("classification" in request.param) + 2 * ("question" in request.param)
+    assert len(files) == len(written) == 3 + heads
     return files
 
 
