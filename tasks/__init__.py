@@ -5,6 +5,7 @@ from .extractive_question_answering import ExtractiveQuestionAnswering
 from .language_modeling import LanguageModeling
 from .question_answering import QuestionAnswering
 from .registry import get_task, register_task, task_names
+from .semantic_role_labeling import SemanticRoleLabeling
 from .text_classification import TextClassification
 from .text_to_text import TextToText
 from .translation import Translation
@@ -16,6 +17,7 @@ __all__ = [
     "PrimaryMetric",
     "QuestionAnswering",
     "Scores",
+    "SemanticRoleLabeling",
     "Task",
     "TextClassification",
     "TextToText",
