@@ -30,7 +30,7 @@ def is_well_formed(tags) -> bool:
 )
 def test_spans_of_tags(tags, spans, text):
     assert spans_of_tags(tags.split()) == spans
-    assert bracketed("a b c".split(), tags.split()) == text
+    assert bracketed(["a", "b", "c"], tags.split()) == text
 
 
 def test_the_decoder_finds_the_best_of_all_well_formed_tags():
