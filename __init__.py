@@ -5,6 +5,12 @@ from .attached import attach, detach
 from .auditing import audit
 from .bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration, CrossMaskBridgeProcessor
 from .configuration import CrossMaskConfig
+from .heads import (
+    CrossMaskForSequenceClassification,
+    CrossMaskForTokenClassification,
+    CrossMaskSequenceClassificationConfig,
+    CrossMaskTokenClassificationConfig,
+)
 from .hub.registration import register
 from .inference import answer, answer_batch, translate_batch
 from .modeling import (
@@ -29,9 +35,13 @@ __all__ = [
     "CrossMaskConfig",
     "CrossMaskForConditionalGeneration",
     "CrossMaskForQuestionAnswering",
+    "CrossMaskForSequenceClassification",
+    "CrossMaskForTokenClassification",
     "CrossMaskModel",
     "CrossMaskPreTrainedModel",
     "CrossMaskQuestionAnsweringConfig",
+    "CrossMaskSequenceClassificationConfig",
+    "CrossMaskTokenClassificationConfig",
     "InteractiveAttention",
     "answer",
     "answer_batch",

@@ -68,7 +68,10 @@ class BucketSampler(Sampler[list[int]]):
     """
 
     def __init__(self, features: Dataset, max_tokens: int, seed: int = 0) -> None:
-        self.lengths = [[len(ids) for ids in features[name]] for name in ("input_ids", "labels")]
+        sources, targets = features["input_ids"], features["labels"]
+        # Labels of whole texts are single numbers, and take no place.
+        of_targets = [len(ids) if isinstance(ids, Sequence) else 0 for ids in targets]
+        self.lengths = [[len(ids) for ids in sources], of_targets]
         self.max_tokens = max_tokens
         self.seed = seed
         self.set_epoch(0)

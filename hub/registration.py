@@ -7,11 +7,19 @@ from transformers import (
     AutoModel,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoProcessor,
 )
 
 from ..bridge import CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration, CrossMaskBridgeProcessor
 from ..configuration.crossmask import CrossMaskConfig
+from ..heads import (
+    CrossMaskForSequenceClassification,
+    CrossMaskForTokenClassification,
+    CrossMaskSequenceClassificationConfig,
+    CrossMaskTokenClassificationConfig,
+)
 from ..modeling.crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
 from ..pipelines.registration import custom_pipelines, register_pipelines
 from ..question_answering.configuration import CrossMaskQuestionAnsweringConfig
@@ -25,12 +33,16 @@ def register() -> None:
     Saving a model saves its config. Calling this again changes nothing.
     """
     question_answering = CrossMaskQuestionAnsweringConfig, CrossMaskForQuestionAnswering
+    classification = CrossMaskSequenceClassificationConfig, CrossMaskForSequenceClassification
+    tagging = CrossMaskTokenClassificationConfig, CrossMaskForTokenClassification
     for auto_class, config_class, model_class in (
         (AutoModel, CrossMaskConfig, CrossMaskModel),
         (AutoModelForSeq2SeqLM, CrossMaskConfig, CrossMaskForConditionalGeneration),
         (AutoModel, CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration),
         (AutoModelForSeq2SeqLM, CrossMaskBridgeConfig, CrossMaskBridgeForConditionalGeneration),
         (AutoModelForQuestionAnswering, *question_answering),
+        (AutoModelForSequenceClassification, *classification),
+        (AutoModelForTokenClassification, *tagging),
     ):
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         auto_class.register(config_class, model_class, exist_ok=True)

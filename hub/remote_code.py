@@ -2,8 +2,8 @@
 
 `from_pretrained(..., trust_remote_code=True)` copies the module that `auto_map` names, and what it imports by lines of
 the form `from .name import symbol`, from one flat folder. Our modules are in several folders. So when a model is
-saved, the modules that it needs are written beside its weights as a few files: masks, configuration, network and
-pipelines.
+saved, the modules that it needs are written beside its weights as a few files: masks, configuration, network, its
+head, if any, and pipelines.
 """
 
 import os
@@ -22,6 +22,8 @@ NAME = __name__.partition(".")[0]
 ENTRIES = {
     "crossmask": ("configuration/crossmask.py", "modeling/crossmask.py"),
     "crossmask-bridge": ("configuration/bridge.py", "bridge/bridge.py", "bridge/processing.py"),
+    "crossmask-sequence-classification": ("heads/sequence_classification.py",),
+    "crossmask-token-classification": ("heads/token_classification.py",),
     "crossmask-question-answering": ("question_answering/configuration.py", "question_answering/modeling.py"),
 }
 """The modules of the classes that an `auto_map` of a config or processor names, by model type."""
@@ -37,6 +39,7 @@ BUNDLES = (
     ),
     Bundle("configuration_crossmask.py", ("configuration",), "What a crossmask model is: its config."),
     Bundle("modeling_crossmask.py", ("attention", "seq2seq", "modeling", "bridge"), "A crossmask model."),
+    Bundle("heads_crossmask.py", ("heads",), "An encoder of any kind with a head of crossmask."),
     Bundle("question_answering_crossmask.py", ("question_answering",), "A crossmask model that answers by pointing."),
     Bundle("pipelines_crossmask.py", ("pipelines",), "Pipelines for crossmask models."),
 )

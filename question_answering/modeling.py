@@ -1,24 +1,19 @@
 """A model that answers by pointing: an encoder of any kind, and two queries that point at the answer's ends."""
 
-import copy
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Unpack
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedModel, initialization
+from transformers import PreTrainedModel, initialization
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 from transformers.utils import TransformersKwargs, can_return_tuple
 
-from ..masks.expressions import Mask
-from ..masks.layout import lay_out
-from ..masks.tensor_mask import MaskLike, as_mask
+from ..heads.base import EncoderHeadModel, check_inputs
+from ..masks.tensor_mask import MaskLike
 from ..seq2seq.call_checks import checked_call
-from ..seq2seq.foreign_encoder import ForeignEncoder
-from ..seq2seq.pretrained_parts import encoder_of
-from .answer_masks import answerable, blind_part, passages_of
+from .answer_masks import answerable, passages_of
 from .configuration import CrossMaskQuestionAnsweringConfig
-from .encoder import check_encoder, encode, new_encoder, shown_tokens, without_pooler
 from .loss import answer_loss
 from .pointer import AnswerPointer
 
@@ -40,7 +35,7 @@ class CrossMaskQuestionAnsweringOutput(QuestionAnsweringModelOutput):
     pointer_attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
-class CrossMaskForQuestionAnswering(PreTrainedModel):
+class CrossMaskForQuestionAnswering(EncoderHeadModel):
     """Extractive question answering: the answer is a span of the context, or none.
 
     An encoder reads question and context together. Learned queries, for the start and the end, read its states of the
@@ -54,83 +49,17 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
 
     config: CrossMaskQuestionAnsweringConfig
     config_class = CrossMaskQuestionAnsweringConfig
-    base_model_prefix = "encoder"
-    main_input_name = "input_ids"
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
 
     def __init__(self, config: CrossMaskQuestionAnsweringConfig, encoder: PreTrainedModel | None = None):
-        """With `encoder`, that module with its weights, of the config's `encoder`, takes the place of a new one."""
-        super().__init__(config)
-        if encoder is None:
-            encoder = new_encoder(config.encoder)
-        else:
-            for module in encoder.modules():
-                module._is_hf_initialized = True  # type: ignore[assignment]
-        self.encoder = encoder
-        self.foreign_encoder = ForeignEncoder(encoder)
+        super().__init__(config, encoder)
         self.pointer = AnswerPointer(config)
-        self.mask_of_config = (config.cross_mask, config.layer_masks("cross")[0])
-        config.encoder = encoder.config  # one object: what is set in it holds for the module
-        self.supports_gradient_checkpointing = encoder.supports_gradient_checkpointing
         self.post_init()
-
-    @classmethod
-    def from_encoder_pretrained(
-        cls, encoder: str | PreTrainedModel, *, encoder_kwargs: dict[str, Any] | None = None, **fields: Any
-    ) -> "CrossMaskForQuestionAnswering":
-        """A model with a pretrained encoder and a new pointer, in evaluation mode.
-
-        Args:
-            encoder: a folder or a Hub id that `AutoModel` loads; or a model, which is copied and stays as it is.
-            encoder_kwargs: for `AutoModel.from_pretrained`, where a name is given: `dtype`, `attn_implementation`.
-            fields: of [`CrossMaskQuestionAnsweringConfig`], all but `encoder`.
-
-        Raises:
-            ValueError: options for a model that is loaded already, or an encoder that leaves no states of tokens.
-            StrictDataclassError: fields that do not fit.
-            OSError: nothing is there, or it cannot be fetched.
-        """
-        if not isinstance(encoder, PreTrainedModel):
-            base = AutoModel.from_pretrained(encoder, **(encoder_kwargs or {}))
-        elif encoder_kwargs:
-            raise ValueError(
-                f"encoder_kwargs {encoder_kwargs} have no effect on a model that is loaded; set them as it is loaded"
-            )
-        else:
-            base = encoder.base_model
-        check_encoder(base.config)
-        config = cls.config_class(encoder=base.config, **fields)
-        part = encoder_of(base)
-        if isinstance(encoder, PreTrainedModel):
-            part = copy.deepcopy(part)
-        part.config.name_or_path = ""
-        model = cls(config, without_pooler(part))
-        model.pointer.to(device=part.device, dtype=part.dtype)
-        return model.eval()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, AnswerPointer):
             initialization.normal_(module.queries)
-
-    def config_mask(self) -> Mask:
-        """The config's cross mask, which is parsed when its text changes: a compiled forward pass cannot parse."""
-        text, rule = self.mask_of_config
-        if self.config.cross_mask != text:
-            (rule,) = self.config.layer_masks("cross")
-            self.mask_of_config = (self.config.cross_mask, rule)
-        return rule
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.encoder.set_input_embeddings(value)
 
     @checked_call
     @can_return_tuple
@@ -173,33 +102,22 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
                 context; masks that do not fit (`MaskError`).
             TypeError: an argument of another name, positions that are not int64.
         """
-        cross_mask, encoder_mask = as_mask(cross_mask, "cross_mask"), as_mask(encoder_mask, "encoder_mask")
         if (start_positions is None) != (end_positions is None):
             raise ValueError("give both start_positions and end_positions, or none of them")
-        tokens = check_inputs(input_ids, inputs_embeds, self.foreign_encoder.max_length)
-        batch, length = tokens.shape[:2]
+        check_inputs(input_ids, inputs_embeds, self.foreign_encoder.max_length)
         passages = passages_of(passage_ids, token_type_ids, attention_mask)
-        source = lay_out(length, tokens.device, attention_mask=attention_mask, passage_ids=passages, rows=batch)
-        config_mask = self.config_mask()
-        hidden = blind_part(config=config_mask, cross_mask=cross_mask, encoder_mask=encoder_mask)
         inputs = {
             "input_ids": input_ids,
             "inputs_embeds": inputs_embeds,
             "token_type_ids": token_type_ids,
             "passage_ids": passages,
         }
-        wanted = {
-            name: kwargs.get(name) if kwargs.get(name) is not None else getattr(self.config, name)
-            for name in ("output_attentions", "output_hidden_states")
-        }
-        encoded = encode(self.foreign_encoder, inputs, attention_mask, source, encoder_mask, hidden, **wanted)
-        shown = torch.ones_like(passages, dtype=torch.bool) if attention_mask is None else attention_mask != 0
-        if hidden is not None:
-            shown = shown & shown_tokens(hidden, source)
+        encoded = self.encode_tokens(inputs, attention_mask, encoder_mask, cross_mask, dict(kwargs))
         context = passages >= 0
-        question = shown & (context.cumsum(-1) == 0)
-        allowed = answerable(config_mask, cross_mask, source, shown & context, self.training)
-        start, end, none, weights = self.pointer(encoded.last_hidden_state, question, allowed)
+        question = encoded.shown & (context.cumsum(-1) == 0)
+        within = encoded.shown & context
+        allowed = answerable(encoded.config_mask, encoded.cross_mask, encoded.source, within, self.training)
+        start, end, none, weights = self.pointer(encoded.states, question, allowed)
         loss = None
         if start_positions is not None and end_positions is not None:
             number = kwargs.get("num_items_in_batch")
@@ -211,30 +129,5 @@ class CrossMaskForQuestionAnswering(PreTrainedModel):
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
             no_answer_logits=none,
-            pointer_attentions=weights if wanted["output_attentions"] and weights[0] is not None else None,
+            pointer_attentions=weights if encoded.wants_attentions and weights[0] is not None else None,
         )
-
-
-def check_inputs(
-    input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, limit: int | None
-) -> torch.Tensor:
-    """The tokens, as ids (B, S) or embeddings (B, S, E).
-
-    Raises:
-        ValueError: both or neither are given, they have another shape, or are more than the encoder takes.
-    """
-    if (input_ids is None) == (inputs_embeds is None):
-        raise ValueError("give either input_ids or inputs_embeds: exactly one of the two")
-    tokens, name, dimensions = (
-        (input_ids, "input_ids", 2) if inputs_embeds is None else (inputs_embeds, "inputs_embeds", 3)
-    )
-    assert tokens is not None
-    if tokens.ndim != dimensions or 0 in tokens.shape[:2]:
-        wanted = "(batch, length)" if dimensions == 2 else "(batch, length, width)"
-        raise ValueError(f"{name} must be {wanted} with at least one token, got {tuple(tokens.shape)}")
-    if limit is not None and not torch.compiler.is_exporting() and tokens.shape[1] > limit:
-        raise ValueError(
-            f"{name} must have at most {limit} tokens, which is what the encoder takes, got {tokens.shape[1]}; cut "
-            "the context into windows, as `question_answering.windows.encode_windows` does"
-        )
-    return tokens

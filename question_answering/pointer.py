@@ -8,24 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..heads.query_layer import QueryLayer
 from ..modeling.layers import rms_norm
-from ..seq2seq.interactive_attention import InteractiveAttention
-
-
-class PointerLayer(nn.Module):
-    """Interactive attention from queries to the encoder's states, behind a norm and beside a residual connection."""
-
-    def __init__(self, config: Any, layer_idx: int):
-        super().__init__()
-        self.norm = rms_norm(config)
-        self.attn = InteractiveAttention(config, layer_idx)
-
-    def forward(
-        self, queries: torch.Tensor, states: torch.Tensor, readable: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(B, Q, hidden) to (B, Q, hidden) and weights (B, H, Q, S), None where the backend keeps them."""
-        attended, weights = self.attn(self.norm(queries), states, readable)
-        return queries + attended, weights
 
 
 class AnswerPointer(nn.Module):
@@ -39,7 +23,7 @@ class AnswerPointer(nn.Module):
         super().__init__()
         hidden = config.hidden_size
         self.queries = nn.Parameter(torch.empty(3 if config.no_answer else 2, hidden))
-        self.layers = nn.ModuleList([PointerLayer(config, index) for index in range(config.pointer_layers)])
+        self.layers = nn.ModuleList([QueryLayer(config, index) for index in range(config.pointer_layers)])
         self.norm = rms_norm(config)
         self.q_proj = nn.Linear(hidden, hidden, bias=False)
         self.k_proj = nn.Linear(hidden, hidden, bias=False)

@@ -5,6 +5,8 @@ from .extractive_question_answering import ExtractiveQuestionAnswering
 from .language_modeling import LanguageModeling
 from .question_answering import QuestionAnswering
 from .registry import get_task, register_task, task_names
+from .semantic_role_labeling import SemanticRoleLabeling
+from .text_classification import TextClassification
 from .text_to_text import TextToText
 from .translation import Translation
 
@@ -15,7 +17,9 @@ __all__ = [
     "PrimaryMetric",
     "QuestionAnswering",
     "Scores",
+    "SemanticRoleLabeling",
     "Task",
+    "TextClassification",
     "TextToText",
     "Translation",
     "get_task",

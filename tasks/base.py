@@ -189,6 +189,26 @@ class Task(ABC):
         names = ("pad_token_id", "bos_token_id", "eos_token_id")
         return {"vocab_size": len(tokenizer), **{name: getattr(tokenizer, name) for name in names}}
 
+    def new_config(
+        self, config_class: type[PreTrainedConfig], sizes: Mapping[str, Any], fields: Mapping[str, Any]
+    ) -> PreTrainedConfig:
+        """The config of a new model.
+
+        Args:
+            sizes: what follows from the recipe and the tokenizer, `max_position_embeddings` and the fields of
+                `config_of_tokenizer`, where `fields` do not say otherwise. fields: what the recipe's `model` has.
+
+        Raises:
+            InputError, or what configs raise: fields that do not fit one another.
+        """
+        names = {*config_class.__dataclass_fields__, *config_class.attribute_map}
+        known = {name: value for name, value in sizes.items() if name != "max_position_embeddings" or name in names}
+        return config_class(**{**known, **fields})
+
+    def changes_of_saved(self, config: PreTrainedConfig) -> dict[str, Any]:
+        """What the task changes in the config of a saved model to fine-tune. Raises InputError if it does not fit."""
+        return {}
+
     def config_on_encoder(self, encoder: PreTrainedConfig, fields: Mapping[str, Any]) -> PreTrainedConfig:
         """The config of a new model on a pretrained encoder with this config. Raises as `from_encoder`."""
         raise InputError(f"models for task {self.name} are not built on an encoder; leave encoder_name_or_path out")
@@ -314,9 +334,14 @@ class Task(ABC):
 
     @abstractmethod
     def plots(
-        self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+        self,
+        folder: Path,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        examples: Sequence[Example],
+        predictions: Sequence[Any],
     ) -> dict[str, str]:
-        """Draw what there is to see of a trained model and some test examples; captions by file name."""
+        """Draw what there is to see of a trained model and its predictions for a test set; captions by file name."""
 
     def by_group(
         self,

@@ -19,21 +19,18 @@ from transformers import (
 
 from ..data.question_answering import QuestionAnsweringCollator
 from ..hub.card import python_literal
-from ..question_answering.configuration import CrossMaskQuestionAnsweringConfig
 from ..question_answering.decoding import Answer, WindowSpans, best_answers, spans_of_windows
 from ..question_answering.loss import IGNORED
 from ..question_answering.modeling import CrossMaskForQuestionAnswering
 from ..question_answering.windows import WindowCollator, encode_windows
 from ..utils.errors import InputError
-from .base import BatchResult, Collator, Example, LengthLimits, PrimaryMetric, Sample, Scores, Task, sample_indices
+from .base import BatchResult, Collator, Example, LengthLimits, PrimaryMetric, Sample, Scores, sample_indices
+from .encoder_heads import EncoderHead
 from .metrics import load_metric
 from .records import column, excerpt, group_of, text_column
 from .registry import register_task
-from .vocabulary import check_vocabulary
 
 NOTHING = "(no answer)"
-_ONE_SIDE = "question and context are one source, and an answer is a span of it"
-_NOT_GENERATED = "an answer is read from the context, not generated"
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class QuestionExample(Example):
 
 @register_task
 @dataclass(frozen=True)
-class ExtractiveQuestionAnswering(Task):
+class ExtractiveQuestionAnswering(EncoderHead):
     """Answers that are spans of a context.
 
     Records have `question`, `context` and `answers`, as SQuAD has them on the Hub: `{"text": [...], "answer_start":
@@ -80,15 +77,9 @@ class ExtractiveQuestionAnswering(Task):
     metric_modules = ("seq2seq_qa",)
     pipeline_tag = "question-answering"
     auto_class = AutoModelForQuestionAnswering
-    length_fields = ("max_source_length",)
-    adds_head = True
-    unused_fields = {
-        **dict.fromkeys(("max_target_length", "target_row_length", "source_row_length"), _ONE_SIDE),
-        **dict.fromkeys(("generation", "generation_num_beams"), _NOT_GENERATED),
-        "multipath_k": "nothing is translated",
-        **dict.fromkeys(("source_language", "target_language"), "nothing is translated"),
-        "source_prefix": "it would stand before the question",
-    }
+    head_class = CrossMaskForQuestionAnswering
+    model_mapping = MODEL_FOR_QUESTION_ANSWERING_MAPPING
+    unused_fields = {**EncoderHead.unused_fields, "source_prefix": "it would stand before the question"}
 
     stride: int = 128
     max_answer_length: int = 30
@@ -129,46 +120,8 @@ class ExtractiveQuestionAnswering(Task):
     def perfect_prediction(self, example: Example) -> Answer:
         return Answer(example.references[0], 1.0)
 
-    def config_class(self, fields: Mapping[str, Any]) -> type[PreTrainedConfig]:
-        known = CrossMaskQuestionAnsweringConfig.model_type
-        if (given := fields.get("model_type", known)) != known:
-            raise InputError(
-                f"model.model_type must be {known}, got {given!r}; leave it out, and give encoder_name_or_path"
-            )
-        return CrossMaskQuestionAnsweringConfig
-
-    def check_config(self, config: PreTrainedConfig) -> None:
-        if type(config) not in MODEL_FOR_QUESTION_ANSWERING_MAPPING:
-            raise InputError(f"it is a {config.model_type} model; give one that AutoModelForQuestionAnswering loads")
-
-    def from_encoder(self, name: str, fields: Mapping[str, Any], options: Mapping[str, Any]) -> PreTrainedModel:
-        return CrossMaskForQuestionAnswering.from_encoder_pretrained(
-            name, encoder_kwargs=dict(options), **_without_encoder(fields)
-        )
-
-    def config_on_encoder(self, encoder: PreTrainedConfig, fields: Mapping[str, Any]) -> PreTrainedConfig:
-        return CrossMaskQuestionAnsweringConfig(encoder=encoder, **_without_encoder(fields))
-
-    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-        if not tokenizer.is_fast:
-            raise InputError("the tokenizer must tell from which characters a token is; give a fast one")
-        if tokenizer.pad_token_id is None:
-            raise InputError("the tokenizer must have a pad_token; set it and save it")
-        check_vocabulary(tokenizer, config)
-
-    def config_of_tokenizer(
-        self, tokenizer: PreTrainedTokenizerBase | None, config_class: type[PreTrainedConfig]
-    ) -> dict[str, int | None]:
-        return {}  # all of it is the encoder's
-
-    def default_generation(self, limits: LengthLimits) -> dict[str, int]:
-        return {}
-
     def evaluation_limits(self, limits: LengthLimits) -> LengthLimits:
         return replace(limits, overlong="split")
-
-    def texts(self, example: Example) -> tuple[str, ...]:
-        return (example.source,)
 
     def features(
         self,
@@ -177,11 +130,7 @@ class ExtractiveQuestionAnswering(Task):
         tokenizer: PreTrainedTokenizerBase,
         limits: LengthLimits,
     ) -> dict[str, list[Any]]:
-        if limits.overlong == "truncate":
-            raise InputError(
-                "overlong must be error, drop or split for task extractive-question-answering, got truncate, which "
-                "would cut answers off"
-            )
+        self.check_overlong(limits, ("error", "drop", "split"), ", which would cut answers off")
         questions, contexts, spans = (
             [getattr(example, name) for example in examples] for name in ("question", "context", "span")
         )
@@ -269,7 +218,12 @@ class ExtractiveQuestionAnswering(Task):
         return Sample(example.source, example.references[0] or NOTHING, output, verdict)
 
     def plots(
-        self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+        self,
+        folder: Path,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        examples: Sequence[Example],
+        predictions: Sequence[Answer],
     ) -> dict[str, str]:
         """Where the model looks for the start and the end of some answers: over 40 tokens around the likeliest."""
         from ..plotting.training import alignment  # tasks are there without matplotlib too
@@ -300,13 +254,6 @@ class ExtractiveQuestionAnswering(Task):
         outputs = model(**{name: batch[name].to(model.device) for name in taken & batch.keys()})
         tokens = [str(tokenizer.decode([token])) for token in window["input_ids"]]
         return torch.cat((outputs.start_logits, outputs.end_logits)).float().cpu(), tokens
-
-
-def _without_encoder(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a config but for its encoder and type. Raises InputError where they have an encoder."""
-    if "encoder" in fields:
-        raise InputError("model.encoder must be left out beside encoder_name_or_path, which gives it")
-    return {key: value for key, value in fields.items() if key != "model_type"}
 
 
 def _question(example: Example) -> QuestionExample:

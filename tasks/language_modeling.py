@@ -226,7 +226,12 @@ class LanguageModeling(Task):
         return Sample(prompt, rest, str(text), f"perplexity {perplexity:.1f}")
 
     def plots(
-        self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+        self,
+        folder: Path,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        examples: Sequence[Example],
+        predictions: Sequence[Likelihood],
     ) -> dict[str, str]:
         return {}
 

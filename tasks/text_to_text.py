@@ -190,7 +190,12 @@ class TextToText(Task):
         return Sample(example.source, example.references[0], prediction, verdict)
 
     def plots(
-        self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+        self,
+        folder: Path,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        examples: Sequence[Example],
+        predictions: Sequence[str],
     ) -> dict[str, str]:
         """The masks in force, and where the decoder looks."""
         from ..plotting.training import alignment, masks_in_force  # tasks are there without matplotlib too

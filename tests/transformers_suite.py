@@ -21,6 +21,8 @@ from transformers import BertConfig, ElectraConfig, LlamaConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
     MODEL_MAPPING_NAMES,
 )
 
@@ -30,8 +32,12 @@ from crossmask import (
     CrossMaskConfig,
     CrossMaskForConditionalGeneration,
     CrossMaskForQuestionAnswering,
+    CrossMaskForSequenceClassification,
+    CrossMaskForTokenClassification,
     CrossMaskModel,
     CrossMaskQuestionAnsweringConfig,
+    CrossMaskSequenceClassificationConfig,
+    CrossMaskTokenClassificationConfig,
 )
 
 SOURCE = Path(os.environ["TRANSFORMERS_TESTS"])
@@ -83,6 +89,10 @@ GenerationTesterMixin = import_module(f"{PACKAGE}.generation.test_utils").Genera
 MODEL_MAPPING_NAMES["crossmask"] = "CrossMaskModel"
 MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES["crossmask"] = "CrossMaskForConditionalGeneration"
 MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES["crossmask-bridge"] = "CrossMaskBridgeForConditionalGeneration"
+MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES["crossmask-sequence-classification"] = (
+    "CrossMaskForSequenceClassification"
+)
+MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES["crossmask-token-classification"] = "CrossMaskForTokenClassification"
 MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES["crossmask-question-answering"] = "CrossMaskForQuestionAnswering"
 
 
@@ -237,6 +247,58 @@ class QuestionAnsweringOnT5Suite(QuestionAnsweringSuite):
 
 class QuestionAnsweringOnOwnEncoderSuite(QuestionAnsweringSuite):
     family = "crossmask"
+
+
+class HeadTester(QuestionAnsweringTester):
+    """A small model with another head and a batch for it."""
+
+    def __init__(self, config_class, family: str, fields: dict):
+        super().__init__(family)
+        self.config_class = config_class
+        self.fields = fields
+
+    def get_config(self):
+        return self.config_class(encoder=encoder_config(self.family), initializer_range=0.2, **self.fields)
+
+    def prepare_config_and_inputs_for_common(self):
+        shape = (self.batch_size, self.seq_length)
+        inputs = {"input_ids": torch.randint(5, 60, shape), "attention_mask": torch.ones(shape, dtype=torch.long)}
+        return self.get_config(), inputs
+
+
+class SequenceClassificationSuite(ModelTesterMixin, unittest.TestCase):
+    all_model_classes = (CrossMaskForSequenceClassification,)
+    config_class = CrossMaskSequenceClassificationConfig
+    test_can_init_all_missing_weights_before_2023 = True
+    family = "bert"
+    fields: dict = {"num_attention_heads": 4}
+
+    def setUp(self):
+        self.model_tester = HeadTester(self.config_class, self.family, self.fields)
+        properties = ["num_attention_heads"] if "num_attention_heads" in self.fields else []
+        self.config_tester = ConfigTester(self, config_class=self.config_class, common_properties=properties)
+        if "correct_missing_keys" in self._testMethodName:
+            self.skipTest("it loads the base model's folder, which is an encoder's, as the whole model")
+        if "mismatched_shapes" in self._testMethodName:
+            self.skipTest("it loads the folder by AutoModel, which has no class for a head alone")
+
+    def test_config(self):
+        self.config_tester.run_common_tests()
+
+
+class SequenceClassificationByMeanSuite(SequenceClassificationSuite):
+    fields = {"pooling": "mean", "num_attention_heads": 4}
+
+
+class SequenceClassificationByDecoderSuite(SequenceClassificationSuite):
+    family = "crossmask"
+    fields = {"pooling": "decoder", "num_attention_heads": 4}
+
+
+class TokenClassificationSuite(SequenceClassificationSuite):
+    all_model_classes = (CrossMaskForTokenClassification,)
+    config_class = CrossMaskTokenClassificationConfig
+    fields = {}
 
 
 class BridgeTester:

@@ -141,12 +141,12 @@ def new_config(
     """
     longest, given = max(getattr(limits, name) for name in task.length_fields), arguments.model or {}
     config_class = task.config_class(given)
-    names = {*config_class.__dataclass_fields__, *config_class.attribute_map}
-    positions = {"max_position_embeddings": longest} if "max_position_embeddings" in names else {}
-    of_tokenizer = task.config_of_tokenizer(tokenizer, config_class)
+    sizes = {"max_position_embeddings": longest, **task.config_of_tokenizer(tokenizer, config_class)}
     own = config_fields(task, config_class, given)
     try:
-        return config_class(**{**positions, **of_tokenizer, **own})
+        return task.new_config(config_class, sizes, own)
+    except InputError:
+        raise
     except (StrictDataclassError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise InputError(f"model: {one_line(error)}") from error
 
@@ -254,9 +254,9 @@ def saved_config(arguments: ModelArguments, task: Task, changes: Mapping[str, An
     """
     with naming_model_to_tune(arguments.model_name_or_path):
         config = load_config(arguments.model_name_or_path)
-        if changes := config_fields(task, type(config), changes):
-            config = load_config(arguments.model_name_or_path, **changes)
         task.check_config(config)
+        if changes := {**task.changes_of_saved(config), **config_fields(task, type(config), changes)}:
+            config = load_config(arguments.model_name_or_path, **changes)
     return config
 
 

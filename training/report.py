@@ -23,6 +23,9 @@ METRIC_NAMES = {
     "sacrebleu_lowercase": "sacreBLEU, lowercase",  # before its prefix
     "sacrebleu": "sacreBLEU",
     "chrf": "chrF",
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
     "exact_match": "exact match",
     "f1": "F1",
     **{f"{kind}_exact": f"exact match, {what}" for kind, what in (("HasAns", "with an answer"), ("NoAns", "without"))},
@@ -73,8 +76,8 @@ def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> N
         "seed": run.arguments.seed,
         "command": run.command,
         "hardware": hardware(),
-        "precision": run.arguments.precision.name,
-        "precision_reason": run.arguments.precision.reason,
+        "dtype": run.arguments.precision.name,
+        "dtype_reason": run.arguments.precision.reason,
         "versions": versions(),
     }
     text = json.dumps(run.secrets.hide({**outcome.scores, **facts}), indent=2, ensure_ascii=False)
@@ -101,7 +104,7 @@ def write_plots(folder: Path, outcome: RunResult) -> dict[str, str]:
         curve = {"metric": name, "greater_is_better": greater_is_better} if measured else {"metric": "eval_loss"}
         learning_curve(outcome.log_history, folder / "learning_curve.png", **curve)
         images["learning_curve.png"] = "Learning curve"
-    return images | outcome.task.plots(folder, outcome.model, outcome.tokenizer, outcome.test)
+    return images | outcome.task.plots(folder, outcome.model, outcome.tokenizer, outcome.test, outcome.predictions)
 
 
 def samples_of(outcome: RunResult, number: int) -> dict[int, Sample]:

@@ -9,6 +9,7 @@ from .babi import read_babi, read_babi_hub
 from .cldr import read_cldr
 from .hub import read_hub
 from .pairs import read_jsonl, read_parallel_lines, read_tsv
+from .propbank import read_propbank
 from .registry import check_options, files_of, load_records, path_options, read_records, register_format
 from .squad import read_squad
 
@@ -23,6 +24,7 @@ __all__ = [
     "read_hub",
     "read_jsonl",
     "read_parallel_lines",
+    "read_propbank",
     "read_records",
     "read_squad",
     "read_tsv",

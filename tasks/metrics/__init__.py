@@ -28,7 +28,9 @@ class Library:
 
 # Every metric, with the libraries that it imports beyond crossmask's core.
 LIBRARIES: dict[str, tuple[Library, ...]] = {
+    "semantic_roles": (),
     "seq2seq_qa": (),
+    "text_classification": (Library("sklearn", "pip install scikit-learn"),),
     "seq2seq_translation": (Library("sacrebleu", "pip install sacrebleu"),),
 }
 

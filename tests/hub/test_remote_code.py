@@ -10,7 +10,7 @@ import pytest
 from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
 
 import crossmask
-from crossmask.hub.remote_code import BUNDLES, ENTRIES, write_code_files
+from crossmask.hub.remote_code import BUNDLES, ENTRIES, PIPELINES, write_code_files
 
 ROOT = Path(crossmask.__file__).parent
 
@@ -21,7 +21,8 @@ def code(tmp_path, request) -> list[Path]:
     write_code_files(tmp_path, request.param)
     written = {path.name for path in tmp_path.iterdir()}
     files = [tmp_path / bundle.name for bundle in BUNDLES if bundle.name in written]
-    assert len(files) == len(written) == (5 if "question" in request.param else 4)
+    heads = ("classification" in request.param) + 2 * ("question" in request.param)
+    assert len(files) == len(written) == 3 + heads + (request.param in PIPELINES)
     return files
 
 

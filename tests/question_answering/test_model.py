@@ -417,7 +417,7 @@ def test_options_for_a_model_that_is_loaded_already_are_refused():
 def test_an_encoder_with_a_memory_is_refused():
     config = encoder_config("crossmask")
     config.memory_length = 4
-    message = "memory_length=4, which leaves no states of tokens to point at"
+    message = "memory_length=4, which leaves no states of tokens"
     with pytest.raises(ValueError, match=message):
         CrossMaskForQuestionAnswering(CrossMaskQuestionAnsweringConfig(encoder=config))
 

@@ -162,7 +162,7 @@ def test_evaluation_of_a_batch(task, kind):
 def test_pictures_of_where_answers_are(task, tmp_path):
     model, tokenizer = tiny_reader(False)
     examples = [task.example(record("the garden")), task.example(record("Bob"))]
-    images = task.plots(tmp_path, model, tokenizer, examples)
+    images = task.plots(tmp_path, model, tokenizer, examples, [Answer("", 0.5)] * 2)
     assert sorted(images) == ["pointer_1.png", "pointer_2.png"]
     assert all((tmp_path / file).stat().st_size > 1000 for file in images)
 

@@ -109,7 +109,7 @@ def test_what_was_chosen_is_printed_and_recorded(tmp_path, capfd):
     status, _, printed = run(capfd, recipe_file(tmp_path, **QUICK, bf16="auto"))
     assert status == 0
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert f"training in {found['precision']} ({found['precision_reason']})" in printed
+    assert f"training in {found['dtype']} ({found['dtype_reason']})" in printed
     assert f"in {found['precision']}." in (tmp_path / "run" / "README.md").read_text()
 
 

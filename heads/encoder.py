@@ -1,8 +1,9 @@
-"""The encoder of a question answering model: any text encoder of Transformers, or that of a crossmask model.
+"""The encoder below a head: any text encoder of Transformers, or that of a crossmask model.
 
 Letters: B batch, S source length, H heads.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..modeling.encoder import CrossMaskEncoder
 from ..seq2seq.foreign_encoder import ForeignEncoder
 from ..seq2seq.foreign_masks import ForeignMask
 from ..seq2seq.pretrained_parts import build_encoder, recording
-from .answer_masks import hides_alone
+from .hidden_spans import hides_alone
 
 
 def new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -44,13 +45,13 @@ def check_encoder(config: PreTrainedConfig) -> None:
     """
     if getattr(config, "memory_length", None) is not None:
         raise ValueError(
-            f"encoder must have no memory, got memory_length={config.memory_length}, which leaves no states of tokens "
-            "to point at; give another encoder"
+            f"encoder must have no memory, got memory_length={config.memory_length}, which leaves no states of "
+            "tokens; give another encoder"
         )
 
 
 def without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
-    """The encoder after its pooler, which an answer has no use for, is taken out."""
+    """The encoder after its own pooler, for which a head has no use, is taken out."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # type: ignore[assignment]
     return encoder
@@ -58,7 +59,7 @@ def without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
 
 def encode(
     foreign: ForeignEncoder,
-    inputs: dict[str, torch.Tensor | None],
+    inputs: Mapping[str, torch.Tensor | None],
     attention_mask: torch.Tensor | None,
     source: Layout,
     encoder_mask: Mask | TensorMask | None,
@@ -87,21 +88,24 @@ def encode(
     names = {"input_ids", "inputs_embeds", "passage_ids"}
     if (getattr(encoder.config, "type_vocab_size", None) or 0) > 1:
         names.add("token_type_ids")
-    given: dict[str, Any] = {name: inputs[name] for name in names & arguments}
+    given: dict[str, Any] = {name: inputs.get(name) for name in names & arguments}
+    embeds = inputs.get("inputs_embeds")
+    tokens = inputs.get("input_ids") if embeds is None else embeds
+    assert tokens is not None
     mask: ForeignMask | None = attention_mask
     if "encoder_mask" in arguments:  # an encoder of ours
         given["encoder_mask"] = hidden if encoder_mask is None else encoder_mask
     elif encoder_mask is not None or hidden is not None:
-        tokens = inputs["input_ids"] if inputs["inputs_embeds"] is None else inputs["inputs_embeds"]
-        assert tokens is not None
         if encoder_mask is not None:
             mask = _finished_mask(foreign, tokens, source, encoder_mask)
         elif hidden is not None:
             # As padding, which no token reads: this every encoder can do.
             shown = shown_tokens(hidden, source).expand(tokens.shape[:2])
             mask = shown.long() if attention_mask is None else attention_mask * shown
-        if foreign.first_position:  # else ids that are not padding are counted, which would tell of hidden ones
-            given |= foreign.positions(source, tokens.shape[0])
+    # Ids that are not padding would be counted, which tells of hidden ones; and of embeddings all, padding too.
+    counts = encoder_mask is not None or hidden is not None or embeds is not None
+    if foreign.first_position and counts:
+        given |= foreign.positions(source, tokens.shape[0])
     return encoder(**given, attention_mask=mask, return_dict=True, **recording(options))
 
 
