@@ -18,7 +18,7 @@ def folder() -> Path:
 
 def packaged() -> dict[str, Path]:
     """The recipes by name."""
-    return {path.stem: path for path in sorted(folder().glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder().glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def complete(incomplete: str) -> list[str]:

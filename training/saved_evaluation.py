@@ -24,8 +24,9 @@ from .arguments import DataArguments
 from .attaching import attach_masks
 from .batching import evaluation_split
 from .evaluation import EvaluatingTrainer
+from .predictions import FILE, read_predictions, write_predictions
 
-METRICS, PREDICTIONS = "metrics.json", "predictions.jsonl"
+METRICS = "metrics.json"
 DEFAULT_LENGTH = 512
 _SUFFIXES = {".tsv": "tsv", ".jsonl": "jsonl", ".json": "squad"}
 _SAMPLES = 1000
@@ -135,7 +136,7 @@ def evaluate_saved(
             eval_tokens=batch_tokens,
         )
         trainer.remove_callback(PrinterCallback)  # which prints the numbers to standard output
-        beams = getattr(model.generation_config, "num_beams", None)
+        beams = getattr(model.generation_config, "num_beams", None) or 1
         metrics = trainer.evaluate(split, metric_key_prefix="test", **{"num_beams": beams, **(generation or {})})
     return Evaluation(task, examples, trainer.predictions, {**trainer.scores, "loss": metrics["test_loss"]})
 
@@ -149,16 +150,8 @@ def _given_length(data: DataArguments, field: str) -> int:
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write `metrics.json` and `predictions.jsonl`, a line for each example."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = (
-        {"source": example.source, "references": list(example.references), "prediction": _as_json(prediction)}
-        for example, prediction in zip(evaluation.examples, evaluation.predictions, strict=True)
-    )
-    write_text(folder / PREDICTIONS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_predictions(folder, evaluation.examples, evaluation.predictions)
     write_text(folder / METRICS, json.dumps(evaluation.scores, indent=2, ensure_ascii=False) + "\n")
-
-
-def _as_json(prediction: Any) -> Any:
-    return dataclasses.asdict(cast(Any, prediction)) if dataclasses.is_dataclass(prediction) else prediction
 
 
 def compare(evaluation: Evaluation, other: Path) -> dict[str, dict[str, float]]:
@@ -188,7 +181,7 @@ def compare(evaluation: Evaluation, other: Path) -> dict[str, dict[str, float]]:
     for row in found.values():
         row["difference"] = row["this"] - row["other"]
     if isinstance(evaluation.task, Translation):
-        for name, p_value in _paired_bootstrap(evaluation, evaluation.task, other.with_name(PREDICTIONS)).items():
+        for name, p_value in _paired_bootstrap(evaluation, evaluation.task, other.with_name(FILE)).items():
             if name in found:
                 found[name]["p_value"] = p_value
     return found
@@ -198,20 +191,13 @@ def _paired_bootstrap(evaluation: Evaluation, task: Translation, path: Path) -> 
     from sacrebleu.metrics import BLEU, CHRF
     from sacrebleu.significance import PairedTest
 
-    if not path.is_file():
-        raise InputError(
-            f"{path} must have the other model's predictions, got no file; run crossmask evaluate on that model with "
-            "--output, and compare with its metrics.json"
-        )
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    theirs = read_predictions(path, evaluation.examples)
     references = [list(example.references) for example in evaluation.examples]
-    if [row["references"] for row in rows] != references:
-        raise InputError(f"{path} must have predictions for the same examples; evaluate both models on the same data")
     metrics: dict[str, Any] = {"chrf": CHRF(lowercase=task.lowercase)}
     if len(tokenizers := set(task.tokenizers(evaluation.examples).values())) == 1:
         metrics["sacrebleu"] = BLEU(tokenize=tokenizers.pop(), lowercase=task.lowercase)
     systems: list[tuple[str, Sequence[str]]] = [
-        ("other", [task.postprocess(row["prediction"]) for row in rows]),
+        ("other", [task.postprocess(text) for text in theirs]),
         ("this", [task.postprocess(text) for text in evaluation.predictions]),
     ]
     columns = list(zip_longest(*references))
