@@ -72,14 +72,14 @@ runs/multi30k-de-en/metrics.json: | $(READY)
 		--task_options '{"source_column": "target", "target_column": "source"}'
 
 $(LINES)/source.gz $(LINES)/target.gz: $(LINES)/%.gz: | $(READY)
-	$(BIN)/python -m crossmask.data recipes/multi30k-en-de.yaml --column $* --output $@
+	$(BIN)/crossmask extract recipes/multi30k-en-de.yaml --column $* --output $@
 
 $(TRANSLATED)/de-en.tsv.gz: runs/multi30k-en-de/metrics.json $(LINES)/source.gz
-	$(BIN)/python -m crossmask.inference runs/multi30k-en-de --input $(LINES)/source.gz --output $@ \
+	$(BIN)/crossmask translate runs/multi30k-en-de $(LINES)/source.gz --output $@ \
 		--num-beams 2 --pairs
 
 $(TRANSLATED)/en-de.tsv.gz: runs/multi30k-de-en/metrics.json $(LINES)/target.gz
-	$(BIN)/python -m crossmask.inference runs/multi30k-de-en --input $(LINES)/target.gz --output $@ \
+	$(BIN)/crossmask translate runs/multi30k-de-en $(LINES)/target.gz --output $@ \
 		--num-beams 2 --pairs
 
 runs/multi30k-en-de-diversified/metrics.json: $(TRANSLATED)/de-en.tsv.gz $(TRANSLATED)/en-de.tsv.gz

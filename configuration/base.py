@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import PreTrainedConfig
+from transformers.utils.hub import cached_file
 
 from ..masks.expressions import Mask, MaskError
 from ..masks.scope import Scope
@@ -84,14 +85,24 @@ class MaskedConfig(PreTrainedConfig):
             vars(self)["custom_pipelines"] = others
 
     def _copy_pipelines(self, folder: str | os.PathLike[str]) -> None:
-        """Copy the code file of the pipelines from the folder that the model was loaded from.
+        """Copy the code files of the pipelines from the folder or the repository that the model was loaded from.
 
-        Transformers copies what a model's code imports, and nothing imports the pipelines. A model from the Hub says
-        from which repository they are.
+        Transformers copies what a model's code imports, and nothing imports the pipelines. Where a file cannot be had,
+        the config goes on naming the repository that has it.
         """
-        for info in getattr(self, "custom_pipelines", {}).values():
-            file = f"{info['impl'].partition('.')[0]}.py"
-            source, target = Path(self.name_or_path or "", file), Path(folder, file)
-            if source.is_file() and not (target.is_file() and target.samefile(source)):
+        pipelines = {}
+        for task, info in getattr(self, "custom_pipelines", {}).items():
+            repository, _, reference = info["impl"].rpartition("--")
+            file = f"{reference.partition('.')[0]}.py"
+            try:
+                source = str(cached_file(repository or str(self.name_or_path), file))
+            except OSError:
+                pipelines[task] = info
+                continue
+            target = Path(folder, file)
+            if not (target.is_file() and target.samefile(source)):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
+            pipelines[task] = {**info, "impl": reference}
+        if pipelines:
+            self.custom_pipelines = pipelines

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..data.text_files import read_json
 from ..data.tokenization import Overlong, cut
+from ..pipelines.pieces import Splitter, join, sentences
 from ..seq2seq.lengths import longest_source
 from ..utils.atomic_write import write_bytes, write_text
 from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
 from .options import check_options
-from .texts import encode, is_blank, tokenizers_of, translate_ids
+from .texts import Bar, encode, is_blank, tokenizers_of, translate_ids
 
 PORTION = 4096  # lines; sorted by length among themselves, and a run that is stopped loses no more than these
 _DIGEST = 16  # bytes
@@ -46,10 +46,12 @@ class LineTranslator:
     Args:
         pairs: write `translation TAB original`, without lines of which one of the two is empty. Otherwise every line
             has its translation, and an empty line an empty one. Tabs and line ends within a text become spaces.
+        json_key: write every output as JSON, `{json_key: output}`, instead.
         prefix: put before every line.
         max_source_length: the most tokens that the model reads of a line, prefix and end token included.
-        overlong: what is done with longer lines: `error`, `truncate` (the end is cut off) or `drop` (their
-            translation is empty).
+        overlong: what is done with longer lines: `error`, `truncate` (the end is cut off), `drop` (their translation
+            is empty) or `split` (their sentences are translated, and joined with the whitespace between these).
+        splitter: gives the sentences of a line, as `pipelines.pieces.sentences` takes it.
         seed: of sampling.
         options: for `model.generate`.
 
@@ -61,8 +63,10 @@ class LineTranslator:
     tokenizer: PreTrainedTokenizerBase
     max_source_length: int
     pairs: bool = False
+    json_key: str | None = None
     prefix: str = ""
     overlong: Overlong = "error"
+    splitter: Splitter | None = None
     batch_tokens: int = 4096
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -74,20 +78,26 @@ class LineTranslator:
             bounds = "at least 2" if limit is None else f"from 2 to the model's {limit}"
             raise InputError(f"max_source_length must be {bounds}, got {self.max_source_length}")
 
-    def __call__(self, lines: Iterable[str], bar: tqdm) -> Iterator[str]:
+    def __call__(self, lines: Iterable[str], bar: Bar) -> Iterator[str]:
         """The output of all lines, one text for each portion."""
         for number, portion in enumerate(portions(lines)):
             yield self.portion(portion, number, bar)
 
-    def portion(self, lines: tuple[str, ...], number: int, bar: tqdm) -> str:
+    def portion(self, lines: tuple[str, ...], number: int, bar: Bar) -> str:
         """The output of the portion with this number, every line with its line end.
 
         Raises:
             ValueError: a line that is too long, with its number.
         """
-        sources = self._ids(lines, number * PORTION + 1)
+        pieces = self._pieces(lines, number * PORTION + 1)
+        sources = [ids for of_line in pieces for ids, _ in of_line]
+        if bar.total is not None:
+            bar.total += len(sources) - len(lines)
         set_seed(int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0]))
-        texts = translate_ids(self.model, self.tokenizer, sources, self.batch_tokens, bar, **self.options)
+        outputs = iter(translate_ids(self.model, self.tokenizer, sources, self.batch_tokens, bar, **self.options))
+        texts = [join([next(outputs) for _ in own], [separator for _, separator in own]) for own in pieces]
+        if self.json_key is not None:
+            return "".join(json.dumps({self.json_key: text}, ensure_ascii=False) + "\n" for text in texts)
         translations = [text.translate(_BLANKS) for text in texts]
         if not self.pairs:
             return "".join(f"{translation}\n" for translation in translations)
@@ -111,22 +121,42 @@ class LineTranslator:
         source, target = tokenizers_of(self.tokenizer)
         return [source] if source is target else [source, target]
 
-    def _ids(self, lines: tuple[str, ...], first: int) -> list[list[int]]:
-        """Token ids of every line; none for a blank line, and for one that is dropped. `first` is the first number."""
+    def _pieces(self, lines: tuple[str, ...], first: int) -> list[list[tuple[list[int], str]]]:
+        """The token ids of every line, by pieces, each with what stands behind it; a line that is not split is one.
+
+        A blank line, and one that is dropped, has no ids. `first` is the number of the first line.
+        """
         sources = encode(self.tokenizer, lines, self.prefix)
+        pieces = [[(ids, "")] for ids in sources]
         for index, ids in enumerate(sources):
+            if len(ids) <= self.max_source_length:
+                continue
+            name = f"line {first + index}"
+            if self.overlong == "error":
+                raise InputError(
+                    f"{name} must have at most {self.max_source_length} tokens, got {len(ids)}; shorten it, or give "
+                    "--overlong split, truncate or drop"
+                )
+            if self.overlong == "split":
+                pieces[index] = self._sentences(lines[index], name)
+            else:
+                pieces[index] = [(cut(ids, self.max_source_length) if self.overlong == "truncate" else [], "")]
+        return pieces
+
+    def _sentences(self, line: str, name: str) -> list[tuple[list[int], str]]:
+        parts = sentences(line, self.splitter, name)
+        encoded = encode(self.tokenizer, [part.text for part in parts], self.prefix)
+        for part, ids in zip(parts, encoded, strict=True):
             if len(ids) > self.max_source_length:
-                if self.overlong == "error":
-                    raise InputError(
-                        f"line {first + index} must have at most {self.max_source_length} tokens, got {len(ids)}; "
-                        "split it, or give --overlong truncate or drop"
-                    )
-                sources[index] = cut(ids, self.max_source_length) if self.overlong == "truncate" else []
-        return sources
+                raise InputError(
+                    f"{name}: the sentence {part.text[:40]!r}... must have at most {self.max_source_length} tokens, "
+                    f"got {len(ids)}; shorten it, or give --overlong truncate or drop"
+                )
+        return [(ids, part.separator) for part, ids in zip(parts, encoded, strict=True)]
 
 
 def translate_file(
-    translate: LineTranslator, lines: Iterable[str], output: Path, settings: Mapping[str, Any], bar: tqdm
+    translate: LineTranslator, lines: Iterable[str], output: Path, settings: Mapping[str, Any], bar: Bar
 ) -> None:
     """Write the translations of the lines to `output`, gzipped if its name ends with .gz.
 
@@ -156,7 +186,7 @@ def translate_file(
         shutil.rmtree(parts)
 
 
-def _write_parts(translate: LineTranslator, lines: Iterable[str], output: Path, parts: Path, bar: tqdm) -> list[Path]:
+def _write_parts(translate: LineTranslator, lines: Iterable[str], output: Path, parts: Path, bar: Bar) -> list[Path]:
     """The files of all portions, in order; those that do not exist yet are written."""
     existing = {path.name.partition("-")[0]: path for path in parts.glob("*-*")}
     paths = []

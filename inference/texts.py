@@ -4,7 +4,7 @@ A batch takes as long as its longest text, and random batches of real sentences 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -16,6 +16,15 @@ from ..seq2seq.lengths import longest_source
 from ..utils.errors import InputError, InputTypeError
 from ..utils.text import check_unicode
 from .options import check_options
+
+
+class Bar(Protocol):
+    """A progress bar, such as one of tqdm."""
+
+    total: float | None
+
+    def update(self, number: int) -> Any:
+        """Advance it."""
 
 
 def translate_batch(
@@ -60,7 +69,7 @@ def translate_ids(
     tokenizer: PreTrainedTokenizerBase,
     sources: Sequence[Sequence[int]],
     batch_tokens: int,
-    bar: tqdm,
+    bar: Bar,
     **generate_kwargs,
 ) -> list[str]:
     """`translate_batch` of token ids, of lengths that the model takes; advances `bar` by the texts that are done.

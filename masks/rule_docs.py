@@ -14,6 +14,9 @@ from .expressions import Allowed, Mask, TokenPosition
 from .rules import RULES, parse, register
 from .view import View, lay_view
 
+COMBINATIONS = ("causal() | prefix(4)", "wait_k(3) & window(left=4)", "~window(2)", "dilated(3) | window(1)")
+"""Masks that the gallery shows besides the rules."""
+
 LENGTH = 12
 """Rows and columns of a mask in the gallery."""
 
@@ -144,3 +147,9 @@ def _options(name: str | None, value: str) -> dict[str, Any]:
 def even_keys(q: TokenPosition, k: TokenPosition) -> Allowed:
     """The function in the picture of `lookup`."""
     return k.position % 2 == 0
+
+
+def gallery_views() -> list[View]:
+    """Every picture in the docstrings of the rules, larger, and some combinations."""
+    shown = [picture for builder in built_in_rules().values() for picture in pictures(builder)]
+    return [picture.gallery_view() for picture in shown] + [lay_view(text, LENGTH, LENGTH) for text in COMBINATIONS]

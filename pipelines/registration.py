@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.pipelines import PIPELINE_REGISTRY, REMOVED_TASKS
@@ -50,9 +51,7 @@ class AnsweringModel:
         """As an Auto class does."""
         names = ("revision", "token", "trust_remote_code", "local_files_only", "cache_dir")
         config = AutoConfig.from_pretrained(name, **{key: options[key] for key in names if key in options})
-        generates = not any("QuestionAnswering" in architecture for architecture in config.architectures or ())
-        auto_class = AutoModelForSeq2SeqLM if generates else AutoModelForQuestionAnswering
-        return auto_class.from_pretrained(name, **options)
+        return auto_class_for("question-answering", config).from_pretrained(name, **options)
 
 
 class AnsweringPipeline:
@@ -87,6 +86,13 @@ def kinds_of(auto_class: str) -> list[Kind]:
     return [kind for kind in KINDS if kind.auto_class.__name__ == auto_class]
 
 
+def auto_class_for(task: str, config: PreTrainedConfig) -> Any:
+    """The Auto class that loads a saved model for a task: of several the one that it was trained for."""
+    classes = [kind.auto_class for kind in KINDS if kind.name == task]
+    points = any("QuestionAnswering" in architecture for architecture in config.architectures or ())
+    return classes[-1 if points else 0]
+
+
 def custom_pipelines(auto_classes: Iterable[str]) -> dict[str, dict[str, Any]]:
     """What the config of a saved model says of its pipelines, so that `trust_remote_code` finds them."""
     return {
@@ -111,7 +117,7 @@ def register_pipelines() -> None:
             PIPELINE_REGISTRY.supported_tasks[kind.name] = task
 
 
-def attach_saved_masks(model: PreTrainedModel) -> PreTrainedModel:
+def attach_saved_masks(model: Any) -> Any:
     """A model of Transformers with the masks that its config has; others are returned as they are."""
     if isinstance(model, AttachedModel) or isinstance(model.config, MaskedConfig):
         return model

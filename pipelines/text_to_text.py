@@ -202,7 +202,7 @@ class TextToTextPipeline(BasePipeline):
                 "input_ids": ids["input_ids"],
                 "attention_mask": ids["attention_mask"],
                 "is_last": number == len(pieces),
-                "piece": piece._asdict(),
+                "piece": {"text": piece.text, "start": piece.start, "separator": piece.separator},
                 "prefix_length": len(prefix),
                 "offsets": ids["offset_mapping"][0].tolist() if return_alignment else [],
                 "masks": item["masks"],

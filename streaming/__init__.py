@@ -1,6 +1,6 @@
 """Simultaneous translation of text, word by word, with its latency and quality.
 
-It is built on the streams of tokens in `seq2seq/simultaneous/`. `python -m crossmask.streaming` measures a model at
+It is built on the streams of tokens in `seq2seq/simultaneous/`. `crossmask latency` measures a model at
 several waits; with `simuleval_agent.py` SimulEval measures it.
 """
 

@@ -78,7 +78,7 @@ class Translation(TextToText):
         return Example(source, targets[0], targets, group_of(record, self.group_column))
 
     def metrics(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-        tokenizers = self._tokenizers(examples)
+        tokenizers = self.tokenizers(examples)
         if len(set(tokenizers.values())) < 2:
             used = next(iter(tokenizers.values()), self.tokenize)
             return self.by_group(predictions, examples, lambda p, e, group: self._score(p, e, used))
@@ -96,7 +96,7 @@ class Translation(TextToText):
             parts.append(self._score(texts, [examples[index] for index in rest], tokenizers[None]))
         return mean_over_groups(parts) | scores
 
-    def _tokenizers(self, examples: Sequence[Example]) -> dict[str | None, str]:
+    def tokenizers(self, examples: Sequence[Example]) -> dict[str | None, str]:
         """The tokenizer for each group; None stands for the examples that belong to no group."""
         groups = members_of_groups(examples)
         if self.tokenize != "13a":

@@ -71,11 +71,15 @@ def test_the_quickstart_is_short():
 
 
 def test_the_commands_that_print():
-    shown = re.findall(r"```bash\n\$ (python -m [^\n]*)\n(.+?)```", README, flags=re.S)
+    shown = re.findall(r"```bash\n\$ crossmask ([^\n]*)\n(.+?)```", README, flags=re.S)
     assert shown
     for command, expected in shown:
         done = subprocess.run(
-            [sys.executable, *shlex.split(command)[1:]], capture_output=True, text=True, check=True, cwd=ROOT.parent
+            [sys.executable, "-m", "crossmask.cli.main", *shlex.split(command)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT.parent,
         )
         assert [line.rstrip() for line in done.stdout.splitlines()] == [
             line.rstrip() for line in expected.splitlines()

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 import transformers
-from transformers import GenerationMixin, PreTrainedModel, Trainer
+from transformers import GenerationMixin, Pipeline, PreTrainedModel, Trainer
 from transformers.utils import PushToHubMixin
 
 import crossmask
 
 ROOT = Path(crossmask.__file__).parent
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
-OWNERS = {owner.__name__: owner for owner in (GenerationMixin, PreTrainedModel, PushToHubMixin, Trainer)}
+OWNERS = {owner.__name__: owner for owner in (GenerationMixin, Pipeline, PreTrainedModel, PushToHubMixin, Trainer)}
 
 METHODS = {
     "GenerationMixin._assisted_decoding": (
@@ -58,6 +58,9 @@ METHODS = {
         "input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus, streamer, **model_kwargs"
     ),
     "GenerationMixin._validate_model_kwargs": "model_kwargs",
+    "Pipeline._forward": "input_tensors, **forward_parameters",
+    "Pipeline._prepare_generate_kwargs": "generate_kwargs, **overrides",
+    "Pipeline._sanitize_parameters": "**pipeline_parameters",
     "PreTrainedModel._finalize_model_loading": "model, load_config, loading_info",
     "PreTrainedModel._from_config": "config, **kwargs",
     "PreTrainedModel._get_resized_embeddings": "old_embeddings, new_num_tokens, pad_to_multiple_of, mean_resizing",
@@ -93,9 +96,16 @@ ATTRIBUTES = {
     "_get_feat_extract_output_lengths": "models.whisper.modeling_whisper",  # the number of a speech encoder's states
     "_get_feature_vector_attention_mask": "models.speech_to_text.modeling_speech_to_text",  # their padding
     "_gen_kwargs": "trainer_seq2seq",  # what `evaluate` passes on to generation
+    "_generation_defaults": "pipelines.base",  # what generates where neither the model nor the call says so
     "_is_hf_initialized": "initialization",  # keeps a loaded weight from being drawn anew
     "_keys_to_ignore_on_save": "modeling_utils",
+    "_load_feature_extractor": "pipelines.base",  # what `pipeline` loads beside the model, as the next four
+    "_load_image_processor": "pipelines.base",
+    "_load_processor": "pipelines.base",
+    "_load_tokenizer": "pipelines.base",
+    "_load_video_processor": "pipelines.base",
     "_no_split_modules": "modeling_utils",
+    "_pipeline_calls_generate": "pipelines.base",
     "_reorder_cache": "generation.utils",  # is asked for where a model has one
     "_skip_keys_device_placement": "modeling_utils",
     "_supports_attention_backend": "modeling_utils",

@@ -1,4 +1,4 @@
-"""The command line of `train.py`: a recipe in YAML, and what flags change in it."""
+"""The command line of `train.py` and `crossmask train`: a recipe in YAML, and what flags change in it."""
 
 import json
 import re
@@ -12,6 +12,7 @@ from transformers import HfArgumentParser
 from transformers.debug_utils import DebugOption
 from transformers.hf_argparser import string_to_bool
 
+from ..data.recipes import find_recipe
 from ..data.text_files import YAML_FAULTS, parse_yaml, read_text
 from ..utils.errors import InputError
 from ..utils.secrets import Secrets
@@ -45,7 +46,7 @@ class RecipeParser(HfArgumentParser):
         if found := re.fullmatch(r"argument --(\w+)\S*: invalid (\w+) value: (.*)", message, re.DOTALL):
             name, kind, value = found.groups()
             raise InputError(f"{name} must be {KINDS.get(kind, kind)}, got {value}")
-        raise InputError(f"{message}; python train.py --help lists the fields")
+        raise InputError(f"{message}; --help lists the fields")
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,15 @@ def parse_run(argv: list[str], command: str) -> RunSpec:
         ValueError: no recipe, a field that does not exist, or a value that does not fit; secrets are hidden in it.
         OSError: the recipe cannot be read.
     """
-    parser = RecipeParser([*GROUPS, RunArguments], allow_abbrev=False, prog="train.py RECIPE.yaml")
+    parser = RecipeParser([*GROUPS, RunArguments], allow_abbrev=False, prog="RECIPE")
     if argv in (["--help"], ["-h"]):
         parser.parse_args(argv)
-    if not argv or argv[0].startswith("-") or not argv[0].endswith((".yaml", ".yml")):
-        raise InputError("name a recipe first: python train.py recipes/cldr-demo.yaml [--field value ...]")
-    path = Path(argv[0])
+    if argv[1:] in (["--help"], ["-h"]):
+        find_recipe(argv[0])
+        parser.parse_args(argv[1:])
+    if not argv or argv[0].startswith("-"):
+        raise InputError("name a recipe first: recipes/cldr-demo.yaml [--field value ...]")
+    path = find_recipe(argv[0])
     text = read_text(path)
     secrets = Secrets.of_command(argv)
     try:
@@ -127,11 +131,11 @@ def _parse_fields(
     known = {action.dest for action in parser._actions}
     unknown = sorted(set(values) - known, key=str)
     if unknown:
-        raise InputError(f"{path}: no field is named {unknown[0]!r}; python train.py --help lists them")
+        raise InputError(f"{path}: no field is named {unknown[0]!r}; --help lists them")
     parser.set_defaults(**values)
     *groups, arguments, extra = parser.parse_args_into_dataclasses(args=rest, return_remaining_strings=True)
     if extra:
-        raise InputError(f"no field is named {extra[0]!r}; python train.py --help lists them")
+        raise InputError(f"no field is named {extra[0]!r}; --help lists them")
     recipe = RecipeArguments(*groups)
     check_together(recipe, arguments)
     return recipe, arguments

@@ -18,6 +18,7 @@ from ..masks.scope import SCOPES
 from ..tasks.base import Example, Sample, Scores, Task, sample_indices
 from ..tasks.bleu import AGGREGATE
 from .parsing import RunSpec
+from .predictions import write_predictions
 
 METRIC_NAMES = {
     "sacrebleu_lowercase": "sacreBLEU, lowercase",  # before its prefix
@@ -55,7 +56,7 @@ class RunResult:
 
 
 def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> None:
-    """Write model, tokenizer, generation config, code files, scores, log, samples, pictures and card into `folder`."""
+    """Write model, tokenizer, code files, scores, predictions, log, samples, pictures and card into `folder`."""
     if options := pipeline_options(run, outcome.task):
         outcome.model.config.task_specific_params = options
     outcome.model.save_pretrained(folder)
@@ -63,6 +64,7 @@ def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> N
     samples = samples_of(outcome, max(run.recipe.report.samples, CARD_SAMPLES))
     page = sample_page(outcome, dict(list(samples.items())[: run.recipe.report.samples]))
     (folder / "samples.md").write_text(page, encoding="utf-8")
+    write_predictions(folder, outcome.test, outcome.predictions)
     lines = (json.dumps(entry) for entry in outcome.log_history)
     (folder / "log.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     images = write_plots(folder, outcome)

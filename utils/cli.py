@@ -1,13 +1,10 @@
 """The command lines: an error of the input becomes one line, any other exception keeps its traceback."""
 
-import argparse
-import math
 import os
 import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
 from huggingface_hub.errors import StrictDataclassError
 
@@ -18,21 +15,6 @@ INPUT_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT
 _LONGEST_WORD = 1000  # of a message; the rest of a number of 5,000 digits is of no use
 PIPE_CLOSED = 128 + signal.SIGPIPE
-
-
-class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that keeps the lines of its description, and whose errors are one line without the usage."""
-
-    def __init__(self, prog: str, description: str | None) -> None:
-        super().__init__(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(INPUT_ERROR, f"{self.prog}: {_one_line(message)}; see {self.prog} --help\n")
-
-    def run(self, command: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None = None) -> int:
-        """Parse the arguments, run a command with them, and return its exit status; see `run_command`."""
-        options = self.parse_args(arguments)
-        return run_command(self.prog, lambda: command(options), arguments)
 
 
 def run_command(prog: str, command: Callable[[], None], arguments: Sequence[str] | None = None) -> int:
@@ -83,34 +65,3 @@ def _stdout_is_closed() -> bool:
         # The interpreter flushes once more at its exit, which would be an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     return closed
-
-
-def whole_number(lowest: int) -> Callable[[str], int]:
-    """An argument type: a whole number of at least `lowest`."""
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or value < lowest:
-            raise argparse.ArgumentTypeError(f"must be a whole number of at least {lowest}, got {text[:20]!r}")
-        return value
-
-    return read
-
-
-def finite_number(above: float = -math.inf) -> Callable[[str], float]:
-    """An argument type: a finite number larger than `above`."""
-
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or value <= above:
-            bound = "" if above == -math.inf else f" above {above}"
-            raise argparse.ArgumentTypeError(f"must be a finite number{bound}, got {text[:20]!r}")
-        return value
-
-    return read

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command_line import command
 
-from crossmask.data.__main__ import main
 from crossmask.data.formats import babi, hub
 from crossmask.data.sources import SourceSpec, load_split, name_sources, stream_split
 from crossmask.tasks import get_task
 from crossmask.tasks.examples import read_examples
 from crossmask.training.parsing import parse_run
 from crossmask.training.recipe_group import SOURCES
+
+main = command("extract")
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 CORPORA = Path(os.environ.get("CROSSMASK_DATA", Path(__file__).parents[2] / "../shared/data"))

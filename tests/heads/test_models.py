@@ -98,8 +98,9 @@ def test_saved_and_loaded_through_its_auto_class_it_scores_the_same(name, tmp_pa
     config = AutoConfig.from_pretrained(tmp_path)
     assert isinstance(config, config_class)
     assert config.id2label[2] == "yes"
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
     batch = batch_of(model)
-    assert torch.equal(logits(loaded, batch), logits(model, batch))
+    torch.testing.assert_close(logits(loaded, batch), logits(model, batch))  # rounding depends on where weights lie
 
 
 @heads

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from command_line import command
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, GPT2Config
 
 from crossmask import CrossMaskBridgeForConditionalGeneration, CrossMaskBridgeProcessor, translate_batch
 from crossmask.data.tokenizer_training import train_tokenizer
-from crossmask.inference.__main__ import main
 from crossmask.streaming.text import translate
+
+main = command("translate")
 
 SOURCES = ["a dog", "a dog and a cat are at work in the old house", "", "two men"]
 LENGTHS = {"min_new_tokens": 5, "max_new_tokens": 5}
@@ -62,7 +64,7 @@ def test_files(bridge, tmp_path):
     (tmp_path / "lines.txt").write_text("".join(f"{text}\n" for text in SOURCES))
     output = tmp_path / "output.txt"
     options = ["--dtype", "float32", "--device", "cpu", "--quiet", "--max-new-tokens", "5", "--output", str(output)]
-    assert main([str(tmp_path / "model"), "--input", str(tmp_path / "lines.txt"), *options]) == 0
+    assert main([str(tmp_path / "model"), str(tmp_path / "lines.txt"), *options]) == 0
     texts = translate_batch(*bridge, SOURCES, progress=False, max_new_tokens=5)
     assert output.read_text() == "".join(f"{text}\n" for text in texts)
 

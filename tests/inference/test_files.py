@@ -2,16 +2,19 @@
 
 import gzip
 import io
+import json
 import sys
 
 import pytest
 import torch
+from command_line import command
 from streaming_cases import TEXTS, tiny
 
 from crossmask import translate_batch
 from crossmask.data.sources import load_split
 from crossmask.inference import files
-from crossmask.inference.__main__ import main
+
+main = command("translate")
 
 LINES = [*TEXTS, "", "a small dog", "  ", "two\tcats", *reversed(TEXTS)]
 QUIET = ("--quiet", "--device", "cpu", "--dtype", "float32")
@@ -45,7 +48,7 @@ def expected(lines: list[str], **options) -> list[str]:
 
 def test_every_line_has_its_own(model, lines, tmp_path):
     output = tmp_path / "out.txt"
-    arguments = [str(model), "--input", str(lines), "--output", str(output), *QUIET]
+    arguments = [str(model), str(lines), "--output", str(output), *QUIET]
     assert main([*arguments, "--num-beams", "3", "--cross-mask", "wait_k(2)", "--max-new-tokens", "6"]) == 0
     wanted = expected(LINES, num_beams=3, cross_mask="wait_k(2)", max_new_tokens=6)
     assert output.read_text().splitlines() == wanted
@@ -55,7 +58,7 @@ def test_every_line_has_its_own(model, lines, tmp_path):
 
 def test_pairs_are_a_source_for_training(model, lines, tmp_path):
     output = tmp_path / "back.tsv.gz"
-    assert main([str(model), "--input", str(lines), "--output", str(output), "--pairs", *QUIET]) == 0
+    assert main([str(model), str(lines), "--output", str(output), "--pairs", *QUIET]) == 0
     records = load_split({"format": "tsv", "path": str(output)})
     kept = [line for line in LINES if line.strip()]
     assert records["target"][:] == [line.replace("\t", " ") for line in kept]
@@ -71,7 +74,7 @@ def test_a_stream_is_a_stream(model, monkeypatch, capsys):
 def test_samples_hang_on_the_seed(model, lines, tmp_path):
     texts = {}
     for name, seed in (("one", "1"), ("again", "1"), ("two", "2")):
-        arguments = ["--input", str(lines), "--output", str(tmp_path / name), "--sample", "--seed", seed, *QUIET]
+        arguments = [str(lines), "--output", str(tmp_path / name), "--sample", "--seed", seed, *QUIET]
         assert main([str(model), *arguments]) == 0
         texts[name] = (tmp_path / name).read_text()
     assert texts["one"] == texts["again"] != texts["two"]
@@ -81,7 +84,7 @@ def test_samples_hang_on_the_seed(model, lines, tmp_path):
 
 @pytest.mark.parametrize("name", ["out.txt", "out.txt.gz"])
 def test_a_run_that_was_stopped_goes_on(model, lines, tmp_path, monkeypatch, capsys, name):
-    arguments = [str(model), "--input", str(lines), "--sample", "--pairs", *QUIET, "--output"]
+    arguments = [str(model), str(lines), "--sample", "--pairs", *QUIET, "--output"]
     assert main([*arguments, str(tmp_path / f"whole-{name}")]) == 0
     portion, done = files.LineTranslator.portion, []
 
@@ -126,7 +129,7 @@ def stopped_after_a_portion(monkeypatch, arguments):
 @pytest.mark.parametrize("stdin", [False, True])
 def test_a_run_does_not_go_on_with_other_lines(model, tmp_path, monkeypatch, capsys, stdin):
     path, output = tmp_path / "lines.txt", tmp_path / "out.txt"
-    arguments = [str(model), "--output", str(output), *QUIET] + ([] if stdin else ["--input", str(path)])
+    arguments = [str(model), "--output", str(output), *QUIET] + ([] if stdin else [str(path)])
 
     def give(lines):
         path.write_text("\n".join(lines))
@@ -139,7 +142,7 @@ def test_a_run_does_not_go_on_with_other_lines(model, tmp_path, monkeypatch, cap
     assert main(arguments) == 2
     parts = output.with_name("out.txt.parts")
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"python -m crossmask.inference: lines 1 to 5 must be those that {output} was begun with, got others; "
+        f"crossmask translate: lines 1 to 5 must be those that {output} was begun with, got others; "
         f"give the same input to continue, choose another output, or delete {parts}"
     )
     later = [*LINES[:5], "two dogs", *LINES[6:]]  # nothing was made of that line yet
@@ -176,7 +179,7 @@ def learn_another_subword(model, tokenizer):
 )
 def test_a_run_does_not_go_on_with_another_model(lines, tmp_path, monkeypatch, capsys, change, what):
     folder, output = tmp_path / "model", tmp_path / "out.txt"
-    arguments = [str(folder), "--input", str(lines), "--output", str(output), *QUIET]
+    arguments = [str(folder), str(lines), "--output", str(output), *QUIET]
     for part in tiny():
         part.save_pretrained(folder)
     stopped_after_a_portion(monkeypatch, arguments)
@@ -196,7 +199,7 @@ def test_a_run_does_not_go_on_with_another_model(lines, tmp_path, monkeypatch, c
 
 def test_a_prefix_is_read_and_not_written(model, lines, tmp_path):
     output = tmp_path / "out.tsv"
-    arguments = [str(model), "--input", str(lines), "--output", str(output), "--pairs", *QUIET]
+    arguments = [str(model), str(lines), "--output", str(output), "--pairs", *QUIET]
     assert main([*arguments, "--source-prefix", "dogs "]) == 0
     first = output.read_text().splitlines()[0]
     assert first.split("\t") == [*expected([f"dogs {LINES[0]}"]), LINES[0]]
@@ -204,11 +207,10 @@ def test_a_prefix_is_read_and_not_written(model, lines, tmp_path):
 
 @pytest.mark.parametrize(("overlong", "lost"), [("truncate", 0), ("drop", 2)])
 def test_long_lines(model, lines, tmp_path, capsys, overlong, lost):
-    arguments = [str(model), "--input", str(lines), "--max-source-length", "15", *QUIET]
+    arguments = [str(model), str(lines), "--max-source-length", "15", *QUIET]
     assert main(arguments) == 2
     assert (
-        "line 3 must have at most 15 tokens, got 17; split it, or give --overlong truncate or drop"
-        in capsys.readouterr().err
+        "line 3 must have at most 15 tokens, got 17; shorten it, or give --overlong split," in capsys.readouterr().err
     )
     assert main([*arguments, "--overlong", overlong]) == 0
     made = capsys.readouterr().out.splitlines()
@@ -219,33 +221,33 @@ def test_long_lines(model, lines, tmp_path, capsys, overlong, lost):
 
 
 def test_the_bar_counts_lines(model, lines, tmp_path, capsys):
-    assert main([str(model), "--input", str(lines), "--output", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    assert main([str(model), str(lines), "--output", str(tmp_path / "out"), "--device", "cpu"]) == 0
     assert f"{len(LINES)}/{len(LINES)}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["MODEL", "--input", "no.txt"], "no.txt must be a text file"),
-        (["/no/model", "--input", "LINES"], "/no/model"),
-        (["MODEL", "--input", "LINES", "--top-p", "0.5"], "--top-p must come with --sample"),
-        (["MODEL", "--input", "LINES", "--max-source-length", "65"], "must be from 2 to the model's 64, got 65"),
-        (["MODEL", "--input", "LINES", "--cross-mask", "wait(3)"], "wait"),
-        (["MODEL", "--input", "LINES", "--cross-mask", "keep(examples=(((0, 1),),))"], "must not be laid out"),
+        (["MODEL", "no.txt"], "no.txt must be a text file"),
+        (["/no/model", "LINES"], "/no/model"),
+        (["MODEL", "LINES", "--top-p", "0.5"], "--top-p must come with --sample"),
+        (["MODEL", "LINES", "--max-source-length", "65"], "must be from 2 to the model's 64, got 65"),
+        (["MODEL", "LINES", "--cross-mask", "wait(3)"], "wait"),
+        (["MODEL", "LINES", "--cross-mask", "keep(examples=(((0, 1),),))"], "must not be laid out"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(model, lines, capsys, arguments, message):
     assert main([{"MODEL": str(model), "LINES": str(lines)}.get(word, word) for word in arguments] + [*QUIET]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]  # behind the bar that Transformers has for weights
-    assert line.startswith("python -m crossmask.inference: ")
+    assert line.startswith("crossmask translate: ")
     assert message in line
 
 
 @pytest.mark.parametrize("given", ["gpu", "cuda", "cuda:1", "meta", ""])
 def test_a_device_that_is_not_there_is_named_before_anything_is_read(monkeypatch, capsys, given):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
-    assert main(["/no/model", "--input", "no.txt", "--device", given]) == 2
-    assert f"python -m crossmask.inference: device must be one of cpu, got {given!r}" in capsys.readouterr().err
+    assert main(["/no/model", "no.txt", "--device", given]) == 2
+    assert f"crossmask translate: device must be one of cpu, got {given!r}" in capsys.readouterr().err
 
 
 def test_the_devices_that_are_there_are_named(monkeypatch, capsys):
@@ -259,7 +261,7 @@ def test_the_devices_that_are_there_are_named(monkeypatch, capsys):
 
 def test_two_runs_do_not_share_an_output(model, lines, tmp_path, monkeypatch, capsys):
     output, portion, seen = tmp_path / "out.txt", files.LineTranslator.portion, []
-    arguments = [str(model), "--input", str(lines), "--output", str(output), *QUIET]
+    arguments = [str(model), str(lines), "--output", str(output), *QUIET]
 
     def run_beside(self, lines, number, bar):
         if not seen:
@@ -278,7 +280,7 @@ def test_two_runs_do_not_share_an_output(model, lines, tmp_path, monkeypatch, ca
 
 def test_what_a_killed_run_was_writing_goes(model, lines, tmp_path, monkeypatch):
     output, parts = tmp_path / "out.txt", tmp_path / "out.txt.parts"
-    arguments = [str(model), "--input", str(lines), "--output", str(output), *QUIET]
+    arguments = [str(model), str(lines), "--output", str(output), *QUIET]
     stopped_after_a_portion(monkeypatch, arguments)
     (parts / ".000001-abc.4711.tmp").write_text("half a por")
     (parts / ".whole.tmp").write_text("half of all")
@@ -296,7 +298,7 @@ def test_what_a_killed_run_was_writing_goes(model, lines, tmp_path, monkeypatch)
 
 def test_a_full_disk_is_named_and_the_run_goes_on(model, lines, tmp_path, monkeypatch, capsys):
     output = tmp_path / "out.txt"
-    arguments = [str(model), "--input", str(lines), "--output", str(output), *QUIET]
+    arguments = [str(model), str(lines), "--output", str(output), *QUIET]
 
     def full(path, data):
         raise OSError(28, "No space left on device")
@@ -313,8 +315,41 @@ def test_a_full_disk_is_named_and_the_run_goes_on(model, lines, tmp_path, monkey
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"seed": 0}', '{"digests": 3}'])
 def test_settings_that_cannot_be_read(model, lines, tmp_path, monkeypatch, capsys, text):
     output = tmp_path / "out.txt"
-    arguments = [str(model), "--input", str(lines), "--output", str(output), *QUIET]
+    arguments = [str(model), str(lines), "--output", str(output), *QUIET]
     stopped_after_a_portion(monkeypatch, arguments)
     (tmp_path / "out.txt.parts" / "settings.json").write_text(text)
     assert main(arguments) == 2
     assert f"{output}.parts/settings.json" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_json_keeps_what_a_line_cannot_have(model, lines, capsys):
+    assert main([str(model), str(lines), "--json", *QUIET]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [list(row) for row in rows] == [["translation_text"]] * len(LINES)
+    assert [" ".join(row["translation_text"].split()) for row in rows] == [
+        " ".join(x.split()) for x in expected(LINES)
+    ]
+    assert main([str(model), str(lines), "--json", "--pairs", *QUIET]) == 2
+    assert "--json must be left out beside --pairs" in capsys.readouterr().err
+
+
+def test_long_lines_are_split_into_sentences(model, tmp_path, capsys):
+    path = tmp_path / "long.txt"
+    sentences = [f"{text}." for text in (TEXTS[1], TEXTS[3], TEXTS[1])]
+    path.write_text(f"{sentences[0]}  {sentences[1]} {sentences[2]}\n{sentences[1]}\n")
+    split = [str(model), str(path), "--overlong", "split", "--max-source-length", "10", *QUIET]
+    assert main(split) == 0
+    one, two, three = expected(sentences)
+    assert capsys.readouterr().out.splitlines() == [f"{one}  {two} {three}", two]
+    path.write_text(f"{TEXTS[2]}, {TEXTS[0]}. {TEXTS[1]}\n")
+    assert main(split) == 2
+    assert "line 1: the sentence 'the old man" in capsys.readouterr().err
+
+
+def test_a_language_has_rules_of_its_own_where_the_library_is_installed(model, lines, monkeypatch, capsys):
+    split = [str(model), str(lines), "--language", "en", *QUIET]
+    assert main(split) == 2
+    assert "--language must come with --overlong split" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "sentencex", None)
+    assert main([*split, "--overlong", "split"]) == 2
+    assert "--language needs sentencex, which is not installed; pip install sentencex" in capsys.readouterr().err

@@ -5,14 +5,16 @@ import shutil
 
 import pytest
 import torch
+from command_line import command
 from safetensors.torch import load_file, save_file
 from streaming_cases import tiny
 
 from crossmask import translate_batch
 from crossmask.inference import loading
-from crossmask.inference.__main__ import main
 from crossmask.inference.loading import choose_dtype, load_config, load_model_and_tokenizer
 from crossmask.utils.errors import InputError
+
+main = command("translate")
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +84,9 @@ def test_a_folder_that_is_not_whole_is_one_line(folder, tmp_path, capsys, fault)
     spoil(folder)
     lines = tmp_path / "lines.txt"
     lines.write_text("a small dog\n")
-    assert main([str(folder), "--input", str(lines), "--quiet", "--device", "cpu"]) == 2
+    assert main([str(folder), str(lines), "--quiet", "--device", "cpu"]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("python -m crossmask.inference: ")
+    assert line.startswith("crossmask translate: ")
     assert message in line
     assert str(folder) in line or fault in ("wrong_mask",)
 
@@ -122,7 +124,7 @@ def test_the_choice_is_printed_and_recorded(saved, tmp_path, capsys, monkeypatch
     monkeypatch.setattr(loading, "multiplies_bfloat16", lambda device: False)
     lines = tmp_path / "lines.txt"
     lines.write_text("a small dog\n")
-    assert main([str(saved), "--input", str(lines), "--quiet", "--device", "cpu"]) == 0
+    assert main([str(saved), str(lines), "--quiet", "--device", "cpu"]) == 0
     assert "translating in float32" in capsys.readouterr().err
 
 

@@ -1,9 +1,11 @@
-"""`python -m crossmask.masks`: what it prints and draws, and one line for what it refuses."""
+"""`crossmask mask`: what it prints and draws, and one line for what it refuses."""
 
 import pytest
+from command_line import command
 
 from crossmask import masks
-from crossmask.masks.__main__ import main
+
+main = command("mask")
 
 
 def test_command_refuses_a_contradiction(capsys):
@@ -50,7 +52,7 @@ def test_command_draws_a_small_gallery(tmp_path):
             ["full()", "--png", "there/is/none/mask.png"],
             "the folder of a file must exist, got 'there/is/none/mask.png'",
         ),
-        (["--gallery", "there/is/none/\udcff.png"], "argument 2 of the command line must be valid Unicode"),
+        (["--gallery", "there/is/none/\udcff.png"], "argument 3 of the command line must be valid Unicode"),
     ],
 )
 def test_command_refuses_what_it_cannot_show(arguments, message, capsys, tmp_path, monkeypatch):
@@ -91,6 +93,5 @@ def test_command_reports_errors_in_one_line(arguments, message, capsys):
     ],
 )
 def test_command_reports_usage_in_one_line(arguments, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        main(arguments)
+    assert main(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1

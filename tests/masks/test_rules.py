@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import command
 from mask_cases import EXAMPLES, PICTURES, draw
 
 from crossmask import masks
 from crossmask.masks import rules
-from crossmask.masks.__main__ import gallery_views, main
 from crossmask.masks.expressions import Not
 from crossmask.masks.reference import depends_on_head
-from crossmask.masks.rule_docs import built_in_rules, pictures, summary, when_to_use
+from crossmask.masks.rule_docs import built_in_rules, gallery_views, pictures, summary, when_to_use
+
+main = command("mask")
 
 DOCS = Path(masks.__file__).parents[1] / "docs"
 HOW_TO_WRITE = "run CROSSMASK_WRITE_DOCS=1 pytest tests/masks/test_rules.py"

@@ -6,11 +6,13 @@ import sys
 
 import pytest
 import yaml
+from command_line import command
 from streaming_cases import REFERENCES, TEXTS, tiny
 from transformers import BartConfig, BartForConditionalGeneration
 
-from crossmask.streaming.__main__ import main
 from crossmask.streaming.latency import Latency
+
+main = command("latency")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def test_table_picture_and_logs(saved, tmp_path):
     pytest.importorskip("matplotlib", reason="needs matplotlib")
     pytest.importorskip("sacrebleu", reason="needs sacrebleu")
     arguments = [str(saved), "--recipe", str(saved / "recipe.yaml"), "--output", str(tmp_path)]
-    assert main([*arguments, "--k", "1", "5", "--align-att", "2", "--batch-size", "2"]) == 0
+    assert main([*arguments, "--k", "1,5", "--align-att", "2", "--batch-size", "2"]) == 0
     rows = json.loads((tmp_path / "curve.json").read_text())
     assert [row["policy"] for row in rows] == ["wait-1", "wait-5", "AlignAtt 2", "offline"]
     lag = {row["policy"]: row["AL"] for row in rows}
@@ -50,7 +52,7 @@ def test_table_picture_and_logs(saved, tmp_path):
     ("arguments", "message"),
     [
         (["nowhere", "--recipe", "nothing.yaml"], "nothing.yaml must be a text file"),
-        (["nowhere", "--recipe", "nothing.yaml", "--k", "--no-offline"], "must leave something to measure"),
+        (["nowhere", "--recipe", "nothing.yaml", "--k", "", "--no-offline"], "must leave something to measure"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, capsys):
@@ -116,7 +118,7 @@ def test_a_missing_library_is_named_before_anything_is_translated(tmp_path, libr
     recipe.write_text("task: translation\ntest: {format: tsv, path: nowhere.tsv}\n")
     code = (
         f"import sys; sys.modules[{library!r}] = None\n"
-        f"from crossmask.streaming.__main__ import main; sys.exit(main(['nowhere', '--recipe', {str(recipe)!r}]))\n"
+        f"from crossmask.cli.main import main; sys.exit(main(['latency', 'nowhere', '--recipe', {str(recipe)!r}]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr

@@ -1,0 +1,85 @@
+"""`crossmask answer`: answers to questions about contexts."""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from .command import (
+    AsJson,
+    BatchSize,
+    Device,
+    Dtype,
+    Input,
+    Model,
+    Quiet,
+    add,
+    load_pipeline,
+    progress,
+    read_input,
+    whole_number,
+    write_json,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @add(app, "answer", "Use a model")
+    def answer(
+        model: Model,
+        input: Input = "-",
+        question: Annotated[str | None, typer.Option(help="One question, about the whole INPUT.")] = None,
+        top_k: Annotated[int, whole_number("Answers to each question.")] = 1,
+        source_template: Annotated[
+            str | None,
+            typer.Option(metavar="TEXT", help="What an encoder-decoder reads, with {question} and {context}."),
+        ] = None,
+        json: AsJson = False,
+        batch_size: BatchSize = 8,
+        dtype: Dtype = "auto",
+        device: Device = None,
+        quiet: Quiet = False,
+    ) -> None:
+        """Answer questions: lines {"question": ..., "context": ...} of JSON, or --question about a text.
+
+        An answer a line, empty where there is none; with --json what the pipeline returns: score, start and end too.
+        """
+        options = {} if source_template is None else {"source_template": source_template}
+        items = _items(input, question)
+        pipe = load_pipeline("question-answering", model, device, dtype, **options)
+        several = {"top_k": top_k} if not pipe.model.can_generate() else _beams(top_k)
+        with progress("questions", None, quiet) as bar:
+            for found in pipe(items, batch_size=batch_size, **several):
+                answers = found if isinstance(found, list) else [found]
+                if json:
+                    write_json(answers if top_k > 1 else answers[0])
+                else:
+                    print("\t".join(" ".join(one["answer"].split()) for one in answers), flush=True)
+                bar.update(1)
+
+
+def _beams(top_k: int) -> dict[str, int]:
+    return {"num_beams": top_k, "num_return_sequences": top_k} if top_k > 1 else {}
+
+
+def _items(path: str, question: str | None) -> Iterator[dict[str, Any]]:
+    from crossmask.utils.errors import InputError
+
+    if question is not None:
+        yield {"question": question, "context": "\n".join(read_input(path))}
+        return
+    for number, line in enumerate(read_input(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+        except ValueError as error:
+            raise InputError(
+                f"line {number} must be JSON, {{'question': ..., 'context': ...}}, got {line[:40]!r} ({error}); give "
+                "--question for one about a whole text"
+            ) from None
+        if not isinstance(item, dict):
+            raise InputError(f"line {number} must be {{'question': ..., 'context': ...}}, got {line[:40]!r}")
+        yield item

@@ -1,0 +1,179 @@
+"""What all commands have in common: errors of one line, exit statuses, progress, and options."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Annotated, Any, Literal
+
+import typer
+
+PROGRAM = "crossmask"
+Command = Callable[..., int | None]
+
+
+def add(app: typer.Typer, name: str, panel: str, **settings: Any) -> Callable[[Command], Command]:
+    """A decorator: makes a function a subcommand, whose errors of the input are one line, with exit status 2.
+
+    The function returns another exit status, or None for 0.
+
+    Args:
+        panel: under which heading the help lists it. settings: of `typer.Typer.command`.
+    """
+
+    def decorate(function: Command) -> Command:
+        @wraps(function)
+        def run(*args: Any, **options: Any) -> int:
+            from crossmask.utils.cli import run_command
+
+            status = 0
+
+            def call() -> None:
+                nonlocal status
+                status = function(*args, **options) or 0
+
+            return run_command(f"{PROGRAM} {name}", call, []) or status
+
+        app.command(name, rich_help_panel=panel, **settings)(run)
+        return function
+
+    return decorate
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """What reads a whole number of at least `lowest`."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = lowest - 1
+        if value < lowest:
+            raise typer.BadParameter(f"must be a whole number of at least {lowest}, got {str(text)[:20]!r}")
+        return value
+
+    return read
+
+
+def whole_number(help_text: str, lowest: int = 1, metavar: str = "N") -> Any:
+    """An option that is a whole number of at least `lowest`."""
+    return typer.Option(parser=at_least(lowest), metavar=metavar, help=help_text)
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Whole numbers, separated by commas."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise typer.BadParameter(f"must be whole numbers separated by commas, got {text[:40]!r}") from None
+
+
+def finite(text: str) -> float:
+    """A finite number."""
+    return _finite(text, -math.inf, "")
+
+
+def above_0(text: str) -> float:
+    """A finite number above 0."""
+    return _finite(text, 0, " above 0")
+
+
+def _finite(text: str, above: float, bound: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value <= above:
+        raise typer.BadParameter(f"must be a finite number{bound}, got {text[:20]!r}")
+    return value
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Folder or Hub id of a saved model.", show_default=False)]
+Input = Annotated[str, typer.Argument(metavar="INPUT", help="File, plain or gzip; - is standard input.")]
+Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; an accelerator where there is one.")]
+Dtype = Annotated[
+    Literal["auto", "saved", "float32", "bfloat16", "float16"],
+    typer.Option(help="auto is bfloat16 where the device multiplies in it natively, float32 elsewhere."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+BatchSize = Annotated[int, whole_number("Inputs in a batch.")]
+Mask = Annotated[str | None, typer.Option(metavar="RULE", help="And-ed with the config's, such as wait_k(3).")]
+
+
+class Progress:
+    """A progress bar on standard error. `update(n)` is what functions of the package call."""
+
+    def __init__(self, bar: Any, task: Any) -> None:
+        self.bar, self.task = bar, task
+
+    @property
+    def total(self) -> float | None:
+        return self.bar.tasks[self.task].total if self.bar is not None else None
+
+    @total.setter
+    def total(self, value: float | None) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, total=value)
+
+    def update(self, number: int = 1) -> None:
+        if self.bar is not None:
+            self.bar.advance(self.task, number)
+
+
+@contextmanager
+def progress(unit: str, total: int | None, quiet: bool = False) -> Iterator[Progress]:
+    """A progress bar for the time of a block; none if quiet."""
+    if quiet:
+        yield Progress(None, None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(file=sys.stderr)) as bar:
+        yield Progress(bar, bar.add_task(unit, total=total))
+
+
+def read_input(path: str) -> Iterator[str]:
+    """The lines of a file, or of standard input for `-`."""
+    from crossmask.data.text_files import bounded_lines, decode_lines, read_lines
+
+    if path != "-":
+        return read_lines(path)
+    return decode_lines(bounded_lines(sys.stdin.buffer, "standard input"), "standard input")
+
+
+def write_json(value: Any) -> None:
+    """Write a value as one line of JSON to standard output."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def quieten() -> None:
+    """Keep bars and reports of Transformers away: errors are raised, and results are what commands print."""
+    from datasets import disable_progress_bars
+    from transformers.utils import logging
+
+    disable_progress_bars()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def load_pipeline(task: str, model: str, device: str | None, dtype: str, **options: Any) -> Any:
+    """A pipeline for a saved model, which is loaded with errors of one line."""
+    from transformers import pipeline
+
+    from crossmask.inference.loading import choose_dtype, load_config, load_model, load_tokenizer_or_processor
+    from crossmask.pipelines.registration import auto_class_for
+    from crossmask.utils.hardware import device_named
+
+    quieten()
+    on = device_named(device)
+    config = load_config(model)
+    tokenizer = load_tokenizer_or_processor(model, config)
+    loaded: Any = load_model(model, config, choose_dtype(dtype, on), auto_class=auto_class_for(task, config))
+    make: Any = pipeline
+    return make(f"crossmask-{task}", model=loaded, tokenizer=tokenizer, device=on, **options)

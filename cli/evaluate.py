@@ -1,0 +1,99 @@
+"""`crossmask evaluate`: the scores of a saved model on test data."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from .command import AsJson, Device, Dtype, Model, Quiet, add, quieten, whole_number, write_json
+from .recipes import complete
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @add(app, "evaluate", "Examine")
+    def evaluate(
+        model: Model,
+        recipe: Annotated[
+            str | None, typer.Option(help="Whose task and test data to take.", autocompletion=complete)
+        ] = None,
+        task: Annotated[str | None, typer.Option(help="Such as translation (the recipe's).")] = None,
+        data: Annotated[
+            str | None,
+            typer.Option(help="A .tsv, .jsonl or SQuAD .json file, a dataset of the Hub, or a mapping as in recipes."),
+        ] = None,
+        split: Annotated[str, typer.Option(help="Of a dataset of the Hub.")] = "test",
+        task_options: Annotated[str | None, typer.Option(metavar="YAML", help="Such as '{lowercase: true}'.")] = None,
+        data_dir: Annotated[str | None, typer.Option(help="A folder with local copies of datasets.")] = None,
+        limit: Annotated[int | None, whole_number("Examples, the first.")] = None,
+        overlong: Annotated[
+            Literal["error", "truncate", "split"] | None, typer.Option(help="What is done with longer texts.")
+        ] = None,
+        num_beams: Annotated[int | None, whole_number("(The model's.)")] = None,
+        output: Annotated[
+            Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="For metrics and predictions.")
+        ] = None,
+        compare: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE", help="Another model's metrics.json: differences, of translations with p-values."
+            ),
+        ] = None,
+        json: AsJson = False,
+        batch_tokens: Annotated[int, whole_number("Tokens in a batch.")] = 4096,
+        dtype: Dtype = "auto",
+        device: Device = None,
+        quiet: Quiet = False,
+    ) -> None:
+        """Evaluate a saved model, on a recipe's test data or others, by the metrics of its task.
+
+        [b]--output[/b] writes metrics.json and predictions.jsonl, which [b]--compare[/b] reads: sacreBLEU's paired
+        bootstrap tests whether two translators differ.
+        """
+        from crossmask.data.text_files import parse_yaml
+        from crossmask.inference.loading import choose_dtype
+        from crossmask.training import saved_evaluation
+        from crossmask.utils.hardware import device_named
+
+        quieten()
+        options = None if task_options is None else parse_yaml(task_options, Path("--task-options"))
+        found = saved_evaluation.data_arguments(
+            recipe,
+            task=task,
+            test=None if data is None else saved_evaluation.data_of_text(data, split),
+            task_options=options,
+            data_dir=data_dir,
+            overlong=overlong,
+        )
+        on = device_named(device)
+        evaluation = saved_evaluation.evaluate_saved(
+            model,
+            found,
+            limit=limit,
+            dtype=choose_dtype(dtype, on),
+            device=on,
+            batch_tokens=batch_tokens,
+            generation={} if num_beams is None else {"num_beams": num_beams},
+            quiet=quiet,
+        )
+        if output is not None:
+            saved_evaluation.write_evaluation(output, evaluation)
+        differences = None if compare is None else saved_evaluation.compare(evaluation, compare)
+        if json:
+            write_json({**evaluation.scores, **({} if differences is None else {"compared": differences})})
+        else:
+            _print(evaluation.scores, differences)
+
+
+def _print(scores: dict[str, Any], differences: dict[str, dict[str, float]] | None) -> None:
+    width = max(map(len, scores))
+    if differences is None:
+        for name, value in scores.items():
+            print(f"{name:<{width}}  {value if isinstance(value, str) else format(value, '.2f')}")
+        return
+    print(f"{'':<{width}}  {'this':>8}  {'other':>8}  {'difference':>10}  p-value")
+    for name, row in differences.items():
+        shown = f"{row['p_value']:.4f}" if "p_value" in row else ""
+        line = f"{name:<{width}}  {row['this']:>8.2f}  {row['other']:>8.2f}  {row['difference']:>+10.2f}  {shown}"
+        print(line.rstrip())

@@ -1,0 +1,192 @@
+"""`crossmask translate` and `crossmask summarize`: lines in, lines out, from a file that may be long."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from .command import (
+    AsJson,
+    Device,
+    Dtype,
+    Input,
+    Mask,
+    Model,
+    Quiet,
+    above_0,
+    add,
+    finite,
+    progress,
+    quieten,
+    read_input,
+    whole_number,
+)
+
+SAMPLING = ("temperature", "top_k", "top_p")
+Overlong = Literal["error", "truncate", "drop", "split"]
+_KEYS = {"translate": "translation_text", "summarize": "summary_text"}
+
+Output = Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="gzip if it ends with .gz; - is stdout.")]
+Pairs = Annotated[
+    bool,
+    typer.Option(
+        "--pairs", help="Write `output TAB input`: a source {format: tsv} to train the other direction from."
+    ),
+]
+Prefix = Annotated[str, typer.Option(metavar="TEXT", help="Goes before every line, such as <2de>.")]
+MaxSource = Annotated[int | None, whole_number("Tokens in a line at most (what the model takes).")]
+OverlongOption = Annotated[
+    Overlong, typer.Option(help="What is done with longer lines; split: sentence by sentence, joined as they were.")
+]
+Language = Annotated[
+    str | None,
+    typer.Option(metavar="CODE", help="Split by the rules of this language, such as en (pip install sentencex)."),
+]
+BatchTokens = Annotated[int, whole_number("Source tokens in a batch.")]
+Beams = Annotated[int | None, whole_number("(The model's; 1 with --sample.)")]
+MaxNew = Annotated[int | None, whole_number("Tokens in an output at most (the model's).")]
+MinNew = Annotated[int | None, whole_number("Tokens in an output at least.")]
+LengthPenalty = Annotated[float | None, typer.Option(parser=finite, metavar="X", help="Of beam search (the model's).")]
+Sample = Annotated[bool, typer.Option("--sample", help="Sample from the whole distribution (Edunov et al. 2018).")]
+Temperature = Annotated[float | None, typer.Option(parser=above_0, metavar="X", help="Of sampling (1).")]
+TopK = Annotated[int | None, whole_number("Sample from the N likeliest tokens (all).", 0)]
+TopP = Annotated[
+    float | None,
+    typer.Option(parser=above_0, metavar="X", help="Sample from the likeliest with this probability (1)."),
+]
+Seed = Annotated[int, whole_number("Of sampling.", 0)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add both commands."""
+    for name, what in (("translate", "Translate"), ("summarize", "Summarize")):
+        _register(app, name, what)
+
+
+def _register(app: typer.Typer, name: str, what: str) -> None:
+    def command(
+        model: Model,
+        input: Input = "-",
+        output: Output = "-",
+        json: AsJson = False,
+        pairs: Pairs = False,
+        source_prefix: Prefix = "",
+        max_source_length: MaxSource = None,
+        overlong: OverlongOption = "error",
+        language: Language = None,
+        num_beams: Beams = None,
+        max_new_tokens: MaxNew = None,
+        min_new_tokens: MinNew = None,
+        length_penalty: LengthPenalty = None,
+        sample: Sample = False,
+        temperature: Temperature = None,
+        top_k: TopK = None,
+        top_p: TopP = None,
+        seed: Seed = 0,
+        encoder_mask: Mask = None,
+        decoder_mask: Mask = None,
+        cross_mask: Mask = None,
+        batch_tokens: BatchTokens = 4096,
+        dtype: Dtype = "auto",
+        device: Device = None,
+        quiet: Quiet = False,
+    ) -> None:
+        given = dict(locals())
+        _check(given)
+        generation = {key: given[key] for key in (*_GENERATION, *SAMPLING) if given[key] is not None}
+        _generate(name, given, generation)
+
+    command.__doc__ = (
+        f"{what} texts, a line at a time.\n\n"
+        "With --output, the same command continues a run that was stopped, and the file appears when it is complete."
+    )
+    add(app, name, "Use a model")(command)
+
+
+_GENERATION = (
+    "num_beams", "max_new_tokens", "min_new_tokens", "length_penalty", "encoder_mask", "decoder_mask", "cross_mask",
+)  # fmt: skip
+
+
+def _check(given: dict[str, Any]) -> None:
+    from crossmask.inference.options import MASKS, check_mask
+    from crossmask.utils.errors import InputError
+
+    for name in MASKS:
+        check_mask(name, given[name])
+    if not given["sample"] and (idle := [name for name in SAMPLING if given[name] is not None]):
+        flag = f"--{idle[0].replace('_', '-')}"
+        raise InputError(f"{flag} must come with --sample, without which it does nothing; give both or neither")
+    if given["json"] and given["pairs"]:
+        raise InputError("--json must be left out beside --pairs, whose lines are not JSON; give one of them")
+    if given["language"] is not None and given["overlong"] != "split":
+        raise InputError("--language must come with --overlong split, without which it does nothing")
+
+
+def _generate(name: str, given: dict[str, Any], generation: dict[str, Any]) -> None:
+    import sys
+
+    from crossmask.inference.files import LineTranslator, translate_file
+    from crossmask.inference.loading import choose_dtype, load_model_and_tokenizer
+    from crossmask.inference.texts import tokenizers_of
+    from crossmask.pipelines.registration import attach_saved_masks
+    from crossmask.seq2seq.lengths import longest_source
+    from crossmask.utils.disk import naming_full_disks
+    from crossmask.utils.hardware import device_named
+
+    if given["sample"]:
+        generation = {"do_sample": True, "num_beams": 1, "top_k": 0} | generation
+    else:
+        generation = {"do_sample": False} | generation
+    splitter = _splitter(given["language"])
+    device = device_named(given["device"])
+    line_count = None if given["input"] == "-" else sum(1 for _ in read_input(given["input"]))
+    quieten()
+    model, tokenizer = load_model_and_tokenizer(given["model"], choose_dtype(given["dtype"], device))
+    model = attach_saved_masks(model).to(device)
+    dtype = str(model.dtype).removeprefix("torch.")
+    limit = longest_source(model) or tokenizers_of(tokenizer)[0].model_max_length
+    translate = LineTranslator(
+        model,
+        tokenizer,
+        max_source_length=given["max_source_length"] or limit,
+        pairs=given["pairs"],
+        json_key=_KEYS[name] if given["json"] else None,
+        prefix=given["source_prefix"],
+        overlong=given["overlong"],
+        splitter=splitter,
+        batch_tokens=given["batch_tokens"],
+        seed=given["seed"],
+        options=generation,
+    )
+    if given["dtype"] == "auto" and not given["quiet"]:
+        print(f"generating in {dtype}", file=sys.stderr)
+    with progress("lines", line_count, given["quiet"]) as bar:
+        lines = read_input(given["input"])
+        if given["output"] != "-":
+            # The dtype in use: `auto` may be another one on the machine that continues the run.
+            settings = {k: v for k, v in given.items() if k not in ("output", "quiet", "device")}
+            settings |= {"lines": line_count, "dtype": dtype}
+            translate_file(translate, lines, Path(given["output"]), settings, bar)
+            return
+        with naming_full_disks("standard output"):
+            for text in translate(lines, bar):
+                sys.stdout.write(text)
+                sys.stdout.flush()
+
+
+def _splitter(language: str | None) -> Any:
+    """What splits a text into sentences by the rules of a language; None for the rules of the package."""
+    if language is None:
+        return None
+    from functools import partial
+
+    from crossmask.utils.errors import MissingLibraryError
+
+    try:
+        import sentencex
+    except ImportError:
+        raise MissingLibraryError(
+            "--language needs sentencex, which is not installed; pip install sentencex"
+        ) from None
+    return partial(sentencex.segment, language)

@@ -1,0 +1,105 @@
+"""`crossmask` itself: how it starts, what it lists, and one line for what it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import crossmask
+from crossmask.cli import recipes
+from crossmask.cli.main import main
+
+ROOT = Path(crossmask.__file__).parent
+LIGHT = """
+import sys
+sys.path.insert(0, {folder!r})
+import crossmask_cli.main
+status = crossmask_cli.main.main({arguments!r})
+heavy = [name for name in ("torch", "transformers", "crossmask", "datasets") if name in sys.modules]
+assert not heavy, heavy
+sys.exit(status)
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """A folder as the wheel is installed: the command line is a package of its own."""
+    folder = tmp_path_factory.mktemp("installed")
+    (folder / "crossmask_cli").symlink_to(ROOT / "cli")
+    (folder / "crossmask").symlink_to(ROOT)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["--version"], ["translate", "--help"], ["recipes"], ["recipes", "cldr-demo"]]
+)
+def test_what_needs_no_model_loads_no_torch(installed, arguments):
+    code = LIGHT.format(folder=str(installed), arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_the_version_is_the_package_s(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"crossmask {crossmask.__version__}\n"
+
+
+def test_the_recipes_are_listed_and_printed(capsys):
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines]
+    assert names == sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
+    assert all(len(line.split()) > 3 for line in lines)
+    assert main(["recipes", "cldr-demo"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["task"] == "translation"
+    assert main(["recipes", "nonsense"]) == 2
+    assert "NAME must be one of babi-qa, cldr-demo" in capsys.readouterr().err
+    assert recipes.complete("cldr") == ["cldr-demo"]
+
+
+COMMANDS = (
+    "train", "recipes", "translate", "summarize", "answer", "classify", "stream", "evaluate", "latency", "mask",
+    "audit", "extract", "push",
+)  # fmt: skip
+
+
+def test_every_command_has_help_of_its_own(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f" {name} " in shown
+        assert main([name, "--help"]) == 0
+        assert f"crossmask {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "crossmask train: Missing argument 'RECIPE'; see crossmask train --help"),
+        (["train", "nonsense"], "crossmask train: a recipe must be a .yaml file or one of babi-qa, "),
+        (["train", "nowhere.yaml"], "crossmask train: nowhere.yaml must be a text file"),
+        (["train", "cldr-demo", "--learning_rat", "1"], "crossmask train: no field is named '--learning_rat'"),
+        (["train", "cldr-demo", "--model.nonsense", "1"], "crossmask train: "),
+        (["evaluate", "m"], "--task must be given without --recipe, got neither"),
+        (["evaluate", "m", "--task", "translation"], "--data must be given without --recipe"),
+        (["evaluate", "m", "--task", "translation", "--data", "x.txt"], "--data must end with .tsv, .jsonl, .json"),
+        (["evaluate", "m", "--task", "nonsense", "--data", "x.tsv"], "unknown task 'nonsense'"),
+        (["evaluate", "/no/model", "--recipe", "cldr-demo"], "'/no/model' must be a folder that holds a model"),
+        (["push", "nowhere", "user/name"], "nowhere must be a folder"),
+        (["push", ".", "a/b/c"], "REPOSITORY must be user/name, got 'a/b/c'"),
+        (["extract", "cldr-demo", "--column", "nonsense"], "--column must be one of source, target, group"),
+        (["answer", "/no/model"], "'/no/model' must be a folder"),
+        (["classify", "/no/model"], "'/no/model' must be a folder"),
+        (["audit", "/no/model", "--source", "a"], "'/no/model' must be a folder"),
+        (["stream", "/no/model", "--cross-mask", "wait(3)"], "wait"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
