@@ -7,19 +7,19 @@ computes in bfloat16 everywhere. Here matrices of one shape are computed togethe
 """
 
 from collections.abc import Container, Iterable, Mapping
+from enum import StrEnum
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
-from transformers.utils import ExplicitEnum
 
 from ..utils.errors import InputError
 from .validation import check_names
 
 
-class OwnOptimizer(ExplicitEnum):
+class OwnOptimizer(StrEnum):
     """Optimizers that Transformers does not have."""
 
     MUON = "muon"
@@ -105,23 +105,22 @@ class Muon(torch.optim.AdamW):
         return loss
 
     def _step_matrices(self, group: Mapping[str, Any]) -> None:
-        by_shape: dict[tuple[torch.Size, torch.device], list[torch.Tensor]] = {}
+        by_shape: dict[tuple[torch.Size, torch.device], list[Any]] = {}
         for parameter in group["params"]:
             if parameter.grad is not None:
                 by_shape.setdefault((parameter.shape, parameter.device), []).append(parameter)
         for (shape, _), parameters in by_shape.items():
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]  # all have one
+            ahead = []
             for parameter in parameters:
-                if "momentum_buffer" not in self.state[parameter]:
-                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-            buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
-            torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
-            ahead = torch._foreach_lerp(gradients, buffers, group["momentum"]) if group["nesterov"] else buffers
-            updates = orthogonalize(torch.stack(list(ahead)).to(group["dtype"]), group["ns_steps"])
-            rate = group["lr"]
-            torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+                gradient, state = parameter.grad, self.state[parameter]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                buffer = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
+                ahead.append(torch.lerp(gradient, buffer, group["momentum"]) if group["nesterov"] else buffer)
+            updates = orthogonalize(torch.stack(ahead).to(group["dtype"]), group["ns_steps"])
             factor = 0.2 * max(shape) ** 0.5  # the root mean square of AdamW's steps
-            torch._foreach_add_(parameters, list(updates.to(parameters[0].dtype).unbind()), alpha=-rate * factor)
+            for parameter, update in zip(parameters, updates.to(ahead[0].dtype), strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * factor)
 
 
 def matrices_of(model: PreTrainedModel) -> set[int]:

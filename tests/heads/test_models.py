@@ -100,7 +100,7 @@ def test_saved_and_loaded_through_its_auto_class_it_scores_the_same(name, tmp_pa
     assert config.id2label[2] == "yes"
     torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
     batch = batch_of(model)
-    torch.testing.assert_close(logits(loaded, batch), logits(model, batch))  # rounding depends on where weights lie
+    torch.testing.assert_close(logits(loaded, batch), logits(model, batch))  # to rounding
 
 
 @heads
