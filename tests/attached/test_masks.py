@@ -121,12 +121,12 @@ def test_a_draft_model_without_masks():
 @torch.no_grad()
 def test_a_cache_does_not_keep_what_was_hidden_in_the_step_before():
     """The layout of a source is kept from step to step, but not when its padding changes, be it in place."""
-    model, source, target = attached("bart", cross_mask="wait_k(9)"), ids(1, 9), ids(1, 3)
+    model, source, target = attached("bart", cross_mask="wait_k(2)"), ids(1, 9), ids(1, 3)
     padding = torch.ones_like(source)
     given = {"encoder_outputs": model.get_encoder()(source), "attention_mask": padding}
     cache = model(**given, decoder_input_ids=target[:, :1]).past_key_values
     model(**given, decoder_input_ids=target[:, 1:2], past_key_values=cache)
-    padding[:, 4:] = 0
+    padding[:, :4] = 0  # so that positions begin later
     found = model(**given, decoder_input_ids=target[:, 2:], past_key_values=cache).logits
     cache.crossmask_source = None
     cache.self_attention_cache.crop(-1)
