@@ -1,7 +1,8 @@
 """What `attach` leaves on a model: its masks, and what has to be put back."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import copy
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from operator import is_
 from typing import Any
@@ -18,10 +19,10 @@ from ..seq2seq.generation import MASKS
 from ..seq2seq.mask_compiler import LayerMasks, check_blind
 from ..seq2seq.pretrained_parts import arguments_of, first_position_of
 from .attention_sites import Attentions
-from .current_call import AttachedCall, Call
+from .current_call import UNMASKED, AttachedCall, Call
 from .packing import SEGMENTS, check_segments, has_capacity, measured_refusal
 from .positions import counter_of
-from .sides import MADE_UNDER
+from .sides import MADE_UNDER, OWN_RULE
 
 CALL_ARGUMENTS = (*MASKS, "passage_ids", "example_ids", *SEGMENTS)
 """The arguments that an attached model takes beside its own."""
@@ -42,6 +43,8 @@ class Attachment:
         packing_refusal: why examples cannot be packed, if so. packing_is_measured: whether that was tried as well.
         handles: of the hooks.
         checked: the config's rules when blind spans were checked last, so that a decode step need not.
+        texts: the config's masks as they were when they were read last.
+        forbids_nothing: whether these forbid nothing that the model does not by itself.
     """
 
     masks: dict[str, LayerMasks]
@@ -54,9 +57,10 @@ class Attachment:
     packing_is_measured: bool = False
     handles: list[Any] = field(default_factory=list)
     checked: list[Any] = field(default_factory=list)
+    texts: list[Any] = field(default_factory=list)
+    forbids_nothing: bool = False
 
-    @contextmanager
-    def call(self, given: Mapping[str, Any], encoder_outputs: Any = None) -> Iterator[None]:
+    def call(self, given: Mapping[str, Any], encoder_outputs: Any = None) -> AbstractContextManager[None]:
         """Inside, the masks of a call are in force in this thread.
 
         Args:
@@ -65,6 +69,11 @@ class Attachment:
         Raises:
             MaskError: a mask that cannot be read, or that has no effect; a blind span that something could read.
         """
+        return self.current_call.of(self._read(given, encoder_outputs))
+
+    def _read(self, given: Mapping[str, Any], encoder_outputs: Any) -> Call:
+        if not given and getattr(encoder_outputs, MADE_UNDER, None) is None and self._is_unmasked():
+            return UNMASKED
         masks: CallMasks = {name: as_mask(given.get(name), name) for name in MASKS}
         masks["encoder_mask"] = encoder_mask_of(encoder_outputs, masks["encoder_mask"])
         if not torch.compiler.is_compiling() or any(map(speaks_of_blind, masks.values())):
@@ -72,8 +81,17 @@ class Attachment:
         call = Call(masks, given.get("passage_ids"), given.get("example_ids"))
         if check_segments(given):
             call.segments = {"encoder": given["segment_ids"], "decoder": given["decoder_segment_ids"]}
-        with self.current_call.of(call):
-            yield
+        return call
+
+    def _is_unmasked(self) -> bool:
+        """Whether the masks of the config forbid nothing that the model does not by itself, in training or not."""
+        if torch.compiler.is_compiling():
+            return False
+        texts = [*map(vars(self.masks["cross"].config).get, MASKS)]
+        if texts != self.texts:
+            self.check_blind(**dict.fromkeys(MASKS))
+            self.texts = copy.deepcopy(texts)  # a mapping may change in place
+        return self.forbids_nothing
 
     @staticmethod
     def has_masks(config: PreTrainedConfig) -> bool:
@@ -116,6 +134,11 @@ class Attachment:
                 )
         if without_masks:
             self.checked = of_config
+            self.forbids_nothing = not any(
+                masks.adds_to(OWN_RULE[scope], None, training)
+                for scope, masks in self.masks.items()
+                for training in (False, True)
+            )
 
 
 def encoder_mask_of(encoder_outputs: Any, encoder_mask: Mask | TensorMask | None) -> Mask | TensorMask | None:

@@ -63,9 +63,10 @@ def attend(
     if masks is None or allowed is None:
         return function(module, query, key, value, attention_mask, **kwargs)
     additive = implementation == "eager"
-    joined, seeing = masks.join(attention_mask, allowed, query, additive)
-    output, weights = function(module, query, key, value, joined, **kwargs)
-    if additive or joined.dtype != torch.bool or kwargs.get("position_bias") is not None:
+    joined = masks.join(attention_mask, allowed, query, additive)
+    output, weights = function(module, query, key, value, joined.mask, **kwargs)
+    if additive or joined.mask.dtype != torch.bool or kwargs.get("position_bias") is not None:
+        seeing = joined.seeing()
         output = output * seeing.transpose(1, 2)
         weights = None if weights is None else weights * seeing
     return output, weights

@@ -24,6 +24,7 @@ class Call:
         positions: (B, S) and (B, T) int64, which ones each side's table is to give, counted from 0; else empty.
         source_positions: (B, S) int64 that a packed call gave.
         is_of_side: whether a side was called by itself, and not by its model.
+        is_unmasked: whether neither the call nor the config has a mask that forbids anything, and no row is packed.
     """
 
     masks: dict[str, Mask | TensorMask | None] = field(default_factory=dict)
@@ -34,6 +35,11 @@ class Call:
     positions: dict[str, torch.Tensor] = field(default_factory=dict)
     source_positions: torch.Tensor | None = None
     is_of_side: bool = False
+    is_unmasked: bool = False
+
+
+UNMASKED = Call(is_unmasked=True)
+"""Every call in which nothing is masked: its sides have nothing to do, and write nothing into it."""
 
 
 class AttachedCall(CurrentCall[Call]):

@@ -13,7 +13,25 @@ from ..masks.scope import Scope
 KEYWORD = "crossmask"
 """The keyword by which a side's masks reach its attention."""
 
-Joined = tuple[torch.Tensor, torch.Tensor]
+
+@dataclass(eq=False)
+class Joined:
+    """The mask to attend under, and what it was made from.
+
+    Attributes:
+        mask: (B, 1 or H, T, S), boolean, or to be added to the scores.
+        allowed: (B, 1 or H, T, S) bool.
+    """
+
+    mask: torch.Tensor
+    allowed: torch.Tensor
+    _seeing: torch.Tensor | None = None
+
+    def seeing(self) -> torch.Tensor:
+        """Which queries may see any key, (B, 1 or H, T, 1) bool."""
+        if self._seeing is None:
+            self._seeing = self.allowed.any(dim=-1, keepdim=True)
+        return self._seeing
 
 
 @dataclass
@@ -47,7 +65,7 @@ class SideMasks:
         return torch.cat([part.expand(batch, heads, queries, -1) for part in parts], dim=-1)
 
     def join(self, own: torch.Tensor | None, allowed: torch.Tensor, query: torch.Tensor, additive: bool) -> Joined:
-        """The mask to attend under, and which queries may see any key: (B, 1 or H, T, S) and (B, 1 or H, T, 1) bool.
+        """The mask to attend under: ours and the model's own.
 
         Args:
             own: the model's own mask, boolean or additive, or None. allowed: ours.
@@ -83,8 +101,7 @@ def join_masks(own: torch.Tensor | None, allowed: torch.Tensor, query: torch.Ten
             allowed = allowed & own
         else:
             bias, allowed = own, allowed & (own > lowest)
-    seeing = allowed.any(dim=-1, keepdim=True)
     if bias is None and not additive:
-        return allowed, seeing
+        return Joined(allowed, allowed)
     bias = torch.zeros((), dtype=query.dtype, device=query.device) if bias is None else bias.to(query.dtype)
-    return torch.where(allowed, bias, lowest), seeing
+    return Joined(torch.where(allowed, bias, lowest), allowed)

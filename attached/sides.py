@@ -5,12 +5,13 @@ keyword, which the side hands on to its attention, and nothing at all where noth
 """
 
 import inspect
+from operator import is_
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.cache_utils import EncoderDecoderCache
+from transformers.cache_utils import Cache, EncoderDecoderCache
 
 from ..masks.expressions import Mask, MaskError
 from ..masks.layout import Layout, lay_out
@@ -35,6 +36,9 @@ NO_ENCODER_MASK = (
     "encoder_mask must be full() on this model, whose encoder has layers that masks cannot reach, as sparse attention "
     "and convolutions are; give a cross_mask"
 )
+
+SOURCE = "crossmask_source"
+"""The attribute of a cache with the source's layout, and what it was made from."""
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -124,9 +128,11 @@ class EncoderSide(Side):
         super().__init__(side, masks, current_call)
         self.is_reachable = is_reachable
 
-    def __call__(self, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    def __call__(self, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         refuse_segments(kwargs)
         call = self.current_call.of_side()
+        if call.is_unmasked:
+            return None
         mask = call.masks.get("encoder_mask")
         if "encoder_mask" in kwargs:  # the encoder was called by itself
             mask = as_mask(kwargs.pop("encoder_mask"), "encoder_mask")
@@ -183,9 +189,11 @@ class AfterSide:
 class DecoderSide(Side):
     """Before the decoder: its attention to the target, and to the source."""
 
-    def __call__(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    def __call__(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         refuse_segments(kwargs)
         call = self.current_call.of_side()
+        if call.is_unmasked:
+            return None
         masks = {"decoder": call.masks.get("decoder_mask"), "cross": call.masks.get("cross_mask")}
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
         states: Any = given.get("encoder_hidden_states")
@@ -227,11 +235,11 @@ class DecoderSide(Side):
                 for layer, mask in enumerate(compiled)
             ]
         if needed["cross"]:
-            source = lay_out_shared_source(
-                states.shape[1],
-                states.device,
+            source = lay_out_source_once(
+                given.get("past_key_values"),
+                states,
                 batch,
-                batch if call.example_ids is None else call.example_ids,
+                call.example_ids,
                 attention_mask=given.get("encoder_attention_mask"),
                 segment_ids=call.segments.get("encoder"),
                 position_ids=call.source_positions,
@@ -241,6 +249,32 @@ class DecoderSide(Side):
                 masks["cross"], target.query, source, rows=target.rows, seen=target.seen, **common
             )
         return self.hand_over("decoder", SideMasks(compiled_masks), args, kwargs)
+
+
+def lay_out_source_once(
+    cache: Cache | None,
+    states: torch.Tensor,
+    batch: int,
+    example_ids: torch.Tensor | None,
+    **ids_of_call: torch.Tensor | None,
+) -> Layout:
+    """`lay_out_shared_source`, which a cache keeps from one step of generation to the next, if nothing has changed.
+
+    Args:
+        cache: that of the call. states: (B, S, D) of the encoder. batch, ids_of_call: as there.
+        example_ids: (B,) int64, or None where each row is an example of its own.
+    """
+    sizes, given = (batch, states.shape[1], states.device), (example_ids, *ids_of_call.values())
+    versions = [None if ids is None or ids.is_inference() else ids._version for ids in given]
+    known: Any = getattr(cache, SOURCE, None)
+    if known is not None and known[:2] == (sizes, versions) and all(map(is_, known[2], given)):
+        kept: Layout = known[3]
+        return kept
+    rows = batch if example_ids is None else example_ids
+    layout = lay_out_shared_source(states.shape[1], states.device, batch, rows, **ids_of_call)
+    if cache is not None and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        setattr(cache, SOURCE, (sizes, versions, given, layout))
+    return layout
 
 
 def source_of(encoder: Any, given: dict[str, Any]) -> tuple[int, int, torch.device, torch.Tensor | None]:

@@ -104,19 +104,22 @@ class MaskedGenerationMixin(GenerationMixin):
         Raises:
             MaskError: the target has outgrown one whose last row does not repeat.
         """
+        given = {name: as_mask(value, name) for name, value in call_masks.items()}
+        tensors = {name: mask for name, mask in given.items() if isinstance(mask, TensorMask)}
+        if not tensors:
+            return
         heads = {f"{masks.scope}_mask": masks.heads for masks in self.mask_compilers}
-        for name, value in call_masks.items():
-            mask, may_grow = as_mask(value, name), name == "decoder_mask"
-            if isinstance(mask, TensorMask):
-                check_fit(
-                    mask,
-                    name,
-                    batch=batch,
-                    heads=heads[name],
-                    queries=length,
-                    keys=length if may_grow else None,
-                    may_grow=may_grow,
-                )
+        for name, mask in tensors.items():
+            may_grow = name == "decoder_mask"
+            check_fit(
+                mask,
+                name,
+                batch=batch,
+                heads=heads[name],
+                queries=length,
+                keys=length if may_grow else None,
+                may_grow=may_grow,
+            )
 
     def _assisted_decoding(
         self,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -87,6 +88,26 @@ def reads_first_token(model: nn.Module, vocab_size: int, compute: Callable[[torc
     with undisturbed(model):
         first, second = (compute(ids)[:, 1:] for ids in _differing(0, vocab_size, device))
     return _differ(first, second)
+
+
+def reads_target_padding(model: PreTrainedModel) -> bool:
+    """Whether padding after a target has an influence on the scores of its tokens, in an encoder-decoder for texts."""
+    encoder, decoder = (cast(Any, side) for side in (model.get_encoder(), model.get_decoder()))
+    pad, device = getattr(model.config.get_text_config(decoder=True), "pad_token_id", None) or 0, model.device
+    sizes = [side.get_input_embeddings().num_embeddings for side in (encoder, decoder)]
+    source, target = (torch.arange(size - LENGTH, size, device=device)[None] for size in sizes)
+    with undisturbed(model):
+        scores, of_padded = (
+            model(
+                input_ids=source,
+                attention_mask=torch.ones_like(source),
+                decoder_input_ids=nn.functional.pad(target, (0, columns), value=pad),
+                use_cache=False,
+            ).logits[:, :LENGTH]
+            for columns in (0, LENGTH)
+        )
+    # Rounding differs with the number of columns.
+    return float((scores - of_padded).abs().max()) > 8 * _rounding(scores)
 
 
 def looks_ahead(model: nn.Module, vocab_size: int, compute: Compute) -> bool:

@@ -135,6 +135,7 @@ OTHERS = {
     "_is_avx512_bf16_supported",
     "_last_lr",
     "_metadata",
+    "_version",
     # argparse
     "_actions",
     "_option_string_actions",

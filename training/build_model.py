@@ -14,6 +14,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from ..configuration.base import MaskedConfig
 from ..data.language_codes import language_token_ids
 from ..inference.loading import load_config, load_model
+from ..seq2seq.mask_probe import reads_target_padding
 from ..tasks.base import LengthLimits, Task
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
@@ -57,6 +58,8 @@ def build_model(
     if "decoder_start_token_id" in of_language:
         model.config.decoder_start_token_id = of_language["decoder_start_token_id"]
     task.check_tokenizer(tokenizer, model.config)
+    if task.attaches_masks and not isinstance(model.config, MaskedConfig):
+        check_target_padding(model)
     packs_by_masks = packed and task.attaches_masks
     model = attach_masks(model, masks_to_attach(task, type(model.config), arguments.model), call_masks, packs_by_masks)
     task.check_model(model, packed)
@@ -65,6 +68,19 @@ def build_model(
     model.generation_config = configured_generation(arguments, limits, task, model.config, saved)
     model.generation_config.update(**of_language)
     return model
+
+
+def check_target_padding(model: PreTrainedModel) -> None:
+    """Refuse an encoder-decoder in which a target's scores depend on what else is in its batch, as ProphetNet's do.
+
+    Raises:
+        InputError: with the family.
+    """
+    if reads_target_padding(model):
+        raise InputError(
+            f"a {model.config.model_type} model cannot be trained: padding after a target changes the scores of its "
+            "tokens, so that losses would depend on the batches; take a model of another family"
+        )
 
 
 def build_on_meta(

@@ -116,3 +116,30 @@ def test_a_draft_model_without_masks():
     assert torch.equal(
         model.generate(source, cross_mask="wait_k(2)", assistant_model=plain("bart"), **OPTIONS), expected
     )
+
+
+@torch.no_grad()
+def test_a_cache_does_not_keep_what_was_hidden_in_the_step_before():
+    """The layout of a source is kept from step to step, but not when its padding changes, be it in place."""
+    model, source, target = attached("bart", cross_mask="wait_k(2)"), ids(1, 9), ids(1, 3)
+    padding = torch.ones_like(source)
+    given = {"encoder_outputs": model.get_encoder()(source), "attention_mask": padding}
+    cache = model(**given, decoder_input_ids=target[:, :1]).past_key_values
+    model(**given, decoder_input_ids=target[:, 1:2], past_key_values=cache)
+    padding[:, :4] = 0  # so that positions begin later
+    found = model(**given, decoder_input_ids=target[:, 2:], past_key_values=cache).logits
+    cache.crossmask_source = None
+    cache.self_attention_cache.crop(-1)
+    expected = model(**given, decoder_input_ids=target[:, 2:], past_key_values=cache).logits
+    assert torch.equal(found, expected)
+
+
+def test_masks_that_the_config_gets_later_are_in_force():
+    model, source, target = attached("bart"), ids(1, 9), ids(1, 6)
+    given = {"input_ids": source, "decoder_input_ids": target}
+    untouched = model(**given).logits
+    model.config.cross_mask = "window(1)"
+    masked = model(**given).logits
+    assert not torch.equal(masked, untouched)
+    model.config.cross_mask = "full()"
+    assert torch.equal(model(**given).logits, untouched)

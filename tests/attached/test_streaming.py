@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from attached_families import attached, ids
 
 from crossmask.seq2seq.simultaneous.policies import AlignAtt
@@ -10,9 +11,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 OPTIONS = {"max_new_tokens": 6, "eos_token_id": None}
 MASKS = {"encoder_mask": "causal()", "cross_mask": "wait_k(2)"}
-each_family = pytest.mark.parametrize(
-    "family", ["bart", "marian", "m2m_100", "t5", "umt5", "bert2bert", "roberta2roberta", "bert2gpt2", "t5gemma2"]
-)
+FAMILIES = [
+    *("bart", "marian", "mbart", "m2m_100", "pegasus", "t5", "umt5", "bert2bert", "roberta2roberta", "bert2gpt2"),
+    *("t5gemma", "t5gemma2"),
+]
+each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 @each_family
@@ -25,6 +28,52 @@ def test_a_stream_writes_what_generation_writes(family):
     for row, token in model.stream_batch(source.tolist(), **OPTIONS):
         written[row].append(token)
     assert written == expected.tolist()
+
+
+@pytest.mark.parametrize("cross_mask", ["wait_k(2)", "monotonic(slope=1.0, width=2) & window(3)"])
+@pytest.mark.parametrize("family", [*FAMILIES, "longt5"])
+@torch.no_grad()
+def test_a_stream_alone_goes_on_from_its_cache_with_the_scores_of_a_whole_pass(family, cross_mask):
+    """Two of the same stream side by side are computed anew at each step."""
+    looks_ahead = family == "longt5"  # so that each token that arrives changes the states of those before
+    model = attached(family, encoder_mask="full()" if looks_ahead else "causal()", cross_mask=cross_mask)
+    source, read = ids(7).tolist(), []
+    model.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    alone, anew = Scores(), Scores()
+    written = [*model.stream(source, logits_processor=[alone], **OPTIONS)]
+    assert read == ([1, 2, 3, 4, 5, 6] if looks_ahead else [1, 1, 1, 1, 1, 1])
+    read.clear()
+    pairs = [*model.stream_batch([source, source], logits_processor=[anew], **OPTIONS)]
+    assert [token for row, token in pairs if row == 0] == written
+    assert read == [1, 2, 3, 4, 5, 6]
+    for one, other in zip(alone.seen, anew.seen[::2], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+class Scores(transformers.LogitsProcessor):
+    """Keeps the scores of each step."""
+
+    def __init__(self):
+        self.seen: list[torch.Tensor] = []
+
+    def __call__(self, input_ids, scores):
+        self.seen.append(scores[0].clone())
+        return scores
+
+
+@torch.no_grad()
+def test_a_source_is_encoded_when_a_token_is_written_and_not_before():
+    model, encoded = attached("bart", encoder_mask="causal()", cross_mask="wait_k(4)"), []
+    model.get_encoder().register_forward_hook(lambda *args: encoded.append(args[-1][0].shape[1]))
+    stream = model.open_stream(**OPTIONS)
+    for token in ids(6).tolist():
+        stream.push([[token]])
+    assert encoded == [4, 5, 6]
+    stream.push([[]], ended=True)
+    assert encoded == [4, 5, 6]
+    assert len(stream.targets[0]) == 6
 
 
 @torch.no_grad()
