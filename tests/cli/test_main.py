@@ -68,7 +68,8 @@ COMMANDS = (
 PAGES = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_the_commands_of_the_docs_have_the_options_that_they_are_shown_with(capsys):
+def test_the_commands_of_the_docs_have_the_options_that_they_are_shown_with(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     shown = {}
     for name in COMMANDS:
         assert main([name, "--help"]) == 0
@@ -76,7 +77,10 @@ def test_the_commands_of_the_docs_have_the_options_that_they_are_shown_with(caps
     found = 0
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for name, rest in re.findall(r"(?:^|[|`/] ?)crossmask (\w+)(?=[ `])([^`|\n]*)", text, flags=re.M):
+        blocks = "".join(re.findall(r"```bash\n(.*?)```", text, flags=re.S))
+        pattern = r"(?:^\$ |^|\| |/)crossmask ([a-z]+)([^|\n]*)"
+        shown_there = re.findall(pattern, blocks if page.suffix else text, flags=re.M)
+        for name, rest in [*shown_there, *re.findall(r"`crossmask ([a-z]+)([^`]*)`", text)]:
             assert name in COMMANDS, (page.name, name)
             if name != "train":
                 assert set(re.findall(r"(?<=\s)--[a-z-]+", rest)) <= shown[name], (page.name, name, rest)
