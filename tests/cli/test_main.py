@@ -1,5 +1,6 @@
 """`crossmask` itself: how it starts, what it lists, and one line for what it refuses."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,27 @@ COMMANDS = (
     "train", "recipes", "translate", "summarize", "answer", "classify", "stream", "evaluate", "latency", "mask",
     "audit", "extract", "push",
 )  # fmt: skip
+PAGES = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_commands_of_the_docs_have_the_options_that_they_are_shown_with(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = {}
+    for name in COMMANDS:
+        assert main([name, "--help"]) == 0
+        shown[name] = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    found = 0
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        blocks = "".join(re.findall(r"```bash\n(.*?)```", text, flags=re.S))
+        pattern = r"(?:^\$ |^|\| |/)crossmask ([a-z]+)([^|\n]*)"
+        shown_there = re.findall(pattern, blocks if page.suffix else text, flags=re.M)
+        for name, rest in [*shown_there, *re.findall(r"`crossmask ([a-z]+)([^`]*)`", text)]:
+            assert name in COMMANDS, (page.name, name)
+            if name != "train":
+                assert set(re.findall(r"(?<=\s)--[a-z-]+", rest)) <= shown[name], (page.name, name, rest)
+            found += 1
+    assert found > 20
 
 
 def test_every_command_has_help_of_its_own(capsys):
