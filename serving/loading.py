@@ -5,17 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
-from ..inference.loading import choose_dtype, load_model_and_tokenizer
+from ..inference.loading import choose_dtype, load_model_and_tokenizer, load_tokenizer
 from ..utils.errors import InputError
 from ..utils.hardware import device_named
 from ..utils.type_checks import check_choice
 from .ctranslate2_translator import CTranslate2Translator
 from .generate_translator import GenerateTranslator
-from .manifest import read_manifest
+from .manifest import Manifest, read_manifest
+from .onnx_model import OnnxModel
 from .translator import Translator
 
-ENGINES = ("torch", "ctranslate2")
+ENGINES = ("torch", "ctranslate2", "onnx")
 
 
 def load_translator(
@@ -38,7 +40,8 @@ def load_translator(
         engine: what the folder must be for: `auto` for any, or one of `ENGINES`.
         device: an accelerator where there is one by default, and with CTranslate2 the processor.
         dtype: what to compute in. On PyTorch `auto` is bfloat16 where the device multiplies in it natively, else
-            float32; on CTranslate2 it is that of the weights where the machine has it.
+            float32; on CTranslate2 it is that of the weights where the machine has it; on ONNX it is that of the
+            graphs, and no other can be given.
         threads: of the processor; the library's choice by default. With PyTorch they are the whole process's.
 
     Raises:
@@ -55,6 +58,8 @@ def load_translator(
     if engine not in ("auto", made_for):
         fix = f'export it with export({str(folder)!r}, "{engine}", ...)' if manifest is None else 'give engine="auto"'
         raise InputError(f"{folder} must be a folder for {engine}, got one for {made_for}; {fix}")
+    if manifest is not None and manifest.engine == "onnx":
+        return _onnx_translator(folder, manifest, device, dtype, threads)
     if manifest is not None:
         compute_type = "default" if dtype == "auto" else dtype
         return CTranslate2Translator(
@@ -66,3 +71,20 @@ def load_translator(
     loaded: tuple[Any, Any] = load_model_and_tokenizer(os.fspath(model), choose_dtype(dtype, place))
     network, tokenizer = loaded
     return GenerateTranslator(network.to(place), tokenizer)
+
+
+def _onnx_translator(
+    folder: Path, manifest: Manifest, device: str | None, dtype: str, threads: int | None
+) -> GenerateTranslator:
+    if dtype not in ("auto", manifest.dtype) or device not in (None, "cpu"):
+        raise InputError(
+            f'device and dtype of ONNX graphs must be "cpu" and "auto" or "{manifest.dtype}", got {device!r} and '
+            f"{dtype!r}; leave them out, or export in another dtype"
+        )
+    tokenizer = load_tokenizer(str(folder))
+    generation = GenerationConfig.from_pretrained(folder)
+    translator = GenerateTranslator(
+        OnnxModel(folder, manifest.model_config, generation, threads=threads), tokenizer, "onnx"
+    )
+    translator.dtype = manifest.dtype
+    return translator
