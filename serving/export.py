@@ -21,6 +21,7 @@ from .ctranslate2_spec import check_expressible, save_ctranslate2
 from .manifest import Manifest
 from .onnx_export import DTYPES as ONNX_DTYPES
 from .onnx_export import mask_inputs, save_onnx
+from .web import ALL, SUFFIXES, save_web
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,14 @@ def _write_onnx(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dt
     model.generation_config.save_pretrained(folder)
 
 
+def _write_web(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: str) -> None:
+    save_web(model, folder, SUFFIXES if dtype == ALL else (dtype,))
+
+
 _TARGETS = {
     "ctranslate2": _Target(CTRANSLATE2_DTYPES, ("ctranslate2",), _write_ctranslate2),
     "onnx": _Target(ONNX_DTYPES, ("onnx", "onnxruntime"), _write_onnx, mask_inputs),
+    "web": _Target((ALL, *SUFFIXES), ("onnx", "onnxruntime"), _write_web, mask_inputs),
 }
 DTYPES = {name: target.dtypes for name, target in _TARGETS.items()}
 """By engine, the dtypes that a model can be exported in; the first is the default."""
@@ -95,7 +101,8 @@ def export(
 
     Args:
         model: a folder, a name on the Hub, or a model, which needs `tokenizer` beside it.
-        to: `ctranslate2`, which is fastest and has few masks, or `onnx`, which has all of them.
+        to: `ctranslate2`, which is fastest and has few masks; `onnx`, which has all of them; or `web`, the same for
+            transformers.js in a browser.
         output: a folder that does not exist yet.
         dtype: one of `DTYPES[to]`: what the weights are stored in; the first of them by default.
 

@@ -16,6 +16,7 @@ from .generate_translator import GenerateTranslator
 from .manifest import Manifest, read_manifest
 from .onnx_model import OnnxModel
 from .translator import Translator
+from .web import GRAPHS, SUFFIXES
 
 ENGINES = ("torch", "ctranslate2", "onnx")
 
@@ -54,11 +55,11 @@ def load_translator(
         raise InputError(f"threads must be at least 1, got {threads}; leave it out for the library's choice")
     folder = Path(model)
     manifest = read_manifest(folder)
-    made_for = "torch" if manifest is None else manifest.engine
+    made_for = "torch" if manifest is None else manifest.engine.replace("web", "onnx")
     if engine not in ("auto", made_for):
         fix = f'export it with export({str(folder)!r}, "{engine}", ...)' if manifest is None else 'give engine="auto"'
         raise InputError(f"{folder} must be a folder for {engine}, got one for {made_for}; {fix}")
-    if manifest is not None and manifest.engine == "onnx":
+    if manifest is not None and made_for == "onnx":
         return _onnx_translator(folder, manifest, device, dtype, threads)
     if manifest is not None:
         compute_type = "default" if dtype == "auto" else dtype
@@ -76,15 +77,17 @@ def load_translator(
 def _onnx_translator(
     folder: Path, manifest: Manifest, device: str | None, dtype: str, threads: int | None
 ) -> GenerateTranslator:
-    if dtype not in ("auto", manifest.dtype) or device not in (None, "cpu"):
+    dtypes = manifest.dtype.split(",")
+    if dtype not in ("auto", *dtypes) or device not in (None, "cpu"):
         raise InputError(
-            f'device and dtype of ONNX graphs must be "cpu" and "auto" or "{manifest.dtype}", got {device!r} and '
-            f"{dtype!r}; leave them out, or export in another dtype"
+            f'device and dtype of these ONNX graphs must be "cpu" and one of auto, {", ".join(dtypes)}, got '
+            f"{device!r} and {dtype!r}; leave them out, or export in another dtype"
         )
-    tokenizer = load_tokenizer(str(folder))
+    dtype = dtypes[0] if dtype == "auto" else dtype
+    is_web = manifest.engine == "web"
+    graphs, suffix = (folder / GRAPHS, SUFFIXES[dtype]) if is_web else (folder, "")
     generation = GenerationConfig.from_pretrained(folder)
-    translator = GenerateTranslator(
-        OnnxModel(folder, manifest.model_config, generation, threads=threads), tokenizer, "onnx"
-    )
-    translator.dtype = manifest.dtype
+    model = OnnxModel(graphs, manifest.model_config, generation, threads=threads, suffix=suffix)
+    translator = GenerateTranslator(model, load_tokenizer(str(folder)), "onnx")
+    translator.dtype = dtype
     return translator

@@ -6,6 +6,7 @@ empty cache of.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +16,26 @@ from .onnx_export import check_exportable, save_onnx
 
 GRAPHS = "onnx"
 """The folder of the graphs."""
+ALL = "float32,int8"
+"""Both dtypes side by side: a browser loads what it is told to."""
 SUFFIXES = {"float32": "", "int8": "_quantized"}
 """By dtype, what follows a graph's name; in transformers.js they are the dtypes `fp32` and `q8`."""
 
 
-def save_web(model: CrossMaskForConditionalGeneration, folder: Path, dtypes: list[str]) -> None:
+def save_web(model: CrossMaskForConditionalGeneration, folder: Path, dtypes: Iterable[str]) -> None:
     """Write config.json, generation_config.json and the graphs in `onnx/`.
 
     Args:
         folder: exists. dtypes: some of `SUFFIXES`.
 
     Raises:
-        InputError: it is not our own network, or has several end tokens. MissingLibraryError: ONNX is not installed.
+        InputError: it is not our own network. MissingLibraryError: ONNX is not installed.
     """
     check_exportable(model)
     (folder / GRAPHS).mkdir()
     save_onnx(model, folder / GRAPHS, {dtype: SUFFIXES[dtype] for dtype in dtypes})
     write_text(folder / "config.json", json.dumps(web_config(model), indent=2) + "\n")
-    generation = model.generation_config
-    generation.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
 
 
 def web_config(model: CrossMaskForConditionalGeneration) -> dict[str, Any]:

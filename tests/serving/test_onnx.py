@@ -223,7 +223,7 @@ def test_the_translator_of_the_folder(model, folder):
         with pytest.raises(InputError, match="cross_mask must be a boolean tensor, got the rule"):
             translator.translate(TEXTS[:1], cross_mask="wait_k(2)")
     for options in ({"dtype": "int8"}, {"device": "cuda"}):
-        with pytest.raises(InputError, match="device and dtype of ONNX graphs must be"):
+        with pytest.raises(InputError, match="device and dtype of these ONNX graphs must be"):
             load_translator(folder, **options)
 
 
