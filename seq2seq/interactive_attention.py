@@ -55,7 +55,8 @@ class MaskedAttention(nn.Module):
 
     def split(self, projected: torch.Tensor) -> torch.Tensor:
         """(B, L, heads * D) to (B, heads, L, D)."""
-        return projected.view(*projected.shape[:2], -1, self.head_dim).transpose(1, 2)
+        heads = projected.shape[-1] // self.head_dim  # not -1, which cannot be computed where L is 0
+        return projected.view(*projected.shape[:2], heads, self.head_dim).transpose(1, 2)
 
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, compiled_mask: CompiledMask

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +19,49 @@ from ..utils.type_checks import check_choice
 from .ctranslate2_spec import DTYPES as CTRANSLATE2_DTYPES
 from .ctranslate2_spec import check_expressible, save_ctranslate2
 from .manifest import Manifest
+from .onnx_export import DTYPES as ONNX_DTYPES
+from .onnx_export import mask_inputs, save_onnx
+from .web import ALL, SUFFIXES, save_web
 
-DTYPES = {"ctranslate2": CTRANSLATE2_DTYPES}
+
+@dataclass(frozen=True)
+class _Target:
+    """What a model can be exported to.
+
+    Attributes:
+        dtypes: of the weights; the first is the default. libraries: whose versions are noted.
+        write: the files but for the tokenizer's, into a folder that exists, in one of the dtypes.
+        masks: the masks that a call may give as tensors, by the config.
+    """
+
+    dtypes: tuple[str, ...]
+    libraries: tuple[str, ...]
+    write: Callable[[Any, PreTrainedTokenizerBase, Path, str], None]
+    masks: Callable[[Any], tuple[str, ...]] = lambda config: ()
+
+
+def _write_ctranslate2(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: str) -> None:
+    check_expressible(model)
+    save_ctranslate2(model, tokenizer, folder, dtype)
+    resolved_generation(model).save_pretrained(folder)
+
+
+def _write_onnx(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: str) -> None:
+    save_onnx(model, folder, {dtype: ""})
+    (folder / "config.json").write_text(model.config.to_json_string())
+    model.generation_config.save_pretrained(folder)
+
+
+def _write_web(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: str) -> None:
+    save_web(model, folder, SUFFIXES if dtype == ALL else (dtype,))
+
+
+_TARGETS = {
+    "ctranslate2": _Target(CTRANSLATE2_DTYPES, ("ctranslate2",), _write_ctranslate2),
+    "onnx": _Target(ONNX_DTYPES, ("onnx", "onnxruntime"), _write_onnx, mask_inputs),
+    "web": _Target((ALL, *SUFFIXES), ("onnx", "onnxruntime"), _write_web, mask_inputs),
+}
+DTYPES = {name: target.dtypes for name, target in _TARGETS.items()}
 """By engine, the dtypes that a model can be exported in; the first is the default."""
 
 
@@ -59,7 +101,8 @@ def export(
 
     Args:
         model: a folder, a name on the Hub, or a model, which needs `tokenizer` beside it.
-        to: `ctranslate2`.
+        to: `ctranslate2`, which is fastest and has few masks; `onnx`, which has all of them; or `web`, the same for
+            transformers.js in a browser.
         output: a folder that does not exist yet.
         dtype: one of `DTYPES[to]`: what the weights are stored in; the first of them by default.
 
@@ -105,12 +148,14 @@ def _load(
 
 
 def _write(model: Any, tokenizer: PreTrainedTokenizerBase, to: str, folder: Path, dtype: str) -> Manifest:
-    check_expressible(model)
-    save_ctranslate2(model, tokenizer, folder, dtype)
+    target = _TARGETS[to]
+    target.write(model, tokenizer, folder, dtype)
     tokenizer.save_pretrained(folder)
-    resolved_generation(model).save_pretrained(folder)
-    versions = {"crossmask": __version__, **{name: version(name) for name in ("torch", "transformers", "ctranslate2")}}
-    return Manifest(to, dtype, model.config.to_dict(), versions)
+    versions = {
+        "crossmask": __version__,
+        **{name: version(name) for name in ("torch", "transformers", *target.libraries)},
+    }
+    return Manifest(to, dtype, model.config.to_dict(), versions, target.masks(model.config))
 
 
 def resolved_generation(model: Any) -> Any:

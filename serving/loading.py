@@ -5,17 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
-from ..inference.loading import choose_dtype, load_model_and_tokenizer
+from ..inference.loading import choose_dtype, load_model_and_tokenizer, load_tokenizer
 from ..utils.errors import InputError
 from ..utils.hardware import device_named
 from ..utils.type_checks import check_choice
 from .ctranslate2_translator import CTranslate2Translator
 from .generate_translator import GenerateTranslator
-from .manifest import read_manifest
+from .manifest import Manifest, read_manifest
+from .onnx_model import OnnxModel
 from .translator import Translator
+from .web import GRAPHS, SUFFIXES
 
-ENGINES = ("torch", "ctranslate2")
+ENGINES = ("torch", "ctranslate2", "onnx")
 
 
 def load_translator(
@@ -38,7 +41,8 @@ def load_translator(
         engine: what the folder must be for: `auto` for any, or one of `ENGINES`.
         device: an accelerator where there is one by default, and with CTranslate2 the processor.
         dtype: what to compute in. On PyTorch `auto` is bfloat16 where the device multiplies in it natively, else
-            float32; on CTranslate2 it is that of the weights where the machine has it.
+            float32; on CTranslate2 it is that of the weights where the machine has it; on ONNX it is that of the
+            graphs, and no other can be given.
         threads: of the processor; the library's choice by default. With PyTorch they are the whole process's.
 
     Raises:
@@ -51,10 +55,12 @@ def load_translator(
         raise InputError(f"threads must be at least 1, got {threads}; leave it out for the library's choice")
     folder = Path(model)
     manifest = read_manifest(folder)
-    made_for = "torch" if manifest is None else manifest.engine
+    made_for = "torch" if manifest is None else manifest.engine.replace("web", "onnx")
     if engine not in ("auto", made_for):
         fix = f'export it with export({str(folder)!r}, "{engine}", ...)' if manifest is None else 'give engine="auto"'
         raise InputError(f"{folder} must be a folder for {engine}, got one for {made_for}; {fix}")
+    if manifest is not None and made_for == "onnx":
+        return _onnx_translator(folder, manifest, device, dtype, threads)
     if manifest is not None:
         compute_type = "default" if dtype == "auto" else dtype
         return CTranslate2Translator(
@@ -66,3 +72,22 @@ def load_translator(
     loaded: tuple[Any, Any] = load_model_and_tokenizer(os.fspath(model), choose_dtype(dtype, place))
     network, tokenizer = loaded
     return GenerateTranslator(network.to(place), tokenizer)
+
+
+def _onnx_translator(
+    folder: Path, manifest: Manifest, device: str | None, dtype: str, threads: int | None
+) -> GenerateTranslator:
+    dtypes = manifest.dtype.split(",")
+    if dtype not in ("auto", *dtypes) or device not in (None, "cpu"):
+        raise InputError(
+            f'device and dtype of these ONNX graphs must be "cpu" and one of auto, {", ".join(dtypes)}, got '
+            f"{device!r} and {dtype!r}; leave them out, or export in another dtype"
+        )
+    dtype = dtypes[0] if dtype == "auto" else dtype
+    is_web = manifest.engine == "web"
+    graphs, suffix = (folder / GRAPHS, SUFFIXES[dtype]) if is_web else (folder, "")
+    generation = GenerationConfig.from_pretrained(folder)
+    model = OnnxModel(graphs, manifest.model_config, generation, threads=threads, suffix=suffix)
+    translator = GenerateTranslator(model, load_tokenizer(str(folder)), "onnx")
+    translator.dtype = dtype
+    return translator

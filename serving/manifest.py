@@ -21,8 +21,8 @@ class Manifest:
     """What was exported, and by what.
 
     Attributes:
-        engine: `ctranslate2`, `onnx` or `web`.
-        dtype: of the weights; of `web`, those that it has, joined by commas.
+        engine: `ctranslate2`, `onnx` or `web`, which are ONNX graphs too.
+        dtype: of the weights; of `web` it may be several, joined by commas.
         config: of the model that was exported, as its config.json has it.
         versions: of the libraries that wrote the folder, by name.
         mask_inputs: the masks that a call may give as tensors.

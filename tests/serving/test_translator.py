@@ -1,5 +1,7 @@
 """One interface over all engines: the same texts come out, a piece at a time too, and nothing is accepted in vain."""
 
+import sys
+
 import pytest
 from trained_models import TEXTS, tokenizer, trained_model
 
@@ -122,7 +124,7 @@ def test_the_folder_says_which_engine_it_is_for(folders):
 @pytest.mark.parametrize("engine", LIBRARIES)
 def test_a_library_that_is_not_installed_is_named_with_its_command(folders, engine, monkeypatch, tmp_path):
     folder = folders(engine)
-    monkeypatch.setitem(__import__("sys").modules, LIBRARIES[engine], None)
+    monkeypatch.setitem(sys.modules, LIBRARIES[engine], None)
     for run in (lambda: load_translator(folder), lambda: export(folders("torch"), engine, tmp_path / "new")):
         with pytest.raises(MissingLibraryError, match=rf"pip install 'crossmask\[{engine}\]'"):
             run()

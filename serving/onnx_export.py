@@ -1,0 +1,196 @@
+"""From our own network to ONNX files."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import Dim
+
+from ..configuration.crossmask import CrossMaskConfig
+from ..modeling.crossmask import CrossMaskForConditionalGeneration
+from ..utils.errors import InputError
+from .libraries import require
+from .onnx_graphs import DECODER, ENCODER, DecoderGraph, EncoderGraph, cache_names
+
+_PURPOSE = "export to ONNX"
+DTYPES = ("float32", "int8")
+OPSET = 18
+# Names that other runtimes look for: transformers.js needs the first.
+BATCH, SOURCE, TARGET, PAST_TARGET, PAST_SOURCE = (
+    "batch_size",
+    "encoder_sequence_length",
+    "decoder_sequence_length",
+    "past_decoder_sequence_length",
+    "past_encoder_sequence_length",
+)
+
+# By mask and axis, the input and the axis that have the same size.
+_SIZES = {
+    "encoder_mask": {0: ("input_ids", 0), 2: ("input_ids", 1), 3: ("input_ids", 1)},
+    "decoder_mask": {0: ("input_ids", 0), 2: ("input_ids", 1)},
+    "cross_mask": {0: ("input_ids", 0), 2: ("input_ids", 1), 3: ("encoder_attention_mask", 1)},
+}
+
+
+def check_exportable(model: Any) -> None:
+    """Refuse a model that is not our own network.
+
+    Raises:
+        InputError: with its class.
+    """
+    if not isinstance(model.config, CrossMaskConfig):
+        raise InputError(
+            f"the model must be a CrossMaskForConditionalGeneration, got {type(model).__name__}; export others with "
+            "Optimum, whose graphs have no masks"
+        )
+
+
+def mask_inputs(config: CrossMaskConfig) -> tuple[str, ...]:
+    """The masks that a call may give as tensors: all, but for one over a memory, which has no source positions."""
+    return ("encoder_mask", "decoder_mask", *(() if config.memory_length is not None else ("cross_mask",)))
+
+
+def save_onnx(model: CrossMaskForConditionalGeneration, folder: Path, suffixes: Mapping[str, str]) -> None:
+    """Write `encoder_model.onnx` and `decoder_model_merged.onnx`.
+
+    The masks of the config are in the graphs. `encoder_mask`, `decoder_mask` and `cross_mask` are optional inputs.
+
+    Args:
+        folder: exists. suffixes: by dtype of the weights, one of `DTYPES`, what follows a graph's name.
+
+    Raises:
+        InputError: it is not our own network. MissingLibraryError: ONNX is not installed.
+    """
+    check_exportable(model)
+    onnx = require("onnx", "onnx", _PURPOSE)
+    for library in ("onnxscript", "onnxruntime"):
+        require(library, "onnx", _PURPOSE)
+    with _as_graphs_need_it(model):
+        for name, make in ((ENCODER, _encoder), (DECODER, _decoder)):
+            graph = make(model)
+            for mask in mask_inputs(model.config):
+                _make_optional(onnx, graph, mask)
+            # Shapes inside of the graph were those of full masks; runtimes find their own.
+            del graph.graph.value_info[:]
+            for dtype, suffix in suffixes.items():
+                write = onnx.save if dtype == "float32" else quantise
+                write(graph, folder / f"{name}{suffix}.onnx")
+
+
+@contextmanager
+def _as_graphs_need_it(model: CrossMaskForConditionalGeneration) -> Iterator[None]:
+    """In evaluation, in float32 on the processor, under attention of plain operations; then as it was."""
+    attention, training = model.config._attn_implementation, model.training
+    network: Any = model
+    device, dtype = model.device, model.dtype
+    model.set_attn_implementation("eager")
+    network.to("cpu", torch.float32).eval()
+    level = logging.root.manager.disable
+    # Of PyTorch and onnxruntime about themselves, and about axes of several inputs that have one name on purpose.
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+        network.to(device, dtype).train(training)
+        model.set_attn_implementation(attention)
+
+
+def _encoder(model: CrossMaskForConditionalGeneration) -> Any:
+    batch, source = Dim(BATCH), Dim(SOURCE)
+    heads = model.config.num_attention_heads
+    ids, ones = torch.ones(2, 7, dtype=torch.long), torch.ones(2, 7, dtype=torch.long)
+    inputs = {
+        "input_ids": (ids, {0: batch, 1: source}),
+        "attention_mask": (ones, {0: batch, 1: source}),
+        "encoder_mask": (torch.ones(2, heads, 7, 7, dtype=torch.bool), {0: batch, 2: source, 3: source}),
+    }
+    return _export(EncoderGraph(model), inputs, ["last_hidden_state"])
+
+
+def _decoder(model: CrossMaskForConditionalGeneration) -> Any:
+    batch, source, target = Dim(BATCH), Dim(SOURCE), Dim(TARGET)
+    past_target, past_source = Dim(PAST_TARGET), Dim(PAST_SOURCE)
+    config: Any = model.config
+    layers, heads, memory = config.decoder_layers, config.num_attention_heads, config.memory_length
+    states = torch.zeros(2, memory or 7, config.hidden_size)
+    sizes = (5, past_target), (min(states.shape[1] - 1, 2), past_source)
+    past = [
+        (torch.zeros(2, config.num_key_value_heads, length, config.head_dim), {0: batch, 2: axis})
+        for _ in range(layers)
+        for length, axis in sizes
+        for _ in ("key", "value")
+    ]
+    every, none = torch.ones(2, heads, 3, 7, dtype=torch.bool), (None, None)
+    inputs: dict[str, Any] = {
+        "input_ids": (torch.ones(2, 3, dtype=torch.long), {0: batch, 1: target}),
+        "encoder_attention_mask": (torch.ones(2, 7, dtype=torch.long), {0: batch, 1: source}),
+        "encoder_hidden_states": (states, {0: batch} if memory else {0: batch, 1: source}),
+        "past": (tuple(tensor for tensor, _ in past), tuple(axes for _, axes in past)),
+        # The number of keys is a sum, which no Dim can be.
+        "decoder_mask": (torch.ones(2, heads, 3, 8, dtype=torch.bool), {0: batch, 2: target, 3: Dim.AUTO}),
+        "cross_mask": none if memory else (every, {0: batch, 2: target, 3: source}),
+    }
+    names = [*cache_names(layers, "past_key_values")]
+    return _export(DecoderGraph(model), inputs, ["logits", *cache_names(layers, "present")], {"past": names})
+
+
+def _export(
+    graph: torch.nn.Module,
+    inputs: Mapping[str, tuple[Any, Any]],
+    outputs: list[str],
+    several: Mapping[str, list[str]] | None = None,
+) -> Any:
+    """A graph as `onnx.ModelProto`.
+
+    Args:
+        inputs: of `forward`, in its order: an example, and its axes that vary. several: the names of an input that is
+            a list.
+    """
+    names = [
+        given
+        for name, (example, _) in inputs.items()
+        if example is not None
+        for given in (several or {}).get(name, [name])
+    ]
+    program: Any = torch.onnx.export(
+        graph.eval(),
+        tuple(example for example, _ in inputs.values()),
+        dynamo=True,
+        verbose=False,
+        opset_version=OPSET,
+        input_names=names,
+        output_names=outputs,
+        dynamic_shapes=tuple(axes for _, axes in inputs.values()),
+    )
+    return program.model_proto
+
+
+def _make_optional(onnx: Any, graph: Any, name: str) -> None:
+    """Give a mask of a graph a default, which allows everything: an initialiser of the input's name."""
+    values = {value.name: value for value in graph.graph.input}
+    if name not in values:
+        return
+    for size in values[name].type.tensor_type.shape.dim:
+        size.Clear()  # a mask may have 1 for all of B, H, T or S
+    everything = onnx.helper.make_tensor(name, onnx.TensorProto.BOOL, [1, 1, 1, 1], [True])
+    graph.graph.initializer.append(everything)
+    # Some sizes are taken from the mask, which need not have them.
+    for node in graph.graph.node:
+        if node.op_type == "Shape" and node.input[0] == name:
+            axis = next(attribute for attribute in node.attribute if attribute.name == "start")
+            end = next(attribute for attribute in node.attribute if attribute.name == "end")
+            node.input[0], axis.i = _SIZES[name][axis.i]
+            end.i = axis.i + 1
+
+
+def quantise(graph: Any, path: Path) -> None:
+    """Write a graph with weights of 8 bits; what is computed is quantised as it comes."""
+    quantization = require("onnxruntime.quantization", "onnx", _PURPOSE)
+    quantization.quantize_dynamic(graph, path, weight_type=quantization.QuantType.QInt8, per_channel=True)
