@@ -6,6 +6,7 @@ from .language_modeling import LanguageModeling
 from .question_answering import QuestionAnswering
 from .registry import get_task, register_task, task_names
 from .semantic_role_labeling import SemanticRoleLabeling
+from .summarization import Summarization
 from .text_classification import TextClassification
 from .text_to_text import TextToText
 from .translation import Translation
@@ -18,6 +19,7 @@ __all__ = [
     "QuestionAnswering",
     "Scores",
     "SemanticRoleLabeling",
+    "Summarization",
     "Task",
     "TextClassification",
     "TextToText",
