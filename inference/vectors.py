@@ -8,7 +8,6 @@ import torch
 from torch.nn.functional import normalize as unit_length
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ..data.encoder_batches import EncoderCollator
 from ..data.length_buckets import bucket_batches
@@ -88,8 +87,8 @@ def encode_texts(
             for bucket in bucket_batches(lengths, None, batch_tokens):
                 rows = [{name: encoded[name][index] for name in names} for index in bucket]
                 batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
-                outputs = head(**batch, **masks)
-                if isinstance(outputs, SequenceClassifierOutput):
+                outputs: Any = head(**batch, **masks)
+                if isinstance(model, CrossMaskForSequenceClassification):
                     found = outputs.pooler_output
                 elif getattr(model.config, "memory_length", None) is not None:
                     found = outputs.last_hidden_state.flatten(1)

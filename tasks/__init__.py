@@ -5,6 +5,7 @@ from .extractive_question_answering import ExtractiveQuestionAnswering
 from .language_modeling import LanguageModeling
 from .question_answering import QuestionAnswering
 from .registry import get_task, register_task, task_names
+from .role_generation import RoleGeneration
 from .semantic_role_labeling import SemanticRoleLabeling
 from .summarization import Summarization
 from .text_classification import TextClassification
@@ -17,6 +18,7 @@ __all__ = [
     "LanguageModeling",
     "PrimaryMetric",
     "QuestionAnswering",
+    "RoleGeneration",
     "Scores",
     "SemanticRoleLabeling",
     "Summarization",
