@@ -13,6 +13,7 @@ from .heads import (
 )
 from .hub.registration import register
 from .inference import answer, answer_batch, translate_batch
+from .inference.vectors import encode_texts
 from .modeling import (
     CrossMaskForConditionalGeneration,
     CrossMaskModel,
@@ -48,6 +49,7 @@ __all__ = [
     "attach",
     "audit",
     "detach",
+    "encode_texts",
     "masks",
     "translate_batch",
 ]

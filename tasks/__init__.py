@@ -5,7 +5,9 @@ from .extractive_question_answering import ExtractiveQuestionAnswering
 from .language_modeling import LanguageModeling
 from .question_answering import QuestionAnswering
 from .registry import get_task, register_task, task_names
+from .role_generation import RoleGeneration
 from .semantic_role_labeling import SemanticRoleLabeling
+from .summarization import Summarization
 from .text_classification import TextClassification
 from .text_to_text import TextToText
 from .translation import Translation
@@ -16,8 +18,10 @@ __all__ = [
     "LanguageModeling",
     "PrimaryMetric",
     "QuestionAnswering",
+    "RoleGeneration",
     "Scores",
     "SemanticRoleLabeling",
+    "Summarization",
     "Task",
     "TextClassification",
     "TextToText",

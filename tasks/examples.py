@@ -1,5 +1,6 @@
 """Records to splits: examples as text, for scoring, and as token ids, for the model."""
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,19 +72,55 @@ class EvaluationSplit(torch.utils.data.Dataset):
 
 
 def read_examples(
-    sources: Mapping[str, Any] | Sequence[Mapping[str, Any]], task: Task, name: str, data_dir: str | None = None
+    sources: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    task: Task,
+    name: str,
+    data_dir: str | None = None,
+    temperature: float | None = None,
+    seed: int = 0,
 ) -> list[Example]:
     """The examples that a recipe's `train`, `validation` or `test` declares: of one source, or of a list in its order.
 
     A source's `tag` stands before the source text of its examples, as Caswell et al. (2019) mark back-translations.
-    `data_dir` has local copies of datasets (`data/sources.py`).
+
+    Args:
+        data_dir: has local copies of datasets (`data/sources.py`).
+        temperature: by which smaller sources are repeated (`at_temperature`); None for all as they are.
+        seed: draws what is repeated once more.
 
     Raises:
         ValueError: records that cannot be read; the message starts with `name`, or `name[i]` in a list.
         OSError: the same, of files.
     """
     named = name_sources(name, sources, data_dir).items()
-    return [example for place, spec in named for example in make_examples(place, spec, task, load_split)]
+    of_sources = [list(make_examples(place, spec, task, load_split)) for place, spec in named]
+    if temperature is not None:
+        of_sources = at_temperature(of_sources, temperature, seed)
+    return [example for examples in of_sources for example in examples]
+
+
+def at_temperature(of_sources: Sequence[list[Example]], temperature: float, seed: int) -> list[list[Example]]:
+    """The examples of sources of unequal sizes, the smaller ones repeated.
+
+    At temperature T a source of n examples has a part in proportion to n^(1/T) (Arivazhagan et al. 2019,
+    https://arxiv.org/abs/1907.05019): at 1 it stays as it is, and the higher T is, the more it comes up to the
+    largest, all of whose examples are there once. What is no whole repetition is drawn without replacement.
+
+    ```python
+    >>> [len(part) for part in at_temperature([["a"] * 1000, ["b"] * 100], 5, seed=0)]
+    [1000, 631]
+    ```
+    """
+    largest = max(map(len, of_sources))
+    draw = random.Random(seed)
+    repeated = []
+    for examples in of_sources:
+        size = len(examples)
+        wanted = round(largest * (size / largest) ** (1 / temperature))
+        whole, rest = divmod(wanted, size)
+        chosen = sorted(draw.sample(range(size), rest))
+        repeated.append([*examples * whole, *(examples[index] for index in chosen)])
+    return repeated
 
 
 def make_examples(

@@ -88,7 +88,7 @@ class WordTagging(EncoderHead):
         return {**super().new_fields, "marker_vocab_size": 1}
 
     def perfect_prediction(self, example: Example) -> Tagged:
-        return Tagged(_tagged(example).tags)
+        return Tagged(tagged_example(example).tags)
 
     def tagged(self, example: Example, tag: str) -> Example:
         raise InputError(f"tag must be left out for task {self.name}, got {tag!r}: it would stand before the words")
@@ -108,7 +108,7 @@ class WordTagging(EncoderHead):
         limits: LengthLimits,
     ) -> dict[str, list[Any]]:
         self.check_overlong(limits, ("error", "drop", "truncate"), "; a sentence stays whole")
-        tagged = [_tagged(example) for example in examples]
+        tagged = [tagged_example(example) for example in examples]
         cut = limits.max_source_length if limits.overlong == "truncate" else None
         classes = {name: index for index, name in enumerate(self.class_names)}
         columns: dict[str, list[Any]] = {"input_ids": [], "marker_ids": [], "first_tokens": [], "labels": []}
@@ -170,7 +170,7 @@ class WordTagging(EncoderHead):
         return model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).logits[0].tolist()
 
     def usage(self, example: Example) -> str:
-        tagged = _tagged(example)
+        tagged = tagged_example(example)
         return (
             "# pip install crossmask\n"
             "from crossmask.heads.words import label_words\n\n"
@@ -181,8 +181,10 @@ class WordTagging(EncoderHead):
     def sample(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example, prediction: Tagged
     ) -> Sample:
-        verdict = "exact" if prediction.tags == _tagged(example).tags else "differs"
-        return Sample(example.source, example.target, bracketed(_tagged(example).words, prediction.tags), verdict)
+        verdict = "exact" if prediction.tags == tagged_example(example).tags else "differs"
+        return Sample(
+            example.source, example.target, bracketed(tagged_example(example).words, prediction.tags), verdict
+        )
 
     def plots(
         self,
@@ -198,7 +200,7 @@ class WordTagging(EncoderHead):
         pairs: dict[tuple[str, str], int] = {}
         for example, prediction in zip(examples, predictions, strict=True):
             found = {(first, last): label for label, first, last in spans_of_tags(prediction.tags)}
-            for label, first, last in spans_of_tags(_tagged(example).tags):
+            for label, first, last in spans_of_tags(tagged_example(example).tags):
                 if (first, last) in found:
                     pair = (label, found[first, last])
                     pairs[pair] = pairs.get(pair, 0) + 1
@@ -218,7 +220,7 @@ def _takes_marks(config: PreTrainedConfig) -> bool:
     return bool(getattr(config, "marker_vocab_size", 0))
 
 
-def _tagged(example: Example) -> TaggedExample:
+def tagged_example(example: Example) -> TaggedExample:
     if not isinstance(example, TaggedExample):
         raise TypeError(f"an example must be a TaggedExample, got {type(example).__name__}")
     return example

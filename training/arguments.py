@@ -23,6 +23,13 @@ class DataArguments(RecipeGroup):
     )
     validation: Sources | None = field(default=None, metadata={"help": "Where validation records come from."})
     test: Sources | None = field(default=None, metadata={"help": "Where test records come from."})
+    temperature: float | None = field(
+        default=None,
+        metadata={
+            "help": "Repeat the smaller of several sources in train: each has a part in proportion to its size to the "
+            "power of 1/temperature (Arivazhagan et al. 2019), 5 for instance; 1 leaves them as they are."
+        },
+    )
     data_dir: str | None = field(
         default=None,
         metadata={
@@ -55,6 +62,11 @@ class DataArguments(RecipeGroup):
                     f"{name} must be a mapping or a list of mappings, got {given!r}; give for instance "
                     f"{{format: tsv, path: {name}.tsv}}"
                 )
+        if self.temperature is not None and (not isinstance(self.train, list) or len(self.train) < 2):
+            raise InputError(
+                f"temperature must be left out where train is one source, got {self.temperature}; give a list of "
+                "sources"
+            )
 
     def sources(self, name: str) -> Any:
         """What `train`, `validation` or `test` has, with the prefix before each source text."""

@@ -67,6 +67,7 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             bool(recipe.tokenizer.source_language or recipe.tokenizer.target_language),
             "a tokenizer with language codes says by them what is translated into what",
         ),
+        "temperature": (batching == "stream", "a stream does not know how large its sources are; repeat the smaller"),
         "run_name": (not named, "no logger in report_to shows it"),
         "optim_target_modules": (
             not str(arguments.optim.value).startswith(("galore", "apollo")),

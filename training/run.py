@@ -87,7 +87,10 @@ def _prepare(run: RunSpec) -> PreparedRun:
         read_examples(data.sources(name), task, name, data.data_dir) for name in ("validation", "test")
     )
     check_metric(arguments, task, validation)
-    train = (ExampleStream.of if is_stream else read_examples)(data.sources("train"), task, "train", data.data_dir)
+    if is_stream:
+        train: Any = ExampleStream.of(data.sources("train"), task, "train", data.data_dir)
+    else:
+        train = read_examples(data.sources("train"), task, "train", data.data_dir, data.temperature, arguments.seed)
     tokenizer = prepare_tokenizer(recipe, task, train, checkpoint)
     if not isinstance(tokenizer, ProcessorMixin):
         set_languages(tokenizer, recipe.tokenizer.source_language, recipe.tokenizer.target_language)

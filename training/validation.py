@@ -30,7 +30,7 @@ LOWEST = {
         ("max_source_length", "max_target_length", "source_row_length", "target_row_length", "batch_tokens",
          "stream_buffer", "tokenizer_examples", "eval_tokens", "bpe_dropout_copies", "early_stopping_patience",
          "per_device_train_batch_size", "gradient_accumulation_steps", "generation_num_beams", "save_total_limit",
-         "torch_empty_cache_steps", "dataloader_prefetch_factor", "ddp_bucket_cap_mb", "ddp_timeout"),
+         "temperature", "torch_empty_cache_steps", "dataloader_prefetch_factor", "ddp_bucket_cap_mb", "ddp_timeout"),
         1,
     ),
     "average_checkpoints": 2,

@@ -28,6 +28,7 @@ class Library:
 
 # Every metric, with the libraries that it imports beyond crossmask's core.
 LIBRARIES: dict[str, tuple[Library, ...]] = {
+    "rouge": (Library("rouge_score", "pip install rouge-score"),),
     "semantic_roles": (),
     "seq2seq_qa": (),
     "text_classification": (Library("sklearn", "pip install scikit-learn"),),

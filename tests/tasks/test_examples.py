@@ -48,6 +48,38 @@ def test_a_tag_is_one_token_and_changes_no_other(sources):
     assert tokenizer.decode(tagged, skip_special_tokens=True) == "three"
 
 
+@pytest.mark.parametrize(("temperature", "sizes"), [(1, (40, 4, 1)), (2, (40, 13, 6)), (5, (40, 25, 19))])
+def test_smaller_sources_are_repeated_by_temperature(tmp_path, temperature, sizes):
+    sources = []
+    for name, size in (("a", 40), ("b", 4), ("c", 1)):
+        (tmp_path / f"{name}.tsv").write_text("".join(f"{name}{at}\tx\n" for at in range(size)))
+        sources.append({"format": "tsv", "path": str(tmp_path / f"{name}.tsv")})
+    task = get_task("translation")
+    examples = read_examples(sources, task, "train", temperature=temperature, seed=1)
+    found = [[one.source for one in examples if one.source[0] == name] for name in "abc"]
+    assert tuple(map(len, found)) == sizes
+    for texts in found:
+        counts = [texts.count(text) for text in set(texts)]
+        assert max(counts) - min(counts) <= 1  # none is repeated before all have been
+    assert len(set(found[1])) == 4
+    assert read_examples(sources, task, "train", temperature=temperature, seed=1) == examples
+    others = [read_examples(sources, task, "train", temperature=2, seed=seed) for seed in range(4)]
+    assert any(other != others[0] for other in others)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temperature": 0.5}, "temperature must be at least 1, got 0.5"),
+        ({"temperature": 5, "one": True}, "temperature must be left out where train is one source, got 5"),
+    ],
+)
+def test_temperatures_that_cannot_be(sources, changes, message):
+    train = sources[0] if changes.pop("one", False) else sources
+    with pytest.raises(ValueError, match=message):
+        RecipeArguments.of(train=train, validation=sources, test=sources, **changes)
+
+
 def test_faults_name_the_source_of_the_list(sources, tmp_path):
     task = get_task("translation")
     (tmp_path / "b.jsonl").write_text('{"target": "", "source": "three", "group": "n"}\n')

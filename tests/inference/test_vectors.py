@@ -1,0 +1,76 @@
+"""Texts as vectors: what they are of each kind of model, and that batches change nothing."""
+
+import pytest
+import torch
+from question_cases import tiny_tokenizer
+from tiny_encoders import encoder_config
+from transformers import AutoModel, BertModel
+
+from crossmask import CrossMaskForSequenceClassification, CrossMaskModel, encode_texts
+
+TEXTS = ["ann is here", "bob sits in the garden near carl and dora", "who left ?"]
+
+
+def model_of(kind: str):
+    torch.manual_seed(0)
+    family = "bert" if kind == "classifier" else kind if kind in ("bart", "bert") else "crossmask"
+    config = encoder_config(family)
+    config.vocab_size = len(tiny_tokenizer())
+    if kind == "memory":
+        config.memory_length = 3
+    if kind == "classifier":
+        return CrossMaskForSequenceClassification.from_encoder_pretrained(BertModel(config), initializer_range=0.3)
+    return CrossMaskModel(config).eval() if family == "crossmask" else AutoModel.from_config(config).eval()
+
+
+def encode(kind: str, texts=TEXTS, **options) -> torch.Tensor:
+    return encode_texts(model_of(kind), tiny_tokenizer(), texts, **options)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "memory", "crossmask", "bert", "bart"])
+def test_vectors_do_not_depend_on_the_batch(kind):
+    found = encode(kind)
+    assert found.shape == (3, 96 if kind == "memory" else 32)
+    alone = torch.cat([encode(kind, [text]) for text in TEXTS])
+    torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-4)
+    assert (found[0] - found[2]).abs().max() > 1e-3
+    torch.testing.assert_close(encode(kind, batch_tokens=12), found, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(encode(kind, normalize=True).norm(dim=1), torch.ones(3))
+
+
+def test_vectors_are_what_each_kind_of_model_has():
+    inputs = tiny_tokenizer()(TEXTS[1], return_tensors="pt")
+    with torch.no_grad():
+        expected = model_of("classifier")(**inputs).pooler_output
+        torch.testing.assert_close(encode("classifier", TEXTS[1:2]), expected)
+        expected = model_of("bert")(**inputs).last_hidden_state.mean(1)
+        torch.testing.assert_close(encode("bert", TEXTS[1:2]), expected)
+        memory = model_of("memory").encoder(input_ids=inputs["input_ids"]).last_hidden_state
+        torch.testing.assert_close(encode("memory", TEXTS[1:2]), memory.flatten(1))
+
+
+def test_masks_hold_for_all_texts():
+    hidden = encode("classifier", ["ann is here", "ann left here"], cross_mask="blind((2, 3))")
+    assert torch.equal(hidden[0], hidden[1])
+    with pytest.raises(TypeError, match="cross_mask must be left out for BertModel, which takes none"):
+        encode("bert", cross_mask="full()")
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("ann", r"texts must be a list of texts, got str; write \[text\]"),
+        ([b"ann"], "texts must be a list of texts"),
+        ([None], "texts must be a list of texts"),
+        ([], "texts must have at least one text"),
+        (["ann", " "], r"texts\[1\] is empty; leave it out"),
+        (["ann", "bob " * 80], r"texts\[1\] has 82 tokens, and the model takes 64; split it, or give truncate=True"),
+    ],
+)
+def test_texts_that_cannot_be_encoded(texts, message):
+    with pytest.raises(ValueError, match=message):
+        encode("classifier", texts)
+
+
+def test_long_texts_are_cut_where_that_is_asked_for():
+    torch.testing.assert_close(encode("bert", ["bob " * 80], truncate=True), encode("bert", ["bob " * 62]))
