@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..question_answering.sentences import sentence_spans
+from ..seq2seq.sentences import sentence_spans
 from ..utils.errors import InputError
 from .base import Example, PrimaryMetric, Scores
 from .metrics import load_metric
