@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 from transformers import AutoTokenizer
 
-from crossmask.data.sources import load_split
 from crossmask.cli.main import main
+from crossmask.data.sources import load_split
 from crossmask.training.parsing import parse_run
 from crossmask.training.run import execute, prepare
 
