@@ -152,6 +152,8 @@ class CrossMaskBridgeForConditionalGeneration(
         config = CrossMaskBridgeConfig(encoder=encoder.config, decoder=decoder.config, **config_fields)
         model = cls(config, encoder, decoder)
         model.generation_config = GenerationConfig.from_model_config(config)
+        # A decoder's config says false where Trainer trained it, and its own generation config true.
+        model.generation_config.use_cache = decoder.generation_config is None or decoder.generation_config.use_cache
         return model.eval()
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:

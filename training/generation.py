@@ -38,7 +38,8 @@ def generation_config(
     try:
         made = GenerationConfig.from_model_config(config) if saved is None else copy.deepcopy(saved)
         made.update(max_length=None, max_new_tokens=None)
-        made.update(**{**length, **given})
+        # A config that was trained says false, as Trainer sets it; generating without a cache is much slower.
+        made.update(**{"use_cache": True, **length, **given})
         made.validate(strict=True)
         mode = made.get_generation_mode()
     except (ValueError, TypeError, AttributeError) as error:

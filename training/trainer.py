@@ -1,5 +1,6 @@
 """The trainer of every task: `Seq2SeqTrainer` with batches, evaluation and loss of its own."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +61,15 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         learning_rates: Mapping[str, float] | None = None,
         **kwargs,
     ):
+        given = kwargs["model"]
+        use_cache = vars(given.config).get("use_cache")
         super().__init__(*args, **kwargs)
+        # Trainer sets it to False: the saved config would tell all users to do without a cache.
+        if use_cache is None:
+            del given.config.use_cache
+        else:
+            given.config.use_cache = use_cache
+        self.takes_use_cache = "use_cache" in inspect.signature(given.forward).parameters
         refuse_uneven_ties(self.model)
         self.train_batches = train_batches
         self.multipath = multipath
@@ -122,7 +131,7 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
             module.eval()  # Trainer puts the whole model into training mode before every step
         if self.computes_own_loss:
             inputs = {**inputs, "smoothing": self.args.label_smoothing_factor, "skip_logits": True}
-        elif self.compute_loss_func is not None:
+        elif self.takes_use_cache:
             inputs = {**inputs, "use_cache": False}
         return super().compute_loss(model, inputs, *args, **kwargs)
 
