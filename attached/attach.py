@@ -53,7 +53,7 @@ def attach(
     config, and so into a saved `config.json`.
 
     `passage_mass` says how much attention went to each passage, `audit(model, batch)` what is really read, and
-    `stream(tokens)` writes while a source arrives. A stream keeps nothing: each token costs a whole pass.
+    `stream(tokens)` writes while a source arrives; the encoder encodes anew all that has arrived by then.
 
     Families: those whose attention goes through Transformers' attention interface, which their code is asked about:
     BART, Marian, mBART, M2M100, Pegasus, Blenderbot, PLBart, T5 and its kin, T5Gemma, T5Gemma2, Switch, NLLB-MoE,

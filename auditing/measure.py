@@ -53,6 +53,10 @@ class Probe:
         encoder, decoder = self.model.get_encoder(), self.model.get_decoder()
         # Both sides may use the same embedding module, so the encoder's hooks say which side it embeds.
         self.side = "target"
+        # A call inside of the call is one by which the model measures itself, as attached ones do in packed rows.
+        self.depth = 0
+        self.model.register_forward_pre_hook(lambda *_: self._enter(1))
+        self.model.register_forward_hook(lambda *_: self._enter(-1))
         encoder.register_forward_pre_hook(lambda *_: setattr(self, "side", "source"))
         encoder.register_forward_hook(lambda *_: setattr(self, "side", "target"))
         self.embeddings = {"source": encoder.get_input_embeddings(), "target": decoder.get_input_embeddings()}
@@ -66,7 +70,7 @@ class Probe:
         Raises:
             ValueError: the model does not embed each side once, or has no output for each target token.
         """
-        self.ids, self.leaves = {}, {}
+        self.ids, self.leaves, self.depth = {}, {}, 0
         output = self.model(**self.batch, return_dict=True)
         logits = output.get("logits")
         states = output.get("last_hidden_state") if logits is None else logits
@@ -82,7 +86,12 @@ class Probe:
             )
         return states
 
+    def _enter(self, calls: int) -> None:
+        self.depth += calls
+
     def _before_embedding(self, module: nn.Module, args: tuple) -> tuple:
+        if self.depth > 1:
+            return args
         ids = args[0]
         if self.side in self.ids:
             raise InputError(
@@ -92,7 +101,7 @@ class Probe:
         return (self.replacements[self.side].to(ids.device), *args[1:]) if self.side in self.replacements else args
 
     def _after_embedding(self, module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
-        if not self.record_leaves:
+        if not self.record_leaves or self.depth > 1:
             return output
         return self.leaves.setdefault(self.side, output.detach().requires_grad_())
 

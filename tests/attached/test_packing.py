@@ -7,6 +7,8 @@ import torch
 from attached_families import FAMILIES, attached, ids
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
+from crossmask import audit
+from crossmask.attached.attention_sites import layers_of
 from crossmask.data.packing import PackedCollator
 from crossmask.masks import MaskError
 
@@ -169,3 +171,27 @@ def test_trainer_learns_from_packed_rows(tmp_path):
     collator = PackedCollator(1, 3, source_length=10, target_length=8)
     Seq2SeqTrainer(model, arguments, train_dataset=rows, data_collator=collator).train()
     assert set(SEGMENTS) <= seen[0]
+
+
+@pytest.mark.parametrize("family", ["bart", "m2m_100", "t5", "bert2bert", "t5gemma"])
+def test_an_audit_of_packed_rows_finds_planted_leaks_alone(family):
+    """Also where the first packed call, which measures the model, is one of the audit's."""
+    sources, targets = examples()
+    batch = {"input_ids": row(sources, 1), "decoder_input_ids": row(targets, 1), **SEGMENTS}
+    model = attached(family, encoder_mask="causal()", cross_mask="wait_k(2)")
+    audit(model, batch).raise_if_leaking()
+    model(**batch)
+    for side in (model.get_encoder(), model.get_decoder()):
+        leaking = copy.deepcopy(model)
+        layer = next(
+            module for name, module in leaking.named_modules() if module.__class__ is layers_of(side)[0].__class__
+        )
+        layer.register_forward_hook(_shift)
+        kinds = {leak.kind for leak in audit(leaking, batch).leaks}
+        assert "segment" in kinds
+
+
+def _shift(module, args, output):
+    states, *rest = output if isinstance(output, tuple) else (output,)
+    states = states + 0.1 * states.roll(5, 1)
+    return (states, *rest) if rest else states
