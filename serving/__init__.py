@@ -2,7 +2,7 @@
 
 from .ctranslate2_refusals import refusals
 from .ctranslate2_spec import register_converter
-from .export import Export, export
+from .exports import Export, export
 from .loading import load_translator
 from .translator import Translator
 

@@ -60,7 +60,10 @@ class CTranslate2Translator(Translator):
                 max_queued_batches=-1,
             )
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"{folder} must be a complete export to CTranslate2: {error}; export it again") from error
+            raise InputError(
+                f"{folder} must be a complete export to CTranslate2, for this machine's {device}: {error}; export it "
+                "again, or leave device and dtype out"
+            ) from error
         self.dtype = self.translator.compute_type
         self.tokenizer = load_tokenizer(str(folder))
         self.generation = GenerationConfig.from_pretrained(folder)

@@ -10,8 +10,10 @@ from ..configuration.crossmask import CrossMaskConfig
 from ..data.text_files import read_json
 from ..utils.atomic_write import write_text
 from ..utils.errors import InputError
+from ..utils.type_checks import check_choice
 
 NAME = "crossmask_export.json"
+ENGINES = ("ctranslate2", "onnx", "web")
 FORMAT = 1
 """Of exported folders. It grows when an older version of this package could not read what a newer one writes."""
 
@@ -66,4 +68,5 @@ def read_manifest(folder: Path) -> Manifest | None:
         )
     if values.keys() != names or not isinstance(values["config"], dict):
         raise InputError(f"{path} must have exactly {', '.join(sorted(names))}; export the model again")
+    check_choice(f"{path}: engine", values["engine"], ENGINES)
     return Manifest(**{**values, "mask_inputs": tuple(values["mask_inputs"])})

@@ -115,12 +115,14 @@ def _encoder(model: CrossMaskForConditionalGeneration) -> Any:
 
 
 def _decoder(model: CrossMaskForConditionalGeneration) -> Any:
-    batch, source, target = Dim(BATCH), Dim(SOURCE), Dim(TARGET)
-    past_target, past_source = Dim(PAST_TARGET), Dim(PAST_SOURCE)
     config: Any = model.config
-    layers, heads, memory = config.decoder_layers, config.num_attention_heads, config.memory_length
-    states = torch.zeros(2, memory or 7, config.hidden_size)
-    sizes = (5, past_target), (min(states.shape[1] - 1, 2), past_source)
+    batch, source, target, memory = Dim(BATCH), Dim(SOURCE), Dim(TARGET), Dim("memory_length")
+    past_target, past_source = Dim(PAST_TARGET), Dim(PAST_SOURCE)
+    has_memory = config.memory_length is not None
+    layers, heads = config.decoder_layers, config.num_attention_heads
+    # A memory's length varies in the graph too: sizes of 1 would be taken as fixed.
+    states = torch.zeros(2, 6 if has_memory else 7, config.hidden_size)
+    sizes = (5, past_target), (2, past_source)
     past = [
         (torch.zeros(2, config.num_key_value_heads, length, config.head_dim), {0: batch, 2: axis})
         for _ in range(layers)
@@ -131,11 +133,11 @@ def _decoder(model: CrossMaskForConditionalGeneration) -> Any:
     inputs: dict[str, Any] = {
         "input_ids": (torch.ones(2, 3, dtype=torch.long), {0: batch, 1: target}),
         "encoder_attention_mask": (torch.ones(2, 7, dtype=torch.long), {0: batch, 1: source}),
-        "encoder_hidden_states": (states, {0: batch} if memory else {0: batch, 1: source}),
+        "encoder_hidden_states": (states, {0: batch, 1: memory if has_memory else source}),
         "past": (tuple(tensor for tensor, _ in past), tuple(axes for _, axes in past)),
         # The number of keys is a sum, which no Dim can be.
         "decoder_mask": (torch.ones(2, heads, 3, 8, dtype=torch.bool), {0: batch, 2: target, 3: Dim.AUTO}),
-        "cross_mask": none if memory else (every, {0: batch, 2: target, 3: source}),
+        "cross_mask": none if has_memory else (every, {0: batch, 2: target, 3: source}),
     }
     names = [*cache_names(layers, "past_key_values")]
     return _export(DecoderGraph(model), inputs, ["logits", *cache_names(layers, "present")], {"past": names})

@@ -15,6 +15,7 @@ from ..masks.expressions import logical_and
 from ..masks.layout import Layout, lay_out
 from ..masks.target_layout import TargetLayout
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
+from ..modeling.memory import memory_layout
 
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 Masks = Sequence[torch.Tensor | None]
@@ -76,7 +77,8 @@ class DecoderGraph(nn.Module):
         """Decode T tokens behind P cached ones.
 
         Args:
-            input_ids: (B, T) int64. encoder_attention_mask: (B, S) int64. encoder_hidden_states: (B, S, hidden).
+            input_ids: (B, T) int64. encoder_attention_mask: (B, S) int64. encoder_hidden_states: (B, S, hidden), or
+                the vectors of a memory.
             past: as `cache_names` names them: (B, H, P, D) of the decoder; (B, H, 0, D) of the encoder at first, and
                 then (B, H, S, D).
             decoder_mask: (B, H, T, P + T) bool. cross_mask: (B, H, T, S) bool, None with a memory. The rows of these T
@@ -88,15 +90,11 @@ class DecoderGraph(nn.Module):
         cache = _GraphCache(past)
         batch, length = input_ids.shape
         target = _lay_out_target(length, cache.target_length, batch, input_ids.device)
-        source = self.decoder.lay_out_source(
-            encoder_hidden_states,
-            batch,
-            rows=batch,
-            attention_mask=encoder_attention_mask,
-            segment_ids=None,
-            position_ids=None,
-            passage_ids=None,
-        )
+        sources, device = encoder_hidden_states.shape[1], input_ids.device
+        if self.decoder.config.memory_length is None:
+            source = lay_out(sources, device, attention_mask=encoder_attention_mask, rows=batch)
+        else:
+            source = memory_layout(1, sources, device, packed=False)
         self_masks = self.decoder.self_masks.compile_target(None, target, batch=batch)
         cross_masks = self.decoder.cross_masks.compile(
             None, target.query, source, batch=batch, rows=target.rows, seen=None

@@ -24,6 +24,7 @@ RUNS = {
     "masks": ([], r"\| `causal\(\)` \| 50\.2% \| [\d.]+% \| \d+ ms \| \d+ ms \| [\d.]+ \|"),
     "memory": (["--threads", "1"], r"\| bfloat16 \| crossmask \| [\d.]+ \| \d+ \| [\d.]+ \|"),
     "packed_rows": ([], r"\| 2 \| \d+ ms \(x\d+\.\d\d\) \|"),
+    "serving": (["--engines", "ctranslate2"], r"\| CTranslate2, int8 \| [\d.]+ \([\d.]+\) \|"),
     "streams": ([], r"\| [\d,]+ \| [\d,]+ \| 0\.9\d+ \| 0\.9\d+ \| [\d,]+ \|"),
     "streams, of text": (["--text"], r"\| [\d,]+ \| [\d,]+ \| 0\.\d+ \| 0\.\d+ \| [\d,]+ \|"),
 }
@@ -39,6 +40,8 @@ def own_threads():
 @pytest.mark.parametrize("name", RUNS)
 def test_a_quick_run_prints_its_page_and_writes_it(name, tmp_path, capfd):
     arguments, line = RUNS[name]
+    if name == "serving":
+        pytest.importorskip("ctranslate2")
     page = tmp_path / "new" / "page.md"
     import_module(f"benchmarks.{name.split(',')[0]}").main(["--quick", *arguments, "--output", str(page)])
     text = page.read_text()
@@ -50,9 +53,9 @@ def test_a_quick_run_prints_its_page_and_writes_it(name, tmp_path, capfd):
 
 def test_every_benchmark_has_a_quick_run_here_and_most_run_together():
     scripts = {path.stem for path in FOLDER.glob("*.py") if "def main(" in path.read_text()} - {"__main__"}
-    # Those of warm starts train whole models, on models that somebody has.
+    # Those of warm starts train whole models, on models that somebody has; engines are extras.
     assert {name.split(",")[0] for name in RUNS} | {"training", "warm_starts"} == scripts
-    assert {*all_benchmarks.NAMES, "streams", "warm_starts"} == scripts
+    assert {*all_benchmarks.NAMES, "serving", "streams", "warm_starts"} == scripts
 
 
 def test_subjects_take_turns_and_the_first_turns_are_not_counted():

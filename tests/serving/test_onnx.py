@@ -16,7 +16,7 @@ from crossmask import translate_batch
 from crossmask.masks.layout import Layout, lay_out
 from crossmask.masks.materialize import materialize_unchecked
 from crossmask.serving import export, load_translator
-from crossmask.serving.export import DTYPES
+from crossmask.serving.exports import DTYPES
 from crossmask.serving.onnx_export import quantise, save_onnx
 from crossmask.serving.onnx_model import OnnxModel
 from crossmask.utils.errors import InputError, MissingLibraryError

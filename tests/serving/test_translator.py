@@ -163,12 +163,16 @@ def test_an_export_that_cannot_be_is_refused(arguments, message, tmp_path):
 def test_folders_that_are_not_whole_are_refused(folders, tmp_path):
     written = export(folders("torch"), "ctranslate2", tmp_path / "new").folder
     (written / "model.bin").write_bytes(b"")
-    with pytest.raises(InputError, match=r"must be a complete export to CTranslate2: .*; export it again"):
+    with pytest.raises(InputError, match=r"must be a complete export to CTranslate2, .*; export it again"):
         load_translator(written)
     text = (written / NAME).read_text()
     for broken, message in (
         (text.replace('"format": 1', '"format": 2'), "format must be 1, got 2, of another version of crossmask"),
         (text.replace('"dtype"', '"kind"', 1), "must have exactly config, dtype, engine"),
+        (
+            text.replace('"ctranslate2"', '"tensorrt"', 1),
+            "engine must be one of ctranslate2, onnx, web, got 'tensorrt'",
+        ),
         ("[]", "must hold what was exported"),
         ("{", "not valid JSON|must be JSON|JSON"),
     ):

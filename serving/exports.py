@@ -18,6 +18,7 @@ from ..utils.errors import InputError, InputTypeError
 from ..utils.type_checks import check_choice
 from .ctranslate2_spec import DTYPES as CTRANSLATE2_DTYPES
 from .ctranslate2_spec import check_expressible, save_ctranslate2
+from .libraries import require
 from .manifest import Manifest
 from .onnx_export import DTYPES as ONNX_DTYPES
 from .onnx_export import mask_inputs, save_onnx
@@ -29,12 +30,14 @@ class _Target:
     """What a model can be exported to.
 
     Attributes:
-        dtypes: of the weights; the first is the default. libraries: whose versions are noted.
+        dtypes: of the weights; the first is the default.
+        extra: of this package, which installs the libraries. libraries: that are needed, and whose versions are noted.
         write: the files but for the tokenizer's, into a folder that exists, in one of the dtypes.
         masks: the masks that a call may give as tensors, by the config.
     """
 
     dtypes: tuple[str, ...]
+    extra: str
     libraries: tuple[str, ...]
     write: Callable[[Any, PreTrainedTokenizerBase, Path, str], None]
     masks: Callable[[Any], tuple[str, ...]] = lambda config: ()
@@ -56,10 +59,11 @@ def _write_web(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dty
     save_web(model, folder, SUFFIXES if dtype == ALL else (dtype,))
 
 
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
 _TARGETS = {
-    "ctranslate2": _Target(CTRANSLATE2_DTYPES, ("ctranslate2",), _write_ctranslate2),
-    "onnx": _Target(ONNX_DTYPES, ("onnx", "onnxruntime"), _write_onnx, mask_inputs),
-    "web": _Target((ALL, *SUFFIXES), ("onnx", "onnxruntime"), _write_web, mask_inputs),
+    "ctranslate2": _Target(CTRANSLATE2_DTYPES, "ctranslate2", ("ctranslate2",), _write_ctranslate2),
+    "onnx": _Target(ONNX_DTYPES, "onnx", _ONNX, _write_onnx, mask_inputs),
+    "web": _Target((ALL, *SUFFIXES), "onnx", _ONNX, _write_web, mask_inputs),
 }
 DTYPES = {name: target.dtypes for name, target in _TARGETS.items()}
 """By engine, the dtypes that a model can be exported in; the first is the default."""
@@ -114,6 +118,8 @@ def export(
     check_choice("to", to, sorted(DTYPES))
     dtype = DTYPES[to][0] if dtype is None else dtype
     check_choice("dtype", dtype, DTYPES[to])
+    for library in _TARGETS[to].libraries:
+        require(library, _TARGETS[to].extra, f"export to {to}")
     folder = Path(output)
     if folder.exists():
         raise InputError(f"{folder} must not exist yet; delete it, or choose another output")
