@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 from transformers import AutoTokenizer
 
+from crossmask.cli.main import main
 from crossmask.data.sources import load_split
-from crossmask.inference.__main__ import main
 from crossmask.training.parsing import parse_run
 from crossmask.training.run import execute, prepare
 
@@ -41,7 +41,7 @@ def test_the_reverse_model_makes_training_data(tmp_path, monkeypatch):
     first = lines[0].split("\t")
     assert f"- source: {first[1]}\n- reference: {first[0]}\n" in Path("de-en", "samples.md").read_text()
 
-    assert main(["de-en", "--input", "mono.de", "--output", "back.tsv.gz", "--pairs", "--sample", "--quiet"]) == 0
+    assert main(["translate", "de-en", "mono.de", "--output", "back.tsv.gz", "--pairs", "--sample", "--quiet"]) == 0
     made = load_split({"format": "tsv", "path": "back.tsv.gz"})
     assert 20 < len(made) <= 30
     assert set(made["target"]) <= set(Path("mono.de").read_text().splitlines())
