@@ -61,12 +61,13 @@ def test_a_mask_belongs_to_its_own_text(kind):
 
 
 def test_a_tensor_mask_belongs_to_its_own_text():
-    translate, length = translator(), len(parts("crossmask")[1](TEXTS[0])["input_ids"])
+    """It is as wide as its text, also beside a longer one."""
+    translate, length = translator(), len(parts("crossmask")[1](TEXTS[1])["input_ids"])
     seen = torch.zeros(9, length, dtype=torch.bool)
     seen[:, 1] = True
-    found = translate([TEXTS[1], {"text": TEXTS[0], "cross_mask": seen}], batch_size=2)
-    assert found[1]["translation_text"] == by_hand("crossmask", TEXTS[0], cross_mask=seen[None])
-    assert found[0]["translation_text"] == by_hand("crossmask", TEXTS[1])
+    found = translate([TEXTS[0], {"text": TEXTS[1], "cross_mask": seen}], batch_size=2)
+    assert found[1]["translation_text"] == by_hand("crossmask", TEXTS[1], cross_mask=seen[None])
+    assert found[0]["translation_text"] == by_hand("crossmask", TEXTS[0])
 
 
 @pytest.mark.parametrize(
