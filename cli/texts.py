@@ -159,7 +159,7 @@ def _generate(name: str, given: dict[str, Any], generation: dict[str, Any]) -> N
         seed=given["seed"],
         options=generation,
     )
-    if given["dtype"] == "auto" and not given["quiet"]:
+    if given["dtype"] == "auto":
         print(f"generating in {dtype}", file=sys.stderr)
     with progress("lines", line_count, given["quiet"]) as bar:
         lines = read_input(given["input"])

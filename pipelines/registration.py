@@ -1,5 +1,6 @@
 """What `import crossmask` registers with `transformers.pipeline`, and what a saved model says of its pipelines."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from .translation import TranslationPipeline
 
 PREFIX = "crossmask-"
 CODE_FILE = "pipelines_crossmask"
+_PAIR = re.compile(r"translation_[A-Za-z-]+_to_[A-Za-z-]+")
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,24 @@ def custom_pipelines(auto_classes: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
+class TaskAliases(dict[str, str]):
+    """The other names of tasks, and `translation_en_to_de` for `translation`, whatever the languages are."""
+
+    def __contains__(self, task: object) -> bool:
+        return super().__contains__(task) or _PAIR.fullmatch(str(task)) is not None
+
+    def __missing__(self, task: str) -> str:
+        if _PAIR.fullmatch(task) is None:
+            raise KeyError(task)
+        return "translation"
+
+
 def register_pipelines() -> None:
     """Register every kind under its name behind `crossmask-`, and under its own where Transformers removed that task.
 
     Calling this again changes nothing.
     """
+    PIPELINE_REGISTRY.task_aliases = TaskAliases(PIPELINE_REGISTRY.task_aliases)
     TextToTextPipeline.attach_masks = staticmethod(attach_saved_masks)
     for kind in KINDS:
         task = {"impl": kind.pipeline, "pt": (kind.auto_class,), "type": "text"}

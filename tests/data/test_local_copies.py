@@ -166,7 +166,7 @@ def test_a_column_as_a_file_of_lines(source, corpora, tmp_path, capsys):
     recipe.write_text(yaml.safe_dump({"train": [source, source]}))
     assert main([str(recipe), "--column", "fr", "--output", str(output)]) == 2
     assert main([str(recipe), "--part", "test", "--column", "source", "--output", str(output)]) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("python -m")]
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("crossmask extract: ")]
     assert len(errors) == 2
     assert "--column must be one of source, target, the columns of train[0], got 'fr'" in errors[0]
     assert "must be a recipe with `test`" in errors[1]

@@ -7,8 +7,9 @@ import sys
 import textwrap
 
 import pytest
+from pipeline_cases import KINDS, parts
 from question_cases import tiny_reader
-from streaming_cases import TEXTS, tiny
+from streaming_cases import TEXTS
 from transformers import AutoConfig, pipeline
 
 import crossmask
@@ -29,14 +30,14 @@ print(json.dumps(pipe(inputs, **options)))
 """
 
 
-@pytest.fixture(scope="module", params=["crossmask", "crossmask-question-answering"])
+@pytest.fixture(scope="module", params=["crossmask", "bridge", "question answering"])
 def saved(request, tmp_path_factory):
     """A task, a folder, inputs for them, and options of the call."""
     folder = tmp_path_factory.mktemp("model") / "tiny-1.0"
-    parts = tiny() if request.param == "crossmask" else tiny_reader(True)
-    for part in parts:
+    generates = request.param in KINDS
+    for part in parts(request.param) if generates else tiny_reader(True):
         part.save_pretrained(folder)
-    if request.param == "crossmask":
+    if generates:
         return "translation", folder, [TEXTS[0], {"text": TEXTS[1], "cross_mask": "wait_k(1)"}], {"batch_size": 2}
     return "question-answering", folder, [{"question": "where is ann ?", "context": "bob left . ann is in"}], {}
 

@@ -125,7 +125,7 @@ def test_the_choice_is_printed_and_recorded(saved, tmp_path, capsys, monkeypatch
     lines = tmp_path / "lines.txt"
     lines.write_text("a small dog\n")
     assert main([str(saved), str(lines), "--quiet", "--device", "cpu"]) == 0
-    assert "translating in float32" in capsys.readouterr().err
+    assert "generating in float32" in capsys.readouterr().err
 
 
 def test_a_model_that_the_hub_does_not_give_says_what_to_do():

@@ -5,67 +5,16 @@ from functools import cache
 import pytest
 import torch
 from datasets import Dataset
-from encoder_decoders import STARTS, model_fields
-from streaming_cases import REFERENCES, TEXTS, tiny
+from pipeline_cases import KINDS, parts
+from streaming_cases import TEXTS, tiny
 from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    BartConfig,
-    BertConfig,
-    GPT2Config,
-    MarianConfig,
-    T5Config,
     TextStreamer,
     pipeline,
 )
 from transformers.pipelines.pt_utils import KeyDataset
 
-from crossmask import CrossMaskBridgeForConditionalGeneration, CrossMaskBridgeProcessor, attach, masks
-from crossmask.data.tokenizer_training import train_tokenizer
+from crossmask import masks
 from crossmask.pipelines import PipelineInputError
-
-CONFIGS = {"marian": MarianConfig, "bart": BartConfig, "t5": T5Config}
-KINDS = ("crossmask", "bridge", *CONFIGS)
-
-
-@cache
-def parts(kind: str):
-    """A model with random weights and its tokenizer or processor."""
-    torch.manual_seed(3)
-    if kind == "crossmask":
-        return tiny()
-    texts = [*TEXTS, *REFERENCES] * 3
-    tokenizer = train_tokenizer(texts, vocab_size=400)
-    if kind == "bridge":
-        target = train_tokenizer(REFERENCES * 3, vocab_size=330)
-        processor = CrossMaskBridgeProcessor(tokenizer, target)
-        sizes = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "initializer_range": 0.5}
-        encoder = AutoModel.from_config(
-            BertConfig(vocab_size=len(tokenizer), intermediate_size=32, max_position_embeddings=64, **sizes)
-        )
-        special = {"bos_token_id": target.bos_token_id, "eos_token_id": target.eos_token_id}
-        decoder = AutoModelForCausalLM.from_config(
-            GPT2Config(vocab_size=len(target), n_positions=40, **special, **sizes)
-        )
-        model = CrossMaskBridgeForConditionalGeneration.from_encoder_decoder_pretrained(
-            encoder, decoder, **processor.special_token_ids
-        ).eval()
-        for weight in model.bridge.parameters():
-            torch.nn.init.normal_(weight)
-        return model, processor
-    fields = {key: value for key, value in model_fields(kind).items() if key != "model_type"}
-    start = getattr(tokenizer, f"{STARTS[kind]}_token_id")
-    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    limits = {} if kind == "t5" else {"max_position_embeddings": 64}
-    config = CONFIGS[kind](vocab_size=len(tokenizer), decoder_start_token_id=start, **limits, **special, **fields)
-    model = AutoModelForSeq2SeqLM.from_config(config).eval()
-    for name, weight in model.named_parameters():
-        if weight.ndim > 1 and "position" not in name:
-            torch.nn.init.normal_(weight, std=0.5)
-    model.generation_config.forced_eos_token_id = None
-    model.generation_config.suppress_tokens = tiny()[0].generation_config.suppress_tokens  # all but whole words
-    return attach(model, encoder_mask="causal()", cross_mask="wait_k(2)"), tokenizer
 
 
 @cache
@@ -112,12 +61,13 @@ def test_a_mask_belongs_to_its_own_text(kind):
 
 
 def test_a_tensor_mask_belongs_to_its_own_text():
-    translate, length = translator(), len(parts("crossmask")[1](TEXTS[0])["input_ids"])
+    """It is as wide as its text, also beside a longer one."""
+    translate, length = translator(), len(parts("crossmask")[1](TEXTS[1])["input_ids"])
     seen = torch.zeros(9, length, dtype=torch.bool)
     seen[:, 1] = True
-    found = translate([TEXTS[1], {"text": TEXTS[0], "cross_mask": seen}], batch_size=2)
-    assert found[1]["translation_text"] == by_hand("crossmask", TEXTS[0], cross_mask=seen[None])
-    assert found[0]["translation_text"] == by_hand("crossmask", TEXTS[1])
+    found = translate([TEXTS[0], {"text": TEXTS[1], "cross_mask": seen}], batch_size=2)
+    assert found[1]["translation_text"] == by_hand("crossmask", TEXTS[1], cross_mask=seen[None])
+    assert found[0]["translation_text"] == by_hand("crossmask", TEXTS[0])
 
 
 @pytest.mark.parametrize(
@@ -255,6 +205,25 @@ def test_a_prefix_stands_before_every_text_and_may_be_saved(tmp_path):
     assert saved(TEXTS[0])[0]["translation_text"] == wanted
     pairs = saved(TEXTS[0], return_alignment=True)[0]["alignment"]
     assert all(TEXTS[0][slice(*pair["source_span"])] == pair["source"] for pair in pairs)
+
+
+def test_a_pair_of_languages_is_a_task_with_a_prefix_of_its_own():
+    model, tokenizer = tiny()
+    model.config.task_specific_params = {"translation_en_to_de": {"prefix": "the man "}}
+    options = {"model": model, "tokenizer": tokenizer, "device": "cpu", "max_new_tokens": 9}
+    assert pipeline("translation_en_to_de", **options)(TEXTS[0]) == [
+        {"translation_text": by_hand("crossmask", "the man " + TEXTS[0])}
+    ]
+    assert pipeline("translation_en_to_fr", **options)(TEXTS[0]) == translator()(TEXTS[0])
+    for task in ("translation_", "translation_en", "vqa"):
+        with pytest.raises(KeyError, match=task):
+            pipeline(task, **options)
+
+
+def test_a_saved_pipeline_has_the_processor_of_a_bridge(tmp_path):
+    translator("bridge").save_pretrained(tmp_path)
+    again = pipeline("translation", model=str(tmp_path), device="cpu", max_new_tokens=9)
+    assert again(TEXTS[0]) == translator("bridge")(TEXTS[0])
 
 
 def test_an_attached_model_that_was_saved_has_its_masks_again(tmp_path):
