@@ -280,7 +280,7 @@ def test_the_head_has_the_attention_that_the_encoder_was_loaded_with():
     base = base_model("bert")
     for attention in ("eager", "sdpa"):
         base.set_attn_implementation(attention)
-        model = CrossMaskForSequenceClassification.from_encoder_pretrained(base)
+        model = CrossMaskForSequenceClassification.from_encoder_pretrained(base, pooling="attention")
         found = {model.config._attn_implementation, model.pooler.layer.attn.config._attn_implementation}
         assert found | {model.encoder.config._attn_implementation} == {attention}
 
