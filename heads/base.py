@@ -143,8 +143,8 @@ class EncoderHeadModel(PreTrainedModel):
         """Run the encoder under the masks of config and call.
 
         Args:
-            inputs: `input_ids` or `inputs_embeds`, and beside them `token_type_ids`, `passage_ids` and `position_ids`,
-                each a tensor or None.
+            inputs: `input_ids` or `inputs_embeds`, and beside them `token_type_ids` and `passage_ids`, each a tensor
+                or None.
             options: keywords of the call, of which those that ask for more outputs count.
 
         Raises:

@@ -16,11 +16,11 @@ class CrossMaskSequenceClassificationConfig(QueryHeadConfig):
     Args:
         encoder: the config of a text encoder that `AutoModel` knows, or of an encoder-decoder, whose encoder is taken;
             a config or a dictionary with `model_type`. It is copied. BERT's by default.
-        pooling: how a text becomes one vector. `"attention"`: a learned query reads the states by interactive
-            attention, as the memory of crossmask's own network does (Lee et al. 2019,
-            https://arxiv.org/abs/1810.00825). `"mean"`: their mean. `"decoder"`: the decoder of crossmask's own
-            network reads the text once more as its target, and the state of the last token counts, as in BART (Lewis
-            et al. 2020, https://arxiv.org/abs/1910.13461).
+        pooling: how a text becomes one vector. `"mean"`: the mean of the states, which was better on a pretrained
+            encoder (benchmarks/LOG.md). `"attention"`: a learned query reads them by interactive attention, as the
+            memory of crossmask's own network does (Lee et al. 2019, https://arxiv.org/abs/1810.00825). `"decoder"`:
+            the decoder of crossmask's own network reads the text once more as its target, and the state of the last
+            token counts, as in BART (Lewis et al. 2020, https://arxiv.org/abs/1910.13461).
         classifier_dropout: on that vector.
         num_attention_heads: heads of the query's attention, a divisor of the encoder's width; as in the encoder by
             default. attention_dropout: on its weights.
@@ -47,7 +47,7 @@ class CrossMaskSequenceClassificationConfig(QueryHeadConfig):
         "AutoModelForSequenceClassification": "heads_crossmask.CrossMaskForSequenceClassification",
     }
 
-    pooling: Literal["attention", "mean", "decoder"] = "attention"
+    pooling: Literal["mean", "attention", "decoder"] = "mean"
     classifier_dropout: float | int = 0.1
 
     def validate_sizes(self) -> None:

@@ -60,6 +60,7 @@ class CardFacts:
         recipe: its name; recipe_text: its YAML; command: what was run.
         seconds: of training; hardware: on what; versions: of the libraries.
         results, samples: measured, and shown.
+        groups: rows of a table of scores by `groups_by`, a column of the data, the first row its head.
         images: captions of pictures in the folder, by file name relative to it.
 
     Raises:
@@ -97,6 +98,8 @@ class CardFacts:
     tokenizer_class: str = "AutoTokenizer"
     model_type: str = "crossmask"
     attached: bool = False
+    groups: Sequence[tuple[str, ...]] = ()
+    groups_by: str = ""
 
     def __post_init__(self) -> None:
         for result in self.results:
@@ -140,6 +143,7 @@ def render_card(facts: CardFacts) -> ModelCard:
         trust=", trust_remote_code=True" if facts.masks and not facts.attached else "",
         metrics=[_row(result) for result in facts.results],
         samples=samples,
+        groups=[[_cell(text) for text in row] for row in facts.groups],
         images={name: _cell(caption) for name, caption in (facts.images or {}).items()},
         time=_time(facts.seconds),
         parameters=f"{facts.parameters:,}",

@@ -271,7 +271,7 @@ class SequenceClassificationSuite(ModelTesterMixin, unittest.TestCase):
     config_class = CrossMaskSequenceClassificationConfig
     test_can_init_all_missing_weights_before_2023 = True
     family = "bert"
-    fields: dict = {"num_attention_heads": 4}
+    fields: dict = {"pooling": "attention", "num_attention_heads": 4}
 
     def setUp(self):
         self.model_tester = HeadTester(self.config_class, self.family, self.fields)

@@ -265,6 +265,13 @@ class ReportArguments(RecipeGroup):
 
     language: list[str] | None = field(default=None, metadata={"help": "Language codes for the model card."})
     summary: str | None = field(default=None, metadata={"help": "What the model does, for the model card."})
+    report_by: str | None = field(
+        default=None,
+        metadata={
+            "help": "A column of the test records, such as a language or a domain: the report has the score of each "
+            "of its values, with bootstrap intervals, the worst one and the spread."
+        },
+    )
     samples: int = field(default=40, metadata={"help": "Test examples on the page of samples."})
     overwrite: bool = field(
         default=False,

@@ -17,6 +17,7 @@ from ..hub.card import Sample as CardSample
 from ..masks.scope import SCOPES
 from ..tasks.base import Example, Sample, Scores, Task, sample_indices
 from ..tasks.bleu import AGGREGATE
+from ..tasks.group_scores import GroupScores, score_groups
 from .parsing import RunSpec
 from .predictions import write_predictions
 
@@ -71,10 +72,14 @@ def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> N
     write_predictions(folder, outcome.test, outcome.predictions)
     lines = (json.dumps(entry) for entry in outcome.log_history)
     (folder / "log.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    images = write_plots(folder, outcome)
-    card = write_card(folder, card_facts(run, outcome, list(samples.values()), images, name))
+    images, groups = write_plots(folder, outcome), None
+    if (column := run.recipe.report.report_by) is not None:
+        groups = score_groups(outcome.task, outcome.predictions, outcome.test, seed=run.arguments.seed)
+        images |= plot_groups(folder, groups, column)
+    card = write_card(folder, card_facts(run, outcome, list(samples.values()), images, name, groups))
     card.write_text(run.secrets.hide(card.read_text(encoding="utf-8")), encoding="utf-8")
     facts = {
+        **({} if groups is None else {"groups": {"column": column, **groups.as_dict()}}),
         **({} if outcome.train_size is None else {"train_examples": outcome.train_size}),
         "train_seconds": round(outcome.seconds, 1),
         "parameters": outcome.model.num_parameters(),
@@ -113,6 +118,16 @@ def write_plots(folder: Path, outcome: RunResult) -> dict[str, str]:
     return images | outcome.task.plots(folder, outcome.model, outcome.tokenizer, outcome.test, outcome.predictions)
 
 
+def plot_groups(folder: Path, groups: GroupScores, column: str) -> dict[str, str]:
+    """Draw the scores of the groups; returns the caption by file name."""
+    from ..plotting.groups import group_scores  # as above
+
+    metric, parts = METRIC_NAMES.get(groups.metric, groups.metric), groups.groups
+    intervals = [(one.low, one.high) for one in parts]
+    group_scores([one.name for one in parts], [one.value for one in parts], intervals, metric, folder / "groups.png")
+    return {"groups.png": f"{metric} by {column}, with bootstrap intervals of 95%"}
+
+
 def samples_of(outcome: RunResult, number: int) -> dict[int, Sample]:
     """Test examples by index, from all groups in turn, with what the model made of them."""
     model, tokenizer, task = outcome.model, outcome.tokenizer, outcome.task
@@ -136,7 +151,12 @@ def sample_page(outcome: RunResult, samples: Mapping[int, Sample]) -> str:
 
 
 def card_facts(
-    run: RunSpec, outcome: RunResult, samples: Sequence[Sample], images: dict[str, str], name: str
+    run: RunSpec,
+    outcome: RunResult,
+    samples: Sequence[Sample],
+    images: dict[str, str],
+    name: str,
+    groups: GroupScores | None = None,
 ) -> CardFacts:
     """The facts of the run, for its card."""
     data, report = run.recipe.data, run.recipe.report
@@ -174,9 +194,21 @@ def card_facts(
         results=results(outcome.scores, dataset),
         samples=[CardSample(source=s.source, reference=s.reference, output=s.output) for s in samples[:CARD_SAMPLES]],
         images=images,
+        groups=[] if groups is None else group_rows(groups),
+        groups_by="" if groups is None else str(report.report_by),
         languages=report.language or (),
         datasets=[source["name"] for source in sources if source["format"] == "hub"],
     )
+
+
+def group_rows(groups: GroupScores) -> list[tuple[str, ...]]:
+    """The rows of the card's table of groups, the last of which has the spread."""
+    metric = METRIC_NAMES.get(groups.metric, groups.metric)
+    rows = [("group", "examples", metric, "interval of 95%")]
+    for one in groups.groups:
+        mark = " (the worst)" if one is groups.worst else ""
+        rows.append((f"{one.name}{mark}", f"{one.size:,}", f"{one.value:.1f}", f"{one.low:.1f} to {one.high:.1f}"))
+    return [*rows, ("spread", "", f"{groups.spread:.1f}", "")]
 
 
 def trained_only(outcome: RunResult) -> dict[str, int]:

@@ -83,9 +83,8 @@ def _prepare(run: RunSpec) -> PreparedRun:
         check_settings_kept(checkpoint, arguments.settings)
     if is_stream:
         check_stream(recipe, task, arguments, checkpoint)
-    validation, test = (
-        read_examples(data.sources(name), task, name, data.data_dir) for name in ("validation", "test")
-    )
+    validation = read_examples(data.sources("validation"), task, "validation", data.data_dir)
+    test = read_examples(data.sources("test"), task_of_test(recipe), "test", data.data_dir)
     check_metric(arguments, task, validation)
     if is_stream:
         train: Any = ExampleStream.of(data.sources("train"), task, "train", data.data_dir)
@@ -110,6 +109,23 @@ def _prepare(run: RunSpec) -> PreparedRun:
     return PreparedRun(run, folder, checkpoint, trainer, train, test_split, lock)
 
 
+def task_of_test(recipe: RecipeArguments) -> Task:
+    """The task by which test records are read: its groups are those of the column that the report is by.
+
+    Raises:
+        InputError: the task has no groups, or is told to take them from another column.
+    """
+    options, column = dict(recipe.data.task_options or {}), recipe.report.report_by
+    if column is None:
+        return get_task(recipe.data.task, **options)
+    if options.get("group_column", column) != column:
+        raise InputError(
+            f"report_by must be the task option group_column where that is given, {options['group_column']}, got "
+            f"{column}; give one of the two"
+        )
+    return get_task(recipe.data.task, **{**options, "group_column": column})
+
+
 def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -> None:
     """Refuse what cannot be trained, before the data is read.
 
@@ -117,6 +133,7 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
         InputError: with the field, what was given and what was expected.
     """
     task.check_libraries()
+    task_of_test(recipe)
     check_requirements(recipe.model.attn_implementation, arguments)
     check_task_fields(recipe, arguments, task)
     check_tokenizer_settings(recipe.tokenizer)

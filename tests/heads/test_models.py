@@ -1,6 +1,8 @@
 """What holds for every head, on every family of encoders."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -236,6 +238,52 @@ def test_gradient_checkpointing_gives_the_same_gradients(name):
         gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
     for key, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][key], gradient, msg=key)
+
+
+def test_saved_models_load_where_crossmask_is_not(tmp_path):
+    for name in ("bert, attention", "crossmask, decoder", "bert, tags"):
+        model = head(name, encoder_mask="window(9)")
+        model.save_pretrained(tmp_path / name)
+        batch = batch_of(model)
+        torch.save({"batch": batch, "expected": logits(model, batch)}, tmp_path / name / "case.pt")
+    program = """
+import sys
+class Block:
+    def find_spec(self, name, *args):
+        if name.partition(".")[0] == "crossmask":
+            raise ImportError(name)
+sys.meta_path.insert(0, Block())
+import torch
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+for folder in sys.argv[1:]:
+    auto_class = AutoModelForTokenClassification if "tags" in folder else AutoModelForSequenceClassification
+    model = auto_class.from_pretrained(folder, trust_remote_code=True).eval()
+    case = torch.load(folder + "/case.pt")
+    with torch.no_grad():
+        torch.testing.assert_close(model(**case["batch"]).logits, case["expected"])
+"""
+    command = [sys.executable, "-c", program, *(str(path) for path in tmp_path.iterdir())]
+    environment = {"HF_HOME": str(tmp_path / "home"), "PATH": "", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["bert, attention", "t5, mean", "crossmask, decoder", "bert, tags"])
+def test_it_compiles_as_one_graph(name):
+    torch.compiler.reset()
+    model = head(name)
+    batch = batch_of(model)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(logits(compiled, batch), logits(model, batch))
+
+
+def test_the_head_has_the_attention_that_the_encoder_was_loaded_with():
+    base = base_model("bert")
+    for attention in ("eager", "sdpa"):
+        base.set_attn_implementation(attention)
+        model = CrossMaskForSequenceClassification.from_encoder_pretrained(base, pooling="attention")
+        found = {model.config._attn_implementation, model.pooler.layer.attn.config._attn_implementation}
+        assert found | {model.encoder.config._attn_implementation} == {attention}
 
 
 def test_the_decoder_of_a_saved_network_comes_along():

@@ -94,6 +94,33 @@ def test_a_finished_model_with_its_card(tmp_path, task):
     assert isinstance(kind.auto_class.from_pretrained(folder), kind.head_class)
 
 
+def test_a_report_by_a_column_of_the_test_records(tmp_path):
+    recipe = recipe_file(tmp_path, "text-classification", report_by="place", save_strategy="no")
+    message = r"test: .*texts.tsv, record 1: the record must have a column 'place', got 'label', 'text'"
+    with pytest.raises(InputError, match=message):
+        job_of(recipe)
+    lines = [f"{text}\t{int('ann' in text)}\t{text.split()[5]}\n" for text in SENTENCES]
+    (tmp_path / "test.tsv").write_text("".join(lines))
+    columns = {"text": 0, "label": 1, "place": 2}
+    test = {"format": "tsv", "path": str(tmp_path / "test.tsv"), "columns": columns}
+    execute(job_of(recipe_file(tmp_path, "text-classification", report_by="place", test=test, save_strategy="no")))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    found = metrics["groups"]
+    assert (found["column"], found["metric"], set(found["of"])) == ("place", "accuracy", {"garden", "kitchen"})
+    values = {name: one["value"] for name, one in found["of"].items()}
+    assert values == {name: pytest.approx(metrics[f"accuracy_{name}"]) for name in values}
+    assert found["spread"] == pytest.approx(abs(values["garden"] - values["kitchen"]))
+    assert values[found["worst"]] == min(values.values())
+    assert all(one["low"] <= one["value"] <= one["high"] and one["examples"] == 16 for one in found["of"].values())
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert (
+        "## Results by place\n\n| group | examples | accuracy | interval of 95% |\n|---|---:|---:|---|\n| garden"
+        in card
+    )
+    assert "| spread |" in card
+    assert "(groups.png)" in card
+
+
 @tasks
 def test_the_usual_head_of_a_pretrained_model_is_trained_by_the_same_recipe(tmp_path, task):
     name, kind = encoder_folder(tmp_path), get_task(task)
@@ -166,6 +193,10 @@ def test_a_trained_model_is_trained_further_and_no_other_head_is(tmp_path, task)
         ({"model": {"heads": 2}}, "model has no setting 'heads'"),
         ({"model": {"num_labels": 3}}, "model has no setting 'num_labels'"),
         ({"model": {"encoder": {"model_type": "bert"}}}, "model.encoder must be left out beside encoder_name_or_path"),
+        (
+            {"report_by": "a", "task_options": {"group_column": "b"}},
+            "report_by must be the task option group_column where that is given, b, got a",
+        ),
         ({"max_target_length": 9}, "max_target_length must be left out for task"),
         ({"max_source_length": 3}, "its .* tokens and max_source_length is 3"),
         ({"overlong": "split"}, "overlong must be error, drop or truncate for task"),
