@@ -1,6 +1,7 @@
-"""All benchmarks but that of streams, one after the other, each in a process of its own: `python -m benchmarks`.
+"""All benchmarks but those of streams and of servers, one after the other: `python -m benchmarks`.
 
-Each page is printed as soon as it is there, and runs/benchmarks/all.md has those that are there so far.
+Each has a process of its own, and its page is printed as soon as it is there. runs/benchmarks/all.md has those that
+are there so far.
 """
 
 import argparse

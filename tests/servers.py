@@ -1,6 +1,7 @@
 """Servers of a tiny model: in this process, and listening on a loopback port."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -76,6 +77,15 @@ def asked(model, settings: Settings | None, *requests: dict, path: str = "/trans
             return [await client.post(path, **request) for request in requests]
 
     return asyncio.run(ask())
+
+
+def events(text: str) -> list[tuple[str, dict]]:
+    """The events of a stream: their names, `message` by default, and their data."""
+    found = []
+    for block in text.split("\n\n")[:-1]:
+        lines = dict(line.split(": ", 1) for line in block.split("\n"))
+        found.append((lines.get("event", "message"), json.loads(lines["data"])))
+    return found
 
 
 class Listening:

@@ -24,6 +24,7 @@ RUNS = {
     "masks": ([], r"\| `causal\(\)` \| 50\.2% \| [\d.]+% \| \d+ ms \| \d+ ms \| [\d.]+ \|"),
     "memory": (["--threads", "1"], r"\| bfloat16 \| crossmask \| [\d.]+ \| \d+ \| [\d.]+ \|"),
     "packed_rows": ([], r"\| 2 \| \d+ ms \(x\d+\.\d\d\) \|"),
+    "serving_load": ([], r"\| torch \| 8 \| [\d.]+ \([\d.]+\) \|( [\d,]+ \|){3}"),
     "streams": ([], r"\| [\d,]+ \| [\d,]+ \| 0\.9\d+ \| 0\.9\d+ \| [\d,]+ \|"),
     "streams, of text": (["--text"], r"\| [\d,]+ \| [\d,]+ \| 0\.\d+ \| 0\.\d+ \| [\d,]+ \|"),
 }
@@ -52,7 +53,7 @@ def test_every_benchmark_has_a_quick_run_here_and_most_run_together():
     scripts = {path.stem for path in FOLDER.glob("*.py") if "def main(" in path.read_text()} - {"__main__"}
     # Those of warm starts train whole models, on models that somebody has.
     assert {name.split(",")[0] for name in RUNS} | {"training", "warm_starts"} == scripts
-    assert {*all_benchmarks.NAMES, "streams", "warm_starts"} == scripts
+    assert {*all_benchmarks.NAMES, "serving_load", "streams", "warm_starts"} == scripts
 
 
 def test_subjects_take_turns_and_the_first_turns_are_not_counted():

@@ -174,7 +174,7 @@ TYPES = [
 def malformed(rng: random.Random) -> tuple[bytes, dict[str, bytes]]:
     """A body and headers: fields of random values, some of whose bytes are changed."""
     fields = {rng.choice(KEYS): rng.choice(VALUES) for _ in range(rng.randint(0, 5))}
-    fields = {**(asking("dog") if rng.random() < 0.5 else {}), **fields}
+    fields = {**(asking(rng.choice(["dog", "x" * 200])) if rng.random() < 0.5 else {}), **fields}
     body = bytearray(json.dumps(fields).encode())
     for _ in range(rng.choice([0, 0, 1, 5])):
         body[rng.randrange(len(body)) if body else 0 :][:1] = bytes([rng.randrange(256)])
