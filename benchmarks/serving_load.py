@@ -4,8 +4,8 @@
 
 Each engine serves the same model on a loopback port, and 1, 8 and 64 clients ask for one text at a time, each as soon
 as its last one is answered. The first row is a program that calls `generate()` for one text after the other. Without
-`--model` a model of random weights is served, whose outputs all have `--new-tokens`. Client and server are one process,
-and the clients' time is counted.
+`--model` a model of random weights is served, whose outputs all have `--new-tokens`. Client and server are one
+process, and the clients' time is counted.
 """
 
 import argparse

@@ -162,7 +162,7 @@ VALUES = [
 ]
 KEYS = ["q", "source", "target", "format", "api_key", "alternatives", "", "\x00", "Q", "question"]
 TYPES = [
-    "application/json",
+    *["application/json"] * 5,
     "application/x-www-form-urlencoded",
     "text/plain",
     "multipart/form-data; boundary=x",
