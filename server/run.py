@@ -10,6 +10,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from .settings import Settings
 
 _HEAD = 16384  # bytes of a request's head, beside a text in its query
+_KEEP_ALIVE = 30  # seconds; longer than clients keep idle connections, which then are not closed under a new request
 _ENCODED = 12  # of a character of a text, URL-encoded
 
 
@@ -27,16 +28,12 @@ class TimedProtocol(H11Protocol):
         super().data_received(data)
         self._look_at_head()
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self._look_at_head()
-
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._stop()
 
     def _look_at_head(self) -> None:
-        """Let the timer run where no request is being answered, and only there."""
+        """Let the timer run where a request has begun to arrive, or the first has not; uvicorn's is for the others."""
         is_answering = self.cycle is not None and not self.cycle.response_complete
         if is_answering or self.transport.is_closing() or self.transport.get_protocol() is not self:
             self._stop()
@@ -73,6 +70,7 @@ def make_server(app: Any, settings: Settings, host: str, port: int) -> Server:
             ws="websockets-sansio",
             ws_max_size=settings.max_body,
             h11_max_incomplete_event_size=_HEAD + _ENCODED * settings.max_characters,
+            timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=int(settings.shutdown_timeout),
             access_log=False,  # queries have texts and keys
             server_header=False,
