@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import answer, audit, classify, evaluate, extract, latency, mask, push, recipes, stream, texts, train
+from . import answer, audit, classify, evaluate, extract, latency, mask, push, recipes, serve, stream, texts, train
 from .command import PROGRAM
 
 INPUT_ERROR = 2
@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (train, recipes, texts, answer, classify, stream, evaluate, latency, mask, audit, extract, push):
+for module in (train, recipes, texts, answer, classify, stream, serve, evaluate, latency, mask, audit, extract, push):
     module.register(app)
 
 

@@ -8,6 +8,7 @@ import torch
 from transformers import GenerationConfig
 
 from ..inference.loading import choose_dtype, load_model_and_tokenizer, load_tokenizer
+from ..pipelines.registration import attach_saved_masks
 from ..utils.errors import InputError
 from ..utils.hardware import device_named
 from ..utils.type_checks import check_choice
@@ -71,7 +72,7 @@ def load_translator(
     place = device_named(device)
     loaded: tuple[Any, Any] = load_model_and_tokenizer(os.fspath(model), choose_dtype(dtype, place))
     network, tokenizer = loaded
-    return GenerateTranslator(network.to(place), tokenizer)
+    return GenerateTranslator(attach_saved_masks(network).to(place), tokenizer)
 
 
 def _onnx_translator(

@@ -80,7 +80,7 @@ class TextStream:
         self.source[row] += words
         text = " ".join(self.source[row])
         check_unicode(text, f"the source of stream {row}")
-        ids = self.tokenizer(text, add_special_tokens=ended, verbose=False)["input_ids"]
+        ids = self._tokens(text, ended)
         if ids[: len(known)] != known:
             raise InputError(
                 f"tokens of the words before must not change with the words that follow, got others for {text!r}; "
@@ -92,6 +92,15 @@ class TextStream:
                 f"model takes, got {len(ids)}; split it"
             )
         return ids[len(known) :]
+
+    def _tokens(self, text: str, ended: bool) -> list[int]:
+        """The tokens of a source so far: those that the tokenizer puts behind a text stand at its end only."""
+        whole: list[int] = self.tokenizer(text, add_special_tokens=True, verbose=False)["input_ids"]
+        if ended:
+            return whole
+        plain: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        before = next((n for n in range(len(whole)) if whole[n : n + len(plain)] == plain), 0)
+        return whole[: before + len(plain)]
 
     def _new_words(self, row: int) -> list[str]:
         known, stream = self.words[row], self.stream

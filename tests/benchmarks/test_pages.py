@@ -25,6 +25,7 @@ RUNS = {
     "memory": (["--threads", "1"], r"\| bfloat16 \| crossmask \| [\d.]+ \| \d+ \| [\d.]+ \|"),
     "packed_rows": ([], r"\| 2 \| \d+ ms \(x\d+\.\d\d\) \|"),
     "serving": (["--engines", "ctranslate2"], r"\| CTranslate2, int8 \| [\d.]+ \([\d.]+\) \|"),
+    "serving_load": ([], r"\| torch \| 8 \| [\d.]+ \([\d.]+\) \|( [\d,]+ \|){3}"),
     "streams": ([], r"\| [\d,]+ \| [\d,]+ \| 0\.9\d+ \| 0\.9\d+ \| [\d,]+ \|"),
     "streams, of text": (["--text"], r"\| [\d,]+ \| [\d,]+ \| 0\.\d+ \| 0\.\d+ \| [\d,]+ \|"),
 }
@@ -55,7 +56,7 @@ def test_every_benchmark_has_a_quick_run_here_and_most_run_together():
     scripts = {path.stem for path in FOLDER.glob("*.py") if "def main(" in path.read_text()} - {"__main__"}
     # Those of warm starts train whole models, on models that somebody has; engines are extras.
     assert {name.split(",")[0] for name in RUNS} | {"training", "warm_starts"} == scripts
-    assert {*all_benchmarks.NAMES, "serving", "streams", "warm_starts"} == scripts
+    assert {*all_benchmarks.NAMES, "serving", "serving_load", "streams", "warm_starts"} == scripts
 
 
 def test_subjects_take_turns_and_the_first_turns_are_not_counted():

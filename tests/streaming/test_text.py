@@ -3,6 +3,7 @@
 import pytest
 import torch
 from streaming_cases import TEXTS, tiny
+from tokenizers.processors import TemplateProcessing
 
 from crossmask.streaming.text import SimultaneousTranslation, TextStream, translate
 from crossmask.utils.errors import InputError
@@ -52,6 +53,17 @@ def test_a_word_is_written_once_it_is_whole():
         assert text.split()[: len(written)] == written == stream.words[0]
     assert stream.finished == [True]
     assert written == offline(model, tokenizer, TEXTS[0])
+
+
+@torch.no_grad()
+def test_tokens_that_stand_before_a_text_stand_there_while_it_arrives():
+    model, tokenizer = tiny(cross_mask="wait_k(2)")
+    ends = [("<s>", tokenizer.convert_tokens_to_ids("<s>")), ("</s>", tokenizer.convert_tokens_to_ids("</s>"))]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<s> $A </s>", None, ends)
+    assert len(tokenizer("dogs").input_ids) > len(tokenizer("dogs", add_special_tokens=False).input_ids) + 1
+    for text in TEXTS:
+        (done,) = translate(model, tokenizer, [text])
+        assert done.text.split() == offline(model, tokenizer, text)
 
 
 def test_a_tokenizer_that_changes_its_mind_is_refused():

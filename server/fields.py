@@ -1,0 +1,141 @@
+"""What a request says: its fields, from JSON, a form or the query, and checks of their types and sizes."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+
+from ..utils.type_checks import did_you_mean
+from .errors import ApiError, bad_request, too_large
+from .settings import Settings
+
+_MOST_FIELDS = 1000
+_DRAINED = 16  # times the largest body: what is read of one that is too large, so that its sender sees the answer
+
+
+async def read_fields(request: Request, settings: Settings, known: Sequence[str], lists: Sequence[str]) -> dict:
+    """The fields of a request; those that are null are left out.
+
+    Clients of LibreTranslate send JSON, forms, and fields in the query of a POST.
+
+    Args:
+        known: the fields that the endpoint takes, beside `api_key`. lists: those of which several may be given.
+
+    Raises:
+        ApiError: 400 for what cannot be read, 408 for what does not arrive, 413 for what is too large, 415 for another
+            type of body.
+    """
+    body = await _body(request, settings)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    fields = _pairs(request.scope.get("query_string", b""), "the query", lists)
+    if kind == "application/json":
+        given = _json(body)
+    elif kind == "application/x-www-form-urlencoded" or not body:
+        given = _pairs(body, "the form", lists)
+    else:
+        raise ApiError(
+            415,
+            f"Content-Type must be application/json or application/x-www-form-urlencoded, got {kind[:80]!r}; send one "
+            "of these",
+        )
+    for name, value in given.items():
+        if name in fields:
+            raise bad_request(f"{name[:40]!r} must be given once, got it in the query and in the body")
+        fields[name] = value
+    known = (*known, "api_key")
+    for name in fields:
+        if name not in known:
+            near = did_you_mean(name[:80], known)
+            raise bad_request(f"fields must be among {', '.join(known)}, got {name[:80]!r}; {near or 'leave it out'}")
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+async def _body(request: Request, settings: Settings) -> bytes:
+    body, size = bytearray(), 0
+    try:
+        async with asyncio.timeout(settings.read_timeout):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= settings.max_body:
+                    body += chunk
+                elif size > _DRAINED * settings.max_body:
+                    break
+    except TimeoutError:
+        raise ApiError(
+            408,
+            f"the request must arrive within {settings.read_timeout:g} seconds, got {size} bytes of it; send it again",
+        ) from None
+    if size > settings.max_body:
+        raise too_large(f"the body must have at most {settings.max_body} bytes, got more; send several requests")
+    return bytes(body)
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, bytes that are not UTF-8, depth
+        raise bad_request(f"the body must be JSON: {str(error)[:120]}; check it") from None
+    if not isinstance(values, dict):
+        raise bad_request(f"the body must be a JSON object, {{...}}, got {type(values).__name__}")
+    return values
+
+
+def _pairs(text: bytes, name: str, lists: Sequence[str]) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(text.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except ValueError as error:
+        raise bad_request(f"{name} must be URL-encoded UTF-8: {str(error)[:120]}; check it") from None
+    fields: dict[str, Any] = {}
+    for key, value in pairs:
+        if key not in fields:
+            fields[key] = value
+        elif key in lists:
+            fields[key] = [*(fields[key] if isinstance(fields[key], list) else [fields[key]]), value]
+        else:
+            raise bad_request(f"{key[:40]!r} must be given once, got it several times in {name}")
+    return fields
+
+
+def text_field(fields: dict[str, Any], name: str, settings: Settings) -> str:
+    """A text. Raises ApiError: 400 if it is missing, empty or of another type, 413 if it is too long."""
+    value = fields.get(name)
+    if isinstance(value, str) and value:
+        _check_length(value, name, settings)
+        return value
+    raise bad_request(f"{name} must be a text that is not empty, got {_brief(value)}; give one")
+
+
+def texts_field(fields: dict[str, Any], name: str, settings: Settings) -> tuple[list[str], bool]:
+    """One text or several, as a list, and whether it was a list.
+
+    Raises:
+        ApiError: as `text_field`, and 413 for a list that is too long. Texts in a list may be empty.
+    """
+    value = fields.get(name)
+    if not isinstance(value, list):
+        return [text_field(fields, name, settings)], False
+    if not value:
+        raise bad_request(f"{name} must be a text or a list of texts, got an empty list; give one")
+    if len(value) > settings.max_texts:
+        raise too_large(
+            f"{name} must have at most {settings.max_texts} texts, got {len(value)}; send several requests"
+        )
+    for index, text in enumerate(value):
+        if not isinstance(text, str):
+            raise bad_request(f"{name}[{index}] must be text, got {_brief(text)}")
+        _check_length(text, f"{name}[{index}]", settings)
+    return value, True
+
+
+def _check_length(text: str, name: str, settings: Settings) -> None:
+    if len(text) > settings.max_characters:
+        raise too_large(f"{name} must have at most {settings.max_characters} characters, got {len(text)}; split it")
+
+
+def _brief(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return repr(value) if value in ("", True, False) else type(value).__name__

@@ -1,0 +1,265 @@
+"""The model that is served: texts to texts on any engine, or questions to spans of a context on PyTorch."""
+
+import copy
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import metadata_load
+from tqdm.auto import tqdm
+from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from ..inference.answers import answer_batch
+from ..inference.loading import choose_dtype, load_config, load_model, load_tokenizer
+from ..inference.texts import encode, tokenizers_of
+from ..pipelines.generated_answers import ANSWER, SEPARATOR, TEMPLATE
+from ..pipelines.registration import attach_saved_masks
+from ..question_answering.windows import encode_windows
+from ..serving.generate_translator import GenerateTranslator
+from ..serving.loading import load_translator
+from ..serving.manifest import read_manifest
+from ..serving.translator import Translator
+from ..utils.errors import InputError
+from ..utils.hardware import device_named
+from ..utils.text import check_unicode
+from ..utils.type_checks import check_choice
+from .errors import bad_request, too_large
+from .scheduler import Encoded
+from .settings import LanguagePair
+
+TASKS = ("translation", "summarization", "question-answering")
+
+
+class ServedModel(ABC):
+    """A model as the server uses it.
+
+    `encode` is called in one thread and `run` and `stream` in another, each by one caller at a time.
+
+    Attributes:
+        name: where it was loaded from. task: one of `TASKS`. engine, dtype: what it runs on, and in.
+        pairs: the directions that it translates in.
+    """
+
+    name: str
+    task: str
+    engine: str
+    dtype: str
+    pairs: tuple[LanguagePair, ...] = ()
+
+    @abstractmethod
+    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+        """Inputs as `run` takes them. Raises ApiError: 400 for one that cannot be used, 413 for one too long."""
+
+    @abstractmethod
+    def run(self, payloads: list[Any], batch_tokens: int) -> list[Any]:
+        """The results for what `encode` gave."""
+
+    def close(self) -> None:  # noqa: B027  # a model need not hold anything
+        """Give back what it holds."""
+
+
+class TextModel(ServedModel):
+    """A text for each text.
+
+    Args:
+        options: of generation, for all requests; those of the engine.
+        prefix: put before each text; not that of a language pair.
+        source_template: what is read for a question, with `{question}` and `{context}`.
+
+    Raises:
+        InputError: an option that the engine does not have.
+    """
+
+    def __init__(
+        self,
+        translator: Translator,
+        name: str,
+        task: str,
+        pairs: Sequence[LanguagePair] = (),
+        options: Mapping[str, Any] | None = None,
+        prefix: str = "",
+        source_template: str | None = None,
+    ):
+        self.translator, self.name, self.task, self.pairs = translator, name, task, tuple(pairs)
+        self.engine, self.dtype = translator.engine, translator.dtype
+        self.options, self.prefix, self.source_template = dict(options or {}), prefix, source_template
+        translator.check_options(self.options)
+        # Of its own, since a tokenizer cannot be used by two threads at a time.
+        self.tokenizer = copy.deepcopy(tokenizers_of(translator.tokenizer)[0])
+
+    def encode(self, inputs: Sequence[str]) -> list[Encoded]:
+        for index, text in enumerate(inputs):
+            _check_unicode(text, index)
+        limit, sources = self.translator.max_source_length, encode(self.tokenizer, inputs)
+        for index, ids in enumerate(sources):
+            if limit is not None and len(ids) > limit:
+                raise too_large(
+                    f"text {index + 1} must have at most {limit} tokens, which is what the model takes, got "
+                    f"{len(ids)}; split it"
+                )
+        return [Encoded(ids, max(1, len(ids))) for ids in sources]
+
+    def run(self, payloads: list[list[int]], batch_tokens: int) -> list[str]:
+        with tqdm(disable=True) as bar:
+            return self.translator.translate_ids(payloads, batch_tokens, bar, self.options)
+
+    def stream(self, text: str) -> Iterator[str]:
+        """The greedy output for a text, a piece at a time."""
+        return self.translator.stream(text, **{k: v for k, v in self.options.items() if k != "num_beams"})
+
+    def source_of(self, question: str, context: str) -> str:
+        """What is read for a question about a context."""
+        template = self.source_template or TEMPLATE
+        return self.prefix + template.replace("{context}", "\0").replace("{question}", question).replace("\0", context)
+
+    @staticmethod
+    def answer_in(text: str) -> str:
+        """The answer in what was written, which may have reasons before it."""
+        return text.rpartition(ANSWER)[2].strip()
+
+    def close(self) -> None:
+        self.translator.close()
+
+
+class ReadingModel(ServedModel):
+    """A span of a context for each question."""
+
+    task = "question-answering"
+    engine = "torch"
+
+    def __init__(self, model: Any, tokenizer: Any, name: str):
+        self.model, self.own_tokenizer, self.name = model.eval(), tokenizer, name
+        self.dtype = str(model.dtype).removeprefix("torch.")
+        self.tokenizer = copy.deepcopy(tokenizer)
+
+    def encode(self, inputs: Sequence[tuple[str, str]]) -> list[Encoded]:
+        questions, contexts = [question for question, _ in inputs], [context for _, context in inputs]
+        for index, pair in enumerate(inputs):
+            for text in pair:
+                _check_unicode(text, index)
+        try:
+            windows = encode_windows(self.tokenizer, questions, contexts)
+        except ValueError as error:  # a question that is too long, a text without tokens
+            raise bad_request(str(error)) from error
+        counts = [sum(len(window["input_ids"]) for window in own) for own in windows]
+        return [Encoded(pair, count) for pair, count in zip(inputs, counts, strict=True)]
+
+    def run(self, payloads: list[tuple[str, str]], batch_tokens: int) -> list[dict[str, Any]]:
+        questions, contexts = zip(*payloads, strict=True)
+        found = answer_batch(self.model, self.own_tokenizer, questions, contexts, batch_tokens=batch_tokens)
+        return [{"answer": best.text, "score": best.score, "start": best.start, "end": best.end} for best, *_ in found]
+
+
+def load_served_model(
+    name: str | os.PathLike[str],
+    engine: str = "auto",
+    *,
+    task: str = "auto",
+    pairs: Sequence[LanguagePair] = (),
+    options: Mapping[str, Any] | None = None,
+    source_prefix: str = "",
+    source_template: str | None = None,
+    device: str | None = None,
+    dtype: str = "auto",
+    threads: int | None = None,
+    trust_remote_code: bool = False,
+) -> ServedModel:
+    """A saved or exported model, to be served.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        engine, device, dtype, threads: as for `load_translator`.
+        task: one of `TASKS`; `auto` goes by the architecture and the folder's model card.
+        pairs: what a translation model translates; by default from the first to the second language of its card.
+        options: of generation, such as `num_beams`.
+        source_prefix: put before every text. source_template: of questions, for a model that writes its answers.
+        trust_remote_code: whether code files beside the model may be run. A model of crossmask needs none.
+
+    Raises:
+        OSError: the model does not exist, or cannot be fetched.
+        InputError: it cannot be read, or it is not known what it is for.
+        MissingLibraryError: the engine is not installed.
+    """
+    check_choice("task", task, ("auto", *TASKS))
+    name = os.fspath(name)
+    card = _card(name)
+    is_exported = read_manifest(Path(name)) is not None
+    config = None if is_exported else _config(name, trust_remote_code)
+    points = config is not None and any("QuestionAnswering" in kind for kind in config.architectures or ())
+    if task == "auto":
+        task = "question-answering" if points else card.get("pipeline_tag") or ("translation" if pairs else "")
+    if task not in TASKS:
+        raise InputError(
+            f"--task must be given for {name}, whose model card does not say that it is for {', '.join(TASKS)}"
+        )
+    if points:
+        given = {"options": options, "source_prefix": source_prefix, "source_template": source_template}
+        for field, value in {**given, "pairs": pairs, "threads": threads}.items():
+            if value:
+                raise InputError(f"{field} must be left out for a model that points at answers, got {value!r}")
+        if task != "question-answering" or engine not in ("auto", "torch"):
+            raise InputError(f"{name} must be served for question-answering on torch, got {task} on {engine}")
+        place = device_named(device)
+        dtype_of = choose_dtype(dtype, place)
+        loaded, tokenizer = _load(name, config, dtype_of, AutoModelForQuestionAnswering, trust_remote_code)
+        return ReadingModel(loaded.to(place), tokenizer, name)
+    if trust_remote_code and not is_exported and engine in ("auto", "torch"):
+        place = device_named(device)
+        loaded, tokenizer = _load(name, config, choose_dtype(dtype, place), AutoModelForSeq2SeqLM, True)
+        translator: Translator = GenerateTranslator(attach_saved_masks(loaded).to(place), tokenizer)
+    else:
+        translator = load_translator(name, engine, device=device, dtype=dtype, threads=threads)
+    if task == "translation":
+        pairs = tuple(pairs) or _pair_of(card, name)
+    elif pairs:
+        raise InputError(f"pairs must be left out for {task}, got {len(pairs)} of languages")
+    if source_template is not None and task != "question-answering":
+        raise InputError(f"source_template must be left out for {task}, got {source_template!r}")
+    if task == "question-answering":
+        _check_template(source_template, translator)
+    return TextModel(translator, name, task, pairs, options, source_prefix, source_template)
+
+
+def _check_template(template: str | None, translator: Translator) -> None:
+    if template is None and SEPARATOR not in tokenizers_of(translator.tokenizer)[0].get_vocab():
+        raise InputError(
+            f"source_template must be given for a tokenizer without {SEPARATOR}, such as 'question: {{question}} "
+            "context: {context}' for T5"
+        )
+    if template is not None and not ("{question}" in template and "{context}" in template):
+        raise InputError(f"source_template must have {{question}} and {{context}}, got {template!r}")
+
+
+def _config(name: str, trust_remote_code: bool) -> Any:
+    return AutoConfig.from_pretrained(name, trust_remote_code=True) if trust_remote_code else load_config(name)
+
+
+def _load(name: str, config: Any, dtype: Any, auto_class: Any, trust_remote_code: bool) -> tuple[Any, Any]:
+    trust = {"trust_remote_code": True} if trust_remote_code else {}
+    tokenizer = AutoTokenizer.from_pretrained(name, **trust) if trust else load_tokenizer(name)
+    return load_model(name, config, dtype, auto_class=auto_class, **trust), tokenizer
+
+
+def _card(name: str) -> dict[str, Any]:
+    """What the model card in a folder says of the model, {} without one."""
+    path = Path(name) / "README.md"
+    return (metadata_load(path) or {}) if path.is_file() else {}
+
+
+def _pair_of(card: Mapping[str, Any], name: str) -> tuple[LanguagePair, ...]:
+    languages = card.get("language")
+    if not isinstance(languages, list) or len(languages) != 2:
+        raise InputError(
+            f"--languages must be given for {name}, whose model card does not name two languages; write for example "
+            '--languages en:de, or --languages "en:de=<2de> " for a model that reads the target as a prefix'
+        )
+    return (LanguagePair(str(languages[0]), str(languages[1])),)
+
+
+def _check_unicode(text: str, index: int) -> None:
+    try:
+        check_unicode(text, f"text {index + 1}")
+    except InputError as error:
+        raise bad_request(str(error)) from error

@@ -1,0 +1,87 @@
+"""uvicorn with the limits of the server: connections that send nothing are closed, and streams end in order."""
+
+import asyncio
+import socket
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .settings import Settings
+
+_HEAD = 16384  # bytes of a request's head, beside a text in its query
+_KEEP_ALIVE = 30  # seconds; longer than clients keep idle connections, which then are not closed under a new request
+_ENCODED = 12  # of a character of a text, URL-encoded
+
+
+class TimedProtocol(H11Protocol):
+    """Closes a connection on which the head of a request does not arrive in time; uvicorn waits for ever."""
+
+    read_timeout = 10.0
+    head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._look_at_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look_at_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop()
+
+    def _look_at_head(self) -> None:
+        """Let the timer run where a request has begun to arrive, or the first has not; uvicorn's is for the others."""
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        if is_answering or self.transport.is_closing() or self.transport.get_protocol() is not self:
+            self._stop()
+        elif self.head_timer is None:
+            self.head_timer = self.loop.call_later(self.read_timeout, self.transport.close)
+
+    def _stop(self) -> None:
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
+
+
+class Server(uvicorn.Server):
+    """Ends in order: what was accepted is answered, and streams of words end after the words that they were given."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        service = self.config.app.state.service  # type: ignore[union-attr]  # a FastAPI
+        service.is_draining.set()
+        deadline = asyncio.get_running_loop().time() + service.settings.timeout
+        while service.streams.taken and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+
+
+def make_server(app: Any, settings: Settings, host: str, port: int) -> Server:
+    """A server that has not begun."""
+    protocol = type("TimedProtocol", (TimedProtocol,), {"read_timeout": settings.read_timeout})
+    return Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http=protocol,
+            ws="websockets-sansio",
+            ws_max_size=settings.max_body,
+            h11_max_incomplete_event_size=_HEAD + _ENCODED * settings.max_characters,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=int(settings.shutdown_timeout),
+            access_log=False,  # queries have texts and keys
+            server_header=False,
+        )
+    )
+
+
+def run(app: Any, settings: Settings, host: str, port: int) -> None:
+    """Serve until SIGINT or SIGTERM. Raises OSError for an address that cannot be listened at."""
+    # uvicorn would end the process with a status of its own.
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+    make_server(app, settings, host, port).run()

@@ -1,0 +1,161 @@
+"""The life of a request: who asks, a place, its tokens, its batch, its answer; and what ends it early."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from fastapi import Request
+
+from .errors import ApiError, ClientGone
+from .fields import read_fields
+from .limits import ApiKeys, Places, RateLimiter
+from .metrics import Metrics
+from .models import ServedModel
+from .scheduler import Scheduler
+from .settings import Settings
+
+Result = TypeVar("Result")
+
+
+class Service:
+    """A model with its queue and its limits.
+
+    Attributes:
+        texts, streams: the places for those.
+        is_draining: set when the server is told to end: streams of words then end after what they were given.
+    """
+
+    def __init__(self, model: ServedModel, settings: Settings):
+        self.model, self.settings = model, settings
+        self.keys, self.rate = ApiKeys(settings.api_keys), RateLimiter(settings.requests_per_minute)
+        self.texts = Places(settings.max_queue, "texts", lambda: self.scheduler.seconds_to_empty)
+        self.streams = Places(settings.max_streams, "streams")
+        self.metrics = Metrics(
+            lambda: len(self.scheduler.waiting), lambda: self.texts.taken, lambda: self.streams.taken
+        )
+        self.is_draining = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The threads of the model and of its tokenizer, for the time of a block; at its end all is computed."""
+        settings = self.settings
+        run = partial(self.model.run, batch_tokens=settings.batch_tokens)
+        self.scheduler = Scheduler(run, settings.batch_tokens, settings.max_delay, self.metrics.on_batch)
+        self.encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
+        self.scheduler.start()
+        try:
+            yield
+        finally:
+            await self.scheduler.close()
+            self.encoder.shutdown()
+
+    async def fields(self, request: Request, *known: str, lists: Sequence[str] = ()) -> dict[str, Any]:
+        """The fields of a request whose client may ask. Raises ApiError."""
+        fields = await read_fields(request, self.settings, known, lists)
+        key = fields.pop("api_key", None)
+        if key is not None and not isinstance(key, str):
+            raise ApiError(400, f"api_key must be text, got {type(key).__name__}")
+        self.admit(request.headers.get("authorization"), key, request.client)
+        return fields
+
+    def admit(self, authorization: str | None, key: str | None, address: Any) -> None:
+        """Check the key of a request and count it. Raises ApiError: 403, 429, or 503 at the server's end."""
+        if self.is_draining.is_set():
+            raise ApiError(503, "the server must be running, got its end; ask again later", 5)
+        bearer = (authorization or "").removeprefix("Bearer ").strip()
+        self.rate.check(self.keys.client(key or bearer, address.host if address else "unknown"))
+
+    async def answers(self, request: Request, inputs: Sequence[Any]) -> list[Any]:
+        """The model's results for inputs.
+
+        Raises:
+            ApiError: 400 or 413 for an input, 503 where there is no place, or where it takes too long.
+            ClientGone: the client went away, and its inputs left the queue.
+        """
+        with self.texts.take(len(inputs)):
+            return await self._in_time(_unless_gone(request, self._compute(inputs)))
+
+    async def stream(self, request: Request, source: str, begin: Callable[[], Iterator[str]]) -> "OpenStream":
+        """The output for one source, a piece at a time; the first piece is there already when this returns.
+
+        Args:
+            source: what is read. begin: makes the iterator of pieces, in the thread of the model.
+
+        Raises:
+            ApiError, ClientGone: as `answers`, before the first piece.
+        """
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self.streams.take())
+            await self._encode([source])  # to refuse what the model cannot take
+            generator: Any = self.scheduler.stream(begin, self.settings.timeout)
+            stream = await stack.enter_async_context(aclosing(generator))
+            first = await self._in_time(_unless_gone(request, _next(stream)))
+            return OpenStream(first, stream, stack.pop_all().aclose)
+
+    async def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """A call in the thread of the model, in time. Raises ApiError 503 where it takes too long."""
+        return await self._in_time(self.scheduler.call(function, *arguments))
+
+    async def _compute(self, inputs: Sequence[Any]) -> list[Any]:
+        return await self.scheduler.submit(await self._encode(inputs))
+
+    async def _encode(self, inputs: Sequence[Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.encoder, self.model.encode, inputs)
+
+    async def _in_time(self, work: Coroutine[Any, Any, Result]) -> Result:
+        try:
+            async with asyncio.timeout(self.settings.timeout):
+                return await work
+        except TimeoutError:
+            raise ApiError(
+                503,
+                f"the answer must be there within {self.settings.timeout:g} seconds, got none; try again later",
+                self.scheduler.seconds_to_empty,
+            ) from None
+
+
+@dataclass
+class OpenStream:
+    """Pieces of an output that is being written.
+
+    Attributes:
+        first: the first one, None if there is none. rest: the others.
+        close: stops writing and gives the place of the stream back; must be awaited.
+    """
+
+    first: str | None
+    rest: AsyncIterator[str]
+    close: Callable[[], Awaitable[None]]
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        if self.first is not None:
+            yield self.first
+        async for piece in self.rest:
+            yield piece
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """What `work` returns; it is cancelled when the client closes its connection. Raises ClientGone."""
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone
+    finally:
+        working.cancel()
+        gone.cancel()
+        await asyncio.wait([working, gone])
+
+
+async def _next(stream: AsyncIterator[str]) -> str | None:
+    return await anext(stream, None)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
