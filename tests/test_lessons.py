@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from doc_examples import blocks, run_examples
 
-LESSONS = Path(__file__).parents[1] / "docs" / "lessons"
+LESSONS = Path(__file__).resolve().parents[1] / "docs" / "lessons"
 NAMES = sorted(path.stem for path in LESSONS.glob("*.md") if path.stem != "index")
 PAGES = [LESSONS / folder / f"{name}.md" for name in NAMES for folder in (".", "zh")]
 PICTURES_LIMIT = 80_000

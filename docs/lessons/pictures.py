@@ -1,10 +1,14 @@
 """Draws the pictures of the lessons: `python docs/lessons/pictures.py [NAME ...]`. Needs the plots extra."""
 
+import doctest
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
@@ -140,6 +144,110 @@ def privacy(path: Path) -> None:
     report.plot(path)
 
 
+def alignments(path: Path) -> None:
+    """Weights of the page's model before and after training."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 24, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    config = CrossMaskConfig(**sizes, encoder_layers=1, decoder_layers=1, dropout=0.0, initializer_range=0.1)
+    model = CrossMaskForConditionalGeneration(config)
+    model.set_attn_implementation("eager")
+    source = torch.tensor([[5, 6, 7, 8, 9, 10]])
+
+    def weights() -> torch.Tensor:
+        outputs = model(input_ids=source, labels=source.flip(1), output_attentions=True)
+        return outputs.cross_attentions[0][0].mean(0).detach()
+
+    before = weights()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(300):
+        sources = torch.randint(4, 24, (32, 6))
+        model(input_ids=sources, labels=sources.flip(1)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    words = tuple("abcdef")
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    panels = {"before training": before, "after training": weights()}
+    for ax, (title, values) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        ax.imshow(values, cmap="Blues", vmin=0, vmax=1)
+        rule_cells(ax, *values.shape)
+        write_side(ax, "x", Side("source", 6, words))
+        write_side(ax, "y", Side("target, written", 6, words[::-1]))
+        ax.set_title(title, fontsize=9, color=INK)
+    save_png(figure, path)
+
+
+def measuring(path: Path) -> None:
+    """Scores of four texts against one reference."""
+    from sacrebleu.metrics import BLEU, CHRF
+
+    from crossmask.tasks.metrics.seq2seq_qa import score
+
+    reference = "the small dog does not bark at the children"
+    texts = {
+        "the same": reference,
+        "opposite": "the small dog does bark at the children",
+        "paraphrase": "the little puppy never barks at kids",
+        "words in another order": "children bark at the small dog does not the",
+    }
+    metrics = {
+        "BLEU": lambda text: BLEU(effective_order=True).sentence_score(text, [reference]).score,
+        "chrF": lambda text: CHRF().sentence_score(text, [reference]).score,
+        "F1": lambda text: 100 * score(text, [reference])[1],
+    }
+    figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+    ax = figure.add_subplot()
+    for index, ((name, metric), colour) in enumerate(zip(metrics.items(), (INK, ALLOWED, BORDER), strict=True)):
+        values = [metric(text) for text in texts.values()]
+        bars = ax.bar([place + 0.27 * (index - 1) for place in range(4)], values, 0.25, color=colour, label=name)
+        ax.bar_label(bars, fmt="%.0f", fontsize=8, color=INK)
+    tidy(ax, "score")
+    ax.set_xticks(range(4), list(texts))
+    ax.set_ylim(0, 112)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8, labelcolor=INK)
+    save_png(figure, path)
+
+
+def warm_starts(path: Path) -> None:
+    """The losses of the page's two bridges."""
+    page = blocks((FOLDER.parent / "warm-starts.md").read_text(encoding="utf-8"))
+    page["cold"] += page["train"](page["cold_model"], 70, page["translation"])
+    figure = Figure(figsize=(6.0, 2.6), layout="constrained")
+    ax = figure.add_subplot()
+    ax.plot(page["cold"], color=BORDER, label="cold: nothing was learned before")
+    ax.plot(page["warm"], color=ALLOWED, label="warm: the language model is trained, and frozen")
+    tidy(ax, "loss")
+    ax.set_xlabel("optimizer step", fontsize=9, color=INK)
+    ax.set_ylim(0)
+    ax.legend(frameon=False, fontsize=8, labelcolor=INK)
+    save_png(figure, path)
+
+
+def from_scratch(path: Path) -> None:
+    """The losses of the page's run."""
+    page = blocks((FOLDER.parent / "from-scratch.md").read_text(encoding="utf-8"))
+    figure = Figure(figsize=(6.0, 2.4), layout="constrained")
+    ax = figure.add_subplot()
+    ax.plot(page["losses"], color=ALLOWED)
+    tidy(ax, "training loss")
+    ax.set_xlabel("optimizer step", fontsize=9, color=INK)
+    ax.set_ylim(0)
+    save_png(figure, path)
+
+
+def blocks(text: str) -> dict[str, Any]:
+    """The names that the code of a page leaves behind."""
+    examples = doctest.DocTestParser().get_examples("\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.S)))
+    names: dict[str, Any] = {}
+    exec("".join(example.source for example in examples), names)
+    return names
+
+
+def tidy(ax: Axes, name: str) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(colors=INK, labelsize=8)
+    ax.set_ylabel(name, fontsize=9, color=INK)
+
+
 def renamed(views: list[View], titles: tuple[str, ...]) -> list[View]:
     return [View(title, v.allowed, v.rows, v.columns) for v, title in zip(views, titles, strict=True)]
 
@@ -150,6 +258,10 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "masks-on-scores": masks_on_scores,
     "three-masks": three_masks,
     "choosing-masks": choosing_masks,
+    "from-scratch": from_scratch,
+    "warm-starts": warm_starts,
+    "alignments": alignments,
+    "measuring": measuring,
     "privacy": privacy,
 }
 
