@@ -51,9 +51,12 @@ $(VENV)/.docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
-docs: $(VENV)/.docs  ## the documentation site, in site/
+docs: $(VENV)/.docs  ## the documentation site, in site/, with the notebook as it ran
 	mkdir -p $(VENV)/docs && ln -sfn ../.. $(VENV)/docs/crossmask  # where the root has the package's name
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(VENV)/docs $(BIN)/mkdocs build --strict --quiet
+	mkdir -p runs/notebook
+	cd runs/notebook && CROSSMASK_TINY=1 $(abspath $(BIN))/python -m jupyter execute \
+		--output $(CURDIR)/site/lessons/demonstration.ipynb $(CURDIR)/docs/lessons/demonstration.ipynb
 
 bench: $(READY)  ## every benchmark in one run; its pages are in runs/benchmarks
 	$(BIN)/python -m benchmarks

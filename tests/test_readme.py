@@ -1,7 +1,6 @@
 """Every example in README and in pages of the docs runs as printed, and every link leads to a file."""
 
 import ast
-import doctest
 import os
 import pkgutil
 import re
@@ -11,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from doc_examples import run_examples
 from small_models import small_config
 
 from crossmask import CrossMaskForConditionalGeneration
@@ -20,10 +20,6 @@ from crossmask.training.parsing import parse_run
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, flags=re.S) for line in block.splitlines()]
-
-
-def blocks(language: str, page: str = README) -> str:
-    return "\n".join(re.findall(rf"```{language}\n(.*?)```", page, flags=re.S))
 
 
 @pytest.fixture
@@ -44,11 +40,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
 )
 def test_the_python_examples(workplace, page, fewest):
     text = (ROOT / page).read_text(encoding="utf-8")
-    examples = doctest.DocTestParser().get_doctest(blocks("python", text), {}, page, page, 0)
-    assert len(examples.examples) > fewest
-    report: list[str] = []
-    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(examples, out=report.append)
-    assert not report, "".join(report)
+    assert run_examples(text, page) > fewest
 
 
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
