@@ -68,7 +68,8 @@ class Probe:
         """Logits, or the last hidden states of a model without a head: (B, T, width).
 
         Raises:
-            ValueError: the model does not embed each side once, or has no output for each target token.
+            InputError: the model does not embed each side once and as it is given, or has no output for each target
+                token.
         """
         self.ids, self.leaves, self.depth = {}, {}, 0
         output = self.model(**self.batch, return_dict=True)
@@ -77,6 +78,13 @@ class Probe:
         if set(self.ids) != {"source", "target"}:
             embedded = " and ".join(sorted(self.ids)) or "neither"
             raise InputError(f"audit: the model must embed source and target tokens, got {embedded}; pass both as ids")
+        given = self.batch.get("input_ids")
+        if given is not None and self.ids["source"].shape != given.shape:
+            raise InputError(
+                f"audit: the encoder must embed the source as it is given, {tuple(given.shape)}, got "
+                f"{tuple(self.ids['source'].shape)} from {type(self.model.get_encoder()).__name__}; its model cannot "
+                "be measured"
+            )
         shape = tuple(self.ids["target"].shape)
         if states is None or states.shape[:2] != shape:
             got = "none" if states is None else tuple(states.shape[:2])

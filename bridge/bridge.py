@@ -19,7 +19,7 @@ from ..masks.rules import causal
 from ..masks.target_layout import lay_out_target
 from ..masks.tensor_mask import MaskLike, as_mask
 from ..seq2seq.beam_sharing import lay_out_shared_source, rows_per_source
-from ..seq2seq.cache import cached_sizes, read_cache
+from ..seq2seq.cache import cached_sizes, is_recurrent, read_cache
 from ..seq2seq.call_checks import check_keywords, checked_call
 from ..seq2seq.call_masks import read_call_masks
 from ..seq2seq.cpu_ops import Dropout
@@ -32,7 +32,7 @@ from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.passage_attribution import ProvenanceMixin
 from ..seq2seq.pretrained_parts import build_encoder, encoder_of, recording_of
 from ..seq2seq.shared_source_generation import SharedSourceGenerationMixin
-from ..seq2seq.simultaneous.session import StreamingMixin
+from ..seq2seq.simultaneous.session import StreamingMixin, TranslationStream
 from .blocks import BridgeBlock
 from .decoding import DecoderSide
 from .encoding import EncoderSide
@@ -108,6 +108,7 @@ class CrossMaskBridgeForConditionalGeneration(
         )
         self.encoder_side = EncoderSide(self)
         self.decoder_side = DecoderSide(self)
+        self._is_stateful = decoder._is_stateful  # then a draft cannot be taken back
         self._no_split_modules = ["BridgeBlock", *_no_split(encoder), *_no_split(decoder)]
         # Nothing fails from here on, so that models which cannot be joined stay as they were.
         for part in given:
@@ -193,6 +194,19 @@ class CrossMaskBridgeForConditionalGeneration(
 
     def encode(self, input_ids: torch.LongTensor, encoder_mask: MaskLike | None = None, **options: Any):
         return self.encoder_side.encode(input_ids, None, as_mask(encoder_mask, "encoder_mask"), **options)
+
+    def open_stream(self, batch: int = 1, **options: Any) -> TranslationStream:
+        """As for every model that streams.
+
+        Raises:
+            ValueError: a decoder with recurrent layers, whose states also count tokens that are taken back.
+        """
+        if is_recurrent(DynamicCache(config=self.decoder.config)):
+            raise ValueError(
+                f"a stream must have a decoder whose layers are all attention, got {type(self.decoder).__name__}, "
+                "which has recurrent ones; call generate() on what has arrived"
+            )
+        return super().open_stream(batch, **options)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -385,6 +399,10 @@ class CrossMaskBridgeForConditionalGeneration(
         model_kwargs["encoder_outputs"] = self.encoder_side.encode(ids, embeds, mask, **given, **wanted)
         model_kwargs.pop("token_type_ids", None)
         return model_kwargs
+
+    def _prepare_static_cache(self, *args: Any, **kwargs: Any) -> EncoderDecoderCache:
+        """As Transformers does; only the source has no recurrent layers of the decoder's."""
+        return EncoderDecoderCache(self.decoder._prepare_static_cache(*args, **kwargs), DynamicCache())
 
     def _prepare_cache_for_generation(
         self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any

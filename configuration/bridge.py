@@ -1,6 +1,6 @@
 """What a bridge is: an encoder, a causal language model, and the interactive attention between them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -152,7 +152,7 @@ class CrossMaskBridgeConfig(MaskedConfig):
 
     def validate_blocks(self) -> None:
         layers, count = self.bridge_layers, self.decoder_text.num_hidden_layers
-        if isinstance(layers, bool) or not isinstance(layers, int | Sequence) or isinstance(layers, str):
+        if isinstance(layers, bool) or not isinstance(layers, int | list | tuple):
             raise ValueError(f"bridge_layers must be an integer or a list of layer numbers, got {layers!r}")
         if isinstance(layers, int) and not 1 <= layers <= count:
             raise ValueError(f"bridge_layers must be from 1 to the decoder's {count} layers, got {layers}")
@@ -171,6 +171,13 @@ class CrossMaskBridgeConfig(MaskedConfig):
             raise ValueError(
                 f"head_dim must be at least 1, got {self.head_dim}; give fewer than num_attention_heads={heads}"
             )
+        if self.tie_word_embeddings:
+            raise ValueError(
+                "tie_word_embeddings must be False, since each part has embeddings of its own, got "
+                f"{self.tie_word_embeddings}; tie the decoder's in the decoder's config"
+            )
+        if not self.is_encoder_decoder:
+            raise ValueError("is_encoder_decoder must be True, got False; load the decoder alone for a causal model")
         if self.gate not in GATES:
             raise ValueError(f"gate must be one of {GATES}, got {self.gate!r}")
         for name in ("dropout", "attention_dropout", "decoder_dropout"):

@@ -74,6 +74,11 @@ def answer_batch(
     for name, value in (("n_best", n_best), ("max_answer_length", max_answer_length), ("batch_tokens", batch_tokens)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
+    if null_threshold and not getattr(model.config, "no_answer", True):
+        raise InputError(
+            f"null_threshold must be left out for a model that always answers, got {null_threshold}; train one with "
+            "no_answer: true"
+        )
     windows = encode_windows(tokenizer, questions, contexts, max_length=max_length, stride=stride)
     if (passages, hidden) != (None, None) and not isinstance(model, CrossMaskForQuestionAnswering):
         raise InputError(

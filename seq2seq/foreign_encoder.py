@@ -65,9 +65,11 @@ class ForeignEncoder:
             return {"position_ids": (layout.positions + self.first_position).expand(batch, -1)}
         if not self.counts_by_itself:
             return {}
+        # Those that count tokens which are not padding would read their positions from a finished mask.
+        names = "segment_ids, position_ids and encoder_mask" if self.first_position else "segment_ids and position_ids"
         raise MaskError(
-            f"segment_ids, position_ids and encoder_mask must be left out where {self.name} encodes: it numbers "
-            "positions by itself; give every example a row of its own, or take another encoder"
+            f"{names} must be left out where {self.name} encodes: it numbers positions by itself; give every example "
+            "a row of its own, or take another encoder"
         )
 
     def _finished(self, masks: Sequence[torch.Tensor | None], inputs: torch.Tensor) -> ForeignMask | None:

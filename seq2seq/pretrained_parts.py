@@ -8,6 +8,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
 _COUNTING = "create_position_ids_from_input_ids"
+_LENGTHS = ("max_position_embeddings", "max_seq_len")  # MPT has the latter
 _RECORDED = ("output_attentions", "output_hidden_states")
 
 
@@ -33,7 +34,9 @@ def arguments_of(model: PreTrainedModel) -> frozenset[str]:
 
 def max_length_of(config: PreTrainedConfig, first_position: int) -> int | None:
     """The longest sequence of a model that counts from `first_position`, None where its config names none."""
-    positions: int | None = getattr(config, "max_position_embeddings", None)
+    named = (getattr(config, name, None) for name in _LENGTHS)
+    # XLNet's is -1: it takes any length.
+    positions = next((value for value in named if value is not None and value > 0), None)
     return None if positions is None else positions - first_position
 
 

@@ -49,6 +49,7 @@ DECODERS: dict[str, dict] = {
     "codegen": {"rotary_dim": 4, "n_inner": 48},
     "biogpt": {},
     "xglm": {"d_model": 32, "ffn_dim": 48, "attention_heads": 4, "num_layers": 3},
+    "lfm2": {"num_key_value_heads": 2, "layer_types": ["conv", "full_attention"] * 2},
 }
 ENCODERS: dict[str, dict] = {
     "bert": {},

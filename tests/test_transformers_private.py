@@ -51,6 +51,9 @@ METHODS = {
     ),
     "GenerationMixin._prepare_generation_config": "generation_config, **kwargs",
     "GenerationMixin._prepare_special_tokens": "generation_config, kwargs_has_attention_mask, device, batch_size",
+    "GenerationMixin._prepare_static_cache": (
+        "cache_implementation, batch_size, max_cache_len, prefill_chunk_size, model_kwargs"
+    ),
     "GenerationMixin._prepare_text_encoder_decoder_kwargs_for_generation": (
         "inputs_tensor, model_kwargs, model_input_name, generation_config"
     ),
@@ -104,6 +107,7 @@ ATTRIBUTES = {
     "_load_processor": "pipelines.base",
     "_load_tokenizer": "pipelines.base",
     "_load_video_processor": "pipelines.base",
+    "_is_stateful": "modeling_utils",
     "_no_split_modules": "modeling_utils",
     "_pipeline_calls_generate": "pipelines.base",
     "_reorder_cache": "generation.utils",  # is asked for where a model has one

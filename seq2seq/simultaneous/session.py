@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import nn
@@ -121,7 +122,7 @@ class TranslationStream:
         if self.source.compact(self.encoder_cache, self.cache.cross_attention_cache):
             self.states = self.source.compacted(self.states[:, None])[:, 0]
         self.source.append(filled)
-        new = self._states_of(ids, past_key_values=self.encoder_cache)
+        new = self._states_of(ids, past_key_values=self.encoder_cache, position_ids=self.source.positions)
         self.states = new if self.states is None else torch.cat([self.states, new], dim=1)
         for index, attention in enumerate(self.model.cross_attentions):
             self.cache.is_updated[index] = False  # so that these keys and values join those in the cache
@@ -135,15 +136,14 @@ class TranslationStream:
         self.states = self._states_of(ids)
         self.cache = EncoderDecoderCache(self.cache.self_attention_cache, DynamicCache())
 
-    def _states_of(self, ids: torch.Tensor, **cache: DynamicCache) -> torch.Tensor:
+    def _states_of(self, ids: torch.Tensor, **options: Any) -> torch.Tensor:
         """The encoder's states for new tokens: (B, L) to (B, L, hidden)."""
         with skip_shape_checks():
             return self.model.encode(
                 input_ids=ids,
                 attention_mask=self.source.filled,
-                position_ids=self.source.positions,
                 encoder_mask=self.masks.call_rules.get("encoder_mask"),
-                **cache,
+                **options,
             ).last_hidden_state
 
     def _write(self) -> list[list[int]]:

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 import torch
-from bridge_families import bridge_of, ids
-from transformers import AutoModelForSeq2SeqLM
+from bridge_families import bridge_of, decoder_of, encoder_of, ids
+from transformers import AutoModelForSeq2SeqLM, XLNetConfig, XLNetModel
 
-from crossmask import audit, masks
+from crossmask import CrossMaskBridgeForConditionalGeneration, audit, masks
 from crossmask.seq2seq.simultaneous.policies import AlignAtt
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -69,7 +69,29 @@ def test_modes_of_decoding_agree(mask):
     )
 
 
-@pytest.mark.parametrize("encoder", ["bert", "t5"])
+@torch.no_grad()
+def test_a_decoder_with_recurrent_layers_has_a_static_cache_and_no_streams():
+    model = bridge_of(decoder="lfm2")
+    for search in ({}, {"num_beams": 3}):
+        dynamic, static = (
+            model.generate(SOURCE, max_new_tokens=6, cache_implementation=cache, **search, **UNTIL_LENGTH)
+            for cache in ("dynamic", "static")
+        )
+        assert torch.equal(dynamic, static)
+    with pytest.raises(ValueError, match="whose layers are all attention, got Lfm2ForCausalLM"):
+        model.open_stream(cross_mask="wait_k(2)")
+
+
+@torch.no_grad()
+def test_drafts_are_refused_where_the_decoder_cannot_take_them_back():
+    decoder = decoder_of("llama")
+    decoder._is_stateful = True
+    model = CrossMaskBridgeForConditionalGeneration.from_encoder_decoder_pretrained(encoder_of("bert"), decoder)
+    with pytest.raises(ValueError, match="assisted generation is not supported with stateful models"):
+        model.generate(SOURCE[:1], prompt_lookup_num_tokens=2, max_new_tokens=4)
+
+
+@pytest.mark.parametrize("encoder", ["bert", "t5", "bart"])
 @torch.no_grad()
 def test_a_stream_writes_what_generate_does_where_the_encoder_does_not_look_ahead(encoder):
     model = bridge_of(encoder=encoder, decoder="gemma3_text", encoder_mask="causal()", cross_mask="wait_k(2)")
@@ -148,6 +170,15 @@ def test_the_audit_holds_and_finds_a_leak():
     assert not audit(model, given).leaks
     model.cross_masks.rules = lambda *args, **kwargs: ((masks.full(),), (0,) * 3)  # as if the mask were lost
     assert audit(model, given).leaks
+
+
+def test_the_audit_refuses_an_encoder_that_embeds_something_else_than_the_source():
+    encoder = XLNetModel(
+        XLNetConfig(vocab_size=60, d_model=32, n_layer=2, n_head=4, d_inner=48)
+    )  # it embeds (S, B) ids
+    model = CrossMaskBridgeForConditionalGeneration.from_encoder_decoder_pretrained(encoder, decoder_of("llama"))
+    with pytest.raises(ValueError, match=r"must embed the source as it is given, \(2, 7\), got \(7, 2\) from XLNet"):
+        audit(model, {"input_ids": SOURCE, "decoder_input_ids": TARGET})
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 decoders = [pytest.param(f, marks=() if f in QUICK_DECODERS else pytest.mark.slow) for f in DECODERS]
 encoders = [pytest.param(f, marks=() if f in QUICK_ENCODERS else pytest.mark.slow) for f in ENCODERS]
 # What a family cannot; each is refused by name.
-NO_DECODER_MASK = {"bloom"}
+NO_DECODER_MASK = {"bloom", "lfm2"}
 NO_HEADS = {"xglm"}
 NO_PACKED_ENCODER = {"bart", "deberta-v2"}
 NO_ENCODER_MASK = {"deberta-v2"}

@@ -111,6 +111,9 @@ def test_a_threshold_decides_whether_there_is_an_answer():
     texts = [answer(model, tokenizer, QUESTIONS[0], CONTEXTS[0], null_threshold=at).text for at in (-1e9, 1e9)]
     assert texts[0] != ""
     assert texts[1] == ""
+    always_answers, _ = tiny_reader(False)
+    with pytest.raises(ValueError, match=r"null_threshold must be left out for a model that always answers, got 1\.0"):
+        answer(always_answers, tokenizer, QUESTIONS[0], CONTEXTS[0], null_threshold=1.0)
 
 
 def test_models_of_transformers_answer_from_the_context_too(reader):
