@@ -1,6 +1,5 @@
 """`crossmask answer`: answers to questions about contexts."""
 
-import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ from .command import (
     load_pipeline,
     progress,
     read_input,
+    read_items,
     whole_number,
     write_json,
 )
@@ -65,21 +65,6 @@ def _beams(top_k: int) -> dict[str, int]:
 
 
 def _items(path: str, question: str | None) -> Iterator[dict[str, Any]]:
-    from crossmask.utils.errors import InputError
-
     if question is not None:
-        yield {"question": question, "context": "\n".join(read_input(path))}
-        return
-    for number, line in enumerate(read_input(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            item = json.loads(line)
-        except ValueError as error:
-            raise InputError(
-                f"line {number} must be JSON, {{'question': ..., 'context': ...}}, got {line[:40]!r} ({error}); give "
-                "--question for one about a whole text"
-            ) from None
-        if not isinstance(item, dict):
-            raise InputError(f"line {number} must be {{'question': ..., 'context': ...}}, got {line[:40]!r}")
-        yield item
+        return iter([{"question": question, "context": "\n".join(read_input(path))}])
+    return read_items(path, "{'question': ..., 'context': ...}, or a whole text beside --question")

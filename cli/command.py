@@ -147,6 +147,26 @@ def read_input(path: str) -> Iterator[str]:
     return decode_lines(bounded_lines(sys.stdin.buffer, "standard input"), "standard input")
 
 
+def read_items(path: str, wanted: str) -> Iterator[dict[str, Any]]:
+    """The lines of a file, or of standard input for `-`, each a mapping in JSON; blank lines are left out.
+
+    Args:
+        wanted: what errors say that a line must be.
+    """
+    from crossmask.utils.errors import InputError
+
+    for number, line in enumerate(read_input(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"line {number} must be JSON, {wanted}, got {line[:40]!r} ({error})") from None
+        if not isinstance(item, dict):
+            raise InputError(f"line {number} must be {wanted}, got {line[:40]!r}")
+        yield item
+
+
 def write_json(value: Any) -> None:
     """Write a value as one line of JSON to standard output."""
     print(json.dumps(value, ensure_ascii=False), flush=True)

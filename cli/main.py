@@ -7,7 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
-from . import answer, audit, classify, evaluate, extract, latency, mask, push, recipes, serve, stream, texts, train
+from . import (
+    answer,
+    audit,
+    classify,
+    evaluate,
+    extract,
+    label,
+    latency,
+    mask,
+    push,
+    recipes,
+    serve,
+    stream,
+    texts,
+    train,
+)  # fmt: skip
 from .command import PROGRAM
 
 INPUT_ERROR = 2
@@ -24,7 +39,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (train, recipes, texts, answer, classify, stream, serve, evaluate, latency, mask, audit, extract, push):
+MODULES = (
+    train, recipes, texts, answer, classify, label, stream, serve, evaluate, latency, mask, audit, extract, push,
+)  # fmt: skip
+for module in MODULES:
     module.register(app)
 
 

@@ -30,6 +30,8 @@ ENTRIES = {
 PIPELINES = {
     "crossmask": ("AutoModelForSeq2SeqLM",),
     "crossmask-bridge": ("AutoModelForSeq2SeqLM",),
+    "crossmask-sequence-classification": ("AutoModelForSequenceClassification",),
+    "crossmask-token-classification": ("AutoModelForTokenClassification",),
     "crossmask-question-answering": ("AutoModelForQuestionAnswering",),
 }
 """The Auto classes whose pipelines a saved model has, by model type."""

@@ -3,6 +3,7 @@
 from .generated_answers import GeneratedAnswersPipeline
 from .inputs import PipelineInputError
 from .question_answering import QuestionAnsweringPipeline
+from .semantic_role_labeling import SemanticRoleLabelingPipeline
 from .summarization import SummarizationPipeline
 from .text_classification import ClassificationPipeline
 from .text_to_text import TextToTextPipeline
@@ -13,6 +14,7 @@ __all__ = [
     "GeneratedAnswersPipeline",
     "PipelineInputError",
     "QuestionAnsweringPipeline",
+    "SemanticRoleLabelingPipeline",
     "SummarizationPipeline",
     "TextToTextPipeline",
     "TranslationPipeline",

@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -21,6 +22,7 @@ from ..attached.attached_model import AttachedModel
 from ..configuration.base import MASK_FIELDS, MaskedConfig
 from .generated_answers import GeneratedAnswersPipeline
 from .question_answering import QuestionAnsweringPipeline
+from .semantic_role_labeling import SemanticRoleLabelingPipeline
 from .summarization import SummarizationPipeline
 from .text_classification import ClassificationPipeline
 from .text_to_text import TextToTextPipeline
@@ -79,6 +81,7 @@ KINDS = (
     Kind("question-answering", GeneratedAnswersPipeline, AutoModelForSeq2SeqLM),
     Kind("question-answering", QuestionAnsweringPipeline, AutoModelForQuestionAnswering),
     Kind("text-classification", ClassificationPipeline, AutoModelForSequenceClassification),
+    Kind("semantic-role-labeling", SemanticRoleLabelingPipeline, AutoModelForTokenClassification),
 )
 """All pipelines. A new one is a file, and an entry here."""
 

@@ -9,7 +9,7 @@ import torch
 from question_cases import tiny_reader, tiny_tokenizer
 from streaming_cases import REFERENCES, TEXTS, tiny
 from tiny_encoders import encoder_config
-from transformers import BertForSequenceClassification, pipeline
+from transformers import BertForSequenceClassification, BertForTokenClassification, pipeline
 
 from crossmask import audit, translate_batch
 from crossmask.cli.main import main
@@ -108,6 +108,29 @@ def test_labels(tmp_path, monkeypatch, capsys):
     give(monkeypatch, "ann\n\n")
     assert main(["classify", str(tmp_path), *PLAIN]) == 2
     assert "inputs[1] must have something in it" in capsys.readouterr().err
+
+
+def test_semantic_roles(tmp_path, monkeypatch, capsys):
+    torch.manual_seed(0)
+    config = encoder_config("bert")
+    config.vocab_size, config.id2label = len(tiny_tokenizer()), dict(enumerate(["O", "B-V", "I-V"]))
+    model = BertForTokenClassification(config).eval()
+    for part in (model, tiny_tokenizer()):
+        part.save_pretrained(tmp_path)
+    pipe = pipeline("crossmask-semantic-role-labeling", model=model, tokenizer=tiny_tokenizer(), device="cpu")
+    items = [{"text": "ann left", "predicate": "left"}, {"words": ["bob", "sits"], "predicate": 1}]
+    give(monkeypatch, "\n".join(map(json.dumps, items)))
+    assert main(["label", str(tmp_path), *PLAIN]) == 0
+    assert capsys.readouterr().out.splitlines() == [one["text"] for one in pipe(items)]
+    give(monkeypatch, "ann left\n")
+    assert main(["label", str(tmp_path), "--predicate", "left", "--json", *PLAIN]) == 0
+    (found,) = read(capsys)
+    assert found["tags"] == pipe(items[0])["tags"]
+    give(monkeypatch, "ann left\n")
+    assert main(["label", str(tmp_path), *PLAIN]) == 2
+    assert (
+        "line 1 must be JSON, {'text': ..., 'predicate': ...}, or a text beside --predicate" in capsys.readouterr().err
+    )
 
 
 def test_a_stream_writes_each_word_as_soon_as_it_is_complete(folder, monkeypatch, capsys):

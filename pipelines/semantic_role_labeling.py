@@ -1,0 +1,156 @@
+"""Semantic role labeling: the arguments of a predicate, as spans of the words of its sentence."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ..heads.bio import BioDecoder, bracketed, spans_of_tags
+from ..heads.words import encode_words, marks_of, word_scores
+from ..seq2seq.lengths import longest_source
+from .alignment import word_spans
+from .inputs import BasePipeline, PipelineInputError, check_inputs, check_keys, check_text
+
+
+class SemanticRoleLabelingPipeline(BasePipeline):
+    """Labels the arguments of a predicate, with any model that `AutoModelForTokenClassification` loads.
+
+    ```python
+    >>> label = pipeline("crossmask-semantic-role-labeling", model=folder)
+    >>> label({"text": "Ann sees him.", "predicate": "sees"})
+    {'predicate': 'sees', 'tags': ['B-ARG0', 'B-V', 'B-ARG1', 'O'], 'text': '[ARG0 Ann ] [V sees ] [ARG1 him ] .',
+     'arguments': [{'label': 'ARG0', 'score': 0.99, 'word': 'Ann', 'start': 0, 'end': 3}, ...]}
+    ```
+
+    An input has `text`, or `words`, a list that is joined by spaces, and `predicate`: the number of its word, from 0,
+    or the word, if it is there once. Punctuation marks of a text are words of their own. One input gives one result,
+    several give a list.
+
+    The classes of the model are BIO tags, and those of an output are well-formed. `start` and `end` are characters,
+    first and one past the last, and `score` is the mean probability of the tags. The predicate is marked as in
+    training: by `marker_ids` in a model of crossmask, by token type 1 in others.
+
+    Raises:
+        PipelineInputError: an input without words or predicate, or too long; a model of other classes.
+    """
+
+    tokenizer: Any
+    _load_processor = False
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_video_processor = False
+    _load_tokenizer = True
+
+    def __init__(self, model: PreTrainedModel, **options: Any) -> None:
+        super().__init__(model=model.eval(), **options)
+        names = self.model.config.id2label
+        try:
+            self._decoder = BioDecoder([names[index] for index in range(self.model.config.num_labels)])
+        except ValueError as error:
+            raise PipelineInputError(f"the model must have BIO tags as its classes: {error}") from error
+        taken = inspect.signature(self.model.forward).parameters
+        self._marks = "marker_ids" if "marker_ids" in taken else "token_type_ids"
+
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """Label one sentence, or several: a list, a dataset, a generator."""
+        checked = check_inputs(inputs, self.check_input)
+        return [] if checked == [] else super().__call__(checked, **options)
+
+    def check_input(self, item: Any, name: str) -> dict[str, Any]:
+        """An input as a mapping with its name, text, words, their characters, and the number of the predicate."""
+        if not isinstance(item, Mapping):
+            raise PipelineInputError(
+                f"{name} must be {{'text': ..., 'predicate': ...}}, got {type(item).__name__}; put both into a mapping"
+            )
+        given = "words" if "words" in item else "text"
+        check_keys(item, name, (given, "predicate"), ())
+        if given == "text":
+            text = check_text(item["text"], f"{name}: 'text'")
+            offsets = word_spans(text)
+        else:
+            words = item["words"]
+            if isinstance(words, str | bytes) or not isinstance(words, Sequence) or not words:
+                raise PipelineInputError(f"{name}: 'words' must be a list of words, got {words!r:.60}")
+            for number, word in enumerate(words):
+                check_text(word, f"{name}: 'words'[{number}]")
+            text, offsets = " ".join(words), []
+            for word in words:
+                start = offsets[-1][1] + 1 if offsets else 0
+                offsets.append((start, start + len(word)))
+        words = [text[start:end] for start, end in offsets]
+        return {"name": name, "text": text, "offsets": offsets, "predicate": _number(item["predicate"], words, name)}
+
+    def _sanitize_parameters(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        return {}, {}, {}
+
+    def preprocess(self, item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The tokens of a sentence, (1, S), and which of them stand for its words."""
+        words = [item["text"][start:end] for start, end in item["offsets"]]
+        (encoded,) = encode_words(self.tokenizer, [words])
+        limits = (longest_source(self.model), self.tokenizer.model_max_length)
+        limit = min(limit for limit in (*limits, 10**9) if limit is not None)
+        if len(encoded.input_ids) > limit:
+            raise PipelineInputError(
+                f"{item['name']} must have at most {limit} tokens, which is what the model takes, got "
+                f"{len(encoded.input_ids)}; shorten it"
+            )
+        yield {
+            "input_ids": torch.tensor([encoded.input_ids]),
+            "attention_mask": torch.ones(1, len(encoded.input_ids), dtype=torch.int64),
+            self._marks: torch.tensor([marks_of(encoded, item["predicate"])]),
+            "first_tokens": encoded.first_tokens,
+            "item": dict(item),
+            "is_last": True,
+        }
+
+    def _forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The scores of the words of each sentence, (W, C)."""
+        is_alone = not isinstance(batch["item"], list)
+        items, tokens = ([batch[name]] if is_alone else batch[name] for name in ("item", "first_tokens"))
+        logits = self.model(**{name: batch[name] for name in ("input_ids", "attention_mask", self._marks)}).logits
+        scores = [
+            word_scores(logits[row : row + 1], torch.tensor([own], device=logits.device))[0]
+            for row, own in enumerate(tokens)
+        ]
+        return {"item": items, "scores": scores, "is_last": batch["is_last"]}
+
+    def postprocess(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The likeliest well-formed tags, and their spans."""
+        (part,) = parts
+        is_alone = isinstance(part["item"], list)
+        item = part["item"][0] if is_alone else part["item"]
+        scores, text, offsets = part["scores"][0], item["text"], item["offsets"]  # a batch's loses its first axis
+        words = [text[start:end] for start, end in offsets]
+        (tags,) = self._decoder(scores[None], [len(words)])
+        classes = torch.tensor([self._decoder.tags.index(tag) for tag in tags])
+        shares = scores.float().softmax(-1).gather(1, classes[:, None])[:, 0]
+        arguments = [
+            {
+                "label": label,
+                "score": float(shares[first : last + 1].mean()),
+                "word": text[offsets[first][0] : offsets[last][1]],
+                "start": offsets[first][0],
+                "end": offsets[last][1],
+            }
+            for label, first, last in spans_of_tags(tags)
+        ]
+        shown = bracketed(words, tags)
+        return {"predicate": words[item["predicate"]], "tags": tags, "text": shown, "arguments": arguments}
+
+
+def _number(predicate: Any, words: Sequence[str], name: str) -> int:
+    """The number of the predicate's word. Raises PipelineInputError."""
+    if isinstance(predicate, str):
+        if (count := words.count(predicate)) != 1:
+            raise PipelineInputError(
+                f"{name}: 'predicate' must be a word that is there once, got {predicate!r}, which is there {count} "
+                "times; give its number, from 0"
+            )
+        return words.index(predicate)
+    if type(predicate) is not int or not 0 <= predicate < len(words):
+        raise PipelineInputError(
+            f"{name}: 'predicate' must be a word or the number of one, 0 to {len(words) - 1}, got {predicate!r}"
+        )
+    return predicate

@@ -1,0 +1,97 @@
+"""Pipelines that label semantic roles: the tags of `label_words`, as spans of the text that was given."""
+
+from functools import cache
+
+import pytest
+import torch
+from head_cases import head
+from question_cases import tiny_tokenizer
+from tiny_encoders import encoder_config
+from transformers import BertForTokenClassification, pipeline
+
+from crossmask.heads.bio import bio_tags, spans_of_tags
+from crossmask.heads.words import label_words
+from crossmask.pipelines import PipelineInputError
+
+TAGS = bio_tags(["A", "B"])
+SENTENCES = (["ann", "left", "bob", "."], ["carl", "is", "in", "the", "garden", "with", "dora"], ["who", "sits"])
+
+
+@cache
+def tagger(kind: str = "crossmask"):
+    """A pipeline whose model has random weights, and scores that are far apart."""
+    torch.manual_seed(0)
+    if kind == "crossmask":
+        model = head("bert, tags", num_labels=len(TAGS))
+        model.resize_token_embeddings(len(tiny_tokenizer()))
+    else:
+        config = encoder_config("bert")
+        config.vocab_size, config.num_labels = len(tiny_tokenizer()), len(TAGS)
+        model = BertForTokenClassification(config)
+    torch.nn.init.normal_(model.classifier.weight)
+    with torch.no_grad():
+        model.classifier.bias[0] -= 10  # spans in every sentence
+    model.config.id2label = dict(enumerate(TAGS))
+    return pipeline("crossmask-semantic-role-labeling", model=model.eval(), tokenizer=tiny_tokenizer(), device="cpu")
+
+
+def test_tags_are_those_of_label_words_for_the_same_predicate():
+    label = tagger()
+    items = [{"words": words, "predicate": number} for words in SENTENCES for number in range(len(words))]
+    wanted = [label_words(label.model, label.tokenizer, item["words"], item["predicate"]) for item in items]
+    assert len(set(map(tuple, wanted[:4]))) > 1  # the predicate counts
+    for found in (label(items), label(items, batch_size=5), [label(item) for item in items], list(label(iter(items)))):
+        assert [one["tags"] for one in found] == wanted
+        assert [one["predicate"] for one in found] == [item["words"][item["predicate"]] for item in items]
+    assert label([]) == []
+
+
+@pytest.mark.parametrize("kind", ["crossmask", "transformers"])
+def test_arguments_are_spans_of_the_text(kind):
+    label = tagger(kind)
+    text = "Carl  is in the garden, with Dora."
+    found = label({"text": text, "predicate": "is"})
+    assert found["predicate"] == "is"
+    assert len(found["tags"]) == 9
+    assert len(found["arguments"]) == len(spans_of_tags(found["tags"])) > 0
+    for argument in found["arguments"]:
+        assert text[argument["start"] : argument["end"]] == argument["word"]
+        assert 0 < argument["score"] <= 1
+        assert f"[{argument['label']} " in found["text"]
+    other = label({"text": text, "predicate": 4})
+    scores = [[argument["score"] for argument in one["arguments"]] for one in (found, other)]
+    assert scores[0] != scores[1]  # the mark counts
+    batched = label([{"text": text, "predicate": 1}, {"text": "Ann left", "predicate": "left"}], batch_size=2)
+    assert batched[0]["tags"] == found["tags"]
+
+
+BAD = {
+    "text": ("ann left", r"the input must be {'text': ..., 'predicate': ...}, got str"),
+    "no predicate": ([{"text": "ann left"}], r"inputs\[0\] must have 'predicate', got 'text'"),
+    "both": ([{"text": "a", "words": ["a"], "predicate": 0}], r"inputs\[0\] must have no other keys than 'words'"),
+    "bytes": ([{"text": b"a", "predicate": 0}], r"inputs\[0\]: 'text' must be text, got bytes"),
+    "empty word": ([{"words": ["a", " "], "predicate": 0}], r"inputs\[0\]: 'words'\[1\] must have something in it"),
+    "one text": ([{"words": "ann left", "predicate": 0}], r"inputs\[0\]: 'words' must be a list of words"),
+    "twice": ([{"text": "a b a", "predicate": "a"}], r"inputs\[0\]: .* got 'a', which is there 2 times"),
+    "number": ([{"text": "a b", "predicate": 2}], r"inputs\[0\]: .* the number of one, 0 to 1, got 2"),
+    "long": ([{"text": "ann " * 99, "predicate": 0}], r"inputs\[0\] must have at most \d+ tokens"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_used_is_named(name):
+    inputs, message = BAD[name]
+    with pytest.raises(PipelineInputError, match=message):
+        tagger()(inputs)
+
+
+def test_a_model_of_other_classes_is_refused():
+    config = encoder_config("bert")
+    config.vocab_size, config.num_labels = len(tiny_tokenizer()), 3
+    with pytest.raises(PipelineInputError, match="the model must have BIO tags as its classes"):
+        pipeline(
+            "crossmask-semantic-role-labeling",
+            model=BertForTokenClassification(config),
+            tokenizer=tiny_tokenizer(),
+            device="cpu",
+        )
