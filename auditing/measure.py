@@ -51,6 +51,7 @@ class Probe:
             name: value.to(device) if torch.is_tensor(value) else value for name, value in self.batch.items()
         }
         encoder, decoder = self.model.get_encoder(), self.model.get_decoder()
+        self.encoder_name = type(encoder).__name__
         # Both sides may use the same embedding module, so the encoder's hooks say which side it embeds.
         self.side = "target"
         # A call inside of the call is one by which the model measures itself, as attached ones do in packed rows.
@@ -82,7 +83,7 @@ class Probe:
         if given is not None and self.ids["source"].shape != given.shape:
             raise InputError(
                 f"audit: the encoder must embed the source as it is given, {tuple(given.shape)}, got "
-                f"{tuple(self.ids['source'].shape)} from {type(self.model.get_encoder()).__name__}; its model cannot "
+                f"{tuple(self.ids['source'].shape)} from {self.encoder_name}; its model cannot "
                 "be measured"
             )
         shape = tuple(self.ids["target"].shape)

@@ -402,7 +402,8 @@ class CrossMaskBridgeForConditionalGeneration(
 
     def _prepare_static_cache(self, *args: Any, **kwargs: Any) -> EncoderDecoderCache:
         """As Transformers does; only the source has no recurrent layers of the decoder's."""
-        return EncoderDecoderCache(self.decoder._prepare_static_cache(*args, **kwargs), DynamicCache())
+        decoder: Any = self.decoder
+        return EncoderDecoderCache(decoder._prepare_static_cache(*args, **kwargs), DynamicCache())
 
     def _prepare_cache_for_generation(
         self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
