@@ -54,9 +54,9 @@ $(VENV)/.docs: $(READY)
 docs: $(VENV)/.docs  ## the documentation site, in site/, with the notebook as it ran
 	mkdir -p $(VENV)/docs && ln -sfn ../.. $(VENV)/docs/crossmask  # where the root has the package's name
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(VENV)/docs $(BIN)/mkdocs build --strict --quiet
-	mkdir -p runs/notebook
-	cd runs/notebook && CROSSMASK_TINY=1 $(abspath $(BIN))/python -m jupyter execute \
-		--output $(CURDIR)/site/lessons/demonstration.ipynb $(CURDIR)/docs/lessons/demonstration.ipynb
+	mkdir -p runs/notebook && cp docs/lessons/demonstration.ipynb runs/notebook
+	CROSSMASK_TINY=1 $(BIN)/jupyter-execute --inplace runs/notebook/demonstration.ipynb
+	cp runs/notebook/demonstration.ipynb site/lessons
 
 bench: $(READY)  ## every benchmark in one run; its pages are in runs/benchmarks
 	$(BIN)/python -m benchmarks

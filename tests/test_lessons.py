@@ -1,5 +1,6 @@
 """The course: each page runs as printed, has its picture, and says the same in both languages."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -55,6 +56,15 @@ def test_every_picture_is_small_and_the_script_makes_it():
     pictures = {path.stem: path.stat().st_size for path in (LESSONS / "pictures").glob("*.png")}
     assert sorted(made) == sorted(pictures) == NAMES
     assert all(size < PICTURES_LIMIT for size in pictures.values()), pictures
+
+
+def test_the_notebook_is_kept_without_outputs():
+    """`make docs` runs it."""
+    cells = json.loads((LESSONS / "demonstration.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert len(code) > 4
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    assert "demonstration.ipynb" in (LESSONS.parents[1] / "Makefile").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("folder", [".", "zh"])

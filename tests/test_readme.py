@@ -4,10 +4,12 @@ import ast
 import os
 import pkgutil
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from doc_examples import run_examples
@@ -110,6 +112,20 @@ def test_the_site_has_every_page_and_every_module_that_a_page_names():
     assert len(named) > 20
     for name in named:
         assert pkgutil.resolve_name(name).__doc__, name
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "shown"),
+    [
+        ("index.md", "[README](../README.md#install)", "README (`README.md` in the repository)"),
+        ("lessons/index.md", "[Masks](../masks.md#blind-spans)", "[Masks](../masks.md#blind-spans)"),
+        ("lessons/zh/index.md", "[日志](../../../CHANGELOG.md)", "日志 (`CHANGELOG.md` in the repository)"),
+    ],
+)
+def test_the_site_names_files_that_it_does_not_have(page, link, shown):
+    rewrite = runpy.run_path(str(ROOT / "docs" / "links.py"))["on_page_markdown"]
+    context = SimpleNamespace(file=SimpleNamespace(src_uri=page))
+    assert rewrite(link, page=context, config=None, files=None) == shown
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
