@@ -88,7 +88,8 @@ def _pair(fields: dict[str, Any], model: TextModel) -> LanguagePair:
 
 def find_pair(fields: dict[str, Any], pairs: tuple[LanguagePair, ...]) -> LanguagePair:
     """The direction from `source` to `target`. Raises ApiError 400, with what there is."""
-    source, target = fields.get("source"), fields.get("target")
+    source: Any = fields.get("source")
+    target: Any = fields.get("target")
     sources = sorted({pair.source for pair in pairs})
     for name, value in (("source", source), ("target", target)):
         if not isinstance(value, str) or not value:
