@@ -18,7 +18,9 @@ class ApiError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        retry = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        # What is left of such a request may still arrive.
+        return {**retry, **({"Connection": "close"} if self.status in (408, 413) else {})}
 
     @property
     def body(self) -> dict[str, str]:

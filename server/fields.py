@@ -7,9 +7,10 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from ..utils.type_checks import did_you_mean
-from .errors import ApiError, bad_request, too_large
+from .errors import ApiError, ClientGone, bad_request, too_large
 from .settings import Settings
 
 _MOST_FIELDS = 1000
@@ -63,6 +64,8 @@ async def _body(request: Request, settings: Settings) -> bytes:
                     body += chunk
                 elif size > _DRAINED * settings.max_body:
                     break
+    except ClientDisconnect:
+        raise ClientGone from None
     except TimeoutError:
         raise ApiError(
             408,

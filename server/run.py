@@ -50,7 +50,8 @@ class Server(uvicorn.Server):
     """Ends in order: what was accepted is answered, and streams of words end after the words that they were given."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        service = self.config.app.state.service  # type: ignore[union-attr]  # a FastAPI
+        app: Any = self.config.app
+        service = app.state.service
         service.is_draining.set()
         deadline = asyncio.get_running_loop().time() + service.settings.timeout
         while service.streams.taken and asyncio.get_running_loop().time() < deadline:

@@ -86,7 +86,8 @@ class _Text:
     """
 
     def __init__(self, model: TextModel, prefix: str, options: dict[str, Any]):
-        self.model: Any = model.translator.model  # type: ignore[attr-defined]  # of PyTorch
+        translator: Any = model.translator  # of PyTorch
+        self.model: Any = translator.model
         self.prefix, self.read, self.characters = prefix.split(), 0, 0
         self.looks_at_attention = "policy" in options
         with _as_bad_request(), self._attention():

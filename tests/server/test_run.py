@@ -44,7 +44,7 @@ def test_sockets_that_send_half_a_request_are_answered_or_closed():
         assert b'{"error":"the request must arrive within 0.5 seconds, got 1 bytes of it' in body
         for half in (b"", b"POST", HEAD, b"GET /health HTTP/1.1\r\n"):
             assert exchange(server.address, half) == b""
-        for broken in (b"\x00\x01\r\n\r\n", b"GET /" + b"a" * 200_000, b"POST / HTTP/9.9\r\n\r\n"):
+        for broken in (b"\x00\x01\r\n\r\n", b"GET /" + b"a" * 200_000):
             assert exchange(server.address, broken).startswith((b"HTTP/1.1 400", b""))
         assert exchange(server.address, HEAD + b"Content-Length: -1\r\n\r\n").startswith(b"HTTP/1.1 400")
         wait_for(lambda: not server.server.server_state.connections)
@@ -210,7 +210,7 @@ def test_malformed_requests_are_never_an_error_of_the_server():
 def test_ten_thousand_requests_leave_memory_flat():
     """Aborted ones, malformed ones and half-open sockets among them."""
     process = psutil.Process()
-    with listening(translating(max_new_tokens=4), Settings(read_timeout=1)) as server:
+    with listening(translating(max_new_tokens=4)) as server:
         wanted = translating(max_new_tokens=4).translator.translate(TEXTS, max_new_tokens=4)
         expected().update(zip(TEXTS, wanted, strict=True))
         sizes = []
