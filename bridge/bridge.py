@@ -137,6 +137,7 @@ class CrossMaskBridgeForConditionalGeneration(
 
         Raises:
             ValueError: models that cannot be joined; those given are then as they were.
+            StrictDataclassError: fields that do not fit the models; these are then as they were.
             TypeError: a field of another name.
         """
         check_keywords(config_fields, set(CrossMaskBridgeConfig.__annotations__) - set(PARTS), TypeError)
