@@ -102,8 +102,8 @@ class SequenceClassification(EncoderHead):
 
     @torch.no_grad()
     def output(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example) -> list[Any]:
-        """The scores of the classes of a text, without digits that depend on where weights lie in memory."""
-        return model(**_inputs(model, tokenizer, example)).logits[0].float().round(decimals=3).tolist()
+        """The scores of the classes of a text."""
+        return model(**_inputs(model, tokenizer, example)).logits[0].float().tolist()
 
     def usage(self, example: Example) -> str:
         text = example.source.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -162,18 +162,12 @@ class WordTagging(EncoderHead):
 
     @torch.no_grad()
     def output(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example) -> list[Any]:
-        """The scores of the classes of a sentence's tokens, without digits that depend on where weights lie."""
+        """The scores of the classes of a sentence's tokens."""
         limits = LengthLimits(min(512, getattr(model.config, "max_position_embeddings", None) or 512), 0, "truncate")
         columns = self.features(["the example"], [example], tokenizer, limits)
         batch = self.collator(model.config)([{name: values[0] for name, values in columns.items()}])
         del batch["labels"]
-        return (
-            model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
-            .logits[0]
-            .float()
-            .round(decimals=3)
-            .tolist()
-        )
+        return model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).logits[0].float().tolist()
 
     def usage(self, example: Example) -> str:
         tagged = tagged_example(example)
