@@ -62,8 +62,8 @@ def test_the_recipes_are_listed_and_printed(capsys):
 
 
 COMMANDS = (
-    "train", "recipes", "translate", "summarize", "answer", "classify", "label", "stream", "evaluate", "latency",
-    "mask", "audit", "extract", "push",
+    "train", "recipes", "translate", "summarize", "answer", "classify", "label", "stream", "serve", "evaluate",
+    "latency", "mask", "audit", "extract", "push",
 )  # fmt: skip
 PAGES = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").glob("*.md"))]
 

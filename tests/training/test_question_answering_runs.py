@@ -145,7 +145,7 @@ def test_a_trained_model_is_trained_further(tmp_path):
         ({"tokenizer": {"vocab_size": 300}}, "tokenizer"),
         (
             {"task": "translation", "task_options": None, "model": None},
-            "are not built on an encoder; leave encoder_name_or_path out",
+            "decoder_name_or_path must be given, or model.decoder with the model_type",
         ),
     ],
     ids=lambda value: str(value)[:40],

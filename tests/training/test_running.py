@@ -110,7 +110,7 @@ def test_what_was_chosen_is_printed_and_recorded(tmp_path, capfd):
     assert status == 0
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert f"training in {found['dtype']} ({found['dtype_reason']})" in printed
-    assert f"in {found['precision']}." in (tmp_path / "run" / "README.md").read_text()
+    assert f"in {found['dtype']}." in (tmp_path / "run" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
