@@ -12,6 +12,7 @@ from . import (
     audit,
     classify,
     evaluate,
+    export,
     extract,
     label,
     latency,
@@ -40,7 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 MODULES = (
-    train, recipes, texts, answer, classify, label, stream, serve, evaluate, latency, mask, audit, extract, push,
+    train, recipes, texts, answer, classify, label, stream, serve, evaluate, latency, mask, audit, extract, export,
+    push,
 )  # fmt: skip
 for module in MODULES:
     module.register(app)

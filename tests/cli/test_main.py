@@ -63,7 +63,7 @@ def test_the_recipes_are_listed_and_printed(capsys):
 
 COMMANDS = (
     "train", "recipes", "translate", "summarize", "answer", "classify", "label", "stream", "serve", "evaluate",
-    "latency", "mask", "audit", "extract", "push",
+    "latency", "mask", "audit", "extract", "export", "push",
 )  # fmt: skip
 PAGES = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -112,6 +112,9 @@ def test_every_command_has_help_of_its_own(capsys):
         (["evaluate", "/no/model", "--recipe", "cldr-demo"], "'/no/model' must be a folder that holds a model"),
         (["push", "nowhere", "user/name"], "nowhere must be a folder"),
         (["push", ".", "a/b/c"], "REPOSITORY must be user/name, got 'a/b/c'"),
+        (["export", "/no/model", "out", "--to", "ctranslate2"], "'/no/model' must be a folder"),
+        (["export", "m", ".", "--to", "onnx"], ". must not exist yet"),
+        (["export", "m", "out", "--to", "onnx", "--dtype", "int3"], "dtype must be one of"),
         (["extract", "cldr-demo", "--column", "nonsense"], "--column must be one of source, target, group"),
         (["answer", "/no/model"], "'/no/model' must be a folder"),
         (["classify", "/no/model"], "'/no/model' must be a folder"),
