@@ -221,3 +221,6 @@ if __name__ == "__main__":
     jobs, target = sys.argv[1:]
     results = {name: run_job(**settings) for name, settings in json.loads(jobs).items()}
     Path(target).write_text(json.dumps(results))
+    # Left to the end of the process, its threads abort it at times.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
