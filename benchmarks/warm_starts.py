@@ -74,7 +74,10 @@ def run(name: str, options: argparse.Namespace) -> dict[str, float]:
         results.write_text(json.dumps({"cpu_minutes": spent / 60}))
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     metrics = json.loads((folder / "metrics.json").read_text())
-    validation = [(entry["epoch"], entry["eval_sacrebleu"]) for entry in log if "eval_sacrebleu" in entry]
+    validation: dict[float, float] = {}
+    for entry in log:  # the mean of checkpoints, which is evaluated at the end once more, is left out
+        if "eval_sacrebleu" in entry:
+            validation.setdefault(entry["epoch"], entry["eval_sacrebleu"])
     return metrics | json.loads(results.read_text()) | {"validation": validation}
 
 
@@ -96,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in options.ways:
         measured = run(name, options)
         rows.append([name, *(f"{measured[key]:.1f}" for key in ("sacrebleu", "chrf", "cpu_minutes"))])
-        epochs, scores = zip(*measured["validation"], strict=True)
+        epochs, scores = zip(*measured["validation"].items(), strict=True)
         minutes = [epoch / epochs[-1] * measured["cpu_minutes"] for epoch in epochs]
         axes.plot(minutes, scores, marker=".", label=name)
     axes.set(
