@@ -75,8 +75,6 @@ def is_of_adapter(name: str) -> bool:
 
 def merge_adapters(model: nn.Module) -> None:
     """Add the adapters to the weights that they are for, and put the modules back that were there before."""
-    if find_spec(PEFT) is None:
-        return
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):

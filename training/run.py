@@ -191,7 +191,8 @@ def execute(job: PreparedRun) -> None:
         load_average_if_better(trainer, folder, number)
     tuned: Any = trainer.model
     trained = trained_parameters(tuned)
-    merge_adapters(tuned)
+    if run.recipe.optimization.lora is not None:
+        merge_adapters(tuned)
     seconds = seconds_of(trainer)
     beams = tuned.generation_config.num_beams
     metrics = trainer.evaluate(job.test, metric_key_prefix="test", num_beams=beams)
