@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
+from torch.nn.functional import cross_entropy
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..heads.base import EncoderHeadModel
+from ..seq2seq.decoder_inputs import IGNORED
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
 from .base import Example, LengthLimits, Task
@@ -137,3 +141,27 @@ class EncoderHead(Task):
             raise InputError(
                 f"overlong must be {known} or {choices[-1]} for task {self.name}, got {limits.overlong}{reason}"
             )
+
+    def fits(self, what: str, length: int, limits: LengthLimits) -> bool:
+        """Whether a text of that many tokens is kept; `what` is what errors call it.
+
+        Raises:
+            InputError: it is too long, and `overlong` is `"error"`.
+        """
+        if length > limits.max_source_length and limits.overlong == "error":
+            raise InputError(
+                f"{what} has {length} tokens and max_source_length is {limits.max_source_length}: raise it, or set "
+                "overlong to truncate or drop"
+            )
+        return length <= limits.max_source_length
+
+    def scores_and_loss(
+        self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The scores of classes, (B, classes) or (B, S, classes) float32, and the loss as `BatchResult` has it."""
+        taken = inspect.signature(model.forward).parameters.keys() - {"labels"}
+        logits = model(**{name: batch[name] for name in taken & batch.keys()}).logits.float()
+        if (labels := batch.get("labels")) is None:
+            return logits, None
+        summed = cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        return logits, torch.stack([summed.double(), (labels != IGNORED).sum().double()])

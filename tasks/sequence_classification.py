@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModelForSequenceClassification,
@@ -21,8 +20,6 @@ from transformers import (
 from ..data.encoder_batches import EncoderCollator
 from ..data.tokenization import check_texts
 from ..heads.sequence_classification import CrossMaskForSequenceClassification
-from ..seq2seq.decoder_inputs import IGNORED
-from ..utils.errors import InputError
 from .base import BatchResult, Collator, Example, LengthLimits, Sample, sample_indices
 from .encoder_heads import EncoderHead
 
@@ -67,12 +64,7 @@ class SequenceClassification(EncoderHead):
         columns: dict[str, list[Any]] = {**{name: [] for name in encoded}, "labels": []}
         for index, name in enumerate(names):
             length = len(encoded["input_ids"][index])
-            if length > limits.max_source_length and limits.overlong == "error":
-                raise InputError(
-                    f"{name}: its text has {length} tokens and max_source_length is {limits.max_source_length}: raise "
-                    "it, or set overlong to truncate or drop"
-                )
-            if length <= limits.max_source_length:
+            if self.fits(f"{name}: its text", length, limits):
                 for column in encoded:
                     columns[column].append(encoded[column][index])
                 columns["labels"].append(self.class_names.index(examples[index].target))
@@ -88,12 +80,8 @@ class SequenceClassification(EncoderHead):
         batch: Mapping[str, torch.Tensor],
         generation: Mapping[str, Any] | None,
     ) -> BatchResult:
-        taken = inspect.signature(model.forward).parameters.keys() - {"labels"}
-        logits = model(**{name: batch[name] for name in taken & batch.keys()}).logits.float()
-        loss = predictions = None
-        if (labels := batch.get("labels")) is not None:
-            summed = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-            loss = torch.stack([summed.double(), (labels != IGNORED).sum().double()])
+        logits, loss = self.scores_and_loss(model, batch)
+        predictions = None
         if generation is not None:
             scores, classes = logits.softmax(-1).max(-1)
             pairs = zip(classes.tolist(), scores.tolist(), strict=True)

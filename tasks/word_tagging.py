@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import (
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     AutoModelForTokenClassification,
@@ -116,12 +114,7 @@ class WordTagging(EncoderHead):
             names, tagged, encode_words(tokenizer, [example.words for example in tagged], cut), strict=True
         ):
             length = len(encoded.input_ids)
-            if length > limits.max_source_length and limits.overlong == "error":
-                raise InputError(
-                    f"{name}: its sentence has {length} tokens and max_source_length is {limits.max_source_length}: "
-                    "raise it, or set overlong to truncate or drop"
-                )
-            if length > limits.max_source_length:
+            if not self.fits(f"{name}: its sentence", length, limits):
                 continue
             labels = [IGNORED] * length
             for tag, token in zip(example.tags, encoded.first_tokens, strict=True):
@@ -134,11 +127,10 @@ class WordTagging(EncoderHead):
         return columns
 
     def collator(self, config: PreTrainedConfig) -> Collator:
-        return EncoderCollator.for_config(config, marks="marker_ids" if _takes_marks(config) else "token_type_ids")
+        return EncoderCollator.for_config(config, marks=_marks_column(config))
 
     def evaluation_collator(self, config: PreTrainedConfig) -> Collator:
-        marks = "marker_ids" if _takes_marks(config) else "token_type_ids"
-        return EncoderCollator.for_config(config, marks=marks, keep_first_tokens=True)
+        return EncoderCollator.for_config(config, marks=_marks_column(config), keep_first_tokens=True)
 
     def evaluate_batch(
         self,
@@ -147,12 +139,8 @@ class WordTagging(EncoderHead):
         batch: Mapping[str, torch.Tensor],
         generation: Mapping[str, Any] | None,
     ) -> BatchResult:
-        taken = inspect.signature(model.forward).parameters.keys() - {"labels"}
-        logits = model(**{name: batch[name] for name in taken & batch.keys()}).logits.float()
-        loss = predictions = None
-        if (labels := batch.get("labels")) is not None:
-            summed = cross_entropy(logits.mT, labels, ignore_index=IGNORED, reduction="sum")
-            loss = torch.stack([summed.double(), (labels != IGNORED).sum().double()])
+        logits, loss = self.scores_and_loss(model, batch)
+        predictions = None
         if generation is not None:
             first_tokens = batch["first_tokens"]
             lengths = (first_tokens >= -1).sum(1).tolist()
@@ -213,6 +201,11 @@ class WordTagging(EncoderHead):
         matrix = torch.tensor([[pairs.get((row, column), 0) for column in names] for row in names])
         confusion_matrix(matrix, names, folder / "confusion.png")
         return {"confusion.png": "Labels of spans whose words are right, and what they are taken for"}
+
+
+def _marks_column(config: PreTrainedConfig) -> str:
+    """The column by which a model is told of marked tokens."""
+    return "marker_ids" if _takes_marks(config) else "token_type_ids"
 
 
 def _takes_marks(config: PreTrainedConfig) -> bool:
