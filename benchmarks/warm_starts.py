@@ -9,16 +9,13 @@ validation BLEU over CPU time.
 
 import argparse
 import json
-import os
-import resource
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
 from benchmarks.harness import add_page_options, machine, publish, table
+from benchmarks.recipe_runs import Finished, train
 
 SCRATCH, BRIDGE = "recipes/multi30k-en-de.yaml", "recipes/multi30k-en-de-bridge.yaml"
 VALIDATION = 300  # sentences, enough to choose a checkpoint by
@@ -52,33 +49,17 @@ WAYS: dict[str, tuple[str, list[str]]] = {
 """What is compared: a recipe, and the fields that are changed in it."""
 
 
-def run(name: str, options: argparse.Namespace) -> dict[str, float]:
-    """Train in one way, unless that is done; what the run measured."""
+def run(name: str, options: argparse.Namespace) -> Finished:
+    """Train in one way, unless that is done."""
     recipe, changed = WAYS[name]
     folder = options.runs / f"{options.pairs}-{name.replace(', ', '-').replace(' ', '-')}"
-    results = folder / "results.json"
-    if not results.exists():
-        command = [sys.executable, "train.py", recipe, "--output_dir", str(folder), "--seed", str(options.seed)]
-        command += ["--train.limit", str(options.pairs), "--validation.limit", str(VALIDATION), *changed]
-        command += ["--num_train_epochs", str(options.epochs if recipe == BRIDGE else options.scratch_epochs)]
-        if recipe == BRIDGE:
-            command += ["--encoder_name_or_path", options.encoder]
-            if "--decoder_name_or_path" not in changed:
-                command += ["--decoder_name_or_path", options.decoder]
-        if any(folder.glob("checkpoint-*")):
-            command += ["--resume_from_checkpoint", "last"]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        results.write_text(json.dumps({"cpu_minutes": spent / 60}))
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    metrics = json.loads((folder / "metrics.json").read_text())
-    validation: dict[float, float] = {}
-    for entry in log:  # the mean of checkpoints, which is evaluated at the end once more, is left out
-        if "eval_sacrebleu" in entry:
-            validation.setdefault(entry["epoch"], entry["eval_sacrebleu"])
-    return metrics | json.loads(results.read_text()) | {"validation": validation}
+    fields = ["--seed", str(options.seed), "--train.limit", str(options.pairs), "--validation.limit", str(VALIDATION)]
+    fields += [*changed, "--num_train_epochs", str(options.epochs if recipe == BRIDGE else options.scratch_epochs)]
+    if recipe == BRIDGE:
+        fields += ["--encoder_name_or_path", options.encoder]
+        if "--decoder_name_or_path" not in changed:
+            fields += ["--decoder_name_or_path", options.decoder]
+    return train(folder, recipe, fields)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -97,11 +78,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.pairs, options.epochs, options.scratch_epochs = 64, 1, 1
     rows, _, axes = [], *plt.subplots(figsize=(7, 4.5), layout="constrained")
     for name in options.ways:
-        measured = run(name, options)
-        rows.append([name, *(f"{measured[key]:.1f}" for key in ("sacrebleu", "chrf", "cpu_minutes"))])
-        epochs, scores = zip(*measured["validation"].items(), strict=True)
-        minutes = [epoch / epochs[-1] * measured["cpu_minutes"] for epoch in epochs]
-        axes.plot(minutes, scores, marker=".", label=name)
+        finished = run(name, options)
+        scores = finished.metrics["sacrebleu"], finished.metrics["chrf"], finished.cpu_minutes
+        rows.append([name, *(f"{score:.1f}" for score in scores)])
+        evaluations = finished.evaluations("eval_sacrebleu")
+        last = evaluations[-1]["epoch"]
+        minutes = [entry["epoch"] / last * finished.cpu_minutes for entry in evaluations]
+        axes.plot(minutes, [entry["eval_sacrebleu"] for entry in evaluations], marker=".", label=name)
     axes.set(
         xlabel="CPU minutes, validation and test included",
         ylabel=f"sacreBLEU, greedy, the first {VALIDATION} of validation",

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections.abc import Container
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -90,9 +91,10 @@ def parse_run(argv: list[str], command: str) -> RunSpec:
     text = read_text(path)
     secrets = Secrets.of_command(argv)
     try:
-        values, rest = _read_values(path, text, argv[1:])
+        known = {action.dest for action in parser._actions}
+        values, rest = _read_values(path, text, argv[1:], known)
         secrets |= Secrets.of(values, _mappings_in(rest))
-        recipe, arguments = _parse_fields(parser, path, values, rest)
+        recipe, arguments = _parse_fields(parser, path, values, rest, known)
     except InputError as error:
         raise InputError(secrets.hide(one_line(error))) from None  # whose traceback would show them
     push, arguments.push_to_hub = arguments.push_to_hub, False  # once at the end, not Trainer's upload of checkpoints
@@ -115,21 +117,20 @@ def parse_run(argv: list[str], command: str) -> RunSpec:
     )
 
 
-def _read_values(path: Path, text: str, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
+def _read_values(path: Path, text: str, argv: list[str], known: Container[str]) -> tuple[dict[str, Any], list[str]]:
     """The recipe's fields with what dotted arguments change in them, and the other arguments."""
     values = parse_yaml(text, path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a mapping from fields to values, got {type(values).__name__}")
-    rest = _merge_dotted(values, argv)
+    rest = _take_back(values, _merge_dotted(values, argv), known)
     values.setdefault("output_dir", f"runs/{path.stem}")
     return values, rest
 
 
 def _parse_fields(
-    parser: RecipeParser, path: Path, values: dict[str, Any], rest: list[str]
+    parser: RecipeParser, path: Path, values: dict[str, Any], rest: list[str], known: Container[str]
 ) -> tuple[RecipeArguments, RunArguments]:
-    known = {action.dest for action in parser._actions}
-    unknown = sorted(set(values) - known, key=str)
+    unknown = sorted((name for name in values if name not in known), key=str)
     if unknown:
         raise InputError(f"{path}: no field is named {unknown[0]!r}; --help lists them")
     parser.set_defaults(**values)
@@ -194,6 +195,24 @@ def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
         field = argument.removeprefix("--").partition("=")[0].replace("-", "_")
         if argument.startswith("--") and field in merged:
             raise InputError(f"--{field} is given whole and {merged[field]} beside it: put the one into the other")
+    return rest
+
+
+def _take_back(values: dict[str, Any], argv: list[str], known: Container[str]) -> list[str]:
+    """Leave out of the recipe each field that has `--field null` among the arguments, and return the others."""
+    words = [
+        part
+        for word in argv
+        for part in (word.split("=", 1) if word.startswith("--") and word.endswith("=null") else [word])
+    ]
+    rest: list[str] = []
+    for word in words:
+        name = rest[-1].removeprefix("--") if rest else ""
+        if word == "null" and rest[-1:] == [f"--{name}"] and name in known:
+            rest.pop()
+            values.pop(name, None)
+        else:
+            rest.append(word)
     return rest
 
 

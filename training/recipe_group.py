@@ -24,9 +24,6 @@ class RecipeGroup:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if value == "null" and item.default is None:
-                setattr(self, item.name, None)  # how the command line takes a recipe's mapping back
-                continue
             opening = ("{", "[") if item.name in SOURCES else "{"
             if isinstance(value, str) and value.lstrip().startswith(opening):
                 try:

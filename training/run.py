@@ -35,7 +35,7 @@ from .requirements import check_optimizer, check_requirements
 from .run_arguments import RunArguments
 from .run_directory import full_disk_as_oserror, lock_folder, prepare_folder, remove_checkpoints, staged
 from .streams import ExampleStream, check_stream
-from .timing import seconds_of
+from .timing import stopwatch_of
 from .trainer import CrossMaskTrainer
 
 logger = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ def execute(job: PreparedRun) -> None:
     trained = trained_parameters(tuned)
     if run.recipe.optimization.lora is not None:
         merge_adapters(tuned)
-    seconds = seconds_of(trainer)
+    seconds = stopwatch_of(trainer).seconds()
     beams = tuned.generation_config.num_beams
     metrics = trainer.evaluate(job.test, metric_key_prefix="test", num_beams=beams)
     model = trainer.whole_model()

@@ -19,6 +19,7 @@ from .multi_path import Multipath
 from .muon import Muon, OwnOptimizer, adamw_options, build_muon, muon_options
 from .parts import frozen_modules, split_groups
 from .resumption import ResumingTrainer
+from .timing import stopwatch_of
 
 
 def refuse_uneven_ties(model: PreTrainedModel) -> None:
@@ -134,6 +135,10 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         elif self.takes_use_cache:
             inputs = {**inputs, "use_cache": False}
         return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        with stopwatch_of(self).paused():
+            return super().evaluate(*args, **kwargs)
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args, **kwargs) -> torch.Tensor:
         if self.multipath is not None:

@@ -55,8 +55,8 @@ def test_a_quick_run_prints_its_page_and_writes_it(name, tmp_path, capfd):
 def test_every_benchmark_has_a_quick_run_here_and_most_run_together():
     scripts = {path.stem for path in FOLDER.glob("*.py") if "def main(" in path.read_text()} - {"__main__"}
     # Those of warm starts train whole models, on models that somebody has; engines are extras.
-    assert {name.split(",")[0] for name in RUNS} | {"training", "warm_starts"} == scripts
-    assert {*all_benchmarks.NAMES, "serving", "serving_load", "streams", "warm_starts"} == scripts
+    assert {name.split(",")[0] for name in RUNS} | {"time_to_quality", "training", "warm_starts"} == scripts
+    assert {*all_benchmarks.NAMES, "serving", "serving_load", "streams", "time_to_quality", "warm_starts"} == scripts
 
 
 def test_subjects_take_turns_and_the_first_turns_are_not_counted():

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from crossmask.training.arguments import BatchingArguments
 from crossmask.training.parsing import parse_run
+from crossmask.training.run_arguments import RunArguments
 
 RECIPE = {
     "train": {"format": "cldr", "split": "train"},
@@ -62,6 +64,21 @@ def recipe_with_a_list(tmp_path):
 def test_the_command_line_takes_back_what_a_recipe_has(recipe):
     assert parse_run([recipe], command="c").recipe.model.model is not None
     assert parse_run([recipe, "--model", "null"], command="c").recipe.model.model is None
+
+
+@pytest.mark.parametrize("words", [["--{}", "null"], ["--{}=null"]], ids=" ".join)
+def test_null_takes_any_field_back_whatever_its_kind(tmp_path, words):
+    fields = {"batch_tokens": 4096, "average_checkpoints": 4, "learning_rate": 0.5, "model": {"dropout": 0.3}}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**RECIPE, **fields, "batching": "buckets"}))
+    taken = [word.format(name) for name in [*fields, "lora"] for word in words]
+    run = parse_run([str(path), "--overwrite", *taken], command="c")
+    assert run.recipe.batching.batch_tokens == BatchingArguments().batch_tokens
+    assert run.recipe.optimization.average_checkpoints is None
+    assert run.arguments.learning_rate == RunArguments("x").learning_rate
+    assert run.recipe.model.model is None
+    with pytest.raises(ValueError, match="no field is named '--lore"):
+        parse_run([str(path), *(word.format("lore") for word in words)], command="c")
 
 
 def test_sources_may_be_a_list(recipe, recipe_with_a_list):

@@ -1,6 +1,7 @@
 """A run that goes on from a checkpoint ends as one that nothing disturbed."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from crossmask.training.build_model import build_model
 from crossmask.training.continuation import settings_of
 from crossmask.training.parsing import parse_run
 from crossmask.training.run import PreparedRun, prepare_tokenizer
-from crossmask.training.timing import seconds_of
+from crossmask.training.timing import stopwatch_of
 from crossmask.utils.errors import InputError
 
 
@@ -87,15 +88,15 @@ def test_the_seconds_before_a_checkpoint_count(tmp_path):
     recipe = recipe_file(tmp_path)
     job = job_of(recipe)
     trained(job)
-    assert 0 < seconds_of(job.trainer) < 500
+    assert 0 < stopwatch_of(job.trainer).seconds() < 500
     path = job.folder / "checkpoint-2" / "trainer_state.json"
     state = json.loads(path.read_text())
-    assert 0 < state["stateful_callbacks"]["Stopwatch"]["args"]["before"] < seconds_of(job.trainer)
+    assert 0 < state["stateful_callbacks"]["Stopwatch"]["args"]["before"] < stopwatch_of(job.trainer).seconds()
     state["stateful_callbacks"]["Stopwatch"]["args"]["before"] = 1000.0
     path.write_text(json.dumps(state))
     again = job_of(recipe, "--resume_from_checkpoint", str(path.parent))
     trained(again)
-    assert 1000 < seconds_of(again.trainer) < 1500
+    assert 1000 < stopwatch_of(again.trainer).seconds() < 1500
 
 
 def test_a_checkpoint_need_not_know_what_is_counted_now(tmp_path):
@@ -171,3 +172,31 @@ def test_an_optimizer_goes_on_with_the_settings_that_are_asked_for(tmp_path, cha
     job = resumed(tmp_path, max_steps=3, **changes)
     trained(job)
     assert job.trainer.optimizer.param_groups[0][name] == value
+
+
+def test_the_log_has_the_seconds_of_training_without_evaluations(tmp_path, monkeypatch):
+    recipe = recipe_file(tmp_path, eval_strategy="steps", eval_steps=2, logging_steps=1)
+    job = job_of(recipe)
+    evaluate = type(job.trainer).evaluation_loop
+    slow = 0.5
+
+    def slowly(*args, **kwargs):
+        time.sleep(slow)
+        return evaluate(*args, **kwargs)
+
+    monkeypatch.setattr(type(job.trainer), "evaluation_loop", slowly)
+    trained(job)
+    log = job.trainer.state.log_history
+    for name in ("training_seconds", "training_cpu_seconds"):
+        times = [entry[name] for entry in log]
+        assert times == sorted(times)
+        assert times[0] > 0
+    first = next(number for number, entry in enumerate(log) if "eval_loss" in entry)
+    before, evaluation, after = log[first - 1 : first + 2]
+    assert evaluation["training_seconds"] == pytest.approx(before["training_seconds"], abs=slow / 2)
+    assert after["training_seconds"] < evaluation["training_seconds"] + slow
+    again = job_of(recipe, "--resume_from_checkpoint", str(job.folder / "checkpoint-2"))
+    trained(again)
+    resumed = again.trainer.state.log_history
+    assert [entry["training_seconds"] for entry in resumed[:3]] == [entry["training_seconds"] for entry in log[:3]]
+    assert resumed[3]["training_seconds"] > resumed[2]["training_seconds"]

@@ -1,0 +1,111 @@
+"""How long a translator takes to be good: Multi30k, English to German, until validation BLEU reaches 30, 35 and 38.
+
+    python -m benchmarks.time_to_quality --ways crossmask "BART at its best" --seeds 1 2
+
+Every run is `train.py` on a recipe with some of its fields changed, in a process of its own on one thread, and stops
+when its schedule ends. All have the same pairs, the same kind of tokenizer (8,000 entries) and about 8M parameters.
+Validation is greedy, of all 1,014 sentences. Time is that of training: seconds of the processor, which other work
+disturbs least, and by the clock; evaluations are left out. Runs that are finished are kept, others go on from their
+last checkpoint. The page has a table, and beside it is a picture of validation BLEU over time.
+"""
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from benchmarks.harness import add_page_options, machine, publish, table
+from benchmarks.recipe_runs import Finished, train
+
+CROSSMASK, BART = "recipes/multi30k-en-de.yaml", "recipes/multi30k-en-de-bart.yaml"
+AS_PEOPLE_DO = (
+    *("--batching", "examples", "--batch_tokens", "null", "--attn_implementation", "sdpa"),
+    *("--per_device_train_batch_size", "64"),
+    *("--learning_rate", "5e-4", "--lr_scheduler_type", "linear", "--warmup_steps", "0", "--weight_decay", "0.01"),
+    *("--label_smoothing_factor", "0", "--model.dropout", "0.1"),
+)
+T5 = {
+    "model_type": "t5", "d_model": 256, "d_kv": 64, "d_ff": 704, "num_layers": 3, "num_decoder_layers": 3,
+    "num_heads": 4, "feed_forward_proj": "gated-gelu", "dropout_rate": 0.2,
+}  # fmt: skip
+WAYS: dict[str, tuple[str, Sequence[str]]] = {
+    "crossmask": (CROSSMASK, []),
+    "BART as people train it": (BART, AS_PEOPLE_DO),
+    "BART at its best": (BART, []),
+    "T5": (BART, ["--model", json.dumps(T5)]),
+}
+"""What is compared: a recipe, and the fields that are changed in it.
+
+BART at its best has batches of similar length, eager attention, label smoothing, and the learning rate of the recipe.
+"""
+SCORES = (30.0, 35.0, 38.0)
+METRIC = "eval_sacrebleu"
+
+
+def run(way: str, seed: int, options: argparse.Namespace) -> Finished:
+    """Train in one way, unless that is done."""
+    recipe, changed = WAYS[way]
+    fields = [*changed, "--seed", str(seed), "--average_checkpoints", "null", "--save_total_limit", "2"]
+    for kind in ("eval", "save"):
+        fields += [f"--{kind}_strategy", "steps", f"--{kind}_steps", str(options.eval_steps)]
+    if options.epochs is not None:
+        fields += ["--num_train_epochs", str(options.epochs)]
+    if options.quick:
+        fields += ["--train.limit", "128", "--validation.limit", "16", "--test.limit", "16"]
+    return train(options.runs / f"{way.replace(' ', '-')}-{seed}", recipe, fields)
+
+
+def until(evaluations: Sequence[Mapping[str, float]], score: float, time: str) -> float:
+    """Seconds of training up to the first evaluation that has the score; infinity where none has."""
+    return next((entry[time] for entry in evaluations if entry[METRIC] >= score), math.inf)
+
+
+def minutes(times: Sequence[float]) -> str:
+    """The mean over seeds in minutes, and that of each seed where there are several."""
+    if math.inf in times:
+        return f"in {sum(map(math.isfinite, times))} of {len(times)} runs"
+    each = ", ".join(f"{time / 60:.1f}" for time in times)
+    return f"{statistics.mean(times) / 60:.1f}" + (f" ({each})" if len(times) > 1 else "")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), metavar="WAY")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--epochs", type=float, help="by default those of the recipe")
+    parser.add_argument("--eval_steps", type=int, default=80, help="training steps from one evaluation to the next")
+    parser.add_argument("--runs", type=Path, default=Path("runs/time-to-quality"), help="where the runs are kept")
+    add_page_options(parser, "time_to_quality")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.epochs, options.eval_steps, options.seeds = 1, 1, [1]
+    rows, _, axes = [], *plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for number, way in enumerate(options.ways):
+        runs = [run(way, seed, options) for seed in options.seeds]
+        evaluations = [one.evaluations(METRIC) for one in runs]
+        row = [way]
+        for score in SCORES:
+            for time in ("training_cpu_seconds", "training_seconds"):
+                row.append(minutes([until(one, score, time) for one in evaluations]))
+        best = [max(entry[METRIC] for entry in one) for one in evaluations]
+        tested = [one.metrics["sacrebleu"] for one in runs]
+        rows.append([*row, *(f"{statistics.mean(scores):.1f}" for scores in (best, tested))])
+        for first, one in zip([True] + [False] * len(runs), evaluations, strict=False):
+            times = [entry["training_cpu_seconds"] / 60 for entry in one]
+            label = way if first else None
+            axes.plot(times, [entry[METRIC] for entry in one], color=f"C{number}", label=label)
+    axes.set(xlabel="CPU minutes of training, one thread", ylabel="sacreBLEU, greedy, validation")
+    axes.legend()
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    plt.savefig(options.output.with_suffix(".png"), dpi=150)
+    header = ["", *(f"{score:.0f}, {kind}" for score in SCORES for kind in ("CPU min", "min")), "best", "test, beam 5"]
+    heading = f"# Time to quality: Multi30k, English to German\n\n{machine()}\n\n"
+    publish(heading + table(header, rows), options.output)
+
+
+if __name__ == "__main__":
+    main()

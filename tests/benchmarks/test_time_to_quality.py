@@ -1,0 +1,61 @@
+"""When a run was good, and that runs are kept."""
+
+import json
+import math
+
+import pytest
+
+from benchmarks import recipe_runs
+from benchmarks.recipe_runs import Finished, train
+from benchmarks.time_to_quality import BART, CROSSMASK, WAYS, minutes, until
+from crossmask.training.parsing import parse_run
+
+EVALUATIONS = [
+    {"step": 80, "eval_sacrebleu": 29.9, "training_seconds": 70.0},
+    {"step": 160, "eval_sacrebleu": 30.0, "training_seconds": 150.0},
+    {"step": 240, "eval_sacrebleu": 29.0, "training_seconds": 220.0},
+]
+
+
+def test_the_first_evaluation_that_has_the_score_counts():
+    assert until(EVALUATIONS, 30.0, "training_seconds") == 150.0
+    assert until(EVALUATIONS, 30.1, "training_seconds") == math.inf
+
+
+def test_times_are_in_minutes_of_all_seeds():
+    assert minutes([90.0]) == "1.5"
+    assert minutes([60.0, 120.0]) == "1.5 (1.0, 2.0)"
+    assert minutes([60.0, math.inf]) == "in 1 of 2 runs"
+
+
+def test_the_mean_of_checkpoints_is_left_out():
+    mean = {"step": 240, "eval_sacrebleu": 31.0}
+    finished = Finished([{"step": 80, "loss": 2.0}, *EVALUATIONS, mean], {}, 1.0)
+    assert finished.evaluations("eval_sacrebleu") == EVALUATIONS
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_is_a_recipe_that_can_be_read(way):
+    recipe, changed = WAYS[way]
+    assert recipe in (CROSSMASK, BART)
+    run = parse_run([recipe, *changed, "--average_checkpoints", "null"], command="c")
+    assert run.recipe.optimization.average_checkpoints is None
+
+
+def test_a_finished_run_is_kept_and_an_interrupted_one_goes_on(tmp_path, monkeypatch):
+    commands = []
+
+    def pretend(command, **options):
+        commands.append(command)
+        assert options["env"]["OMP_NUM_THREADS"] == "1"
+        (tmp_path / "log.jsonl").write_text(json.dumps(EVALUATIONS[0]) + "\n")
+        (tmp_path / "metrics.json").write_text('{"sacrebleu": 12.5}')
+
+    monkeypatch.setattr(recipe_runs.subprocess, "run", pretend)
+    (tmp_path / "checkpoint-80").mkdir()
+    first = train(tmp_path, CROSSMASK, ["--seed", "3"])
+    assert commands[0][1:3] == ["train.py", CROSSMASK]
+    assert commands[0][-4:] == ["--seed", "3", "--resume_from_checkpoint", "last"]
+    assert train(tmp_path, CROSSMASK, ["--seed", "3"]) == first
+    assert len(commands) == 1
+    assert first.metrics["sacrebleu"] == 12.5
