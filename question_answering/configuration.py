@@ -13,7 +13,8 @@ class CrossMaskQuestionAnsweringConfig(QueryHeadConfig):
     Args:
         encoder: the config of a text encoder that `AutoModel` knows, or of an encoder-decoder, whose encoder is taken;
             a config or a dictionary with `model_type`. It is copied. BERT's by default.
-        pointer_layers: how many layers of interactive attention the pointer's queries go through.
+        pointer_layers: how many layers of interactive attention the pointer's queries go through, reading the question,
+            before they point. Without any, the queries are the same for all questions.
         num_attention_heads: heads of that attention, a divisor of the encoder's width; as in the encoder by default.
         attention_dropout: on its weights.
         no_answer: whether the model also scores that the context has no answer, as in SQuAD 2.
@@ -43,5 +44,7 @@ class CrossMaskQuestionAnsweringConfig(QueryHeadConfig):
 
     def validate_sizes(self) -> None:
         super().validate_sizes()
-        if self.pointer_layers < 1:
-            raise ValueError(f"pointer_layers must be at least 1, got {self.pointer_layers}")
+        least = 1 if self.no_answer else 0
+        if self.pointer_layers < least:
+            which = " with no_answer, whose query has to read" if self.no_answer else ""
+            raise ValueError(f"pointer_layers must be at least {least}{which}, got {self.pointer_layers}")

@@ -129,5 +129,5 @@ class CrossMaskForQuestionAnswering(EncoderHeadModel):
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
             no_answer_logits=none,
-            pointer_attentions=weights if encoded.wants_attentions and weights[0] is not None else None,
+            pointer_attentions=weights if encoded.wants_attentions and None not in weights else None,
         )

@@ -316,6 +316,21 @@ def test_no_answer_reads_what_may_be_the_answer_and_no_more():
     assert not torch.equal(none(**kept), none(2, **kept))
 
 
+def test_a_pointer_without_layers_points_by_two_queries_that_read_nothing():
+    model, batch = model_of("bert", pointer_layers=0), batch_of()
+    start, end = scores(model, **batch).unbind(1)
+    states = model.encoder(batch["input_ids"], batch["attention_mask"]).last_hidden_state
+    pointer = model.pointer
+    queries = pointer.q_proj(pointer.norm(pointer.queries))
+    expected = pointer.k_proj(states) @ queries.T * pointer.scaling
+    allowed = start > torch.finfo(start.dtype).min
+    torch.testing.assert_close(start[allowed], expected[..., 0][allowed])
+    torch.testing.assert_close(end[allowed], expected[..., 1][allowed])
+    assert (allowed == (batch["passage_ids"] >= 0)).all()
+    assert model.set_attn_implementation("eager") is None
+    assert model(**batch, output_attentions=True).pointer_attentions == ()
+
+
 def test_weights_of_the_pointer_are_returned_and_rest_on_the_question():
     model, batch = model_of("bert", pointer_layers=2), batch_of()
     model.set_attn_implementation("eager")
@@ -381,7 +396,8 @@ def test_roberta_counts_positions_from_behind_its_padding_index():
         ({"encoder": 3}, "encoder must be a config, or a dictionary with model_type, got 3"),
         ({"encoder": {"hidden_size": 3}}, "encoder must be a config, or a dictionary with model_type"),
         ({"hidden_size": 32}, "hidden_size must be given in encoder, whose it is"),
-        ({"pointer_layers": 0}, "pointer_layers must be at least 1, got 0"),
+        ({"pointer_layers": -1}, "pointer_layers must be at least 0, got -1"),
+        ({"pointer_layers": 0, "no_answer": True}, "at least 1 with no_answer, whose query has to read, got 0"),
         ({"num_attention_heads": 5}, "num_attention_heads must divide the encoder's hidden_size of 768, got 5"),
         ({"attention_dropout": 1.0}, "attention_dropout must be from 0 to less than 1"),
         ({"initializer_range": 0.0}, "initializer_range must be a finite number of more than 0"),
