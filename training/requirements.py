@@ -195,3 +195,20 @@ def check_scheduler(arguments: RunArguments) -> None:
         raise InputError(
             f"lr_scheduler_kwargs must be options of lr_scheduler_type: {given.value}, got {options or {}}; {reason}"
         ) from error
+    if arguments.max_steps > 0:
+        check_schedule_ends(arguments, arguments.max_steps)
+
+
+def check_schedule_ends(arguments: RunArguments, steps: int) -> None:
+    """Refuse a schedule of the learning rate that does not fit into the steps of the run."""
+    warm_up = arguments.get_warmup_steps(steps)
+    if warm_up >= steps:
+        raise InputError(
+            f"warmup_steps must be fewer than the run's {steps} steps, got {warm_up}; lower it, or train for longer"
+        )
+    options = arguments.lr_scheduler_kwargs or {}
+    parts = [options.get(name) or 0 for name in ("num_stable_steps", "num_decay_steps")]
+    if warm_up + sum(parts) > steps:
+        raise InputError(
+            f"lr_scheduler_kwargs must end within the run's {steps} steps, got {options} after {warm_up} of warm-up"
+        )

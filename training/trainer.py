@@ -18,6 +18,7 @@ from .evaluation import EvaluatingTrainer
 from .multi_path import Multipath
 from .muon import Muon, OwnOptimizer, adamw_options, build_muon, muon_options
 from .parts import frozen_modules, split_groups
+from .requirements import check_schedule_ends
 from .resumption import ResumingTrainer
 from .timing import stopwatch_of
 
@@ -126,6 +127,11 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         if is_new and self.learning_rates:
             optimizer.param_groups[:] = split_groups(optimizer.param_groups, self.model, self.learning_rates)
         return optimizer
+
+    def create_scheduler(self, num_training_steps: int, *args, **kwargs) -> Any:
+        if self.lr_scheduler is None:
+            check_schedule_ends(self.args, num_training_steps)
+        return super().create_scheduler(num_training_steps, *args, **kwargs)
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         for module in self.frozen_modules:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 import yaml
-from training_jobs import NO_DATA, SIZES
+from training_jobs import NO_DATA, SIZES, job_of, recipe_file
 
 from crossmask.training.parsing import parse_run
 from crossmask.training.run import prepare
@@ -33,6 +33,16 @@ CASES = [
     (
         {"lr_scheduler_type": "constant", "warmup_steps": 3},
         "warmup_steps must be left out with lr_scheduler_type: constant, got 3",
+    ),
+    ({"max_steps": 30, "warmup_steps": 30}, "warmup_steps must be fewer than the run's 30 steps, got 30; lower it"),
+    (
+        {
+            "max_steps": 30,
+            "warmup_steps": 0.2,
+            "lr_scheduler_type": "warmup_stable_decay",
+            "lr_scheduler_kwargs": {"num_decay_steps": 25},
+        },
+        "lr_scheduler_kwargs must end within the run's 30 steps, got .* after 6 of warm-up",
     ),
     (
         {"torch_compile_backend": "inducter"},
@@ -125,3 +135,12 @@ def test_a_missing_library_is_named_before_the_data_is_read(tmp_path, library):
     assert done.stderr.splitlines()[-1] == f"train.py: {MISSING[library]}"
     assert done.returncode == 2
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant_with_warmup", "inverse_sqrt"])
+def test_a_schedule_longer_than_its_epochs_is_refused_before_the_first_step(tmp_path, schedule):
+    recipe = recipe_file(tmp_path, max_steps=-1, num_train_epochs=1, lr_scheduler_type=schedule, warmup_steps=10_000)
+    job = job_of(recipe)
+    with pytest.raises(InputError, match=r"warmup_steps must be fewer than the run's \d+ steps, got 10000"):
+        job.trainer.train()
+    assert job.trainer.state.global_step == 0
