@@ -8,6 +8,7 @@ from ..tasks.base import LengthLimits
 from ..utils.errors import InputError
 from ..utils.type_checks import check_type
 from .recipe_group import SOURCES, RecipeGroup, Settings, Sources
+from .search_space import parse_space
 from .validation import check_attention
 
 
@@ -280,3 +281,21 @@ class ReportArguments(RecipeGroup):
             "is whole."
         },
     )
+
+
+@dataclass
+class SearchArguments(RecipeGroup):
+    """What `crossmask tune` searches."""
+
+    search: Settings | None = field(
+        default=None,
+        metadata={
+            "help": "What crossmask tune may set fields to: {learning_rate: {low: 1.0e-4, high: 3.0e-3, log: true}, "
+            "model.dropout: [0.1, 0.3]}. train takes the recipe's own values."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.search is not None:
+            parse_space(self.search)
