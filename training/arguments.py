@@ -6,6 +6,7 @@ from typing import Any, get_args
 from ..data.tokenization import Overlong
 from ..tasks.base import LengthLimits
 from ..utils.errors import InputError
+from ..utils.imports import import_all
 from ..utils.type_checks import check_type
 from .recipe_group import SOURCES, RecipeGroup, Settings, Sources
 from .search_space import parse_space
@@ -16,6 +17,13 @@ from .validation import check_attention
 class DataArguments(RecipeGroup):
     """What is learned: the task, its records, and how long its examples may be."""
 
+    imports: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Python files or installed modules to import before anything else: they register tasks, formats, "
+            "mask rules or attention backends of your own."
+        },
+    )
     task: str = field(default="translation", metadata={"help": "Name of the task, see crossmask.tasks."})
     task_options: Settings | None = field(default=None, metadata={"help": "Options of the task."})
     train: Sources | None = field(
@@ -57,6 +65,7 @@ class DataArguments(RecipeGroup):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        import_all(self.imports or ())
         for name in SOURCES:
             if not isinstance(given := getattr(self, name), dict | list):
                 raise InputError(

@@ -45,8 +45,8 @@ def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("searched")
     space = {
         "learning_rate": {"choices": [GOOD, BAD, INFINITE]},
-        "model.hidden_size": [16, 20],
-        "model.num_attention_heads": [2, 8],  # which 20 cannot be divided by
+        "model.num_attention_heads": [2, 1],
+        "model.num_key_value_heads": [1, 2],  # 1 head alone has no 2 key/value heads
     }
     recipe = tiny_recipe(folder, search=space, seed=167)
     output = folder / "study"
@@ -67,7 +67,7 @@ def test_every_trial_has_an_end(searched):
     assert by_median
     assert all(len(trial.intermediate_values) < 3 for trial in by_median)
     for trial in of["FAIL"]:
-        assert (trial.params["model.hidden_size"], trial.params["model.num_attention_heads"]) == (20, 8)
+        assert (trial.params["model.num_attention_heads"], trial.params["model.num_key_value_heads"]) == (1, 2)
         assert "num_attention_heads" in trial.user_attrs["reason"]
     assert of["FAIL"]
     best = min(of["COMPLETE"], key=lambda trial: trial.value)
