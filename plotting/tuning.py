@@ -43,10 +43,11 @@ def search_result(
     rows = ceil(len(values) / columns)
     height = 0.5 + 0.3 * len(importances) if importances else 0
     figure = Figure(figsize=(2.6 * columns + 0.6, height + 2.2 * rows), layout="constrained")
-    panels = figure
+    panels: Any = figure
     if importances:
-        top, panels = figure.subfigures(2, 1, height_ratios=[height, 2.2 * rows])
-        ax = top.subplots()
+        parts: Any = figure.subfigures(2, 1, height_ratios=[height, 2.2 * rows])
+        panels = parts[1]
+        ax = parts[0].subplots()
         places = range(len(importances))
         ax.barh(places, list(importances.values()), color=_BAR, height=0.6)
         ax.set_yticks(places, labels=list(importances), fontsize=8, color=INK)

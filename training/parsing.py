@@ -197,11 +197,10 @@ def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
         if not (argument.startswith("--") and "." in argument.split("=")[0]):
             rest.append(argument)
             continue
-        path, _, value = argument[2:].partition("=")
-        if not value:
-            value = next(pending, None)
-            if value is None:
-                raise InputError(f"{argument} needs a value")
+        path, _, given = argument[2:].partition("=")
+        value = given or next(pending, None)
+        if value is None:
+            raise InputError(f"{argument} needs a value")
         merged[path.partition(".")[0]] = argument
         try:
             read = yaml.safe_load(value)

@@ -151,7 +151,7 @@ def evaluate_saved(
             eval_tokens=batch_tokens,
         )
         trainer.remove_callback(PrinterCallback)  # which prints the numbers to standard output
-        beams = getattr(model.generation_config, "num_beams", None) or 1
+        beams = getattr(getattr(model, "generation_config", None), "num_beams", None) or 1
         metrics = trainer.evaluate(split, metric_key_prefix="test", **{"num_beams": beams, **(generation or {})})
     groups = None if report_by is None else score_groups(task, trainer.predictions, examples)
     scores = {**trainer.scores, "loss": metrics["test_loss"]}

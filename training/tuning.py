@@ -22,6 +22,7 @@ import optuna
 import yaml
 from filelock import FileLock
 from sqlalchemy import URL
+from transformers.trainer_utils import IntervalStrategy
 
 from ..masks.expressions import MaskError
 from ..tasks import get_task
@@ -136,7 +137,7 @@ def read_tuning(
     if run.arguments.resume_from_checkpoint:
         raise InputError("resume_from_checkpoint must be left out: the same command continues a search")
     recipe.pop("overwrite", None)  # a trial's folder is new
-    if run.arguments.eval_strategy.value == "no":
+    if run.arguments.eval_strategy == IntervalStrategy.NO:
         raise InputError("eval_strategy must be epoch or steps, by whose metric trials are compared, got no")
     if recipe["validation"] == recipe["test"] and not quiet:
         print("the test data are the validation data: the winner will be chosen on them", file=sys.stderr)
@@ -145,7 +146,7 @@ def read_tuning(
     with tempfile.TemporaryDirectory() as place, silence(Path(place, OUTPUT)):
         # As a trial with the recipe's own values would begin: its data, its metric.
         job = prepare_trial(recipe, Path(place), disable_tqdm=True)
-        arguments = job.trainer.args
+        arguments: Any = job.trainer.args
         release(job)
     return Tuning(
         name=path.stem,

@@ -43,9 +43,10 @@ class Pruning(TrainerCallback):
         self.trial, self.metric = trial, metric
         self.values: list[float] = []
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
-        self.values.append(metrics[self.metric])
-        self.trial.report(metrics[self.metric], len(self.values))
+    def on_evaluate(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        value = float(options["metrics"][self.metric])
+        self.values.append(value)
+        self.trial.report(value, len(self.values))
         if state.global_step < state.max_steps and self.trial.should_prune():
             raise optuna.TrialPruned
 
@@ -152,7 +153,8 @@ def train(tuning: Tuning, trial: optuna.Trial, job: PreparedRun) -> float:
     Raises:
         optuna.TrialPruned: it was worse than others. DivergedError: its loss is not finite.
     """
-    trainer, number = job.trainer, job.run.recipe.optimization.average_checkpoints
+    trainer: Any = job.trainer
+    number = job.run.recipe.optimization.average_checkpoints
     pruning = Pruning(trial, tuning.metric)
     trainer.add_callback(pruning)
     try:
