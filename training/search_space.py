@@ -67,7 +67,7 @@ class Parameter:
         """The values to try before a search: both ends, or all choices."""
         return self.choices or (self.low, self.high)
 
-    def suggest(self, trial: optuna.Trial) -> Any:
+    def suggest(self, trial: optuna.trial.BaseTrial) -> Any:
         """The value that a trial has."""
         if self.choices:
             of_label = {_label(choice): choice for choice in self.choices}

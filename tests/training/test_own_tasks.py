@@ -14,7 +14,7 @@ from training_jobs import SIZES, corpus
 from transformers import BertModel, pipeline
 
 from crossmask.cli.main import main
-from crossmask.tasks import get_task
+from crossmask.tasks import get_task, registry
 from crossmask.utils.errors import InputError
 from crossmask.utils.imports import import_all
 
@@ -23,8 +23,13 @@ CPU = ["--device", "cpu", "--dtype", "float32", "--quiet"]
 
 
 @pytest.fixture(autouse=True)
-def same_path(monkeypatch):
+def nothing_is_left(monkeypatch):
+    """Neither tasks nor modules stay behind for other tests."""
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
+    yield
+    for name in ("correction", "inference_task"):
+        sys.modules.pop(name, None)
 
 
 def test_the_task_of_the_docs_is_one_file_and_a_recipe(tmp_path, monkeypatch, capsys):
