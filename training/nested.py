@@ -6,6 +6,13 @@ from typing import Any
 from ..utils.errors import InputError
 
 
+def unshared(value: Any) -> Any:
+    """A copy in which every mapping and list is there once: YAML's aliases give one that is in several places."""
+    if isinstance(value, dict):
+        return {key: unshared(item) for key, item in value.items()}
+    return [unshared(item) for item in value] if isinstance(value, list) else value
+
+
 def put(values: dict[str, Any], path: Sequence[str], value: Any, label: str) -> None:
     """Set a value; a mapping that is not there is made.
 

@@ -17,7 +17,7 @@ from ..data.text_files import YAML_FAULTS, parse_yaml, read_text
 from ..utils.errors import InputError
 from ..utils.secrets import Secrets
 from .combinations import check_together
-from .nested import put
+from .nested import put, unshared
 from .precision import AUTO
 from .recipe import GROUPS, RecipeArguments
 from .run_arguments import RunArguments
@@ -149,6 +149,7 @@ def _read_values(path: Path, text: str, argv: list[str]) -> tuple[dict[str, Any]
     values = parse_yaml(text, path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a mapping from fields to values, got {type(values).__name__}")
+    values = unshared(values)
     rest = _merge_dotted(values, argv)
     return values, rest
 

@@ -10,7 +10,6 @@ search:
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ..utils.errors import InputError
-from .nested import put
+from .nested import put, unshared
 from .validation import check_names
 
 if TYPE_CHECKING:
@@ -177,7 +176,7 @@ def with_values(recipe: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
     Raises:
         InputError: a name that leads into something that is neither a mapping nor a list.
     """
-    changed = {name: copy.deepcopy(value) for name, value in recipe.items() if name != "search"}
+    changed = {name: unshared(value) for name, value in recipe.items() if name != "search"}
     for name, value in values.items():
         put(changed, name.split("."), value, f"search.{name}")
     return changed
