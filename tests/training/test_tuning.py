@@ -14,6 +14,7 @@ from training_jobs import recipe_file
 
 from crossmask.cli.main import main
 from crossmask.data.recipes import FOLDER
+from crossmask.training.search_space import parse_space
 
 GOOD, BAD, INFINITE = 0.1, 1e-6, 1e30
 SETTINGS = {
@@ -149,6 +150,20 @@ def test_a_search_that_was_killed_goes_on(recipe, tmp_path, capsys):
     assert f"seed must be None, with which {output} was begun, got 7; put it back" in capsys.readouterr().err
 
 
+def test_a_trial_that_is_killed_three_times_is_given_up(tmp_path):
+    trials = pytest.importorskip("crossmask.training.tuning_trials", exc_type=ImportError)
+    space = parse_space({"learning_rate": {"low": 0.1, "high": 0.2}})
+    tuning = trials.Tuning("x", {}, space, "c", tmp_path, "eval_loss", False, 0, trials=1, prune_after=0, quiet=True)
+    claimed = []
+    for number in range(trials.ATTEMPTS):
+        claimed.append(trials.claim(tuning))
+        assert claimed[-1].number == number
+        trials.release_folder(tuning, number)  # as the system does for a process that is killed
+    assert trials.claim(tuning) is None
+    assert states(tmp_path) == ["FAIL"] * trials.ATTEMPTS
+    assert len({trial.params["learning_rate"] for trial in claimed}) == 1
+
+
 @pytest.mark.slow
 def test_workers_share_a_search_and_end_with_their_parent(recipe, tmp_path):
     output = tmp_path / "study"
@@ -221,7 +236,6 @@ def test_a_missing_optuna_is_named_with_the_command_that_installs_it(tmp_path, c
 
 def test_the_spaces_of_packaged_recipes_fit():
     pytest.importorskip("optuna")
-    from crossmask.training.search_space import parse_space
     from crossmask.training.tuning import check_space
 
     found = [path for path in sorted(FOLDER.glob("*.yaml")) if "search" in yaml.safe_load(path.read_text())]
