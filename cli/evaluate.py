@@ -26,6 +26,10 @@ def register(app: typer.Typer) -> None:
         split: Annotated[str, typer.Option(help="Of a dataset of the Hub.")] = "test",
         task_options: Annotated[str | None, typer.Option(metavar="YAML", help="Such as '{lowercase: true}'.")] = None,
         data_dir: Annotated[str | None, typer.Option(help="A folder with local copies of datasets.")] = None,
+        report_by: Annotated[
+            str | None,
+            typer.Option(metavar="COLUMN", help="Score each value of this column of the test records too."),
+        ] = None,
         limit: Annotated[int | None, whole_number("Examples, the first.")] = None,
         overlong: Annotated[
             Literal["error", "truncate", "split"] | None, typer.Option(help="What is done with longer texts.")
@@ -49,17 +53,20 @@ def register(app: typer.Typer) -> None:
         """Evaluate a saved model, on a recipe's test data or others, by the metrics of its task.
 
         [b]--output[/b] writes metrics.json and predictions.jsonl, which [b]--compare[/b] reads: sacreBLEU's paired
-        bootstrap tests whether two translators differ.
+        bootstrap tests whether two translators differ. [b]--report-by[/b] adds the task's main metric of each value of
+        a column, such as a language or a domain, with bootstrap intervals, the worst and the spread, and groups.png.
         """
         from crossmask.data.text_files import parse_yaml
         from crossmask.inference.loading import choose_dtype
         from crossmask.training import saved_evaluation
+        from crossmask.training.report import group_rows
         from crossmask.utils.hardware import device_named
 
         quieten()
         options = None if task_options is None else parse_yaml(task_options, Path("--task-options"))
-        found = saved_evaluation.data_arguments(
+        found, column = saved_evaluation.data_arguments(
             recipe,
+            report_by,
             task=task,
             test=None if data is None else saved_evaluation.data_of_text(data, split),
             task_options=options,
@@ -70,6 +77,7 @@ def register(app: typer.Typer) -> None:
         evaluation = saved_evaluation.evaluate_saved(
             model,
             found,
+            report_by=column,
             limit=limit,
             dtype=choose_dtype(dtype, on),
             device=on,
@@ -81,9 +89,21 @@ def register(app: typer.Typer) -> None:
             saved_evaluation.write_evaluation(output, evaluation)
         differences = None if compare is None else saved_evaluation.compare(evaluation, compare)
         if json:
-            write_json({**evaluation.scores, **({} if differences is None else {"compared": differences})})
-        else:
-            _print(evaluation.scores, differences)
+            write_json({**evaluation.record, **({} if differences is None else {"compared": differences})})
+            return
+        _print(evaluation.scores, differences)
+        if evaluation.groups is not None:
+            _print_groups(group_rows(evaluation.groups), str(evaluation.column))
+
+
+def _print_groups(rows: list[tuple[str, ...]], column: str) -> None:
+    head, *others = rows
+    table = [(column, *head[1:]), *others]
+    widths = [max(len(row[at]) for row in table) for at in range(len(head))]
+    print()
+    for name, *cells in table:
+        shown = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        print(f"{name:<{widths[0]}}  {shown}".rstrip())
 
 
 def _print(scores: dict[str, Any], differences: dict[str, dict[str, float]] | None) -> None:

@@ -23,6 +23,7 @@ from . import (
     stream,
     texts,
     train,
+    tune,
 )  # fmt: skip
 from .command import PROGRAM
 
@@ -41,8 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 MODULES = (
-    train, recipes, texts, answer, classify, label, stream, serve, evaluate, latency, mask, audit, extract, export,
-    push,
+    train, tune, recipes, texts, answer, classify, label, stream, serve, evaluate, latency, mask, audit, extract,
+    export, push,
 )  # fmt: skip
 for module in MODULES:
     module.register(app)

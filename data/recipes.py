@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.errors import InputError
+from ..utils.imports import import_all
 from ..utils.type_checks import check_type
 from .text_files import read_yaml
 
@@ -38,4 +39,6 @@ def read_recipe(path: Path, part: str) -> dict[str, Any]:
     if not isinstance(recipe, dict) or not isinstance(recipe.get(part), dict | list):
         raise InputError(f"{path} must be a recipe with `{part}`, which says where records are; give another")
     check_type(f"{path}: data_dir", recipe.get("data_dir"), str | None)
+    check_type(f"{path}: imports", recipe.get("imports"), list[str] | None)
+    import_all(recipe.get("imports") or ())  # which may register formats
     return recipe

@@ -7,10 +7,12 @@ from .question_answering import QuestionAnswering
 from .registry import get_task, register_task, task_names
 from .role_generation import RoleGeneration
 from .semantic_role_labeling import SemanticRoleLabeling
+from .sequence_classification import SequenceClassification, TextPair
 from .summarization import Summarization
 from .text_classification import TextClassification
 from .text_to_text import TextToText
 from .translation import Translation
+from .word_tagging import WordTagging
 
 __all__ = [
     "Example",
@@ -21,11 +23,14 @@ __all__ = [
     "RoleGeneration",
     "Scores",
     "SemanticRoleLabeling",
+    "SequenceClassification",
     "Summarization",
     "Task",
     "TextClassification",
+    "TextPair",
     "TextToText",
     "Translation",
+    "WordTagging",
     "get_task",
     "register_task",
     "task_names",

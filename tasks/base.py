@@ -2,8 +2,8 @@
 
 Trainer, report and model card ask the task. What all tasks of a kind answer in the same way is in a subclass of `Task`
 that is still abstract, such as `TextToText` (text_to_text.py). A new task is one file: a subclass of its kind under
-`@register_task`, then a line in `tasks/__init__.py` that imports it (a task outside the package is registered as soon
-as its own module is imported).
+`@register_task`, then a line in `tasks/__init__.py` that imports it. A task outside the package is a file that a
+recipe names in `imports`, with `from crossmask.tasks import ...`.
 
     from .base import Example, PrimaryMetric
     from .records import text_column

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..utils.errors import InputError
 from .base import Example, Task, check_predictions, members_of_groups
+from .registry import get_task
 
 RESAMPLES = 200
 _INTERVAL = 0.95
+
+
+def task_by_column(name: str, options: Mapping[str, Any], column: str | None) -> Task:
+    """A task whose examples have the groups that a column of their records names.
+
+    Args:
+        options: of the task. column: None for the groups that the task has by itself.
+
+    Raises:
+        InputError: the task has no groups, or is told to take them from another column.
+    """
+    if column is None:
+        return get_task(name, **options)
+    if options.get("group_column", column) != column:
+        raise InputError(
+            f"report_by must be the task option group_column where that is given, {options['group_column']}, got "
+            f"{column}; give one of the two"
+        )
+    return get_task(name, **{**options, "group_column": column})
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ def group_of(record: Mapping[str, Any], group_column: str | None) -> str | None:
     if group_column is None:
         value = record.get("group")
     else:
-        value = column(record, group_column, "set the task option group_column to one of them, or leave it out")
+        value = column(
+            record, group_column, "name one of them in report_by or the task option group_column, or leave both out"
+        )
     if value is not None and (not isinstance(value, str | int) or value == ""):
         raise InputError(f"the group must be a name or a number, got {value!r} in the record {excerpt(record)}")
     return None if value is None else str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,10 +32,18 @@ class Classified(NamedTuple):
     score: float
 
 
+@dataclass(frozen=True)
+class TextPair(Example):
+    """Two texts that have a class together, such as a premise, `source`, and a hypothesis, `second`."""
+
+    second: str = ""
+
+
 class SequenceClassification(EncoderHead):
     """A kind of tasks: an example's `target` is the name of its class, one of `class_names`.
 
-    A prediction is a `Classified`. Models are those of `AutoModelForSequenceClassification`.
+    Examples have one text, or all of them two (`TextPair`), which the tokenizer puts into one sequence. A prediction
+    is a `Classified`. Models are those of `AutoModelForSequenceClassification`.
     """
 
     auto_class = AutoModelForSequenceClassification
@@ -49,6 +58,9 @@ class SequenceClassification(EncoderHead):
     def perfect_prediction(self, example: Example) -> Classified:
         return Classified(example.references[0], 1.0)
 
+    def texts(self, example: Example) -> tuple[str, ...]:
+        return _texts(example)
+
     def features(
         self,
         names: Sequence[str],
@@ -57,10 +69,11 @@ class SequenceClassification(EncoderHead):
         limits: LengthLimits,
     ) -> dict[str, list[Any]]:
         self.check_overlong(limits, ("error", "drop", "truncate"), "; a text has one class, whatever its length")
-        sources = [example.source for example in examples]
-        check_texts(sources)
+        texts = [list(side) for side in zip(*map(_texts, examples), strict=True)]  # one list, or two
+        for side in texts:
+            check_texts(side)
         cut = {"truncation": True, "max_length": limits.max_source_length} if limits.overlong == "truncate" else {}
-        encoded = tokenizer(sources, verbose=False, return_attention_mask=False, **cut)
+        encoded = tokenizer(*texts, verbose=False, return_attention_mask=False, **cut)
         columns: dict[str, list[Any]] = {**{name: [] for name in encoded}, "labels": []}
         for index, name in enumerate(names):
             length = len(encoded["input_ids"][index])
@@ -94,9 +107,10 @@ class SequenceClassification(EncoderHead):
         return model(**_inputs(model, tokenizer, example)).logits[0].float().tolist()
 
     def usage(self, example: Example) -> str:
-        text = example.source.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        quoted = [text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for text in _texts(example)]
+        texts = ", ".join(f'"{text}"' for text in quoted)
         return (
-            f'inputs = tokenizer("{text}", return_tensors="pt")\n'
+            f'inputs = tokenizer({texts}, return_tensors="pt")\n'
             "scores = model(**inputs).logits.softmax(-1)[0]\n"
             "print(model.config.id2label[scores.argmax().item()], scores.max().item())"
         )
@@ -105,7 +119,8 @@ class SequenceClassification(EncoderHead):
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example, prediction: Classified
     ) -> Sample:
         verdict = "right" if prediction.label in example.references else "wrong"
-        return Sample(example.source, example.references[0], f"{prediction.label} ({prediction.score:.2f})", verdict)
+        source = " / ".join(_texts(example))
+        return Sample(source, example.references[0], f"{prediction.label} ({prediction.score:.2f})", verdict)
 
     def plots(
         self,
@@ -135,6 +150,10 @@ class SequenceClassification(EncoderHead):
         return images
 
 
+def _texts(example: Example) -> tuple[str, ...]:
+    return (example.source, example.second) if isinstance(example, TextPair) else (example.source,)
+
+
 @torch.no_grad()
 def _pooling_weights(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """The weights of the pooling query, (1, H, 1, S), which only eager attention gives."""
@@ -146,9 +165,9 @@ def _pooling_weights(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor])
 
 
 def _inputs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example) -> dict[str, torch.Tensor]:
-    """A text as a model takes it, cut where it is longer than that."""
+    """A text, or two, as a model takes them, cut where they are longer than that."""
     limit = getattr(model.config, "max_position_embeddings", None)
     cut = {} if limit is None else {"truncation": True, "max_length": limit}
-    encoded = tokenizer(example.source, return_tensors="pt", **cut)
+    encoded = tokenizer(*_texts(example), return_tensors="pt", **cut)
     taken = inspect.signature(model.forward).parameters.keys()
     return {name: tensor.to(model.device) for name, tensor in encoded.items() if name in taken}

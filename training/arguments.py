@@ -6,8 +6,10 @@ from typing import Any, get_args
 from ..data.tokenization import Overlong
 from ..tasks.base import LengthLimits
 from ..utils.errors import InputError
+from ..utils.imports import import_all
 from ..utils.type_checks import check_type
 from .recipe_group import SOURCES, RecipeGroup, Settings, Sources
+from .search_space import parse_space
 from .validation import check_attention
 
 
@@ -15,6 +17,13 @@ from .validation import check_attention
 class DataArguments(RecipeGroup):
     """What is learned: the task, its records, and how long its examples may be."""
 
+    imports: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Python files or installed modules to import before anything else: they register tasks, formats, "
+            "mask rules or attention backends of your own."
+        },
+    )
     task: str = field(default="translation", metadata={"help": "Name of the task, see crossmask.tasks."})
     task_options: Settings | None = field(default=None, metadata={"help": "Options of the task."})
     train: Sources | None = field(
@@ -56,6 +65,7 @@ class DataArguments(RecipeGroup):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        import_all(self.imports or ())
         for name in SOURCES:
             if not isinstance(given := getattr(self, name), dict | list):
                 raise InputError(
@@ -280,3 +290,21 @@ class ReportArguments(RecipeGroup):
             "is whole."
         },
     )
+
+
+@dataclass
+class SearchArguments(RecipeGroup):
+    """What `crossmask tune` searches."""
+
+    search: Settings | None = field(
+        default=None,
+        metadata={
+            "help": "What crossmask tune may set fields to: {learning_rate: {low: 1.0e-4, high: 3.0e-3, log: true}, "
+            "model.dropout: [0.1, 0.3]}. train takes the recipe's own values."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.search is not None:
+            parse_space(self.search)

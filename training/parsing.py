@@ -18,6 +18,7 @@ from ..data.text_files import YAML_FAULTS, parse_yaml, read_text
 from ..utils.errors import InputError
 from ..utils.secrets import Secrets
 from .combinations import check_together
+from .nested import put, unshared
 from .precision import AUTO
 from .recipe import GROUPS, RecipeArguments
 from .run_arguments import RunArguments
@@ -42,6 +43,11 @@ class RecipeParser(HfArgumentParser):
         # Transformers' parser knows no field that is true, false or a text.
         action = self._option_string_actions["--bf16"]
         action.type, action.nargs, action.const, action.choices = _true_false_or_auto, "?", True, None
+
+    @property
+    def names(self) -> set[str]:
+        """The fields."""
+        return {action.dest for action in self._actions}
 
     def error(self, message: str) -> NoReturn:
         if found := re.fullmatch(r"argument --(\w+)\S*: invalid (\w+) value: (.*)", message, re.DOTALL):
@@ -91,10 +97,10 @@ def parse_run(argv: list[str], command: str) -> RunSpec:
     text = read_text(path)
     secrets = Secrets.of_command(argv)
     try:
-        known = {action.dest for action in parser._actions}
-        values, rest = _read_values(path, text, argv[1:], known)
+        values, rest = _read_values(path, text, argv[1:], parser.names)
+        values.setdefault("output_dir", f"runs/{path.stem}")
         secrets |= Secrets.of(values, _mappings_in(rest))
-        recipe, arguments = _parse_fields(parser, path, values, rest, known)
+        recipe, arguments = _parse_fields(parser, path, values, rest)
     except InputError as error:
         raise InputError(secrets.hide(one_line(error))) from None  # whose traceback would show them
     push, arguments.push_to_hub = arguments.push_to_hub, False  # once at the end, not Trainer's upload of checkpoints
@@ -117,20 +123,47 @@ def parse_run(argv: list[str], command: str) -> RunSpec:
     )
 
 
+def read_fields(argv: list[str]) -> tuple[Path, dict[str, Any]]:
+    """The file of a recipe, and its fields with what the command line changes in them, as the recipe could have them.
+
+    Raises: as `parse_run`, which has to see whether the values fit.
+    """
+    path = find_recipe(argv[0])
+    parser = RecipeParser([*GROUPS, RunArguments], allow_abbrev=False, prog="RECIPE")
+    values, rest = _read_values(path, read_text(path), argv[1:], parser.names)
+    namespace, extra = parser.parse_known_args(rest)
+    if extra:
+        raise InputError(f"no field is named {extra[0]!r}; --help lists them")
+    flags = {word.partition("=")[0] for word in rest}
+    for action in parser._actions:
+        if flags.intersection(action.option_strings):
+            value = getattr(namespace, action.dest)
+            value = getattr(value, "value", value)  # of an enumeration
+            values[action.dest] = json.loads(value) if _is_json(value) else value
+    return path, values
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and isinstance(json.loads(value), dict | list)
+    except ValueError:
+        return False
+
+
 def _read_values(path: Path, text: str, argv: list[str], known: Container[str]) -> tuple[dict[str, Any], list[str]]:
     """The recipe's fields with what dotted arguments change in them, and the other arguments."""
     values = parse_yaml(text, path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a mapping from fields to values, got {type(values).__name__}")
+    values = unshared(values)
     rest = _take_back(values, _merge_dotted(values, argv), known)
-    values.setdefault("output_dir", f"runs/{path.stem}")
     return values, rest
 
 
 def _parse_fields(
-    parser: RecipeParser, path: Path, values: dict[str, Any], rest: list[str], known: Container[str]
+    parser: RecipeParser, path: Path, values: dict[str, Any], rest: list[str]
 ) -> tuple[RecipeArguments, RunArguments]:
-    unknown = sorted((name for name in values if name not in known), key=str)
+    unknown = sorted((name for name in values if name not in parser.names), key=str)
     if unknown:
         raise InputError(f"{path}: no field is named {unknown[0]!r}; --help lists them")
     parser.set_defaults(**values)
@@ -170,27 +203,20 @@ def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
         if not (argument.startswith("--") and "." in argument.split("=")[0]):
             rest.append(argument)
             continue
-        path, _, value = argument[2:].partition("=")
-        if not value:
-            value = next(pending, None)
-            if value is None:
-                raise InputError(f"{argument} needs a value")
-        *outer, last = path.split(".")
-        merged[outer[0]] = argument
-        inner = values
-        for key in outer:
-            inner = inner[_position(argument, key, inner)] if isinstance(inner, list) else inner.setdefault(key, {})
-            if not isinstance(inner, dict | list):
-                raise InputError(f"{argument}: {key!r} is not a mapping in the recipe")
-        last = _position(argument, last, inner) if isinstance(inner, list) else last
+        path, _, given = argument[2:].partition("=")
+        value = given or next(pending, None)
+        if value is None:
+            raise InputError(f"{argument} needs a value")
+        merged[path.partition(".")[0]] = argument
         try:
-            inner[last] = yaml.safe_load(value)
+            read = yaml.safe_load(value)
         except YAML_FAULTS as error:
             reason = getattr(error, "problem", error)
             raise InputError(
                 f"--{path}: {value[:80]!r} is not valid YAML ({reason}); put text that looks like YAML in "
                 f"quotes of its own: {shlex.quote(json.dumps(value, ensure_ascii=False))}"
             ) from error
+        put(values, path.split("."), read, argument)
     for argument in rest:
         field = argument.removeprefix("--").partition("=")[0].replace("-", "_")
         if argument.startswith("--") and field in merged:
@@ -214,9 +240,3 @@ def _take_back(values: dict[str, Any], argv: list[str], known: Container[str]) -
         else:
             rest.append(word)
     return rest
-
-
-def _position(argument: str, key: str, items: list[Any]) -> int:
-    if not key.isdecimal() or int(key) >= len(items):
-        raise InputError(f"{argument}: {key!r} where the recipe has a list of {len(items)}: count from 0")
-    return int(key)

@@ -10,6 +10,7 @@ from .arguments import (
     ModelArguments,
     OptimizationArguments,
     ReportArguments,
+    SearchArguments,
     TokenizerArguments,
 )
 
@@ -27,6 +28,7 @@ class RecipeArguments:
     batching: BatchingArguments
     optimization: OptimizationArguments
     report: ReportArguments
+    search: SearchArguments
 
     @classmethod
     def of(cls, **values: Any) -> "RecipeArguments":
@@ -54,4 +56,5 @@ GROUPS = (
     BatchingArguments,
     OptimizationArguments,
     ReportArguments,
+    SearchArguments,
 )

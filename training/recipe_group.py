@@ -31,6 +31,6 @@ class RecipeGroup:
                 except (ValueError, RecursionError) as error:
                     raise InputError(f"{item.name}: {value[:80]!r} is not valid JSON: {error}") from error
         check_fields(self)
-        for name in ("task_options", "model", "generation", "learning_rates", "lora"):
+        for name in ("task_options", "model", "generation", "learning_rates", "lora", "search"):
             if isinstance(value := getattr(self, name, None), str):
                 raise InputError(f"{name} must be a mapping from names to values, got {value!r}")

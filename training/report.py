@@ -79,7 +79,7 @@ def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> N
     card = write_card(folder, card_facts(run, outcome, list(samples.values()), images, name, groups))
     card.write_text(run.secrets.hide(card.read_text(encoding="utf-8")), encoding="utf-8")
     facts = {
-        **({} if groups is None else {"groups": {"column": column, **groups.as_dict()}}),
+        **groups_record(groups, column),
         **({} if outcome.train_size is None else {"train_examples": outcome.train_size}),
         "train_seconds": round(outcome.seconds, 1),
         "parameters": outcome.model.num_parameters(),
@@ -116,6 +116,11 @@ def write_plots(folder: Path, outcome: RunResult) -> dict[str, str]:
         learning_curve(outcome.log_history, folder / "learning_curve.png", **curve)
         images["learning_curve.png"] = "Learning curve"
     return images | outcome.task.plots(folder, outcome.model, outcome.tokenizer, outcome.test, outcome.predictions)
+
+
+def groups_record(groups: GroupScores | None, column: str | None) -> dict[str, Any]:
+    """What `metrics.json` has of the groups of a column; nothing where there are none."""
+    return {} if groups is None else {"groups": {"column": column, **groups.as_dict()}}
 
 
 def plot_groups(folder: Path, groups: GroupScores, column: str) -> dict[str, str]:

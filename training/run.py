@@ -14,6 +14,7 @@ from ..hub.upload import push_folder
 from ..tasks import get_task
 from ..tasks.base import Example, Task
 from ..tasks.examples import EvaluationSplit, read_examples
+from ..tasks.group_scores import task_by_column
 from ..utils.errors import InputError
 from .adapters import add_adapters, check_adapters, merge_adapters
 from .attaching import load_finished
@@ -115,15 +116,7 @@ def task_of_test(recipe: RecipeArguments) -> Task:
     Raises:
         InputError: the task has no groups, or is told to take them from another column.
     """
-    options, column = dict(recipe.data.task_options or {}), recipe.report.report_by
-    if column is None:
-        return get_task(recipe.data.task, **options)
-    if options.get("group_column", column) != column:
-        raise InputError(
-            f"report_by must be the task option group_column where that is given, {options['group_column']}, got "
-            f"{column}; give one of the two"
-        )
-    return get_task(recipe.data.task, **{**options, "group_column": column})
+    return task_by_column(recipe.data.task, recipe.data.task_options or {}, recipe.report.report_by)
 
 
 def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -> None:

@@ -15,16 +15,19 @@ from transformers import PrinterCallback, Seq2SeqTrainingArguments
 from ..data.recipes import find_recipe, read_recipe
 from ..data.text_files import parse_yaml, read_json
 from ..inference.loading import load_config, load_model, load_tokenizer_or_processor
-from ..tasks import Translation, get_task
+from ..tasks import Translation
 from ..tasks.base import Example, Scores, Task
 from ..tasks.examples import read_examples
+from ..tasks.group_scores import GroupScores, score_groups, task_by_column
 from ..utils.atomic_write import write_text
 from ..utils.errors import InputError
+from ..utils.type_checks import check_type
 from .arguments import DataArguments
 from .attaching import attach_masks
 from .batching import evaluation_split
 from .evaluation import EvaluatingTrainer
 from .predictions import FILE, read_predictions, write_predictions
+from .report import groups_record, plot_groups
 
 METRICS = "metrics.json"
 DEFAULT_LENGTH = 512
@@ -34,12 +37,19 @@ _SAMPLES = 1000
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model made of test examples, and its scores, with the loss."""
+    """What a model made of test examples, and its scores, with the loss; those of the groups of a column."""
 
     task: Task
     examples: Sequence[Example]
     predictions: Sequence[Any]
     scores: Scores
+    groups: GroupScores | None = None
+    column: str | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All scores, as JSON has them."""
+        return self.scores | groups_record(self.groups, self.column)
 
 
 def data_of_text(text: str, split: str) -> dict[str, Any]:
@@ -65,8 +75,8 @@ def data_of_text(text: str, split: str) -> dict[str, Any]:
     return {"format": "hub", "name": text, "split": split}
 
 
-def data_arguments(recipe: str | None, **given: Any) -> DataArguments:
-    """The task and the test data: those of a recipe, with what is given in its place.
+def data_arguments(recipe: str | None, report_by: str | None, **given: Any) -> tuple[DataArguments, str | None]:
+    """The task and the test data, and the column to report by: those of a recipe, with what is given in its place.
 
     Raises:
         InputError, OSError: a recipe that cannot be read, or neither it nor a task and data.
@@ -76,18 +86,22 @@ def data_arguments(recipe: str | None, **given: Any) -> DataArguments:
     if recipe is not None:
         whole = read_recipe(find_recipe(recipe), "test")
         found = {name: value for name, value in whole.items() if name in fields}
+        check_type(f"{recipe}: report_by", whole.get("report_by"), str | None)
+        report_by = report_by or whole.get("report_by")
     found |= {name: value for name, value in given.items() if value is not None}
     for name in ("task", "test"):
         if recipe is None and name not in found:
             flag = {"test": "data"}.get(name, name)
             raise InputError(f"--{flag} must be given without --recipe, got neither; give one of them")
-    return DataArguments(**{**found, "train": found["test"], "validation": found["test"]})
+    data = DataArguments(**{**found, "train": found["test"], "validation": found["test"]})
+    return data, report_by
 
 
 def evaluate_saved(
     name: str,
     data: DataArguments,
     *,
+    report_by: str | None = None,
     limit: int | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device,
@@ -99,6 +113,7 @@ def evaluate_saved(
 
     Args:
         name: a folder or a Hub id. data: the task and the test data.
+        report_by: a column of the test records, each of whose values is also scored by itself.
         limit: how many examples, the first.
         generation: options of `generate` instead of the model's.
 
@@ -106,7 +121,7 @@ def evaluate_saved(
         InputError, OSError: the model is not for the task, or something cannot be read.
         MissingLibraryError: a metric needs a library that is not installed.
     """
-    task = get_task(data.task, **(data.task_options or {}))
+    task = task_by_column(data.task, data.task_options or {}, report_by)
     task.check_libraries()
     config = load_config(name)
     try:
@@ -136,9 +151,11 @@ def evaluate_saved(
             eval_tokens=batch_tokens,
         )
         trainer.remove_callback(PrinterCallback)  # which prints the numbers to standard output
-        beams = getattr(model.generation_config, "num_beams", None) or 1
+        beams = getattr(getattr(model, "generation_config", None), "num_beams", None) or 1
         metrics = trainer.evaluate(split, metric_key_prefix="test", **{"num_beams": beams, **(generation or {})})
-    return Evaluation(task, examples, trainer.predictions, {**trainer.scores, "loss": metrics["test_loss"]})
+    groups = None if report_by is None else score_groups(task, trainer.predictions, examples)
+    scores = {**trainer.scores, "loss": metrics["test_loss"]}
+    return Evaluation(task, examples, trainer.predictions, scores, groups, report_by)
 
 
 def _given_length(data: DataArguments, field: str) -> int:
@@ -148,10 +165,12 @@ def _given_length(data: DataArguments, field: str) -> int:
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write `metrics.json` and `predictions.jsonl`, a line for each example."""
+    """Write `metrics.json`, `predictions.jsonl`, a line for each example, and the figure `groups.png` of groups."""
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(folder, evaluation.examples, evaluation.predictions)
-    write_text(folder / METRICS, json.dumps(evaluation.scores, indent=2, ensure_ascii=False) + "\n")
+    if evaluation.groups is not None:
+        plot_groups(folder, evaluation.groups, str(evaluation.column))
+    write_text(folder / METRICS, json.dumps(evaluation.record, indent=2, ensure_ascii=False) + "\n")
 
 
 def compare(evaluation: Evaluation, other: Path) -> dict[str, dict[str, float]]:

@@ -191,6 +191,40 @@ def test_an_evaluation_has_the_scores_of_the_task(folder, tmp_path, capsys):
     assert "difference  p-value" in capsys.readouterr().out
 
 
+def test_an_evaluation_by_a_column(folder, tmp_path, capsys):
+    path = tmp_path / "test.tsv"
+    rows = [f"{s}\t{t}\t{'ab'[n % 2]}\n" for n, (s, t) in enumerate(zip(TEXTS, REFERENCES, strict=True))]
+    path.write_text("".join(rows))
+    columns = "{source: 0, target: 1, domain: 2}"
+    data = ["--task", "translation", "--data", f"{{format: tsv, path: {path}, columns: {columns}}}"]
+    arguments = ["evaluate", str(folder), *data, "--num-beams", "2", *PLAIN]
+    assert main([*arguments, "--report-by", "domain", "--json", "--output", str(tmp_path / "out")]) == 0
+    (found,) = read(capsys)
+    assert main([*arguments, "--json"]) == 0
+    (alone,) = read(capsys)
+    assert alone == {name: found[name] for name in alone}  # all together as without the column
+    groups = found["groups"]
+    assert (groups["column"], list(groups["of"])) == ("domain", ["a", "b"])
+    for name, group in groups["of"].items():
+        assert group["value"] == found[f"sacrebleu_{name}"]
+        assert group["low"] <= group["value"] <= group["high"]
+    assert groups["spread"] == abs(groups["of"]["a"]["value"] - groups["of"]["b"]["value"])
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == found
+    assert (tmp_path / "out" / "groups.png").read_bytes().startswith(b"\x89PNG")
+    assert main([*arguments, "--report-by", "domain"]) == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert table[0] == ["domain", "examples", "sacreBLEU", "interval", "of", "95%"]
+    assert [row[0] for row in table[1:]] == ["a", "b", "spread"]
+    assert sum("(the worst)" in " ".join(row) for row in table) == 1
+    # A recipe's own column, and records that lack it.
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"task: translation\ntest: {data[-1]}\nreport_by: domain\n")
+    assert main(["evaluate", str(folder), "--recipe", str(recipe), "--num-beams", "2", "--json", *PLAIN]) == 0
+    assert read(capsys) == [found]
+    assert main([*arguments, "--report-by", "language"]) == 2
+    assert f"test: {path}, record 1: the record must have a column 'language', got" in capsys.readouterr().err
+
+
 def test_predictions_of_other_examples_are_not_compared(folder, tmp_path, capsys):
     arguments = ["evaluate", str(folder), "--task", "translation", "--data", str(folder / "test.tsv"), *PLAIN]
     assert main([*arguments, "--limit", "2", "--output", str(tmp_path)]) == 0

@@ -234,8 +234,8 @@ def test_an_empty_prediction_counts_as_wrong():
         (
             {"group_column": "language"},
             {"source": "one", "target": "eins"},
-            "the record must have a column 'language', got 'source', 'target'; set the task option group_column "
-            "to one of them, or leave it out",
+            "the record must have a column 'language', got 'source', 'target'; name one of them in report_by "
+            "or the task option group_column, or leave both out",
         ),
         (
             {},

@@ -50,6 +50,13 @@ def test_the_command_line_goes_over_the_recipe(recipe):
     assert run.recipe.model.model == {"hidden_size": 64, "cross_mask": "wait_k(3)"}
 
 
+def test_what_an_alias_repeats_is_changed_where_it_is_named(tmp_path):
+    path = tmp_path / "alias.yaml"
+    path.write_text("train: {format: cldr}\nvalidation: &dev {format: tsv, path: a.tsv}\ntest: *dev\n")
+    data = parse_run([str(path), "--validation.path", "b.tsv"], command="c").recipe.data
+    assert (data.validation["path"], data.test["path"]) == ("b.tsv", "a.tsv")
+
+
 def test_a_mapping_may_be_json(recipe):
     assert parse_run([recipe, "--model", '{"dropout": 0.3}'], command="c").recipe.model.model == {"dropout": 0.3}
 
