@@ -114,9 +114,11 @@ def test_a_layer_beyond_all_ranges_is_shown_at_once():
 
 
 def test_masks_and_terminal_pictures_need_no_matplotlib():
+    """Nor does `import crossmask` load what only training and evaluation need, which takes a second."""
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"
         "from crossmask import masks\n"
+        "assert not {'datasets', 'evaluate'} & set(sys.modules)\n"
         "print(masks.picture('causal()', 2))\n"
         "try: masks.causal().plot(2)\n"
         "except ImportError as error: print(error)\n"
