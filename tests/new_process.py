@@ -41,8 +41,9 @@ def run_code(code: str, *arguments: object, cwd: Path, has_crossmask: bool = Fal
         has_crossmask: whether crossmask can be imported.
         environment: variables beside or instead of this process's. Caches are in `cwd`/home by default.
     """
-    dropped = {"HF_TOKEN"} if has_crossmask else {"HF_TOKEN", "PYTHONPATH"}
-    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    if not has_crossmask:
+        kept.pop("PYTHONPATH", None)
     # To the bit only with the same number of threads.
     kept |= {"OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HOME": str(cwd / "home"), "HF_HUB_OFFLINE": "1"}
     whole = START + ("" if has_crossmask else WITHOUT_CROSSMASK) + textwrap.dedent(code)
