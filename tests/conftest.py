@@ -4,6 +4,7 @@ import base64
 import gc
 
 import huggingface_hub
+import hypothesis
 import pytest
 import torch
 import transformers
@@ -14,6 +15,8 @@ from transformers import modeling_flash_attention_utils as flash_utils
 
 gc.disable()  # until all is imported, which then takes three quarters of the time
 torch.set_num_threads(1)  # on tensors as small as the tests', threads mostly wait for each other
+hypothesis.settings.register_profile("busy machine", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("busy machine")
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
