@@ -16,7 +16,7 @@ demo: $(READY)  ## train, evaluate, generate, plot, save and reload on the embed
 	$(BIN)/python train.py recipes/cldr-demo.yaml --overwrite
 
 test: $(READY)  ## everything that runs in minutes on two cores
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-slow: $(READY)  ## slow and GPU tests, and tests on corpora outside the repository
 	$(BIN)/python -m pytest -q -m "slow or gpu"
@@ -33,7 +33,7 @@ test-oldest:  ## tests with the oldest versions that pyproject.toml allows
 	echo "$(OLDEST_TORCH)" > $(OLDEST)/override.txt
 	$(OLDEST)/bin/uv pip install --python $(OLDEST)/bin/python --resolution lowest-direct $(OLDEST_TORCH_INDEX) \
 		--override $(OLDEST)/override.txt --editable ".[dev]"
-	$(OLDEST)/bin/python -m pytest -q -n auto --dist loadfile $(OLDEST_TESTS)
+	$(OLDEST)/bin/python -m pytest -q -n auto --dist worksteal $(OLDEST_TESTS)
 
 check: lint types imports  ## all that is checked without running the code
 

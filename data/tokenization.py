@@ -1,16 +1,19 @@
 """From text to token ids: `source` and `target` columns become `input_ids` and `labels`."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from datasets import Dataset
-from datasets.fingerprint import generate_random_fingerprint
 from transformers import PreTrainedTokenizerBase
 
 from ..utils.errors import InputError
 from ..utils.text import check_unicode
 from .cache import naming_cache
+
+if TYPE_CHECKING:
+    from datasets import Dataset  # takes a second to import, and `import crossmask` does not need it
 
 Overlong = Literal["error", "truncate", "drop", "split"]
 
@@ -64,6 +67,8 @@ def map_to_features(
     Raises:
         ValueError: none is left within the limits, which the message repeats.
     """
+    from datasets.fingerprint import generate_random_fingerprint
+
     with naming_cache(dataset):
         features = dataset.map(
             make_features,

@@ -6,11 +6,20 @@ from typing import Any
 from torch.utils.data import Dataset
 from transformers.pipelines.base import ChunkPipeline
 
-BasePipeline: Any = ChunkPipeline
-"""An input of it may become several items of a batch. Its type hints leave subclasses no parameters of their own."""
+_ChunkPipeline: Any = ChunkPipeline  # whose type hints leave subclasses no parameters of their own
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
 Check = Callable[[Any, str], dict[str, Any]]
 """Takes an input and its name in errors, and returns what the pipeline reads of it."""
+
+
+class BasePipeline(_ChunkPipeline):
+    """Reads texts, each of which may become several items of a batch. It needs a tokenizer, and nothing for images."""
+
+    _load_processor: bool | None = False
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_video_processor = False
+    _load_tokenizer = True
 
 
 class PipelineInputError(ValueError):

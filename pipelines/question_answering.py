@@ -47,12 +47,6 @@ class QuestionAnsweringPipeline(BasePipeline):
         PipelineInputError: an input without a question or a context, or an empty one; the message says which.
     """
 
-    _load_processor = False
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_video_processor = False
-    _load_tokenizer = True
-
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
         super().__init__(model=model.eval(), **options)
         if not getattr(self.tokenizer, "is_fast", False):

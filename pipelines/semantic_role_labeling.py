@@ -37,11 +37,6 @@ class SemanticRoleLabelingPipeline(BasePipeline):
     """
 
     tokenizer: Any
-    _load_processor = False
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_video_processor = False
-    _load_tokenizer = True
 
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
         super().__init__(model=model.eval(), **options)

@@ -61,10 +61,6 @@ class TextToTextPipeline(BasePipeline):
     tokenizer: Any
     processor: Any
     _load_processor = None  # of a bridge
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_video_processor = False
-    _load_tokenizer = True
     _pipeline_calls_generate = True
 
     return_name: ClassVar[str] = "generated"

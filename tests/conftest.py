@@ -1,12 +1,32 @@
-"""One thread: on tensors as small as the tests', threads mostly wait for each other. And kernels that no CPU has."""
+"""What all tests share: one thread, few garbage collections, kernels that no CPU has, and a Hub."""
 
+import base64
+import gc
+
+import huggingface_hub
+import hypothesis
 import pytest
 import torch
+import transformers
 from flash_reference import flash_attn_func, flash_attn_varlen_func
+from loopback_hub import TOKEN, LoopbackHub
 from torch.nn.attention import flex_attention as flex
 from transformers import modeling_flash_attention_utils as flash_utils
 
-torch.set_num_threads(1)
+gc.disable()  # until all is imported, which then takes three quarters of the time
+torch.set_num_threads(1)  # on tensors as small as the tests', threads mostly wait for each other
+hypothesis.settings.register_profile("busy machine", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("busy machine")
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+"""A whole PNG file."""
+
+
+def pytest_collection_finish():
+    """Keep all that was imported out of garbage collections; each run of Trainer asks for one of everything."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
@@ -19,3 +39,26 @@ def without_kernels(monkeypatch):
     torch.compiler.set_stance("force_eager")
     yield
     torch.compiler.set_stance("default")
+
+
+@pytest.fixture
+def without_drawing(monkeypatch):
+    """Figures are made but not drawn, which would be most of a short run: their files are one pixel."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **options: file.write(PIXEL))
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A loopback Hub that this process talks to."""
+    with LoopbackHub() as hub:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
+        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)  # made once, with the endpoint of that moment
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield hub
+        assert hub.unknown == []

@@ -1,6 +1,7 @@
 """Batches of a question and a context, as ids, for models with random weights."""
 
 from functools import cache
+from pathlib import Path
 
 import torch
 from tiny_encoders import VOCABULARY, base_model, encoder_config
@@ -64,3 +65,13 @@ def tiny_reader(no_answer: bool) -> tuple[CrossMaskForQuestionAnswering, PreTrai
     config.vocab_size = len(tiny_tokenizer())
     fields = {"no_answer": no_answer, "initializer_range": 0.3}
     return CrossMaskForQuestionAnswering.from_encoder_pretrained(BertModel(config), **fields), tiny_tokenizer()
+
+
+def encoder_folder(folder: Path) -> str:
+    """A pretrained BERT and its tokenizer, in a folder of that one."""
+    config = encoder_config("bert")
+    config.vocab_size = len(tiny_tokenizer())
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(folder / "encoder")
+    tiny_tokenizer().save_pretrained(folder / "encoder")
+    return str(folder / "encoder")

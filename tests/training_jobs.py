@@ -1,5 +1,6 @@
 """Training of a tiny model, alone or as one of several processes; see training/test_processes."""
 
+import gc
 import json
 import os
 import random
@@ -18,6 +19,7 @@ from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.seq2seq.decoder_inputs import IGNORED
 from crossmask.tasks import get_task
 from crossmask.tasks.base import Example
+from crossmask.train import main
 from crossmask.training.build_model import build_model
 from crossmask.training.build_trainer import build_trainer
 from crossmask.training.parsing import parse_run
@@ -56,6 +58,13 @@ def recipe_file(folder: Path, **changes) -> str:
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return str(path)
+
+
+def run_main(capfd, *argv: object) -> tuple[int, str, str]:
+    """The exit status, the last line on standard error, and all that was printed."""
+    status = main([str(word) for word in argv])
+    printed = capfd.readouterr()
+    return status, (printed.err.strip().splitlines() or [""])[-1], printed.out + printed.err
 
 
 def job_of(recipe: str, *options: str) -> PreparedRun:
@@ -218,6 +227,7 @@ def final_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    gc.freeze()  # Trainer collects garbage, of which what was imported has none
     jobs, target = sys.argv[1:]
     results = {name: run_job(**settings) for name, settings in json.loads(jobs).items()}
     Path(target).write_text(json.dumps(results))

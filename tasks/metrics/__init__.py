@@ -7,13 +7,16 @@ and with it the files that it imports as `from .name import symbol`; nothing els
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-
-import evaluate
+from typing import TYPE_CHECKING
 
 from ...utils.errors import MissingLibraryError
 from ...utils.type_checks import check_choice
+
+if TYPE_CHECKING:
+    import evaluate  # takes a second to import
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -63,5 +66,12 @@ def load_metric(name: str) -> evaluate.EvaluationModule:
         InputError, MissingLibraryError: as `check_libraries`.
     """
     check_libraries(name)
+    return _metric_class(name)(keep_in_memory=True)
+
+
+@cache
+def _metric_class(name: str) -> type[evaluate.EvaluationModule]:
+    import evaluate
+
     # In memory: nothing is left in the cache folder, and runs side by side share no lock file.
-    return evaluate.load(str(FOLDER / f"{name}.py"), keep_in_memory=True)
+    return type(evaluate.load(str(FOLDER / f"{name}.py"), keep_in_memory=True))

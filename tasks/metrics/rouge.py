@@ -3,7 +3,7 @@
 import evaluate
 from rouge_score.rouge_scorer import RougeScorer
 
-from .text_pairs import FEATURES, as_list, check_pairs
+from .text_pairs import FEATURES, CheckedPairs, as_list
 
 _CITATION = """\
 @inproceedings{lin-2004-rouge, title = {{ROUGE}: A Package for Automatic Evaluation of Summaries}, author = {Lin,
@@ -25,7 +25,7 @@ Returns:
 KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
-class Rouge(evaluate.Metric):
+class Rouge(CheckedPairs, evaluate.Metric):
     def _info(self):
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
@@ -34,11 +34,6 @@ class Rouge(evaluate.Metric):
             features=FEATURES,
             reference_urls=["https://github.com/google-research/google-research/tree/master/rouge"],
         )
-
-    def add_batch(self, *, predictions=None, references=None):
-        """Add predictions and their references. Raises ValueError or TypeError for what cannot be scored."""
-        check_pairs(predictions, references)
-        super().add_batch(predictions=predictions, references=references)
 
     def _compute(self, predictions, references, use_stemmer=True):
         scorer = RougeScorer(list(KINDS), use_stemmer=use_stemmer)

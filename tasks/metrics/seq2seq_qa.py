@@ -6,7 +6,7 @@ from collections import Counter
 
 import evaluate
 
-from .text_pairs import FEATURES, as_list, check_pairs
+from .text_pairs import FEATURES, CheckedPairs, as_list
 
 _CITATION = """\
 @inproceedings{rajpurkar-etal-2016-squad, title = {{SQ}u{AD}: 100,000+ Questions for Machine Comprehension of Text},
@@ -32,7 +32,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-class Seq2seqQa(evaluate.Metric):
+class Seq2seqQa(CheckedPairs, evaluate.Metric):
     def _info(self):
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
@@ -41,11 +41,6 @@ class Seq2seqQa(evaluate.Metric):
             features=FEATURES,
             reference_urls=["https://rajpurkar.github.io/SQuAD-explorer/"],
         )
-
-    def add_batch(self, *, predictions=None, references=None):
-        """Add predictions and their references. Raises ValueError or TypeError for what cannot be scored."""
-        check_pairs(predictions, references)
-        super().add_batch(predictions=predictions, references=references)
 
     def _compute(self, predictions, references):
         scores = [score(prediction, as_list(texts)) for prediction, texts in zip(predictions, references, strict=True)]

@@ -5,7 +5,7 @@ from itertools import zip_longest
 import evaluate
 from sacrebleu.metrics import BLEU, CHRF
 
-from .text_pairs import FEATURES, as_list, check_pairs
+from .text_pairs import FEATURES, CheckedPairs, as_list
 
 _CITATION = """\
 @inproceedings{post-2018-call, title = {A Call for Clarity in Reporting {BLEU} Scores}, author = {Post, Matt},
@@ -33,7 +33,7 @@ Returns:
 _BLEU_KEYS = {False: {"sacrebleu": False, "sacrebleu_lowercase": True}, True: {"sacrebleu": True}}
 
 
-class Seq2seqTranslation(evaluate.Metric):
+class Seq2seqTranslation(CheckedPairs, evaluate.Metric):
     def _info(self):
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
@@ -42,11 +42,6 @@ class Seq2seqTranslation(evaluate.Metric):
             features=FEATURES,
             reference_urls=["https://github.com/mjpost/sacrebleu"],
         )
-
-    def add_batch(self, *, predictions=None, references=None):
-        """Add predictions and their references. Raises ValueError or TypeError for what cannot be scored."""
-        check_pairs(predictions, references)
-        super().add_batch(predictions=predictions, references=references)
 
     def _compute(self, predictions, references, tokenize="13a", lowercase=False):
         if tokenize is not None and tokenize not in BLEU.TOKENIZERS:

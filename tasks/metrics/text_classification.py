@@ -4,7 +4,7 @@ import datasets
 import evaluate
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from .text_pairs import check_pairs
+from .text_pairs import CheckedPairs
 
 _CITATION = """\
 @article{pedregosa-etal-2011-scikit, title = {Scikit-learn: Machine Learning in {P}ython}, author = {Pedregosa, F. and
@@ -24,7 +24,7 @@ Returns:
 """
 
 
-class TextClassification(evaluate.Metric):
+class TextClassification(CheckedPairs, evaluate.Metric):
     def _info(self):
         text = datasets.Value("string")
         return evaluate.MetricInfo(
@@ -34,11 +34,6 @@ class TextClassification(evaluate.Metric):
             features=datasets.Features({"predictions": text, "references": text}),
             reference_urls=["https://scikit-learn.org/stable/modules/model_evaluation.html"],
         )
-
-    def add_batch(self, *, predictions=None, references=None):
-        """Add predictions and their references. Raises ValueError or TypeError for what cannot be scored."""
-        check_pairs(predictions, references)
-        super().add_batch(predictions=predictions, references=references)
 
     def _compute(self, predictions, references):
         means = precision_recall_fscore_support(references, predictions, average="macro", zero_division=0)

@@ -13,6 +13,15 @@ FEATURES = [
 ]
 
 
+class CheckedPairs:
+    """What a metric inherits first, so that it refuses what it cannot score."""
+
+    def add_batch(self, *, predictions=None, references=None):
+        """Add predictions and their references. Raises as `check_pairs`."""
+        check_pairs(predictions, references)
+        super().add_batch(predictions=predictions, references=references)  # type: ignore[misc]
+
+
 def check_pairs(predictions, references):
     """Refuse what cannot be scored.
 

@@ -1,8 +1,6 @@
 """What holds for every head, on every family of encoders."""
 
 import copy
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -21,6 +19,7 @@ from head_cases import (
     pad_token,
     padded,
 )
+from new_process import run_code
 from tiny_encoders import base_model, encoder_config
 from transformers import (
     AutoConfig,
@@ -247,12 +246,6 @@ def test_saved_models_load_where_crossmask_is_not(tmp_path):
         batch = batch_of(model)
         torch.save({"batch": batch, "expected": logits(model, batch)}, tmp_path / name / "case.pt")
     program = """
-import sys
-class Block:
-    def find_spec(self, name, *args):
-        if name.partition(".")[0] == "crossmask":
-            raise ImportError(name)
-sys.meta_path.insert(0, Block())
 import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 for folder in sys.argv[1:]:
@@ -262,10 +255,7 @@ for folder in sys.argv[1:]:
     with torch.no_grad():
         torch.testing.assert_close(model(**case["batch"]).logits, case["expected"])
 """
-    command = [sys.executable, "-c", program, *(str(path) for path in tmp_path.iterdir())]
-    environment = {"HF_HOME": str(tmp_path / "home"), "PATH": "", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    run_code(program, *tmp_path.iterdir(), cwd=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["bert, attention", "t5, mean", "crossmask, decoder", "bert, tags"])

@@ -1,11 +1,10 @@
 """The model card: its metadata, its parts, and the snippet in it, which runs."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 from huggingface_hub import ModelCard
+from new_process import run_code
 
 from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.hub.card import CardFacts, Result, Sample, render_card, write_card
@@ -150,12 +149,5 @@ def test_the_snippet_runs_where_crossmask_is_not_imported(model, tmp_path):
     train_tokenizer(LINES * 20, vocab_size=300).save_pretrained(folder)
     path = write_card(folder, facts(location=str(folder), example=LINES[2], images=None))
     snippet = re.search(r"```python\n(.*?)```", path.read_text(), re.DOTALL)[1]
-    done = subprocess.run(
-        [sys.executable, "-c", snippet + "\nimport sys\nassert 'crossmask' not in sys.modules\n"],
-        cwd=tmp_path,
-        env={"PATH": "", "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"\[['\"].*['\"]\]", done.stdout.strip()), done.stdout
+    printed = run_code(snippet, cwd=tmp_path)
+    assert re.fullmatch(r"\[['\"].*['\"]\]", printed.strip()), printed

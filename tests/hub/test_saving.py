@@ -2,15 +2,12 @@
 
 import importlib
 import json
-import os
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 import torch
 from loopback_hub import LoopbackHub
+from new_process import run_cases
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -22,21 +19,12 @@ from crossmask.hub.registration import register
 from crossmask.hub.remote_code import write_code_files
 from crossmask.modeling.crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
 
-# A process in which crossmask cannot be imported; it gets a folder or repository, and the folder with what to expect.
+# What someone who has no crossmask begins with: a folder or repository, and the folder with what to expect.
 STRANGER = """
-import sys
-
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "crossmask":
-            raise ModuleNotFoundError(f"no module named {name}: blocked")
-
-sys.meta_path.insert(0, Block())
-place, expected = sys.argv[1:]
+place, expected = sys.argv[1:3]
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
-torch.set_num_threads(1)
 want = torch.load(f"{expected}/want.pt")
 
 def check(name):
@@ -47,24 +35,102 @@ def check(name):
         assert torch.equal(model.generate(want["inputs"]["input_ids"], **want["generate"]), want["tokens"])
     return model
 """
+# The tokenizer first, which must load no code.
+CASES = {
+    "tokenizer": """
+        import builtins
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+        def prompt(*_):
+            raise AssertionError("asked")
 
-def stranger(code: str, place: str, expected: Path, env: dict[str, str]) -> None:
-    variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HF_TOKEN")}
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            STRANGER + textwrap.dedent(code) + "\nassert 'crossmask' not in sys.modules\n",
-            place,
-            str(expected),
-        ],
-        cwd=expected,
-        env={**variables, "OMP_NUM_THREADS": "1", **env},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+        builtins.input = prompt
+        for kind, options in ((AutoTokenizer, {"trust_remote_code": False}), (PreTrainedTokenizerFast, {})):
+            assert kind.from_pretrained(f"{place}-tokenizer", **options)("a b").input_ids == [4, 5]
+        assert not any(name.startswith("transformers_modules.") for name in sys.modules)
+        """,
+    "saving": """
+        import os
+
+        model = check(place)
+        model.save_pretrained(f"{expected}/again")
+        names = lambda folder: {name for name in os.listdir(folder) if name != "__pycache__"}
+        assert names(f"{expected}/again") == names(place)
+        second = check(f"{expected}/again")
+        assert type(second) is not type(model)
+        base = AutoModel.from_pretrained(f"{expected}/again", trust_remote_code=True)
+        assert type(base).__name__ == "CrossMaskModel"
+        config = AutoConfig.from_pretrained(f"{expected}/again", trust_remote_code=True)
+        left, right = config.to_dict(), model.config.to_dict()
+        assert left.pop("_name_or_path") != right.pop("_name_or_path")
+        assert left == right
+        config.save_pretrained(f"{expected}/config")
+        assert "configuration_crossmask.py" in names(f"{expected}/config")
+        """,
+    "use": """
+        import copy
+        import multiprocessing
+        import operator
+        import pickle
+
+        model = check(place)
+        remote = sys.modules[type(model).__module__.rpartition(".")[0] + ".masks_crossmask"]
+        options = {"encoder_mask": "causal()", "cross_mask": "wait_k(1)", "max_new_tokens": 6}
+        streamed = torch.load(f"{expected}/streamed.pt")
+        with torch.no_grad():
+            assert list(model.stream([5, 6, 7, 8, 2], **options)) == streamed
+            text = "wait_k(1) & ~drop((2, 3)) | heads({0: 'prefix(1)', 'rest': 'window(1)'})"
+            mask = remote.parse(text)
+            assert pickle.loads(pickle.dumps(mask)) == mask
+            assert type(pickle.loads(pickle.dumps(mask))) is type(mask)
+            by_text = model(**want["inputs"], cross_mask=text).logits
+            assert not torch.equal(by_text, want["logits"])
+            assert torch.equal(model(**want["inputs"], cross_mask=mask).logits, by_text)
+            allowed = torch.tril(torch.ones(2, 7, 9, dtype=torch.bool))
+            by_tensor = model(**want["inputs"], cross_mask=allowed).logits
+            assert torch.equal(model(**want["inputs"], cross_mask=remote.tensor(allowed)).logits, by_tensor)
+            for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+                assert torch.equal(twin(**want["inputs"]).logits, want["logits"])
+            for implementation in ("sdpa", "eager", "blockwise"):
+                model.set_attn_implementation(implementation)
+                logits = model(**want["inputs"], cross_mask=mask).logits
+                torch.testing.assert_close(logits, by_text, rtol=1e-3, atol=1e-3)
+            model.set_attn_implementation("sdpa")
+            try:
+                mask.plot()
+            except ImportError as error:
+                assert "run: pip install 'crossmask[plots]'" in str(error)
+            else:
+                raise AssertionError("plotted")
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            generate = operator.methodcaller("generate", want["inputs"]["input_ids"], **want["generate"])
+            assert torch.equal(pool.apply(generate, (model,)), want["tokens"])
+            assert pool.apply(eval, ("'crossmask' not in __import__('sys').modules",))
+        """,
+}
+HUB_CASES = {
+    "config": """
+        from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+        code = "modeling_crossmask.CrossMaskForConditionalGeneration"
+        home = get_class_from_dynamic_module(code, place).__module__.rpartition(".")[0]
+        masks, before = (sys.modules[f"{home}.{name}_crossmask"] for name in ("masks", "configuration"))
+        wait_k, config = masks.wait_k, before.CrossMaskConfig
+        again = get_class_from_dynamic_module("configuration_crossmask.CrossMaskConfig", place)
+        assert again is not config and again.__module__ == config.__module__
+        assert masks.wait_k is wait_k
+        model = check(place)
+        assert type(model.config) is again
+        with torch.no_grad():
+            wanted = model(**want["inputs"], cross_mask="wait_k(1)").logits
+            assert torch.equal(model(**want["inputs"], cross_mask=wait_k(1)).logits, wanted)
+        """,
+    "push": """
+        model = check(place)
+        model.push_to_hub("tester/onward")
+        check("tester/onward")
+        """,
+}
 
 
 @pytest.fixture(scope="module")
@@ -133,118 +199,35 @@ def test_configs_do_not_share_their_auto_map(model, tmp_path):
     assert AutoConfig.from_pretrained(tmp_path).auto_map["AutoModel"] == "modeling_crossmask.CrossMaskModel"
 
 
-def test_a_stranger_loads_saves_and_loads_again(model, expected, tmp_path):
-    model.save_pretrained(tmp_path / "first-1.0")
-    stranger(
-        """
-        import os
+@pytest.fixture(scope="module")
+def failed(model, expected, tmp_path_factory) -> dict[str, str]:
+    """The tracebacks of the cases that failed on a saved folder, by name."""
+    folder = tmp_path_factory.mktemp("saved")
+    for name in ("first-1.0", "first-1.0-tokenizer"):
+        model.save_pretrained(folder / name)
+    add_tokenizer(folder / "first-1.0-tokenizer")
+    with torch.no_grad():
+        options = {"encoder_mask": "causal()", "cross_mask": "wait_k(1)", "max_new_tokens": 6}
+        torch.save(list(model.stream([5, 6, 7, 8, 2], **options)), expected / "streamed.pt")
+    return run_cases(STRANGER, CASES, folder / "first-1.0", expected, cwd=folder)
 
-        model = check(place)
-        model.save_pretrained(f"{expected}/again")
-        names = lambda folder: {name for name in os.listdir(folder) if name != "__pycache__"}
-        assert names(f"{expected}/again") == names(place)
-        second = check(f"{expected}/again")
-        assert type(second) is not type(model)
-        base = AutoModel.from_pretrained(f"{expected}/again", trust_remote_code=True)
-        assert type(base).__name__ == "CrossMaskModel"
-        config = AutoConfig.from_pretrained(f"{expected}/again", trust_remote_code=True)
-        left, right = config.to_dict(), model.config.to_dict()
-        assert left.pop("_name_or_path") != right.pop("_name_or_path")
-        assert left == right
-        config.save_pretrained(f"{expected}/config")
-        assert "configuration_crossmask.py" in names(f"{expected}/config")
-        """,
-        str(tmp_path / "first-1.0"),
-        expected,
-        {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
-    )
+
+def test_a_stranger_loads_saves_and_loads_again(model, expected, failed):
+    assert "saving" not in failed, failed["saving"]
     loaded = AutoModelForSeq2SeqLM.from_pretrained(expected / "again")
     assert type(loaded) is CrossMaskForConditionalGeneration
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value)
 
 
-def test_a_stranger_masks_streams_copies_and_spawns(model, expected, tmp_path):
+def test_a_stranger_masks_streams_copies_and_spawns(failed):
     """Everything that a model does, in the copy of the code that lies beside it."""
-    model.save_pretrained(tmp_path / "m")
-    source = [5, 6, 7, 8, 2]
-    with torch.no_grad():
-        streamed = list(model.stream(source, encoder_mask="causal()", cross_mask="wait_k(1)", max_new_tokens=6))
-    torch.save(streamed, expected / "streamed.pt")
-    stranger(
-        """
-        import copy
-        import multiprocessing
-        import operator
-        import pickle
-
-        model = check(place)
-        remote = sys.modules[type(model).__module__.rpartition(".")[0] + ".masks_crossmask"]
-        options = {"encoder_mask": "causal()", "cross_mask": "wait_k(1)", "max_new_tokens": 6}
-        streamed = torch.load(f"{expected}/streamed.pt")
-        with torch.no_grad():
-            assert list(model.stream([5, 6, 7, 8, 2], **options)) == streamed
-            text = "wait_k(1) & ~drop((2, 3)) | heads({0: 'prefix(1)', 'rest': 'window(1)'})"
-            mask = remote.parse(text)
-            assert pickle.loads(pickle.dumps(mask)) == mask
-            assert type(pickle.loads(pickle.dumps(mask))) is type(mask)
-            by_text = model(**want["inputs"], cross_mask=text).logits
-            assert not torch.equal(by_text, want["logits"])
-            assert torch.equal(model(**want["inputs"], cross_mask=mask).logits, by_text)
-            allowed = torch.tril(torch.ones(2, 7, 9, dtype=torch.bool))
-            by_tensor = model(**want["inputs"], cross_mask=allowed).logits
-            assert torch.equal(model(**want["inputs"], cross_mask=remote.tensor(allowed)).logits, by_tensor)
-            for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-                assert torch.equal(twin(**want["inputs"]).logits, want["logits"])
-            for implementation in ("sdpa", "eager", "blockwise"):
-                model.set_attn_implementation(implementation)
-                logits = model(**want["inputs"], cross_mask=mask).logits
-                torch.testing.assert_close(logits, by_text, rtol=1e-3, atol=1e-3)
-            model.set_attn_implementation("sdpa")
-            try:
-                mask.plot()
-            except ImportError as error:
-                assert "run: pip install 'crossmask[plots]'" in str(error)
-            else:
-                raise AssertionError("plotted")
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            generate = operator.methodcaller("generate", want["inputs"]["input_ids"], **want["generate"])
-            assert torch.equal(pool.apply(generate, (model,)), want["tokens"])
-            assert pool.apply(eval, ("'crossmask' not in __import__('sys').modules",))
-        """,
-        str(tmp_path / "m"),
-        expected,
-        {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
-    )
-
-
-def test_a_stranger_may_ask_for_the_config_after_the_model(model, expected, tmp_path, hub):
-    """Transformers then runs the module of the config again; the masks are in another one, so there is one of each."""
-    model.push_to_hub("tester/again")
-    stranger(
-        """
-        from transformers.dynamic_module_utils import get_class_from_dynamic_module
-
-        code = "modeling_crossmask.CrossMaskForConditionalGeneration"
-        home = get_class_from_dynamic_module(code, place).__module__.rpartition(".")[0]
-        masks, before = (sys.modules[f"{home}.{name}_crossmask"] for name in ("masks", "configuration"))
-        wait_k, config = masks.wait_k, before.CrossMaskConfig
-        again = get_class_from_dynamic_module("configuration_crossmask.CrossMaskConfig", place)
-        assert again is not config and again.__module__ == config.__module__
-        assert masks.wait_k is wait_k
-        model = check(place)
-        assert type(model.config) is again
-        with torch.no_grad():
-            wanted = model(**want["inputs"], cross_mask="wait_k(1)").logits
-            assert torch.equal(model(**want["inputs"], cross_mask=wait_k(1)).logits, wanted)
-        """,
-        "tester/again",
-        expected,
-        hub.environment(tmp_path / "home"),
-    )
+    assert "use" not in failed, failed["use"]
 
 
 def test_a_pushed_model_is_the_same_for_a_stranger_who_can_push_it_on(model, expected, tmp_path, hub, code):
+    """And who may ask for the config after the model: Transformers then runs the module of the config again; the masks
+    are in another one, so there is one of each."""
     model.push_to_hub("tester/pushed")
     files = hub.files("tester/pushed")
     assert set(files) == {
@@ -257,16 +240,8 @@ def test_a_pushed_model_is_the_same_for_a_stranger_who_can_push_it_on(model, exp
     }
     assert {name: files[name] for name in code} == code
     assert "library_name: transformers" in files["README.md"].decode()
-    stranger(
-        """
-        model = check(place)
-        model.push_to_hub("tester/onward")
-        check("tester/onward")
-        """,
-        "tester/pushed",
-        expected,
-        hub.environment(tmp_path / "home"),
-    )
+    environment = hub.environment(tmp_path / "home")
+    assert run_cases(STRANGER, HUB_CASES, "tester/pushed", expected, cwd=tmp_path, **environment) == {}
     assert set(hub.files("tester/onward")) == set(files)
 
 
@@ -298,28 +273,12 @@ def add_tokenizer(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=words, **named).save_pretrained(folder)
 
 
-def test_a_tokenizer_needs_none_of_our_code(model, expected, tmp_path, monkeypatch):
+def test_a_tokenizer_needs_none_of_our_code(model, failed, tmp_path, monkeypatch):
     """Nor a prompt. (Without crossmask, Transformers asks about any config with code, unless it is told not to.)"""
+    assert "tokenizer" not in failed, failed["tokenizer"]
     model.save_pretrained(tmp_path / "m")
     add_tokenizer(tmp_path / "m")
     assert "auto_map" not in json.loads((tmp_path / "m" / "tokenizer_config.json").read_text())
-    stranger(
-        """
-        import builtins
-        from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-        def prompt(*_):
-            raise AssertionError("asked")
-
-        builtins.input = prompt
-        for kind, options in ((AutoTokenizer, {"trust_remote_code": False}), (PreTrainedTokenizerFast, {})):
-            assert kind.from_pretrained(place, **options)("a b").input_ids == [4, 5]
-        assert not any(name.startswith("transformers_modules.") for name in sys.modules)
-        """,
-        str(tmp_path / "m"),
-        expected,
-        {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
-    )
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
     assert AutoTokenizer.from_pretrained(tmp_path / "m")("a b").input_ids == [4, 5]
 

@@ -1,13 +1,12 @@
 """What is saved beside an attached model: a code file that attaches its masks, and lines in the card that say so."""
 
 import json
-import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 import torch
 from attached_families import attached, ids, plain, source_of
+from new_process import run_cases
 from transformers import (
     AutoModelForSeq2SeqLM,
     BartForConditionalGeneration,
@@ -23,55 +22,67 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 MASKS = {"encoder_mask": "causal()", "cross_mask": "wait_k(2)"}
 LINES = "crossmask.attach(AutoModelForSeq2SeqLM.from_pretrained(name))"
+FAMILIES = {
+    "bart": "AutoModelForSeq2SeqLM",
+    "t5gemma": "AutoModelForSeq2SeqLM",
+    "bert2gpt2": "AutoModelForSeq2SeqLM",
+    "whisper": "AutoModelForSpeechSeq2Seq",
+    "headless": "AutoModel",
+}
+"""The classes that load them, by name."""
 SCRIPT = """
-import sys, torch, transformers
-folder, auto_class = sys.argv[1] + "/model", getattr(transformers, sys.argv[2])
-batch = torch.load(sys.argv[1] + "/batch.pt")
-for trust in (True, False):
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust)
-    model = auto_class.from_pretrained(folder, config=config, trust_remote_code=trust)
-    assert type(model).__module__.startswith("transformers.models."), type(model)
-    assert torch.equal(model(**batch)[0], torch.load(f"{sys.argv[1]}/{trust}.pt"))
-    if trust:
-        model.save_pretrained(sys.argv[1] + "/again")
-model, info = auto_class.from_pretrained(sys.argv[1] + "/again", trust_remote_code=True, output_loading_info=True)
-assert not info["missing_keys"] and torch.equal(model(**batch)[0], torch.load(sys.argv[1] + "/True.pt"))
+import torch, transformers
+
+def check(folder, auto_class):
+    auto_class = getattr(transformers, auto_class)
+    batch = torch.load(folder + "/batch.pt")
+    for trust in (True, False):
+        config = transformers.AutoConfig.from_pretrained(folder + "/model", trust_remote_code=trust)
+        model = auto_class.from_pretrained(folder + "/model", config=config, trust_remote_code=trust)
+        assert type(model).__module__.startswith("transformers.models."), type(model)
+        assert torch.equal(model(**batch)[0], torch.load(f"{folder}/{trust}.pt"))
+        if trust:
+            model.save_pretrained(folder + "/again")
+    model, info = auto_class.from_pretrained(folder + "/again", trust_remote_code=True, output_loading_info=True)
+    assert not info["missing_keys"] and torch.equal(model(**batch)[0], torch.load(folder + "/True.pt"))
 """
 """What a script does that knows nothing of crossmask."""
 
 
-@pytest.mark.parametrize(
-    ("family", "auto_class"),
-    [
-        ("bart", "AutoModelForSeq2SeqLM"),
-        ("t5gemma", "AutoModelForSeq2SeqLM"),
-        ("bert2gpt2", "AutoModelForSeq2SeqLM"),
-        ("whisper", "AutoModelForSpeechSeq2Seq"),
-        ("headless", "AutoModel"),
-    ],
-)
 @torch.no_grad()
-def test_a_script_that_only_loads_gets_the_masks_with_trust(family, auto_class, tmp_path):
+def save_case(family: str, auto_class: str, folder: Path) -> None:
+    """A model, a batch, and what the model makes of it with its masks and without."""
     model = (
         attach(BartModel(plain("bart").config).eval(), **MASKS) if family == "headless" else attached(family, **MASKS)
     )
     source = ids(2, 9) if family == "headless" else source_of(family)
     batch = {**({"input_ids": source} if family == "headless" else source), "decoder_input_ids": ids(2, 6)}
     before = model.config.to_dict()
-    model.save_pretrained(tmp_path / "model")
+    model.save_pretrained(folder / "model")
     assert model.config.to_dict() == {**before, "architectures": [type(model).__name__], "dtype": "float32"}
-    saved = json.loads((tmp_path / "model" / "config.json").read_text())
+    saved = json.loads((folder / "model" / "config.json").read_text())
     assert saved["auto_map"][auto_class] == f"attached_crossmask.{type(model).__name__}"
     assert saved["architectures"] == [type(model).__name__]
     assert saved["model_type"] == before["model_type"]
-    torch.save(batch, tmp_path / "batch.pt")
-    torch.save(model(**batch)[0], tmp_path / "True.pt")
-    torch.save(detach(model)(**batch)[0], tmp_path / "False.pt")
-    # To the bit only with the same number of threads.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    environment["HF_MODULES_CACHE"] = str(tmp_path / "modules")
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path), auto_class]
-    subprocess.run(command, check=True, env=environment, cwd=tmp_path)
+    torch.save(batch, folder / "batch.pt")
+    torch.save(model(**batch)[0], folder / "True.pt")
+    torch.save(detach(model)(**batch)[0], folder / "False.pt")
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory) -> dict[str, str]:
+    """The tracebacks of the families that a script could not load, by name."""
+    folder, cases = tmp_path_factory.mktemp("attached"), {}
+    for family, auto_class in FAMILIES.items():
+        (folder / family).mkdir()
+        save_case(family, auto_class, folder / family)
+        cases[family] = f"check({str(folder / family)!r}, {auto_class!r})"
+    return run_cases(SCRIPT, cases, cwd=folder, has_crossmask=True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_script_that_only_loads_gets_the_masks_with_trust(family, failed):
+    assert family not in failed, failed[family]
 
 
 def test_the_card_says_that_masks_need_crossmask_once(tmp_path):

@@ -1,19 +1,12 @@
 """A model that `trust_remote_code` loads has a copy of the masks; values of the package's masks work on it too."""
 
-import json
-import os
-import subprocess
-import sys
-import textwrap
-
 import pytest
+from new_process import run_cases
 
 from crossmask.masks import Mask, wait_k
 from crossmask.masks.foreign import is_foreign
 
 SETUP = """
-import json
-import sys
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
@@ -98,8 +91,10 @@ CASES = {
             made = config(cross_mask=library.wait_k(3), encoder_mask={"0": library.window(2), "rest": "full()"})
             assert made.cross_mask == "wait_k(3)"
             assert made.encoder_mask == {"0": "window(left=2)", "rest": "full()"}
+        before = model.config.cross_mask
         model.config.cross_mask = masks.wait_k(1)
         assert torch.equal(logits(model), logits(own, cross_mask="wait_k(1)"))
+        model.config.cross_mask = before
         loaded = AutoConfig.from_pretrained(sys.argv[1], cross_mask=copied.wait_k(2))
         assert type(loaded) is CrossMaskConfig and loaded.cross_mask == "wait_k(2)"
         """,
@@ -125,37 +120,12 @@ CASES = {
 }
 
 
-RUN = """
-import traceback
-
-failed = {}
-for name, code in json.loads(sys.argv[2]).items():
-    before = model.config.cross_mask
-    try:
-        exec(code, dict(globals()))
-    except Exception:
-        failed[name] = traceback.format_exc()
-    model.config.cross_mask = before
-with open(sys.argv[3], "w") as file:
-    json.dump(failed, file)
-"""
-
-
 @pytest.fixture(scope="module")
 def failed(model, tmp_path_factory) -> dict[str, str]:
-    """The tracebacks of the cases that failed, by name; one process runs them all."""
+    """The tracebacks of the cases that failed, by name."""
     folder = tmp_path_factory.mktemp("copies")
     model.save_pretrained(folder / "m")
-    cases = json.dumps({name: textwrap.dedent(code) for name, code in CASES.items()})
-    run = subprocess.run(
-        [sys.executable, "-c", SETUP + RUN, str(folder / "m"), cases, str(folder / "failed.json")],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads((folder / "failed.json").read_text())
+    return run_cases(SETUP, CASES, folder / "m", cwd=folder, has_crossmask=True)
 
 
 @pytest.mark.parametrize("case", CASES)

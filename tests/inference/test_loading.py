@@ -128,7 +128,9 @@ def test_the_choice_is_printed_and_recorded(saved, tmp_path, capsys, monkeypatch
     assert "generating in float32" in capsys.readouterr().err
 
 
-def test_a_model_that_the_hub_does_not_give_says_what_to_do():
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_model_that_the_hub_does_not_give_says_what_to_do(hub, monkeypatch, offline):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     with pytest.raises(OSError, match=r"; check the name and the network, or give a folder that holds it$") as error:
         load_config("nobody/nothing")
     assert "\n" not in str(error.value)

@@ -1,10 +1,8 @@
 """Masks as text: cells, tokens on the axes, and what cannot be drawn."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
+from new_process import run_code
 
 from crossmask import masks
 from crossmask.masks.view import lay_view, printable
@@ -113,14 +111,16 @@ def test_a_layer_beyond_all_ranges_is_shown_at_once():
     )
 
 
-def test_masks_and_terminal_pictures_need_no_matplotlib():
+def test_masks_and_terminal_pictures_need_no_matplotlib(tmp_path):
+    """Nor does `import crossmask` load what only training and evaluation need, which takes a second."""
     code = (
-        "import sys; sys.modules['matplotlib'] = None\n"
+        "sys.modules['matplotlib'] = None\n"
         "from crossmask import masks\n"
+        "assert not {'datasets', 'evaluate'} & set(sys.modules)\n"
         "print(masks.picture('causal()', 2))\n"
         "try: masks.causal().plot(2)\n"
         "except ImportError as error: print(error)\n"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = run_code(code, cwd=tmp_path, has_crossmask=True)
     assert "1 # #" in out
     assert "pip install 'crossmask[plots]'" in out

@@ -32,6 +32,18 @@ SHARP = 2e-4
 SOURCES, TARGETS = (5, 2, 7), (4, 6, 1)
 
 each_scope = pytest.mark.parametrize("options", SCOPES.values(), ids=SCOPES.keys())
+
+
+def each_scope_on(names: str, first: tuple, *others: tuple) -> pytest.MarkDecorator:
+    """Every scope with the first values and with those of the others in turn; the whole product is slow."""
+    cases = []
+    for number, (scope, options) in enumerate(SCOPES.items()):
+        for index, values in enumerate((first, *others), start=-1):
+            marks = pytest.mark.slow if index >= 0 and number % len(others) != index else ()
+            cases.append(pytest.param(options, *values, marks=marks, id="-".join(map(str, (scope, *values)))))
+    return pytest.mark.parametrize(f"options, {names}", cases)
+
+
 # generate() takes a hundred times as long as a pass: the masks that differ most.
 TELLING = [name for name in SCOPES if " " not in name or "&" in name or "~causal" in name or "scopes" in name]
 telling_scopes = pytest.mark.parametrize("options", [SCOPES[name] for name in TELLING], ids=TELLING)
@@ -119,8 +131,7 @@ def assert_same(got: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], t
         assert error <= tolerance, f"{name} differs by {error:.1e} of its scale"
 
 
-@pytest.mark.parametrize(("backend", "initializer_range"), [("eager", 0.5), ("sdpa", 0.02), ("blockwise", 0.02)])
-@each_scope
+@each_scope_on("backend, initializer_range", ("eager", 0.5), ("sdpa", 0.02), ("blockwise", 0.02))
 def test_padded_and_packed_equal_alone(options, backend, initializer_range):
     model = tiny_model(backend, **{"initializer_range": initializer_range, **options})
     alone = result(model, [{"input_ids": source, "labels": target} for source, target in examples()])
@@ -176,11 +187,9 @@ def new_cache(model, kind: str) -> EncoderDecoderCache:
     )
 
 
-@pytest.mark.parametrize(
-    ("backend", "kind", "side"),
-    [("eager", "dynamic", "left"), ("sdpa", "dynamic", "right"), ("sdpa", "static", "left")],
+@each_scope_on(
+    "backend, kind, side", ("eager", "dynamic", "left"), ("sdpa", "dynamic", "right"), ("sdpa", "static", "left")
 )
-@each_scope
 @torch.no_grad()
 def test_step_by_step_equals_at_once(options, backend, kind, side):
     model = tiny_model(backend, **options)

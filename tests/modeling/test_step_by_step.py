@@ -97,20 +97,25 @@ def compare(backend: str, side: str, given: dict) -> None:
 
 
 pytestmark = pytest.mark.usefixtures("without_kernels")
-each_side = pytest.mark.parametrize("side", ["none", "left"])
-each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
-@each_side
-@each_backend
-@pytest.mark.parametrize("text", TEXTS)
+def each_case(texts: list[str]) -> pytest.MarkDecorator:
+    """Every rule on every backend, and each of the two on either side; the whole product is slow."""
+    cases = []
+    for row, text in enumerate(texts):
+        for column, backend in enumerate(BACKENDS):
+            for number, side in enumerate(("none", "left")):
+                marks = pytest.mark.slow if (row + column + number) % 2 else ()
+                cases.append(pytest.param(text, backend, side, marks=marks))
+    return pytest.mark.parametrize(("text", "backend", "side"), cases)
+
+
+@each_case(TEXTS)
 def test_each_rule_across(text, backend, side):
     check(backend, side, {"cross_mask": text})
 
 
-@each_side
-@each_backend
-@pytest.mark.parametrize("text", TEXTS_OF_EITHER_SIDE)
+@each_case(TEXTS_OF_EITHER_SIDE)
 def test_each_rule_in_the_decoder(text, backend, side):
     check(backend, side, {"decoder_mask": f"causal() & ({text})"})
 

@@ -1,12 +1,11 @@
 """The quality/latency curve of a tiny model."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import yaml
 from command_line import command
+from new_process import run_code
 from streaming_cases import REFERENCES, TEXTS, tiny
 from transformers import BartConfig, BartForConditionalGeneration
 
@@ -111,15 +110,25 @@ def test_a_model_that_is_not_there_and_one_that_does_not_stream(saved, tmp_path,
 INSTALLS = {"matplotlib": "pip install 'crossmask[plots]'", "sacrebleu": "pip install sacrebleu"}
 
 
-@pytest.mark.parametrize("library", INSTALLS)
-def test_a_missing_library_is_named_before_anything_is_translated(tmp_path, library):
+def test_a_missing_library_is_named_before_anything_is_translated(tmp_path):
     """The model and the data are nowhere, so that reading them first would be another error."""
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("task: translation\ntest: {format: tsv, path: nowhere.tsv}\n")
-    code = (
-        f"import sys; sys.modules[{library!r}] = None\n"
-        f"from crossmask.cli.main import main; sys.exit(main(['latency', 'nowhere', '--recipe', {str(recipe)!r}]))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert INSTALLS[library] in done.stderr.splitlines()[-1]
+    code = """
+    import contextlib, io
+
+    recipe, *libraries = sys.argv[1:]
+    sys.modules.update(dict.fromkeys(libraries))  # none of which can be imported
+    from crossmask.cli.main import main
+
+    for library in libraries:
+        for other in libraries:
+            sys.modules.pop(other, None)
+        sys.modules[library] = None
+        with contextlib.redirect_stderr(io.StringIO()) as error:
+            assert main(["latency", "nowhere", "--recipe", recipe]) == 2
+        print(error.getvalue().splitlines()[-1])
+    """
+    lines = run_code(code, recipe, *INSTALLS, cwd=tmp_path, has_crossmask=True).splitlines()
+    for line, install in zip(lines, INSTALLS.values(), strict=True):
+        assert install in line

@@ -18,7 +18,7 @@ def cases(*groups):
 
 
 def test_each_group_has_its_score_its_interval_and_the_worst_is_named():
-    found = score_groups(TASK, *cases(("y", 30, 10), ("x", 9, 1), ("z", 5, 0)))
+    found = score_groups(TASK, *cases(("y", 30, 10), ("x", 9, 1), ("z", 5, 0)), resamples=50)
     assert [(one.name, one.size, one.value) for one in found.groups] == [("x", 10, 90), ("y", 40, 75), ("z", 5, 100)]
     assert (found.worst.name, found.spread, found.metric) == ("y", 25, "accuracy")
     assert all(one.low <= one.value <= one.high for one in found.groups)
@@ -29,7 +29,9 @@ def test_each_group_has_its_score_its_interval_and_the_worst_is_named():
 
 
 def test_the_same_seed_draws_the_same():
-    first, second, other = (score_groups(TASK, *cases(("x", 20, 17), ("y", 3, 2)), seed=seed) for seed in (1, 1, 2))
+    first, second, other = (
+        score_groups(TASK, *cases(("x", 20, 17), ("y", 3, 2)), resamples=20, seed=seed) for seed in (1, 1, 2)
+    )
     assert first == second
     assert first != other
 

@@ -1,13 +1,12 @@
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import evaluate
 import pytest
 from evaluate.loading import get_imports
+from new_process import run_code
 
 from crossmask.tasks import Example, get_task, metrics, task_names
 from crossmask.tasks.metrics import FOLDER, LIBRARIES, Library, check_libraries, load_metric
@@ -167,27 +166,20 @@ print(json.dumps(scores))
 """
 
 
-def run_with_empty_caches(code: str, home: Path, *arguments: str) -> str:
+def run_with_empty_caches(code: str, home: Path, *arguments: str, has_crossmask: bool) -> str:
     """The last line that the code prints, run in `home` without a network and with nothing in the caches."""
-    env = os.environ | {"HF_HOME": str(home / "hub"), "HF_HUB_OFFLINE": "1", "HOME": str(home)}
-    for name in ("HF_MODULES_CACHE", "HF_EVALUATE_CACHE", "HF_METRICS_CACHE"):
-        env.pop(name, None)
     refuse = "import socket\ndef refuse(*args, **kwargs): raise OSError('no network here')\n"
     refuse += "socket.create_connection = socket.socket.connect = refuse\n"
-    done = subprocess.run(
-        [sys.executable, "-c", refuse + code, *arguments], cwd=home, env=env, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    environment = {"HF_HOME": str(home / "hub"), "HOME": str(home)}
+    printed = run_code(refuse + code, *arguments, cwd=home, has_crossmask=has_crossmask, **environment)
     assert (home / "hub" / "modules" / "evaluate_modules").is_dir()
-    return done.stdout.splitlines()[-1]
+    return printed.splitlines()[-1]
 
 
 def test_a_copy_of_the_files_loads_where_crossmask_is_not(tmp_path):
     copy = shutil.copytree(FOLDER, tmp_path / "metrics", ignore=shutil.ignore_patterns("__*"))
-    # Nothing can be imported as crossmask, wherever it is installed.
-    refuse = "import sys\nsys.modules['crossmask'] = None\n"
     paths = [str(copy / f"{name}.py") for name in NAMES]
-    scores = json.loads(run_with_empty_caches(refuse + REPORT, tmp_path, *paths))
+    scores = json.loads(run_with_empty_caches(REPORT, tmp_path, *paths, has_crossmask=False))
     assert scores == dict.fromkeys(NAMES, 100.0)
     copied = {path.name for path in (tmp_path / "hub" / "modules").rglob("*.py")}
     assert copied == {"__init__.py", "text_pairs.py", *(f"{name}.py" for name in NAMES)}
@@ -200,4 +192,4 @@ def test_metrics_load_offline_from_anywhere_with_a_fresh_home(tmp_path):
         "print(json.dumps({name: load_metric(name).compute(predictions=['a b'], references=['a b'])['exact_match']"
         f" for name in {NAMES!r}}}))\n"
     )
-    assert json.loads(run_with_empty_caches(code, tmp_path)) == dict.fromkeys(NAMES, 100.0)
+    assert json.loads(run_with_empty_caches(code, tmp_path, has_crossmask=True)) == dict.fromkeys(NAMES, 100.0)

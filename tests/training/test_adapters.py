@@ -15,6 +15,7 @@ from crossmask.training.parts import freeze_parts
 from crossmask.training.run import execute
 from crossmask.utils.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
 pytest.importorskip("peft")
 QUERIES = {"target_modules": ["q_proj"], "r": 4, "init_lora_weights": False}
 OWN = {"model": {**SIZES, "tie_word_embeddings": False}, "freeze": ["encoder", "decoder", "lm_head"]}

@@ -18,7 +18,7 @@ def train(recipe: Path, *options: str) -> None:
     execute(prepare(parse_run([str(recipe), *options], command="c")))
 
 
-def test_the_reverse_model_makes_training_data(tmp_path, monkeypatch):
+def test_the_reverse_model_makes_training_data(tmp_path, without_drawing, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw = random.Random(0)
     sources = [draw.choices(list(WORDS), k=draw.randint(1, 5)) for _ in range(80)]

@@ -13,6 +13,7 @@ from crossmask.training.divergence import SKIPPED_IN_A_ROW, DivergedError, check
 from crossmask.training.run import PreparedRun, execute
 from crossmask.utils.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
 EVERY_TWO = {"eval_strategy": "steps", "eval_steps": 2, "max_steps": 8, "load_best_model_at_end": True}
 NAN = float("nan")
 

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from question_cases import tiny_tokenizer
-from tiny_encoders import encoder_config
+from question_cases import encoder_folder
 from training_jobs import assert_goes_on, job_of, trained
-from transformers import AutoConfig, BertModel, BertPreTrainedModel
+from transformers import AutoConfig, BertPreTrainedModel
 
 from crossmask.hub.registration import register
 from crossmask.tasks import get_task
@@ -20,15 +19,6 @@ WORDS = ["ann", "bob", "carl", "dora", "garden", "kitchen"]
 SENTENCES = [f"{one} left {other} in the {place} ." for one in WORDS[:4] for other in WORDS[:4] for place in WORDS[4:]]
 TAGS = ["B-ARG0", "B-V", "B-ARG1", "B-ARGM-LOC", "I-ARGM-LOC", "I-ARGM-LOC", "O"]
 TASKS = ("text-classification", "semantic-role-labeling")
-
-
-def encoder_folder(folder: Path) -> str:
-    config = encoder_config("bert")
-    config.vocab_size = len(tiny_tokenizer())
-    torch.manual_seed(0)
-    BertModel(config).save_pretrained(folder / "encoder")
-    tiny_tokenizer().save_pretrained(folder / "encoder")
-    return str(folder / "encoder")
 
 
 def data_of(folder: Path, task: str) -> dict:
@@ -122,7 +112,7 @@ def test_a_report_by_a_column_of_the_test_records(tmp_path):
 
 
 @tasks
-def test_the_usual_head_of_a_pretrained_model_is_trained_by_the_same_recipe(tmp_path, task):
+def test_the_usual_head_of_a_pretrained_model_is_trained_by_the_same_recipe(tmp_path, without_drawing, task):
     name, kind = encoder_folder(tmp_path), get_task(task)
     execute(job_of(recipe_file(tmp_path, task, **BASELINE, model_name_or_path=name)))
     loaded = kind.auto_class.from_pretrained(tmp_path / "run")
@@ -132,7 +122,7 @@ def test_the_usual_head_of_a_pretrained_model_is_trained_by_the_same_recipe(tmp_
 
 @tasks
 @pytest.mark.parametrize("pooling", ["attention", "decoder"])
-def test_a_model_is_trained_from_scratch(tmp_path, task, pooling):
+def test_a_model_is_trained_from_scratch(tmp_path, without_drawing, task, pooling):
     register()
     if task != "text-classification" and pooling == "decoder":
         pytest.skip("tags are not pooled")
@@ -167,7 +157,7 @@ def test_the_loss_is_exact_under_accumulation(tmp_path, task):
 
 
 @tasks
-def test_a_trained_model_is_trained_further_and_no_other_head_is(tmp_path, task):
+def test_a_trained_model_is_trained_further_and_no_other_head_is(tmp_path, without_drawing, task):
     register()
     execute(job_of(recipe_file(tmp_path, task)))
     (tmp_path / "again").mkdir()

@@ -17,6 +17,8 @@ from crossmask.inference.loading import load_model_and_tokenizer
 from crossmask.training.run import execute
 from crossmask.utils.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory) -> dict[str, str]:

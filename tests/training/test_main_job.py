@@ -14,6 +14,7 @@ import torch
 import yaml
 from loopback_hub import Failure, LoopbackHub
 from safetensors.torch import load_file
+from training_jobs import run_main
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from crossmask.data.sources import load_split
@@ -67,19 +68,28 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, str(ROOT / "train.py"), *map(str, arguments)]
 
 
-def train(*arguments: object, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-    environment = {**(environment or {**os.environ, "HF_HUB_OFFLINE": "1"}), "OMP_NUM_THREADS": "1"}
+def train(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(
         command(*arguments), cwd=cwd, env=environment, capture_output=True, text=True, timeout=500, check=False
     )
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """The output folder of a run that nothing disturbed."""
+def uploaded() -> dict[str, bytes]:
+    """What `finished` uploads, by name."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, uploaded) -> Path:
+    """The output folder of a run that nothing disturbed, and that was uploaded at its end."""
     folder = tmp_path_factory.mktemp("finished")
-    done = train(write_recipe(folder), cwd=folder)
-    assert done.returncode == 0, done.stderr[-3000:]
+    with LoopbackHub() as hub:
+        options = ["--push_to_hub", "--hub_model_id", "me/tiny"]
+        done = train(write_recipe(folder), *options, cwd=folder, **hub.environment(folder / "home"))
+        assert done.returncode == 0, done.stderr[-3000:]
+        uploaded |= hub.files("me/tiny")
     return folder / "runs" / "tiny"
 
 
@@ -140,6 +150,7 @@ def run_until_killed(recipe: Path, cwd: Path) -> None:
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()
+    assert (checkpoint / "trainer_state.json").exists(), "no checkpoint in 300 seconds"
     for later in checkpoint.parent.glob("checkpoint-*"):
         if later != checkpoint:
             shutil.rmtree(later)
@@ -149,14 +160,15 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "runs" / "tiny" / "model.safetensors")
 
 
-def test_a_killed_run_resumes_bit_for_bit(finished, tmp_path):
+def test_a_killed_run_resumes_bit_for_bit(finished, tmp_path, monkeypatch, capfd):
     recipe = write_recipe(tmp_path)
     run_until_killed(recipe, tmp_path)
-    refused = train(recipe, cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "checkpoint-5 of an unfinished run" in refused.stderr
-    done = train(recipe, "--resume_from_checkpoint", "last", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
+    monkeypatch.chdir(tmp_path)
+    status, line, _ = run_main(capfd, recipe)
+    assert status == 2
+    assert "checkpoint-5 of an unfinished run" in line
+    status, _, printed = run_main(capfd, recipe, "--resume_from_checkpoint", "last")
+    assert status == 0, printed[-3000:]
     torch.testing.assert_close(weights_of(tmp_path), weights_of(finished.parents[1]), rtol=0, atol=0)
 
 
@@ -181,39 +193,34 @@ def test_a_killed_run_with_other_batches_does_too(tmp_path, batching):
     torch.testing.assert_close(weights_of(tmp_path / "killed"), weights_of(tmp_path / "whole"), rtol=0, atol=0)
 
 
-def test_a_finished_model_is_fine_tuned_on_padded_batches(finished, tmp_path):
+def test_a_finished_model_is_fine_tuned_on_padded_batches(finished, tmp_path, monkeypatch, capfd, caplog):
     changes = {"model_name_or_path": str(finished), "model": {"dropout": 0.0}, "tokenizer": None}
     changes |= {"batching": "examples", "max_steps": 2}
     changes |= {"source_row_length": 256, "target_row_length": 256}  # as by default: nothing is packed
     changes["train"] = [RECIPE["train"], {**RECIPE["train"], "limit": 4, "repeat": 2, "tag": "<again>"}]
-    done = train(write_recipe(tmp_path, **changes, eval_steps=1, save_steps=1, average_checkpoints=2), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "the mean of 2 checkpoints has eval_sacrebleu" in done.stderr
+    recipe = write_recipe(tmp_path, **changes, eval_steps=1, save_steps=1, average_checkpoints=2)
+    monkeypatch.chdir(tmp_path)
+    status, _, printed = run_main(capfd, recipe)
+    assert status == 0, printed[-3000:]
+    assert "the mean of 2 checkpoints has eval_sacrebleu" in caplog.text
     tuned = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "runs" / "tiny")
     assert tuned.config.dropout == 0.0
     assert "608 examples, declared" in (tmp_path / "runs" / "tiny" / "README.md").read_text()
     assert tuned.config.cross_mask == "full() | wait_k(3)"
 
 
-def test_a_finished_run_is_uploaded_whole(tmp_path):
-    with LoopbackHub() as hub:
-        environment = {**os.environ, **hub.environment(tmp_path / "home")}
-        options = ["--push_to_hub", "--hub_model_id", "me/tiny", "--max_steps", 2, "--eval_strategy", "no"]
-        done = train(write_recipe(tmp_path), *options, *NO_CHECKPOINTS, cwd=tmp_path, environment=environment)
-        assert done.returncode == 0, done.stderr[-3000:]
-        uploaded = hub.files("me/tiny")
-        assert {"model.safetensors", "config.json", "tokenizer.json", "modeling_crossmask.py"} <= set(uploaded)
-        assert b'name = "me/tiny"' in uploaded["README.md"]
+def test_a_finished_run_is_uploaded_whole(finished, uploaded):
+    assert {"model.safetensors", "config.json", "tokenizer.json", "modeling_crossmask.py"} <= set(uploaded)
+    assert b'name = "me/tiny"' in uploaded["README.md"]
+    assert uploaded["model.safetensors"] == (finished / "model.safetensors").read_bytes()
 
 
-def test_an_upload_that_fails_leaves_the_folder_whole_and_says_how_to_try_again(tmp_path):
-    with LoopbackHub() as hub:
-        hub.failures.append(Failure("POST", r".*/commit/.*", 503, times=99))
-        environment = {**os.environ, **hub.environment(tmp_path / "home")}
-        options = ["--push_to_hub", "--max_steps", 2, "--eval_strategy", "no", *NO_CHECKPOINTS]
-        done = train(write_recipe(tmp_path), *options, cwd=tmp_path, environment=environment)
-    assert done.returncode == 2
-    line = done.stderr.strip().splitlines()[-1]
+def test_an_upload_that_fails_leaves_the_folder_whole_and_says_how_to_try_again(tmp_path, hub, monkeypatch, capfd):
+    hub.failures.append(Failure("POST", r".*/commit/.*", 503, times=99))
+    options = ["--push_to_hub", "--max_steps", 2, "--eval_strategy", "no", *NO_CHECKPOINTS]
+    monkeypatch.chdir(tmp_path)
+    status, line, _ = run_main(capfd, write_recipe(tmp_path), *options)
+    assert status == 2
     assert "the folder is unchanged" in line
     assert "model.safetensors" in line
     assert "try again with" in line
@@ -238,12 +245,21 @@ def test_an_upload_that_fails_leaves_the_folder_whole_and_says_how_to_try_again(
         (["--output_dir", "/proc/no"], "/proc/no cannot be written"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_status_2(finished, tmp_path, arguments, message):
+def test_bad_input_is_one_line_and_exit_status_2(finished, tmp_path, monkeypatch, capfd, arguments, message):
     arguments = [str(finished) if word == "FINISHED" else word for word in arguments]
     changes = {"tokenizer": None} if str(finished) in arguments else {}
-    done = train(write_recipe(tmp_path, **changes), *arguments, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    status, line, printed = run_main(capfd, write_recipe(tmp_path, **changes), *arguments)
+    assert status == 2
+    assert line.startswith("train.py: ")
+    assert message in line
+    assert "Traceback" not in printed
+
+
+def test_the_process_ends_with_that_status_and_line(tmp_path):
+    done = train(write_recipe(tmp_path), "--model.cross_mask", "wait_k(0)", cwd=tmp_path)
     assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("train.py: ")
-    assert message in line
+    assert "cross_mask: 'wait_k(0)' in the mask" in line
     assert "Traceback" not in done.stderr

@@ -13,6 +13,7 @@ from crossmask.training.parts import freeze_parts, frozen_modules, part_of, spli
 from crossmask.training.run import execute
 from crossmask.utils.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
 UNTIED = {**SIZES, "tie_word_embeddings": False}
 
 

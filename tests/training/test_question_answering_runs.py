@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from question_cases import tiny_tokenizer
-from tiny_encoders import encoder_config
+from question_cases import encoder_folder
 from training_jobs import assert_goes_on, job_of, trained
-from transformers import AutoModelForQuestionAnswering, BertForQuestionAnswering, BertModel
+from transformers import AutoModelForQuestionAnswering, BertForQuestionAnswering
 
 from crossmask import CrossMaskForQuestionAnswering
 from crossmask.hub.registration import register
@@ -17,15 +16,6 @@ from crossmask.training.run import execute
 from crossmask.utils.errors import InputError
 
 CONTEXTS = ("Ann is in the garden. Bob sits near Carl.", "Dora left the kitchen, and Carl is there with Ann and Bob.")
-
-
-def encoder_folder(folder: Path) -> str:
-    config = encoder_config("bert")
-    config.vocab_size = len(tiny_tokenizer())
-    torch.manual_seed(0)
-    BertModel(config).save_pretrained(folder / "encoder")
-    tiny_tokenizer().save_pretrained(folder / "encoder")
-    return str(folder / "encoder")
 
 
 def recipe_file(folder: Path, **changes) -> str:
@@ -85,7 +75,7 @@ def test_a_finished_model_with_its_card(tmp_path):
     assert isinstance(AutoModelForQuestionAnswering.from_pretrained(folder), CrossMaskForQuestionAnswering)
 
 
-def test_the_usual_head_of_a_pretrained_model_is_trained_by_the_same_recipe(tmp_path):
+def test_the_usual_head_of_a_pretrained_model_is_trained_by_the_same_recipe(tmp_path, without_drawing):
     register()
     name = encoder_folder(tmp_path)
     execute(job_of(recipe_file(tmp_path, **BASELINE, model_name_or_path=name, learning_rates={"qa_outputs": 0.5})))
@@ -114,7 +104,7 @@ def test_the_loss_is_exact_under_accumulation(tmp_path, no_answer):
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_trained_model_is_trained_further(tmp_path):
+def test_a_trained_model_is_trained_further(tmp_path, without_drawing):
     execute(job_of(recipe_file(tmp_path)))
     (tmp_path / "again").mkdir()
     changes = {**BASELINE, "model_name_or_path": str(tmp_path / "run"), "freeze": ["encoder"]}

@@ -1,12 +1,11 @@
 """What is not installed or not possible here is said before anything is read."""
 
-import subprocess
-import sys
 from importlib.util import find_spec
 
 import pytest
 import torch
 import yaml
+from new_process import run_code
 from training_jobs import NO_DATA, SIZES, job_of, recipe_file
 
 from crossmask.training.parsing import parse_run
@@ -123,17 +122,26 @@ MISSING = {
 }
 
 
-@pytest.mark.parametrize("library", MISSING)
-def test_a_missing_library_is_named_before_the_data_is_read(tmp_path, library):
+def test_a_missing_library_is_named_before_the_data_is_read(tmp_path):
     path = tmp_path / "needs.yaml"
     path.write_text(yaml.safe_dump({**NO_DATA, "model": SIZES, "output_dir": str(tmp_path / "run")}))
-    code = (
-        f"import sys; sys.modules[{library!r}] = None\n"
-        f"from crossmask.train import main; sys.exit(main([{str(path)!r}]))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1] == f"train.py: {MISSING[library]}"
-    assert done.returncode == 2
+    code = """
+    import contextlib, io
+
+    path, *libraries = sys.argv[1:]
+    sys.modules.update(dict.fromkeys(libraries))  # none of which can be imported
+    from crossmask.train import main
+
+    for library in libraries:
+        for other in libraries:
+            sys.modules.pop(other, None)
+        sys.modules[library] = None
+        with contextlib.redirect_stderr(io.StringIO()) as error:
+            assert main([path]) == 2
+        print(error.getvalue().splitlines()[-1])
+    """
+    found = run_code(code, path, *MISSING, cwd=tmp_path, has_crossmask=True)
+    assert found.splitlines() == [f"train.py: {message}" for message in MISSING.values()]
     assert not (tmp_path / "run").exists()
 
 

@@ -7,22 +7,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from training_jobs import recipe_file
+from training_jobs import recipe_file, run_main
 
-from crossmask.train import main
 from crossmask.training.parsing import parse_run
 from crossmask.training.run_directory import whole_checkpoints
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
 TOKEN = "hf_SecretToken0123456789"
 PASSWORD = "correct horse battery"
 QUICK = {"max_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "report_to": "tensorboard"}
-
-
-def run(capfd, *argv: object) -> tuple[int, str, str]:
-    """The exit status, the last line on standard error, and all that was printed."""
-    status = main([str(word) for word in argv])
-    printed = capfd.readouterr()
-    return status, (printed.err.strip().splitlines() or [""])[-1], printed.out + printed.err
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -40,11 +33,11 @@ def test_no_secret_is_left_anywhere(tmp_path, capfd, monkeypatch):
     with Path(recipe).open("a") as file:
         file.write(f"# my token is {TOKEN}\n")
     options = ["--hub_token", TOKEN + "B", "--lr_scheduler_kwargs", json.dumps({"password": PASSWORD})]
-    status, line, printed = run(capfd, recipe, *options)
+    status, line, printed = run_main(capfd, recipe, *options)
     assert status == 2  # the schedule takes no password
     assert "lr_scheduler_kwargs" in line
     assert PASSWORD not in printed
-    status, _, printed = run(capfd, recipe, *options[:2])
+    status, _, printed = run_main(capfd, recipe, *options[:2])
     assert status == 0
     files = contents(tmp_path / "run")
     assert {"metrics.json", "README.md", "checkpoint-2/training_args.bin"} <= set(files)
@@ -79,26 +72,26 @@ def test_a_secret_in_what_is_wrong_is_not_printed(tmp_path, capfd):
         ["--model.password", PASSWORD],
         ["--report_to", TOKEN],
     ):
-        status, _, printed = run(capfd, recipe, *argv)
+        status, _, printed = run_main(capfd, recipe, *argv)
         assert status == 2
         assert not any(secret in printed for secret in ("SecretToken", "PassOfUrl123", PASSWORD))
 
 
 def test_a_finished_run_is_replaced_only_if_that_is_asked_for(tmp_path, capfd):
     recipe = recipe_file(tmp_path, **QUICK)
-    assert run(capfd, recipe)[0] == 0
+    assert run_main(capfd, recipe)[0] == 0
     before = contents(tmp_path / "run")
-    status, line, _ = run(capfd, recipe)
+    status, line, _ = run_main(capfd, recipe)
     assert status == 2
     assert "holds a finished model (metrics.json): replace it with --overwrite, or choose another --output_dir" in line
     assert contents(tmp_path / "run") == before
-    assert run(capfd, recipe, "--overwrite", "--train.path", "nowhere.tsv")[0] == 2
-    assert run(capfd, recipe, "--overwrite", "--learning_rate", "1e30", "--max_steps", "4")[0] == 2  # it diverges
+    assert run_main(capfd, recipe, "--overwrite", "--train.path", "nowhere.tsv")[0] == 2
+    assert run_main(capfd, recipe, "--overwrite", "--learning_rate", "1e30", "--max_steps", "4")[0] == 2  # it diverges
     kept = contents(tmp_path / "run")
     assert {name: kept.get(name) for name in before} == before
     for path in whole_checkpoints(tmp_path / "run"):
         assert path.name != "checkpoint-4"
-    assert run(capfd, recipe, "--overwrite", "--seed", "7")[0] == 0
+    assert run_main(capfd, recipe, "--overwrite", "--seed", "7")[0] == 0
     after = contents(tmp_path / "run")
     assert json.loads(after["metrics.json"])["seed"] == 7
     assert after["model.safetensors"] != before["model.safetensors"]
@@ -106,7 +99,7 @@ def test_a_finished_run_is_replaced_only_if_that_is_asked_for(tmp_path, capfd):
 
 
 def test_what_was_chosen_is_printed_and_recorded(tmp_path, capfd):
-    status, _, printed = run(capfd, recipe_file(tmp_path, **QUICK, bf16="auto"))
+    status, _, printed = run_main(capfd, recipe_file(tmp_path, **QUICK, bf16="auto"))
     assert status == 0
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert f"training in {found['dtype']} ({found['dtype_reason']})" in printed
@@ -124,7 +117,8 @@ def test_what_was_chosen_is_printed_and_recorded(tmp_path, capfd):
     ids=str,
 )
 def test_what_cannot_be_done_is_said_before_training(tmp_path, capfd, changes, message):
-    status, line, printed = run(capfd, recipe_file(tmp_path, **{**QUICK, "load_best_model_at_end": True, **changes}))
+    recipe = recipe_file(tmp_path, **{**QUICK, "load_best_model_at_end": True, **changes})
+    status, line, printed = run_main(capfd, recipe)
     assert status == 2
     assert line.startswith(f"train.py: {message}")
     assert "'loss'" not in printed
@@ -134,4 +128,4 @@ def test_what_cannot_be_done_is_said_before_training(tmp_path, capfd, changes, m
 @pytest.mark.parametrize("name", ["loss", "eval_chrf", "sacrebleu"])
 def test_metrics_of_the_task_and_the_loss_are_taken(tmp_path, capfd, name):
     changes = {"load_best_model_at_end": True, "metric_for_best_model": name}
-    assert run(capfd, recipe_file(tmp_path, **{**QUICK, "report_to": "none", **changes}))[0] == 0
+    assert run_main(capfd, recipe_file(tmp_path, **{**QUICK, "report_to": "none", **changes}))[0] == 0

@@ -22,6 +22,7 @@ from crossmask.training.run import execute, prepare
 from crossmask.training.run_arguments import RunArguments
 from crossmask.training.streams import ExampleStream, check_stream, packed_stream
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
 TASK = get_task("translation")
 
 

@@ -11,6 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from crossmask.bridge import CrossMaskBridgeForConditionalGeneration
 from crossmask.training.run import execute
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
 
 def parts_that_were_trained(folder) -> dict:
     """An encoder and a decoder whose configs say False, as those of all models that Trainer has saved."""
