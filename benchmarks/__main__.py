@@ -1,4 +1,4 @@
-"""All benchmarks but those of streams, engines, servers and whole trainings, one after the other: `python -m benchmarks`.
+"""Benchmarks that need no engine, server or whole training, one after the other: `python -m benchmarks`.
 
 Each runs in a process of its own. Each page is printed as soon as it is there, and runs/benchmarks/all.md has those
 that are there so far.

@@ -13,8 +13,8 @@ class CrossMaskQuestionAnsweringConfig(QueryHeadConfig):
     Args:
         encoder: the config of a text encoder that `AutoModel` knows, or of an encoder-decoder, whose encoder is taken;
             a config or a dictionary with `model_type`. It is copied. BERT's by default.
-        pointer_layers: how many layers of interactive attention the pointer's queries read the question through, before
-            they point. Without any, the queries are the same for all questions.
+        pointer_layers: how many layers of interactive attention the pointer's queries read the question through,
+            before they point. Without any, the queries are the same for all questions.
         num_attention_heads: heads of that attention, a divisor of the encoder's width; as in the encoder by default.
         attention_dropout: on its weights.
         no_answer: whether the model also scores that the context has no answer, as in SQuAD 2.
