@@ -99,7 +99,7 @@ def build(arguments: Mapping[str, str]) -> Any:
         if name in arguments
     }
     keys = read_api_keys(arguments["api_keys"]) if "api_keys" in arguments else frozenset()
-    loading = {name: arguments[name] for name in _LOADING if name in arguments}
+    loading: dict[str, Any] = {name: arguments[name] for name in _LOADING if name in arguments}
     settings = Settings(**chosen, api_keys=keys)
     return ray_application(arguments["model"], settings, pairs=pairs, options=options, **numbers, **loading)
 

@@ -52,7 +52,7 @@ class CTranslate2Model(CrossMaskPreTrainedModel):
         )
 
     @torch.no_grad()
-    def generate(  # type: ignore[override]  # which has many more arguments
+    def generate(
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,

@@ -38,6 +38,7 @@ class CTranslate2Translator(Translator):
     """
 
     engine = "ctranslate2"
+    max_source_length: int
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ def test_without_ray_its_command_is_named(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of Ray's own names
 def test_replicas_answer_as_one_process_and_one_that_is_killed_is_replaced(tmp_path):
     ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'crossmask[ray]'")
     serve = pytest.importorskip("ray.serve")

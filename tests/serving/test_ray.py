@@ -15,6 +15,12 @@ from crossmask.utils.errors import InputError, MissingLibraryError
 
 main = command("translate")
 
+
+def starts_ray(test):
+    """Marks a test that starts Ray, which warns of its own deprecated names."""
+    return pytest.mark.slow(pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")(test))
+
+
 LINES = [*TEXTS, "", " ", "two\tdoors", *reversed(TEXTS)] * 20
 QUIET = ("--quiet", "--device", "cpu", "--dtype", "float32", "--threads", "1")
 
@@ -96,7 +102,7 @@ def expected(folder, lines, tmp_path, *options) -> bytes:
     return (tmp_path / "one").read_bytes()
 
 
-@pytest.mark.slow
+@starts_ray
 @pytest.mark.parametrize("options", [(), ("--num-beams", "3", "--pairs"), ("--sample", "--seed", "4")])
 def test_actors_write_what_one_process_writes(cluster, folder, lines, tmp_path, monkeypatch, capsys, options):
     monkeypatch.setattr(files, "PORTION", 100)
@@ -109,7 +115,7 @@ def test_actors_write_what_one_process_writes(cluster, folder, lines, tmp_path, 
     assert capsys.readouterr().out.encode() == wanted
 
 
-@pytest.mark.slow
+@starts_ray
 def test_a_run_that_was_stopped_goes_on_with_ray_or_without(cluster, folder, lines, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "PORTION", 100)
     wanted = expected(folder, lines, tmp_path)
@@ -129,7 +135,7 @@ def test_a_run_that_was_stopped_goes_on_with_ray_or_without(cluster, folder, lin
     assert (tmp_path / "out").read_bytes() == wanted
 
 
-@pytest.mark.slow
+@starts_ray
 def test_an_actor_that_is_killed_loses_nothing(cluster, folder, lines, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "PORTION", 10)
     wanted = expected(folder, lines, tmp_path)
@@ -152,7 +158,7 @@ def test_an_actor_that_is_killed_loses_nothing(cluster, folder, lines, tmp_path,
     assert (tmp_path / "many").read_bytes() == wanted
 
 
-@pytest.mark.slow
+@starts_ray
 def test_what_actors_refuse_is_one_line(cluster, folder, tmp_path, capsys):
     path = tmp_path / "long.txt"
     path.write_text("\n".join([*TEXTS, "dog " * 90]))
