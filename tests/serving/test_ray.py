@@ -1,7 +1,9 @@
 """Files translated by actors of Ray: the same bytes as in one process, also where an actor or the run is killed."""
 
+import pickle
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -85,6 +87,75 @@ def test_without_ray_its_command_is_named(folder, lines, monkeypatch, capsys):
 def test_actors_without_ray_are_refused(folder, lines, capsys):
     assert main([str(folder), str(lines), "--ray-actors", "2", *QUIET]) == 2
     assert "--ray-actors must come with --ray, without which it does nothing" in capsys.readouterr().err
+
+
+class Table(list):
+    """Rows as a batch of pyarrow gives them."""
+
+    def to_pylist(self):
+        return list(self)
+
+
+class InThisProcess:
+    """The parts of Ray that are used, with actors in this process, whose results come in the opposite order unless
+    order is asked for."""
+
+    def __init__(self):
+        context = SimpleNamespace(execution_options=SimpleNamespace(preserve_order=False))
+        self.actors, self.context = 0, context
+        self.data = SimpleNamespace(
+            DataContext=SimpleNamespace(get_current=lambda: context),
+            ActorPoolStrategy=lambda size: size,
+            from_items=lambda rows, override_num_blocks: SimpleNamespace(map=partial(self._map, rows)),
+        )
+
+    def is_initialized(self):
+        return True
+
+    def cluster_resources(self):
+        return {"CPU": 3.0}
+
+    def _map(self, rows, actor, fn_constructor_args, compute, num_cpus):
+        self.actors = compute
+        pool = [actor(*pickle.loads(pickle.dumps(fn_constructor_args))) for _ in range(compute)]
+        order = rows if self.context.execution_options.preserve_order else rows[::-1]
+        results = (Table([pool[index % compute](dict(row))]) for index, row in enumerate(order))
+        return SimpleNamespace(iter_batches=lambda batch_size, prefetch_batches, batch_format: results)
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    ray = InThisProcess()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", ray.data)
+    return ray
+
+
+def test_portions_in_any_order_are_the_file_of_one_process(stand_in, folder, lines, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(files, "PORTION", 400)
+    monkeypatch.chdir(folder.parent)
+    wanted = expected(folder, lines, tmp_path, "--pairs")
+    arguments = [folder.name, str(lines), "--ray", "--pairs", *QUIET]
+    assert main([*arguments, "-o", str(tmp_path / "many")]) == 0
+    assert (tmp_path / "many").read_bytes() == wanted
+    assert stand_in.actors == 3
+    capsys.readouterr()
+    assert main([*arguments, "--ray-actors", "2"]) == 0
+    assert capsys.readouterr().out.encode() == wanted
+    assert stand_in.actors == 2
+
+
+def test_what_an_actor_cannot_do_is_one_line(stand_in, folder, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "long.txt"
+    path.write_text("\n".join([*TEXTS, "dog " * 90]))
+    assert main([str(folder), str(path), "--ray", *QUIET]) == 2
+    assert "line 37 must have at most 64 tokens" in capsys.readouterr().err.splitlines()[-1]
+    assert main([str(folder), str(path), "--ray", "--ray-actors", "9", *QUIET]) == 2
+    assert "actors must be at most 3" in capsys.readouterr().err
+    calls = iter([{"weights": "a"}, {"weights": "b"}])
+    monkeypatch.setattr(files.LineTranslator, "digests", lambda self: next(calls))
+    assert main([str(folder), str(path), "--ray", *QUIET]) == 2
+    assert "must be the same model on every machine, got another on" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
