@@ -10,6 +10,7 @@ from .command import (
     BatchSize,
     Device,
     Dtype,
+    Engine,
     Input,
     Model,
     Quiet,
@@ -38,6 +39,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         json: AsJson = False,
         batch_size: BatchSize = 8,
+        engine: Engine = "auto",
         dtype: Dtype = "auto",
         device: Device = None,
         quiet: Quiet = False,
@@ -48,7 +50,7 @@ def register(app: typer.Typer) -> None:
         """
         options = {} if source_template is None else {"source_template": source_template}
         items = _items(input, question)
-        pipe = load_pipeline("question-answering", model, device, dtype, **options)
+        pipe = load_pipeline("question-answering", model, device, dtype, engine, **options)
         several = {"top_k": top_k} if not pipe.model.can_generate() else _beams(top_k)
         with progress("questions", None, quiet) as bar:
             for found in pipe(items, batch_size=batch_size, **several):

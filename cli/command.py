@@ -95,8 +95,16 @@ Input = Annotated[str, typer.Argument(metavar="INPUT", help="File, plain or gzip
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; an accelerator where there is one.")]
 Dtype = Annotated[
     Literal["auto", "saved", "float32", "bfloat16", "float16"],
-    typer.Option(help="auto is bfloat16 where the device multiplies in it natively, float32 elsewhere."),
+    typer.Option(
+        help="auto is bfloat16 where the device multiplies in it natively, float32 elsewhere; of an exported model "
+        "what it was exported in."
+    ),
 ]
+Engine = Annotated[
+    Literal["auto", "torch", "ctranslate2", "onnx"],
+    typer.Option(help="What the folder must be for; auto goes by what is in it."),
+]
+Threads = Annotated[int | None, whole_number("Of the processor (the library's choice).")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 BatchSize = Annotated[int, whole_number("Inputs in a batch.")]
@@ -182,8 +190,12 @@ def quieten() -> None:
     logging.set_verbosity_error()
 
 
-def load_pipeline(task: str, model: str, device: str | None, dtype: str, **options: Any) -> Any:
-    """A pipeline for a saved model, which is loaded with errors of one line."""
+def load_pipeline(task: str, model: str, device: str | None, dtype: str, engine: str = "torch", **options: Any) -> Any:
+    """A pipeline for a saved model, or for one that was exported to another engine, loaded with errors of one line.
+
+    Args:
+        engine: `auto` or one of those of `load_translator`; anything but `torch` is for pipelines that write texts.
+    """
     from transformers import pipeline
 
     from crossmask.inference.loading import choose_dtype, load_config, load_model, load_tokenizer_or_processor
@@ -191,9 +203,24 @@ def load_pipeline(task: str, model: str, device: str | None, dtype: str, **optio
     from crossmask.utils.hardware import device_named
 
     quieten()
+    make: Any = pipeline
+    loaded: Any
+    if engine != "torch" and (engine != "auto" or _is_exported(model)):
+        from crossmask.serving import load_translator
+
+        translator = load_translator(model, engine, device=device, dtype=dtype)
+        loaded = translator.model
+        return make(f"crossmask-{task}", model=loaded, tokenizer=translator.tokenizer, device=loaded.device, **options)
     on = device_named(device)
     config = load_config(model)
     tokenizer = load_tokenizer_or_processor(model, config)
-    loaded: Any = load_model(model, config, choose_dtype(dtype, on), auto_class=auto_class_for(task, config))
-    make: Any = pipeline
+    loaded = load_model(model, config, choose_dtype(dtype, on), auto_class=auto_class_for(task, config))
     return make(f"crossmask-{task}", model=loaded, tokenizer=tokenizer, device=on, **options)
+
+
+def _is_exported(model: str) -> bool:
+    from pathlib import Path
+
+    from crossmask.serving.manifest import read_manifest
+
+    return read_manifest(Path(model)) is not None

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .command import Device, Dtype, Model, above_0, add, quieten, whole_number
+from .command import Device, Dtype, Engine, Model, Threads, above_0, add, quieten, whole_number
 
 _TEXT = typer.Option(metavar="TEXT", help="Goes before every text.")
 
@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
     @add(app, "serve", "Use a model")
     def serve(
         model: Model,
-        engine: Annotated[str, typer.Option(help="auto goes by what the folder is for: torch, ctranslate2.")] = "auto",
+        engine: Engine = "auto",
         task: Annotated[
             Literal["auto", "translation", "summarization", "question-answering"],
             typer.Option(help="auto goes by the folder's model card."),
@@ -64,7 +64,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         dtype: Dtype = "auto",
         device: Device = None,
-        threads: Annotated[int | None, whole_number("Of the processor (the library's choice).")] = None,
+        threads: Threads = None,
         trust_remote_code: Annotated[
             bool, typer.Option("--trust-remote-code", help="Run code files beside the model; crossmask needs none.")
         ] = False,

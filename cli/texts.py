@@ -9,10 +9,12 @@ from .command import (
     AsJson,
     Device,
     Dtype,
+    Engine,
     Input,
     Mask,
     Model,
     Quiet,
+    Threads,
     above_0,
     add,
     finite,
@@ -55,6 +57,8 @@ TopP = Annotated[
     typer.Option(parser=above_0, metavar="X", help="Sample from the likeliest with this probability (1)."),
 ]
 Seed = Annotated[int, whole_number("Of sampling.", 0)]
+Ray = Annotated[bool, typer.Option("--ray", help="Translate by actors of Ray, on this machine or a cluster.")]
+RayActors = Annotated[int | None, whole_number("Actors, each with --threads processors (what the cluster has).")]
 
 
 def register(app: typer.Typer) -> None:
@@ -87,6 +91,10 @@ def _register(app: typer.Typer, name: str, what: str) -> None:
         decoder_mask: Mask = None,
         cross_mask: Mask = None,
         batch_tokens: BatchTokens = 4096,
+        engine: Engine = "auto",
+        threads: Threads = None,
+        ray: Ray = False,
+        ray_actors: RayActors = None,
         dtype: Dtype = "auto",
         device: Device = None,
         quiet: Quiet = False,
@@ -106,6 +114,7 @@ def _register(app: typer.Typer, name: str, what: str) -> None:
 _GENERATION = (
     "num_beams", "max_new_tokens", "min_new_tokens", "length_penalty", "encoder_mask", "decoder_mask", "cross_mask",
 )  # fmt: skip
+_NOT_OF_THE_OUTPUT = ("output", "quiet", "device", "threads", "ray", "ray_actors")
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -119,6 +128,8 @@ def _check(given: dict[str, Any]) -> None:
         raise InputError(f"{flag} must come with --sample, without which it does nothing; give both or neither")
     if given["json"] and given["pairs"]:
         raise InputError("--json must be left out beside --pairs, whose lines are not JSON; give one of them")
+    if given["ray_actors"] is not None and not given["ray"]:
+        raise InputError("--ray-actors must come with --ray, without which it does nothing; give both or neither")
     if given["language"] is not None and given["overlong"] != "split":
         raise InputError("--language must come with --overlong split, without which it does nothing")
 
@@ -127,10 +138,9 @@ def _generate(name: str, given: dict[str, Any], generation: dict[str, Any]) -> N
     import sys
 
     from crossmask.inference.files import LineTranslator, translate_file
-    from crossmask.inference.loading import choose_dtype, load_model_and_tokenizer
     from crossmask.inference.texts import tokenizers_of
-    from crossmask.pipelines.registration import attach_saved_masks
-    from crossmask.seq2seq.lengths import longest_source
+    from crossmask.serving import RayLines, load_translator
+    from crossmask.serving.libraries import require
     from crossmask.utils.disk import naming_full_disks
     from crossmask.utils.hardware import device_named
 
@@ -138,41 +148,43 @@ def _generate(name: str, given: dict[str, Any], generation: dict[str, Any]) -> N
         generation = {"do_sample": True, "num_beams": 1, "top_k": 0} | generation
     else:
         generation = {"do_sample": False} | generation
+    if given["ray"]:
+        require("ray.data", "ray", "translate on a cluster")
     splitter = _splitter(given["language"])
-    device = device_named(given["device"])
+    device_named(given["device"])  # refuses one that is not there before the input is read
     line_count = None if given["input"] == "-" else sum(1 for _ in read_input(given["input"]))
     quieten()
-    model, tokenizer = load_model_and_tokenizer(given["model"], choose_dtype(given["dtype"], device))
-    model = attach_saved_masks(model).to(device)
-    dtype = str(model.dtype).removeprefix("torch.")
-    limit = longest_source(model) or tokenizers_of(tokenizer)[0].model_max_length
-    translate = LineTranslator(
-        model,
-        tokenizer,
-        max_source_length=given["max_source_length"] or limit,
-        pairs=given["pairs"],
-        json_key=_KEYS[name] if given["json"] else None,
-        prefix=given["source_prefix"],
-        overlong=given["overlong"],
-        splitter=splitter,
-        batch_tokens=given["batch_tokens"],
-        seed=given["seed"],
-        options=generation,
-    )
-    if given["dtype"] == "auto":
-        print(f"generating in {dtype}", file=sys.stderr)
-    with progress("lines", line_count, given["quiet"]) as bar:
-        lines = read_input(given["input"])
-        if given["output"] != "-":
-            # The dtype in use: `auto` may be another one on the machine that continues the run.
-            settings = {k: v for k, v in given.items() if k not in ("output", "quiet", "device")}
-            settings |= {"lines": line_count, "dtype": dtype}
-            translate_file(translate, lines, Path(given["output"]), settings, bar)
-            return
-        with naming_full_disks("standard output"):
-            for text in translate(lines, bar):
-                sys.stdout.write(text)
-                sys.stdout.flush()
+    loading = {key: given[key] for key in ("model", "engine", "device", "dtype", "threads")}
+    with load_translator(**loading) as translator:
+        one = LineTranslator(
+            translator,
+            max_source_length=given["max_source_length"]
+            or translator.max_source_length
+            or tokenizers_of(translator.tokenizer)[0].model_max_length,
+            pairs=given["pairs"],
+            json_key=_KEYS[name] if given["json"] else None,
+            prefix=given["source_prefix"],
+            overlong=given["overlong"],
+            splitter=splitter,
+            batch_tokens=given["batch_tokens"],
+            seed=given["seed"],
+            options=generation,
+        )
+        translate = RayLines(one, loading, given["ray_actors"]) if given["ray"] else one
+        if given["dtype"] == "auto":
+            print(f"generating in {translator.dtype}", file=sys.stderr)
+        with progress("lines", line_count, given["quiet"]) as bar:
+            lines = read_input(given["input"])
+            if given["output"] != "-":
+                # The engine and the dtype in use: `auto` may be others on the machine that continues the run.
+                settings = {k: v for k, v in given.items() if k not in _NOT_OF_THE_OUTPUT}
+                settings |= {"lines": line_count, "engine": translator.engine, "dtype": translator.dtype}
+                translate_file(translate, lines, Path(given["output"]), settings, bar)
+                return
+            with naming_full_disks("standard output"):
+                for text in translate(lines, bar):
+                    sys.stdout.write(text)
+                    sys.stdout.flush()
 
 
 def _splitter(language: str | None) -> Any:

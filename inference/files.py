@@ -1,7 +1,6 @@
 """Files of lines, translated a portion at a time: memory is bounded, and a run that was stopped can continue."""
 
 import gzip
-import hashlib
 import json
 import os
 import shutil
@@ -10,25 +9,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import set_seed
 
 from ..data.text_files import read_json
 from ..data.tokenization import Overlong, cut
 from ..pipelines.pieces import Splitter, join, sentences
-from ..seq2seq.lengths import longest_source
 from ..utils.atomic_write import write_bytes, write_text
 from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
-from .options import check_options
-from .texts import Bar, encode, is_blank, tokenizers_of, translate_ids
+from .digests import digest
+from .texts import Bar, encode, is_blank
+from .translator import Translator
 
 PORTION = 4096  # lines; sorted by length among themselves, and a run that is stopped loses no more than these
-_DIGEST = 16  # bytes
+NumberedPortion = tuple[int, tuple[str, ...]]
 _BLANKS = str.maketrans("\t\n\r", "   ")
 
 
@@ -53,14 +51,13 @@ class LineTranslator:
             is empty) or `split` (their sentences are translated, and joined with the whitespace between these).
         splitter: gives the sentences of a line, as `pipelines.pieces.sentences` takes it.
         seed: of sampling.
-        options: for `model.generate`.
+        options: of generation.
 
     Raises:
-        InputError: `max_source_length` or an option that the model cannot take.
+        InputError: `max_source_length` or an option that the model or its engine cannot take.
     """
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    translator: Translator
     max_source_length: int
     pairs: bool = False
     json_key: str | None = None
@@ -72,16 +69,25 @@ class LineTranslator:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_options(self.model, self.options)
-        limit = longest_source(self.model)
+        self.translator.check_options(self.options)
+        limit = self.translator.max_source_length
         if self.max_source_length < 2 or (limit is not None and self.max_source_length > limit):
             bounds = "at least 2" if limit is None else f"from 2 to the model's {limit}"
             raise InputError(f"max_source_length must be {bounds}, got {self.max_source_length}")
 
     def __call__(self, lines: Iterable[str], bar: Bar) -> Iterator[str]:
-        """The output of all lines, one text for each portion."""
-        for number, portion in enumerate(portions(lines)):
-            yield self.portion(portion, number, bar)
+        """The output of all lines, one text for each portion, in their order."""
+        for _, text in self.portions(enumerate(portions(lines)), bar):
+            yield text
+
+    def portions(self, numbered: Iterable[NumberedPortion], bar: Bar) -> Iterator[tuple[int, str]]:
+        """The number and the output of each portion, in any order. Raises InputError, as `portion`."""
+        for number, lines in numbered:
+            yield number, self.portion(lines, number, bar)
+
+    def digests(self) -> dict[str, str]:
+        """Of the model: a run continues only with the same ones."""
+        return self.translator.digests()
 
     def portion(self, lines: tuple[str, ...], number: int, bar: Bar) -> str:
         """The output of the portion with this number, every line with its line end.
@@ -94,7 +100,7 @@ class LineTranslator:
         if bar.total is not None:
             bar.total += len(sources) - len(lines)
         set_seed(int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0]))
-        outputs = iter(translate_ids(self.model, self.tokenizer, sources, self.batch_tokens, bar, **self.options))
+        outputs = iter(self.translator.translate_ids(sources, self.batch_tokens, bar, self.options))
         texts = [join([next(outputs) for _ in own], [separator for _, separator in own]) for own in pieces]
         if self.json_key is not None:
             return "".join(json.dumps({self.json_key: text}, ensure_ascii=False) + "\n" for text in texts)
@@ -104,29 +110,12 @@ class LineTranslator:
         pairs = zip(translations, lines, strict=True)
         return "".join(f"{text}\t{line.translate(_BLANKS)}\n" for text, line in pairs if not is_blank(text))
 
-    def digests(self) -> dict[str, str]:
-        """Digests of the config, the tokenizer and the weights: the same path may have another model later."""
-        files = [json.loads(c.to_json_string()) for c in (self.model.config, self.model.generation_config)]
-        for file in files:
-            file.pop("transformers_version", None)
-        weights = hashlib.blake2b(digest_size=_DIGEST)
-        for name, weight in self.model.state_dict().items():
-            weights.update(name.encode())
-            weights.update(weight.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        sides = [side.backend_tokenizer.to_str() if side.is_fast else side.get_vocab() for side in self._tokenizers()]
-        tokenizer = _digest(sides[0] if len(sides) == 1 else sides)
-        return {"config": _digest(files), "tokenizer": tokenizer, "weights": weights.hexdigest()}
-
-    def _tokenizers(self) -> list[Any]:
-        source, target = tokenizers_of(self.tokenizer)
-        return [source] if source is target else [source, target]
-
     def _pieces(self, lines: tuple[str, ...], first: int) -> list[list[tuple[list[int], str]]]:
         """The token ids of every line, by pieces, each with what stands behind it; a line that is not split is one.
 
         A blank line, and one that is dropped, has no ids. `first` is the number of the first line.
         """
-        sources = encode(self.tokenizer, lines, self.prefix)
+        sources = encode(self.translator.tokenizer, lines, self.prefix)
         pieces = [[(ids, "")] for ids in sources]
         for index, ids in enumerate(sources):
             if len(ids) <= self.max_source_length:
@@ -145,7 +134,7 @@ class LineTranslator:
 
     def _sentences(self, line: str, name: str) -> list[tuple[list[int], str]]:
         parts = sentences(line, self.splitter, name)
-        encoded = encode(self.tokenizer, [part.text for part in parts], self.prefix)
+        encoded = encode(self.translator.tokenizer, [part.text for part in parts], self.prefix)
         for part, ids in zip(parts, encoded, strict=True):
             if len(ids) > self.max_source_length:
                 raise InputError(
@@ -155,8 +144,18 @@ class LineTranslator:
         return [(ids, part.separator) for part, ids in zip(parts, encoded, strict=True)]
 
 
+class Lines(Protocol):
+    """What translates lines: a `LineTranslator` in this process, or many of them elsewhere."""
+
+    def portions(self, numbered: Iterable[NumberedPortion], bar: Bar) -> Iterator[tuple[int, str]]:
+        """As `LineTranslator.portions`."""
+
+    def digests(self) -> dict[str, str]:
+        """As `LineTranslator.digests`."""
+
+
 def translate_file(
-    translate: LineTranslator, lines: Iterable[str], output: Path, settings: Mapping[str, Any], bar: Bar
+    translate: Lines, lines: Iterable[str], output: Path, settings: Mapping[str, Any], bar: Bar
 ) -> None:
     """Write the translations of the lines to `output`, gzipped if its name ends with .gz.
 
@@ -186,24 +185,28 @@ def translate_file(
         shutil.rmtree(parts)
 
 
-def _write_parts(translate: LineTranslator, lines: Iterable[str], output: Path, parts: Path, bar: Bar) -> list[Path]:
+def _write_parts(translate: Lines, lines: Iterable[str], output: Path, parts: Path, bar: Bar) -> list[Path]:
     """The files of all portions, in order; those that do not exist yet are written."""
     existing = {path.name.partition("-")[0]: path for path in parts.glob("*-*")}
-    paths = []
-    for number, portion in enumerate(portions(lines)):
-        path = parts / f"{number:06}-{_digest(portion)}"
-        if f"{number:06}" in existing:
-            if existing[f"{number:06}"] != path:
+    paths: list[Path] = []
+
+    def missing() -> Iterator[NumberedPortion]:
+        for number, portion in enumerate(portions(lines)):
+            paths.append(parts / f"{number:06}-{digest(portion)}")
+            if (path := existing.get(f"{number:06}")) is None:
+                yield number, portion
+            elif path == paths[number]:
+                bar.update(len(portion))
+            else:
                 first = number * PORTION + 1
                 raise InputError(
                     f"lines {first} to {first + len(portion) - 1} must be those that {output} was begun with, got "
                     f"others; give the same input to continue, choose another output, or delete {parts}"
                 )
-            bar.update(len(portion))
-        else:
-            data = translate.portion(portion, number, bar).encode()
-            write_bytes(path, gzip.compress(data, mtime=0) if output.suffix == ".gz" else data)
-        paths.append(path)
+
+    for number, text in translate.portions(missing(), bar):
+        data = text.encode()
+        write_bytes(paths[number], gzip.compress(data, mtime=0) if output.suffix == ".gz" else data)
     return paths
 
 
@@ -250,12 +253,7 @@ def _check_settings(parts: Path, output: Path, settings: dict[str, Any]) -> None
             raise InputError(
                 f"{name} must be {begun.get(name)!r}, with which {output} was begun, got {settings.get(name)!r}; {fix}"
             )
-    if changed := [name for name, digest in digests.items() if begun_digests.get(name) != digest]:
+    if changed := [name for name, value in digests.items() if begun_digests.get(name) != value]:
         raise InputError(
             f"the model must be the one that {output} was begun with, got another {' and '.join(changed)}; {fix}"
         )
-
-
-def _digest(value: Any) -> str:
-    """A hash of a value that JSON has; equal values have equal ones."""
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=_DIGEST).hexdigest()

@@ -12,15 +12,15 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from ..inference.answers import answer_batch
+from ..inference.generate_translator import GenerateTranslator
 from ..inference.loading import choose_dtype, load_config, load_model, load_tokenizer
 from ..inference.texts import encode, tokenizers_of
+from ..inference.translator import Translator
 from ..pipelines.generated_answers import ANSWER, SEPARATOR, TEMPLATE
 from ..pipelines.registration import attach_saved_masks
 from ..question_answering.windows import encode_windows
-from ..serving.generate_translator import GenerateTranslator
 from ..serving.loading import load_translator
 from ..serving.manifest import read_manifest
-from ..serving.translator import Translator
 from ..utils.errors import InputError
 from ..utils.hardware import device_named
 from ..utils.text import check_unicode

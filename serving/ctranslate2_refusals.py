@@ -71,7 +71,7 @@ def refusals(config: PreTrainedConfig, generation: GenerationConfig | None = Non
             f"the model must be a CrossMaskForConditionalGeneration, got a model of {type(config).__name__}; use "
             "CTranslate2's own converter, which has no masks"
         ]
-    return [*_of_masks(config), *_of_network(config), *([] if generation is None else _of_generation(generation))]
+    return [*_of_masks(config), *_of_network(config), *([] if generation is None else generation_refusals(generation))]
 
 
 def read_window(rule: Mask) -> int:
@@ -152,7 +152,8 @@ def _is_one(tokens: Any) -> bool:
     return isinstance(tokens, list) and len(tokens) == 1
 
 
-def _of_generation(generation: GenerationConfig) -> Iterator[str]:
+def generation_refusals(generation: GenerationConfig) -> Iterator[str]:
+    """Why CTranslate2 cannot decode under these settings, as `refusals`."""
     end = generation.eos_token_id
     if type(end) is not int and not _is_one(end):
         yield f"generation_config.eos_token_id must be one token, got {end}; set it to the tokenizer's"

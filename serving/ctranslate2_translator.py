@@ -4,16 +4,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
 from ..inference.loading import load_tokenizer
 from ..inference.options import check_value
-from ..inference.texts import batches_of
+from ..inference.texts import Bar, batches_of
+from ..inference.translator import Translator, check_known
 from ..utils.errors import InputError
+from .ctranslate2_model import CTranslate2Model
 from .libraries import require
 from .manifest import Manifest
-from .translator import Translator, check_known
 
 OPTIONS = ("num_beams", "max_new_tokens", "length_penalty", "early_stopping")
 _PURPOSE = "run a folder exported to CTranslate2"
@@ -38,6 +38,7 @@ class CTranslate2Translator(Translator):
     """
 
     engine = "ctranslate2"
+    max_source_length: int
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class CTranslate2Translator(Translator):
                 inter_threads=workers,
                 max_queued_batches=-1,
             )
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, IndexError) as error:
             raise InputError(
                 f"{folder} must be a complete export to CTranslate2, for this machine's {device}: {error}; export it "
                 "again, or leave device and dtype out"
@@ -67,7 +68,9 @@ class CTranslate2Translator(Translator):
         self.dtype = self.translator.compute_type
         self.tokenizer = load_tokenizer(str(folder))
         self.generation = GenerationConfig.from_pretrained(folder)
+        self.weight_files = tuple(folder / name for name in ("model.bin", "shared_vocabulary.json"))
         config = manifest.model_config
+        self.model = CTranslate2Model(config, self.generation, self._generate, OPTIONS)
         self.max_source_length = self.max_target_length = config.max_position_embeddings
         self.vocab_size = config.vocab_size
         self.names = self._names()
@@ -83,6 +86,9 @@ class CTranslate2Translator(Translator):
         return [names.get(number, "") for number in range(max(names) + 1)]
 
     def check_options(self, options: Mapping[str, Any]) -> None:
+        if options.get("do_sample"):
+            raise InputError("do_sample must be false on CTranslate2, where nothing is sampled; use another engine")
+        options = {name: value for name, value in options.items() if name != "do_sample"}
         check_known(options, OPTIONS, "CTranslate2")
         for name, value in options.items():
             check_value(name, value)
@@ -121,30 +127,34 @@ class CTranslate2Translator(Translator):
         }
 
     def translate_ids(
-        self, sources: list[list[int]], batch_tokens: int, bar: tqdm, options: Mapping[str, Any]
+        self, sources: list[list[int]], batch_tokens: int, bar: Bar, options: Mapping[str, Any]
     ) -> list[str]:
         outputs = [""] * len(sources)
         batches = batches_of(sources, batch_tokens)
         bar.update(len(sources) - sum(map(len, batches)))
-        decoding = self._decoding(options)
         # All are handed over at once, so that every worker has something to do.
-        pending = [
-            self.translator.translate_batch(
-                [[self.names[token] for token in sources[index]] for index in batch], asynchronous=True, **decoding
-            )
-            for batch in batches
-        ]
+        pending = [self._submit([sources[index] for index in batch], options) for batch in batches]
         for batch, results in zip(batches, pending, strict=True):
-            ids = [self._ids(result.result().hypotheses[0]) for result in results]
-            texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            texts = self.tokenizer.batch_decode(self._ids(results), skip_special_tokens=True)
             for index, text in zip(batch, texts, strict=True):
                 outputs[index] = text
             bar.update(len(batch))
         return outputs
 
-    def _ids(self, names: list[str]) -> list[int]:
-        ids: list[int] = self.tokenizer.convert_tokens_to_ids(names)
-        return ids
+    def _generate(self, sources: list[list[int]], options: Mapping[str, Any]) -> list[list[int]]:
+        """The tokens for each source of one batch, the end token included."""
+        self.check_options(options)
+        if (longest := max(map(len, sources), default=0)) > self.max_source_length:
+            raise InputError(f"sources must have at most {self.max_source_length} tokens, got {longest}; split them")
+        return self._ids(self._submit(sources, options))
+
+    def _submit(self, sources: list[list[int]], options: Mapping[str, Any]) -> list[Any]:
+        names = [[self.names[token] for token in source] for source in sources]
+        pending: list[Any] = self.translator.translate_batch(names, asynchronous=True, **self._decoding(options))
+        return pending
+
+    def _ids(self, results: list[Any]) -> list[list[int]]:
+        return [self.tokenizer.convert_tokens_to_ids(result.result().hypotheses[0]) for result in results]
 
     def stream_ids(self, source: list[int], options: Mapping[str, Any]) -> Iterator[int]:
         decoding = self._decoding(options)

@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from ..inference.generate_translator import GenerateTranslator
 from ..inference.loading import choose_dtype, load_model_and_tokenizer, load_tokenizer
+from ..inference.translator import Translator
 from ..pipelines.registration import attach_saved_masks
 from ..utils.errors import InputError
 from ..utils.hardware import device_named
 from ..utils.type_checks import check_choice
 from .ctranslate2_translator import CTranslate2Translator
-from .generate_translator import GenerateTranslator
 from .manifest import Manifest, read_manifest
 from .onnx_model import OnnxModel
-from .translator import Translator
 from .web import GRAPHS, SUFFIXES
 
 ENGINES = ("torch", "ctranslate2", "onnx")
@@ -43,7 +43,7 @@ def load_translator(
         device: an accelerator where there is one by default, and with CTranslate2 the processor.
         dtype: what to compute in. On PyTorch `auto` is bfloat16 where the device multiplies in it natively, else
             float32; on CTranslate2 it is that of the weights where the machine has it; on ONNX it is that of the
-            graphs, and no other can be given.
+            graphs, and no other can be given. `saved` is what the model was saved in, or exported in.
         threads: of the processor; the library's choice by default. With PyTorch they are the whole process's.
 
     Raises:
@@ -63,7 +63,7 @@ def load_translator(
     if manifest is not None and made_for == "onnx":
         return _onnx_translator(folder, manifest, device, dtype, threads)
     if manifest is not None:
-        compute_type = "default" if dtype == "auto" else dtype
+        compute_type = "default" if dtype in ("auto", "saved") else dtype
         return CTranslate2Translator(
             folder, manifest, device=device or "cpu", compute_type=compute_type, threads=threads or 0
         )
@@ -79,6 +79,7 @@ def _onnx_translator(
     folder: Path, manifest: Manifest, device: str | None, dtype: str, threads: int | None
 ) -> GenerateTranslator:
     dtypes = manifest.dtype.split(",")
+    dtype = "auto" if dtype == "saved" else dtype
     if dtype not in ("auto", *dtypes) or device not in (None, "cpu"):
         raise InputError(
             f'device and dtype of these ONNX graphs must be "cpu" and one of auto, {", ".join(dtypes)}, got '
@@ -89,6 +90,7 @@ def _onnx_translator(
     graphs, suffix = (folder / GRAPHS, SUFFIXES[dtype]) if is_web else (folder, "")
     generation = GenerationConfig.from_pretrained(folder)
     model = OnnxModel(graphs, manifest.model_config, generation, threads=threads, suffix=suffix)
-    translator = GenerateTranslator(model, load_tokenizer(str(folder)), "onnx")
+    files = tuple(graphs.glob(f"*model*{suffix}.onnx*"))
+    translator = GenerateTranslator(model, load_tokenizer(str(folder)), "onnx", files)
     translator.dtype = dtype
     return translator

@@ -12,9 +12,9 @@ import httpx2 as httpx
 from streaming_cases import tiny
 
 from crossmask import translate_batch
+from crossmask.inference.generate_translator import GenerateTranslator
 from crossmask.server import LanguagePair, Settings, create_app
 from crossmask.server.models import TextModel
-from crossmask.serving.generate_translator import GenerateTranslator
 
 WORDS = ["a", "small", "dog", "barks", "loudly", "at", "two", "cats", "the", "old", "man", "reads", "on", "train"]
 TEXTS = [" ".join(WORDS[start : start + count]) for start in range(0, 12) for count in (1, 3, 6)]

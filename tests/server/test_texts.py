@@ -12,9 +12,9 @@ from servers import TEXTS, asked, events, in_process, small
 
 from crossmask import translate_batch
 from crossmask.inference import answer_batch
+from crossmask.inference.generate_translator import GenerateTranslator
 from crossmask.server import Settings
 from crossmask.server.models import ReadingModel, TextModel
-from crossmask.serving.generate_translator import GenerateTranslator
 
 JSON = {"content-type": "application/json"}
 CONTEXTS = ["ann is in the garden", "bob left . ann sits near carl", "dora sits in the kitchen and bob is not there"]

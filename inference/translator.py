@@ -1,19 +1,22 @@
 """One interface for all engines: texts in, texts out."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from ..inference.texts import is_blank, token_ids, tokenizers_of
 from ..utils.errors import InputError, InputTypeError
 from ..utils.type_checks import did_you_mean
+from .digests import digest, digest_of_files, digest_of_weights
+from .texts import Bar, is_blank, token_ids, tokenizers_of
 
 
 class Translator(ABC):
-    """A trained model on an engine. `load_translator` makes one from a folder.
+    """A trained model on an engine. `crossmask.serving.load_translator` makes one from a folder.
 
     ```python
     >>> with load_translator("multi30k-int8") as translator:
@@ -22,13 +25,18 @@ class Translator(ABC):
     ```
 
     Attributes:
-        engine: its name. dtype: what it computes in. tokenizer: of the model, or a bridge's processor.
+        engine: its name. dtype: what it computes in.
+        model: has `generate()`, as models of Transformers, so that a pipeline takes it.
+        tokenizer: of the model, or a bridge's processor.
+        weight_files: that hold the weights, where `model` has none.
         max_source_length: the most tokens of a source, None for any number.
     """
 
     engine: str
     dtype: str
+    model: Any
     tokenizer: Any
+    weight_files: tuple[Path, ...] = ()
     max_source_length: int | None
 
     def translate(
@@ -101,13 +109,27 @@ class Translator(ABC):
 
     @abstractmethod
     def translate_ids(
-        self, sources: list[list[int]], batch_tokens: int, bar: tqdm, options: Mapping[str, Any]
+        self, sources: list[list[int]], batch_tokens: int, bar: Bar, options: Mapping[str, Any]
     ) -> list[str]:
         """The output for each source of token ids; for one without ids it is empty. Advances `bar` by texts."""
 
     @abstractmethod
     def stream_ids(self, source: list[int], options: Mapping[str, Any]) -> Iterator[int]:
         """The token ids that are written for a source, one by one, by greedy decoding."""
+
+    def digests(self) -> dict[str, str]:
+        """Digests of the config, the tokenizer and the weights: the same path may have another model later."""
+        configs = [json.loads(c.to_json_string()) for c in (self.model.config, self.model.generation_config)]
+        for config in configs:
+            config.pop("transformers_version", None)
+        source, target = tokenizers_of(self.tokenizer)
+        sides: list[Any] = [source] if source is target else [source, target]
+        tokenizers = [side.backend_tokenizer.to_str() if side.is_fast else side.get_vocab() for side in sides]
+        return {
+            "config": digest(configs),
+            "tokenizer": digest(tokenizers[0] if len(tokenizers) == 1 else tokenizers),
+            "weights": digest_of_files(self.weight_files) if self.weight_files else digest_of_weights(self.model),
+        }
 
     def close(self) -> None:  # noqa: B027  # an engine need not hold anything
         """Give back what the engine holds. The translator cannot be used afterwards."""

@@ -2,26 +2,31 @@
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from queue import Queue
 from threading import Event
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from ..inference.options import check_options
-from ..inference.texts import pad, translate_ids
 from ..seq2seq.lengths import longest_source
+from .options import check_options
+from .texts import Bar, pad, translate_ids
 from .translator import Translator
 
 
 class GenerateTranslator(Translator):
-    """Runs `model.generate`, with all of its options, masks as rules included where the model takes them."""
+    """Runs `model.generate`, with all of its options, masks as rules included where the model takes them.
 
-    def __init__(self, model: Any, tokenizer: Any, engine: str = "torch"):
+    Args:
+        engine: what computes. weight_files: that hold the weights of a model which has none itself.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, engine: str = "torch", weight_files: tuple[Path, ...] = ()):
         self.model, self.tokenizer, self.engine = model.eval(), tokenizer, engine
+        self.weight_files = weight_files
         self.dtype = str(model.dtype).removeprefix("torch.")
         self.max_source_length = longest_source(model)
 
@@ -29,7 +34,7 @@ class GenerateTranslator(Translator):
         check_options(self.model, options)
 
     def translate_ids(
-        self, sources: list[list[int]], batch_tokens: int, bar: tqdm, options: Mapping[str, Any]
+        self, sources: list[list[int]], batch_tokens: int, bar: Bar, options: Mapping[str, Any]
     ) -> list[str]:
         return translate_ids(self.model, self.tokenizer, sources, batch_tokens, bar, **options)
 
