@@ -24,6 +24,13 @@ from .words import show_tokens, source_tokens
 _REPLACEMENTS = 500
 """How many tokens stand in for hidden ones."""
 
+_EXAMPLES = ("Two men are at work.", "A small dog barks loudly at two cats.", "The old man reads on the train.")
+_SIGNED_EXAMPLES = (
+    "<2de> 27 light years; 24 g; Yoruba or Uzbek",
+    "<2fr> 7 decades; Esperanto and Kannada",
+    "<2zh> Mon, Sep 27 – Fri, Oct 1, 1993",
+)
+
 
 class ExploredModel:
     """A model and its tokenizer; one thread calls it at a time.
@@ -37,7 +44,8 @@ class ExploredModel:
         self.source_tokenizer, self.target_tokenizer = tokenizers_of(tokenizer)
         self.longest_source = min(longest_source(model) or TOKENS_LIMIT, TOKENS_LIMIT)
         # One position is the start token's.
-        self.longest_target = min((longest_target(model) or TOKENS_LIMIT + 1) - 1, TOKENS_LIMIT)
+        positions = (longest_target(model) or TOKENS_LIMIT + 1) - 1
+        self.longest_target = min(positions, model.generation_config.max_new_tokens or TOKENS_LIMIT, TOKENS_LIMIT)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -58,7 +66,14 @@ class ExploredModel:
             "heads": {scope: of_layers[0].shape[1] if of_layers else 1 for scope, of_layers in weights.items()},
             "limits": {"characters": TEXT_LIMIT, "source": self.longest_source, "target": self.longest_target},
             "streams": hasattr(self.model, "open_stream"),
+            "examples": self._examples(),
         }
+
+    def _examples(self) -> list[str]:
+        """Sentences to begin with: with the sign of a target language, for a model that has such signs."""
+        known = self.source_tokenizer.get_vocab()
+        signed = [text for text in _SIGNED_EXAMPLES if text.partition(" ")[0] in known]
+        return signed or list(_EXAMPLES)
 
     def source(self, text: str) -> tuple[list[int], list[dict[str, Any]]]:
         """The token ids of a text, and each token as the page shows it.
@@ -145,9 +160,7 @@ class ExploredModel:
         """The ids with the hidden tokens, or those named, replaced by others."""
         for name in ("hidden", "replaced"):
             if (positions := getattr(question, name)) and positions[-1] >= len(ids):
-                raise InputError(
-                    f"{name} must name tokens from 0 to {len(ids) - 1}, got {positions[-1]}; choose words of the sentence"
-                )
+                raise InputError(f"{name} must name tokens from 0 to {len(ids) - 1}, got {positions[-1]}")
         if not question.replacement:
             return ids
         draw = Random(question.replacement)

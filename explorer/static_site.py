@@ -16,7 +16,7 @@ from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
 from .graphs import save_graphs
 from .model import ExploredModel
-from .page_files import PAGE
+from .page_files import PAGE, POLICY
 
 _LOCK = ("package.json", "package-lock.json")
 _PACKAGES = {
@@ -63,6 +63,8 @@ def write_static(
     try:
         with naming_full_disks(folder.parent):
             shutil.copytree(PAGE, temporary)
+            page = temporary / "index.html"
+            page.write_text(_for_browser(page.read_text(encoding="utf-8")), encoding="utf-8")
             (temporary / "model").mkdir()
             save_graphs(model, temporary / "model")
             explored = ExploredModel(model, tokenizer, Path(name).name)
@@ -75,6 +77,15 @@ def write_static(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _for_browser(html: str) -> str:
+    """The page with the engine of the browser, and with the policy that a server sends as a header."""
+    engine, charset = '<meta name="engine" content="server">', '<meta charset="utf-8">'
+    assert html.count(engine) == html.count(charset) == 1
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    html = html.replace(engine, engine.replace("server", "browser"))
+    return html.replace(charset, f"{charset}\n    {policy}")
 
 
 def _special_tokens(explored: ExploredModel) -> dict[str, object]:

@@ -6,22 +6,18 @@ import { chooseEngine, EngineError } from "./engine.js";
 import { Panel } from "./panel.js";
 
 const DELAY = 200;
-const EXAMPLES = [
-  "<2de> 27 light years; 24 g; Yoruba or Uzbek",
-  "<2fr> 7 decades; Esperanto and Kannada",
-  "<2zh> Mon, Sep 27 – Fri, Oct 1, 1993",
-];
 const SCOPE_NAMES = { cross: "Cross", encoder: "Encoder", decoder: "Decoder" };
 const LETTERS = ["A", "B"];
 
 function App({ engine }) {
   const start = useMemo(readAddress, []);
-  const [text, setText] = useState(start.text);
+  const [ownText, setText] = useState(start.text);
   const [panels, setPanels] = useState(start.panels);
   const [hiddenWords, setHiddenWords] = useState(start.hidden);
   const [view, setView] = useState({ scope: "cross", layer: null, head: null });
   const [results, setResults] = useState([]);
   const { facts, problem: loadProblem, progress, retry } = useModel(engine);
+  const text = ownText ?? facts?.examples[0] ?? "";
   const { source, problem } = useSource(engine, facts, text);
   const textId = useId();
 
@@ -37,7 +33,7 @@ function App({ engine }) {
   };
   const toggle = (number) =>
     setHiddenWords(hiddenWords.includes(number) ? hiddenWords.filter((other) => other !== number) : [...hiddenWords, number]);
-  useEffect(() => writeAddress({ text, panels, hidden: hiddenWords }), [text, panels, hiddenWords]);
+  useEffect(() => writeAddress({ text: ownText, panels, hidden: hiddenWords }), [ownText, panels, hiddenWords]);
 
   const layers = facts?.layers[view.scope] ?? 1;
   const heads = facts?.heads[view.scope] ?? 1;
@@ -59,7 +55,7 @@ function App({ engine }) {
           spellcheck="false" onInput=${(event) => edit(event.currentTarget.value.replaceAll("\n", " "))}></textarea>
         <p id=${`${textId}-note`} class=${problem ? "error" : "hint"} aria-live="polite">${problem ?? ""}</p>
         <div class="row examples" role="group" aria-label="Examples">
-          ${EXAMPLES.map((example) => html`<button type="button" class="plain" onClick=${() => edit(example)}>${example}</button>`)}
+          ${facts?.examples.map((example) => html`<button type="button" class="plain" onClick=${() => edit(example)}>${example}</button>`)}
         </div>
         <div class="words" role="group" aria-label="Hide words">
           <span class="hint">Click a word to hide it:</span>
@@ -152,7 +148,7 @@ function readAddress() {
   const read = (prefix) => Object.fromEntries(SCOPES.map((scope) => [scope, given.get(`${prefix}${scope}`) ?? EVERYTHING[scope]]));
   const hidden = (given.get("hidden") ?? "").split(",").filter((number) => /^\d{1,3}$/.test(number)).map(Number);
   return {
-    text: given.get("text") ?? EXAMPLES[0],
+    text: given.get("text"),
     hidden,
     panels: given.has("compare") ? [read(""), read("b-")] : [read("")],
   };
@@ -160,7 +156,7 @@ function readAddress() {
 
 function writeAddress({ text, panels, hidden }) {
   const given = new URLSearchParams();
-  given.set("text", text);
+  if (text !== null) given.set("text", text);
   if (hidden.length) given.set("hidden", hidden.join(","));
   panels.forEach((texts, index) => {
     if (index) given.set("compare", "1");
@@ -168,7 +164,7 @@ function writeAddress({ text, panels, hidden }) {
       if (texts[scope] !== EVERYTHING[scope]) given.set(`${index ? "b-" : ""}${scope}`, texts[scope]);
     }
   });
-  history.replaceState(null, "", `#${given}`);
+  history.replaceState(null, "", given.size ? `#${given}` : location.pathname + location.search);
 }
 
 const root = document.getElementById("app");

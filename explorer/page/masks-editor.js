@@ -6,9 +6,9 @@ import { GALLERY } from "./gallery.js";
 import { grid, parse } from "./masks.js";
 
 const ABOUT = {
-  cross: "Cross mask: what the target sees of the source",
-  encoder: "Encoder mask: what the source sees of itself",
-  decoder: "Decoder mask: what the target sees of itself",
+  cross: "Cross mask: target to source",
+  encoder: "Encoder mask: source to source",
+  decoder: "Decoder mask: target to target",
 };
 const SIZE = 8;
 const STEP = 5;
@@ -16,7 +16,7 @@ const STEP = 5;
 export function MasksEditor({ texts, errors, own, onChange, name }) {
   return html`
     <${Gallery} texts=${texts} onPick=${onChange} name=${name} />
-    ${SCOPES.map(
+    <div class="fields">${SCOPES.map(
       (scope) => html`<${MaskField}
         key=${scope}
         label=${ABOUT[scope]}
@@ -25,7 +25,7 @@ export function MasksEditor({ texts, errors, own, onChange, name }) {
         own=${own?.[scope]}
         onInput=${(text) => onChange({ ...texts, [scope]: text })}
       />`,
-    )}
+    )}</div>
   `;
 }
 
@@ -51,11 +51,16 @@ function MaskField({ label, text, error, own, onInput }) {
       </div>
       <p id=${`${id}-note`} class=${error ? "error" : "hint"} aria-live="polite">
         ${error
-          ? html`${error.message}. <span class="kept">The last mask that could be read stays.</span>`
+          ? html`${sentence(error.message)} <span class="kept">The last mask that could be read stays.</span>`
           : own && own !== "full()" ? html`and-ed with the model's own <code>${own}</code>` : ""}
       </p>
     </div>
   `;
+}
+
+/** With a full stop, unless it is a question. */
+function sentence(text) {
+  return text.endsWith("?") ? text : `${text}.`;
 }
 
 function Gallery({ texts, onPick, name }) {

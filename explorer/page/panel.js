@@ -77,7 +77,7 @@ export function Panel({ engine, facts, source, hidden, texts, onTexts, view, nam
 
   return html`
     <section class="panel" aria-label=${title}>
-      ${name && html`<h2>${title}</h2>`}
+      <h2>${title}</h2>
       <${MasksEditor} texts=${texts} errors=${shownErrors} own=${facts?.masks} onChange=${onTexts} name=${name} />
       <h3>Output</h3>
       <div class="output" aria-busy=${busy ? "true" : "false"}>
@@ -88,29 +88,34 @@ export function Panel({ engine, facts, source, hidden, texts, onTexts, view, nam
       html`<p class="error" role="alert">${error.message}
         <button type="button" class="plain" onClick=${() => setTries(tries + 1)}>Try again</button></p>`}
 
-      <h3>${SCOPE_NAMES[view.scope]}${weights ? " and attention" : ""}</h3>
-      <p class="legend">
-        <span><i class="swatch yes"></i> allowed</span><span><i class="swatch no"></i> hidden</span>
-        ${weights && html`<span><i class="swatch weight"></i> attention weight</span>`}
-      </p>
-      <${Grid}
-        title=${`${SCOPE_NAMES[view.scope]}${name}: rows are ${view.scope === "encoder" ? "source" : "target"} tokens, columns are ${view.scope === "decoder" ? "target" : "source"} tokens`}
-        rows=${axes.rows} columns=${axes.columns} allowed=${drawn.allowed} weights=${weights} hover=${gridHover} onHover=${setHover}
-      />
-      <p class="readout" aria-hidden="true">${readout(gridHover, axes, drawn.allowed, weights)}</p>
-
-      ${attention && weights &&
-      html`<h3>Alignment</h3>
-        <${Alignment} source=${axes.columns} target=${axes.rows} weights=${weights} hover=${hover} onHover=${setHover} />`}
+      <div class="pair">
+        <div>
+          <h3>${SCOPE_NAMES[view.scope]}${weights ? " and attention" : ""}</h3>
+          <p class="legend">
+            <span><i class="swatch yes"></i> allowed</span><span><i class="swatch no"></i> hidden</span>
+            ${weights && html`<span><i class="swatch weight"></i> attention weight</span>`}
+          </p>
+          <${Grid}
+            title=${`${SCOPE_NAMES[view.scope]}${name}: rows are ${view.scope === "encoder" ? "source" : "target"} tokens, columns are ${view.scope === "decoder" ? "target" : "source"} tokens`}
+            rows=${axes.rows} columns=${axes.columns} allowed=${drawn.allowed} weights=${weights} hover=${gridHover} onHover=${setHover}
+          />
+          <p class="readout" aria-hidden="true">${readout(gridHover, axes, drawn.allowed, weights)}</p>
+        </div>
+        ${weights &&
+        html`<div>
+          <h3>Alignment</h3>
+          <${Alignment} source=${axes.columns} target=${axes.rows} weights=${weights} hover=${hover} onHover=${setHover} />
+        </div>`}
+      </div>
 
       ${question && facts &&
-      html`<h3>Hidden words change nothing</h3>
+      html`<div class="checks"><div><h3>Hidden words change nothing</h3>
         <${Proof} key=${JSON.stringify(question)} engine=${engine} question=${question} result=${result?.question === question ? result : null} />
-        <h3>Word by word</h3>
+        </div><div><h3>Word by word</h3>
         <${Stream} key=${`stream${JSON.stringify(question)}`} engine=${engine} question=${question} canStream=${facts.streams}
           onSimultaneous=${() => onTexts({ ...EVERYTHING, encoder: "causal()", cross: "wait_k(3)" })} />
-        <h3>Audit</h3>
-        <${Audit} key=${`audit${JSON.stringify(question)}`} engine=${engine} question=${question} />`}
+        </div><div><h3>Audit</h3>
+        <${Audit} key=${`audit${JSON.stringify(question)}`} engine=${engine} question=${question} /></div></div>`}
     </section>
   `;
 }
