@@ -42,8 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 MODULES = (
-    train, recipes, texts, answer, classify, label, stream, serve, evaluate, latency, mask, audit, explore, extract, export,
-    push,
+    train, recipes, texts, answer, classify, label, stream, serve, evaluate, latency, mask, audit, explore, extract,
+    export, push,
 )  # fmt: skip
 for module in MODULES:
     module.register(app)

@@ -3,6 +3,7 @@
 import hashlib
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from random import Random
@@ -13,6 +14,7 @@ import torch
 from ..auditing import audit
 from ..auditing.expected_masks import actual_masks
 from ..inference.texts import is_blank, tokenizers_of
+from ..masks import MaskError
 from ..masks.scope import SCOPES
 from ..seq2seq.attention_weights import attending_eagerly
 from ..seq2seq.lengths import longest_source, longest_target
@@ -101,7 +103,7 @@ class ExploredModel:
         ids, masks = self._replaced(read, question), question.masks()
         source = torch.tensor([ids], device=self.model.device)
         inputs = {"input_ids": source, "attention_mask": torch.ones_like(source), **masks}
-        with torch.no_grad(), attending_eagerly(self.model):
+        with _explained(), torch.no_grad(), attending_eagerly(self.model):
             target = self._generate(inputs)
             output = self.model(**inputs, decoder_input_ids=target[:, :-1], output_attentions=True)
         written = target[0, 1:].tolist()
@@ -123,16 +125,11 @@ class ExploredModel:
         """
         self.source(question.text)
         words = question.text.split()
-        stream = TextStream(
-            self.model,
-            self.tokenizer,
-            num_beams=1,
-            do_sample=False,
-            max_new_tokens=self.longest_target,
-            **question.masks(),
-        )
+        options = {"num_beams": 1, "do_sample": False, "max_new_tokens": self.longest_target}
+        stream = TextStream(self.model, self.tokenizer, **options, **question.masks())
         for number, word in enumerate(words, start=1):
-            written = stream.push([[word]], ended=number == len(words))[0]
+            with _explained():
+                written = stream.push([[word]], ended=number == len(words))[0]
             yield {"read": number, "word": word, "written": written, "finished": stream.finished[0]}
             if stream.finished[0]:
                 return
@@ -145,10 +142,11 @@ class ExploredModel:
         """
         ids, masks = self._replaced(self.source(question.text)[0], question), question.masks()
         source = torch.tensor([ids], device=self.model.device)
-        with torch.no_grad():
-            target = self._generate({"input_ids": source, "attention_mask": torch.ones_like(source), **masks})
-        batch = {"input_ids": source, "decoder_input_ids": target[:, :-1], **masks}
-        report = audit(self.model, batch, tokenizer=self.target_tokenizer)
+        with _explained():
+            with torch.no_grad():
+                target = self._generate({"input_ids": source, "attention_mask": torch.ones_like(source), **masks})
+            batch = {"input_ids": source, "decoder_input_ids": target[:, :-1], **masks}
+            report = audit(self.model, batch, tokenizer=self.target_tokenizer)
         return {"ok": report.ok, "report": str(report), "leaks": len(report.leaks)}
 
     def _generate(self, inputs: dict[str, Any]) -> torch.Tensor:
@@ -180,6 +178,17 @@ class ExploredModel:
         sample = Random(0).sample(numbers, min(4 * _REPLACEMENTS, len(numbers)))
         words = [number for number in sample if len(tokenizer.decode([number]).strip()) > 1]
         return (words if len(words) > 1 else sample)[:_REPLACEMENTS]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What a model, a stream or an audit cannot do is an error of the question: its message says what to change."""
+    try:
+        yield
+    except (InputError, MaskError):
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error)) from error
 
 
 def _weights(of_layers: Any) -> list[torch.Tensor]:

@@ -3,6 +3,7 @@
 import { html, render, useEffect, useId, useMemo, useState } from "./preact-bundle.js";
 import { EVERYTHING, range, SCOPES } from "./effective.js";
 import { chooseEngine, EngineError } from "./engine.js";
+import { parse } from "./masks.js";
 import { Panel } from "./panel.js";
 
 const DELAY = 200;
@@ -109,8 +110,12 @@ function useModel(engine) {
   useEffect(() => {
     const onProgress = (loaded, total) => setState((before) => ({ ...before, progress: `${mebibytes(loaded)} of ${mebibytes(total)} MiB` }));
     engine.load(onProgress).then(
-      (facts) => setState({ facts, problem: null, progress: "" }),
-      (error) => setState({ facts: null, problem: error instanceof EngineError ? error.message : `The model could not be loaded: ${error.message}`, progress: "" }),
+      (facts) => {
+        SCOPES.forEach((scope) => parse(facts.masks[scope]));
+        setState({ facts, problem: null, progress: "" });
+      },
+    ).catch((error) =>
+      setState({ facts: null, problem: error instanceof EngineError ? error.message : `The model could not be loaded: ${error.message}`, progress: "" }),
     );
   }, [tries]);
   return { ...state, retry: () => setTries(tries + 1) };

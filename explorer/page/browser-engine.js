@@ -148,9 +148,8 @@ export class Engine {
   }
 
   #text(ids) {
-    return this.tokenizer.decode(ids.filter((id) => !this.facts.ends.includes(id) && id !== this.facts.start), {
-      skip_special_tokens: true,
-    });
+    const own = ids.filter((id) => !this.facts.ends.includes(id) && id !== this.facts.start);
+    return own.length ? this.tokenizer.decode(own, { skip_special_tokens: true }) : "";
   }
 
   #replaced(ids, { replacement = 0, hidden = [], replaced = [] }) {

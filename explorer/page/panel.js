@@ -61,7 +61,7 @@ export function Panel({ engine, facts, source, hidden, texts, onTexts, view, nam
   const own = useMemo(() => parse(facts?.masks[view.scope] ?? "full()"), [facts, view.scope]);
   const drawn = useMemo(() => {
     try {
-      return { allowed: share(view.scope, own, valid.masks[view.scope], hidden, sizes, view) };
+      return { allowed: share(view.scope, own, valid.masks[view.scope], axes.isMemory ? [] : hidden, sizes, view) };
     } catch (fault) {
       if (!(fault instanceof MaskError)) throw fault;
       return { allowed: new Float32Array(sizes.rows * sizes.columns), fault };
@@ -125,7 +125,9 @@ function axesOf(scope, source, result) {
   const read = source?.tokens.map(({ text }) => text) ?? range(8).map(String);
   const written = result && result.question.text === source?.text ? result.target : range(8).map(String);
   if (scope === "encoder") return { rows: read, columns: read };
-  if (scope === "cross") return { rows: written, columns: read };
+  // A memory of a fixed length has vectors, not tokens.
+  const isMemory = scope === "cross" && result !== null && result.attention.columns !== result.tokens.length;
+  if (scope === "cross") return { rows: written, columns: isMemory ? range(result.attention.columns).map((number) => `m${number}`) : read, isMemory };
   return { rows: written, columns: result ? ["start", ...written.slice(0, -1)] : written };
 }
 
