@@ -1,21 +1,24 @@
 """Any model that the explorer shows: our own, a bridge, or one of Transformers with masks attached."""
 
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from ..attached import attach
 from ..attached.attached_model import AttachedModel
 from ..configuration.base import MaskedConfig
-from ..inference.loading import choose_dtype, load_model_and_tokenizer
+from ..inference.loading import load_model_and_tokenizer
 from ..utils.errors import InputError
 from ..utils.hardware import device_named
 from .model import ExploredModel
 
 
-def load_explored_model(name: str, *, device: str | None = None, dtype: str = "float32") -> ExploredModel:
-    """A model from a folder or the Hub; masks are attached to one of Transformers.
+def load_explored_model(name: str, device: str | None = None) -> ExploredModel:
+    """A model in float32, from a folder or the Hub; masks are attached to one of Transformers.
 
     Args:
-        dtype: one of `inference.loading.DTYPES`. In float32 hidden words change no bit on any device.
+        device: an accelerator where there is one by default.
 
     Raises:
         OSError: it does not exist, or cannot be fetched.
@@ -23,7 +26,8 @@ def load_explored_model(name: str, *, device: str | None = None, dtype: str = "f
         MaskError: a mask of the config that cannot be read.
     """
     place = device_named(device)
-    model, tokenizer = load_model_and_tokenizer(name, choose_dtype(dtype, place))
+    loaded: tuple[Any, Any] = load_model_and_tokenizer(name, torch.float32)
+    model, tokenizer = loaded
     if not isinstance(model, AttachedModel) and not isinstance(model.config, MaskedConfig):
         try:
             model = attach(model)

@@ -43,7 +43,8 @@ class ExploredModel:
 
     def __init__(self, model: Any, tokenizer: Any, name: str):
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
-        self.source_tokenizer, self.target_tokenizer = tokenizers_of(tokenizer)
+        tokenizers: tuple[Any, Any] = tokenizers_of(tokenizer)
+        self.source_tokenizer, self.target_tokenizer = tokenizers
         self.longest_source = min(longest_source(model) or TOKENS_LIMIT, TOKENS_LIMIT)
         # One position is the start token's.
         positions = (longest_target(model) or TOKENS_LIMIT + 1) - 1
@@ -125,7 +126,7 @@ class ExploredModel:
         """
         self.source(question.text)
         words = question.text.split()
-        options = {"num_beams": 1, "do_sample": False, "max_new_tokens": self.longest_target}
+        options: dict[str, Any] = {"num_beams": 1, "do_sample": False, "max_new_tokens": self.longest_target}
         stream = TextStream(self.model, self.tokenizer, **options, **question.masks())
         for number, word in enumerate(words, start=1):
             with _explained():

@@ -117,7 +117,7 @@ export function Stream({ engine, question, onSimultaneous, canStream }) {
     ${source.length > 0 &&
     html`<div class="table-scroll" tabindex="0" role="group" aria-label="Who waits for what">
       <table class="stairs">
-        <caption>Each row is a target word; the dark part is what had been read before it was written.</caption>
+        <caption>Each row is a target word; the filled part is what had been read before it was written.</caption>
         <thead><tr><td></td>${all.map((word, index) => html`<th scope="col" class=${index < source.length ? "read" : ""}><span>${shown(word)}</span></th>`)}</tr></thead>
         <tbody>
           ${written.map(

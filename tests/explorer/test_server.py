@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from functools import cache
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 pytest.importorskip("starlette")
 
 import httpx2 as httpx
-from attached_families import attached
+from attached_families import attached, plain
 from bridge_families import bridge_of
 from streaming_cases import tiny
 from tokenizers import Tokenizer
@@ -23,6 +24,7 @@ from trained_models import SENTENCE, TEXTS, tokenizer, trained_model
 from transformers import PreTrainedTokenizerFast
 
 from crossmask import CrossMaskBridgeProcessor, translate_batch
+from crossmask.explorer import load_explored_model, loading
 from crossmask.explorer.app import BODY_LIMIT, QUEUE_LIMIT, build_app
 from crossmask.explorer.model import ExploredModel
 from crossmask.explorer.question import Question, spans_of
@@ -84,6 +86,21 @@ def test_hidden_words_change_no_bit_and_open_ones_do(kind):
     assert len({tuple(answer["read"]) for answer in hidden}) == 4
     replaced = [model.translate(Question(TEXT, replaced=(1, 2), replacement=number)) for number in range(4)]
     assert len({answer["digest"] for answer in replaced}) == 4
+
+
+def test_a_model_of_transformers_is_loaded_with_masks_and_others_are_refused(tmp_path, monkeypatch):
+    plain("t5").save_pretrained(tmp_path)
+    word_tokenizer().save_pretrained(tmp_path)
+    model = load_explored_model(str(tmp_path), "cpu")
+    assert model.facts["name"] == tmp_path.name
+    answer = model.translate(Question(TEXT, cross_mask="prefix(1)"))
+    weights = np.frombuffer(base64.b64decode(answer["attention"]["data"]), np.uint8)
+    assert set(weights.reshape(-1, answer["attention"]["columns"])[:, 0]) == {255}
+    monkeypatch.setattr(loading, "attach", Mock(side_effect=ValueError("no attention")))
+    with pytest.raises(InputError, match="a family that takes masks: no attention"):
+        load_explored_model(str(tmp_path), "cpu")
+    with pytest.raises(OSError, match="nowhere"):
+        load_explored_model(str(tmp_path / "nowhere"), "cpu")
 
 
 def test_an_output_is_that_of_generate():
