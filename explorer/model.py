@@ -126,8 +126,8 @@ class ExploredModel:
         """
         self.source(question.text)
         words = question.text.split()
-        options: dict[str, Any] = {"num_beams": 1, "do_sample": False, "max_new_tokens": self.longest_target}
-        stream = TextStream(self.model, self.tokenizer, **options, **question.masks())
+        options: dict[str, Any] = {**question.masks(), "max_new_tokens": self.longest_target}
+        stream = TextStream(self.model, self.tokenizer, 1, num_beams=1, do_sample=False, **options)
         for number, word in enumerate(words, start=1):
             with _explained():
                 written = stream.push([[word]], ended=number == len(words))[0]
