@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from typing import Any
 
 from starlette.applications import Starlette
@@ -23,9 +24,9 @@ BODY_LIMIT = 2**15
 """Bytes of a request: a sentence and three masks."""
 QUEUE_LIMIT = 8
 """Requests that wait for the model at a time, streams included."""
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Handler = Callable[[Request], Awaitable[Response]]
+Method = Callable[[Request, Question], Awaitable[Response]]
 
 
 def build_app(model: ExploredModel, host: str = "127.0.0.1") -> Starlette:
@@ -51,7 +52,7 @@ def build_app(model: ExploredModel, host: str = "127.0.0.1") -> Starlette:
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
     app: Any = Starlette(routes=routes, lifespan=lifespan)
-    return _Guarded(app, is_loopback=host in LOOPBACK)  # type: ignore[return-value]  # an ASGI application, too
+    return _Guarded(app, is_loopback=is_loopback(host))  # type: ignore[return-value]  # an ASGI application, too
 
 
 class _Refused(Exception):
@@ -61,15 +62,19 @@ class _Refused(Exception):
 
 
 class _Answering:
-    """Asks the model in one thread."""
+    """Asks the model in one thread, a request after the other."""
 
     def __init__(self, model: ExploredModel):
-        self.model, self.pool, self.taken = model, ThreadPoolExecutor(1), 0
+        self.model, self.pool, self.turn, self.taken = model, ThreadPoolExecutor(1), asyncio.Lock(), 0
 
-    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
+    async def call(self, request: Request | None, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function gives, in the model's thread; nothing is computed for a page that no longer waits."""
+        async with self.turn:
+            if request is not None and await request.is_disconnected():
+                raise ClientDisconnect
+            return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
 
-    def to(self, method: Callable[[Question], Awaitable[Response]]) -> Handler:
+    def to(self, method: Method) -> Handler:
         """From a method that takes a question to a handler of requests, with errors as JSON."""
 
         async def handle(request: Request) -> Response:
@@ -79,7 +84,7 @@ class _Answering:
                     raise _Refused(503, f"{QUEUE_LIMIT} requests are waiting already; try again in a few seconds")
                 self.taken += 1
                 try:
-                    return await method(question)
+                    return await method(request, question)
                 finally:
                     self.taken -= 1
             except ClientDisconnect:
@@ -92,21 +97,21 @@ class _Answering:
         return handle
 
     async def facts(self, request: Request) -> Response:
-        return JSONResponse(await self.call(lambda: self.model.facts))
+        return JSONResponse(await self.call(request, lambda: self.model.facts))
 
-    async def source(self, question: Question) -> Response:
-        _, tokens = await self.call(self.model.source, question.text)
+    async def source(self, request: Request, question: Question) -> Response:
+        _, tokens = await self.call(request, self.model.source, question.text)
         return JSONResponse({"tokens": tokens})
 
-    async def translate(self, question: Question) -> Response:
-        return JSONResponse(await self.call(self.model.translate, question))
+    async def translate(self, request: Request, question: Question) -> Response:
+        return JSONResponse(await self.call(request, self.model.translate, question))
 
-    async def audit(self, question: Question) -> Response:
-        return JSONResponse(await self.call(self.model.audit, question))
+    async def audit(self, request: Request, question: Question) -> Response:
+        return JSONResponse(await self.call(request, self.model.audit, question))
 
-    async def stream(self, question: Question) -> Response:
+    async def stream(self, request: Request, question: Question) -> Response:
         events = self.model.stream(question)
-        first = await self.call(next, events, None)  # whose errors are an answer with a status
+        first = await self.call(request, next, events, None)  # whose errors are an answer with a status
 
         async def lines() -> AsyncIterator[str]:
             self.taken += 1
@@ -116,7 +121,7 @@ class _Answering:
                     yield json.dumps(event, ensure_ascii=False) + "\n"
                     if question.pause and not event["finished"]:
                         await asyncio.sleep(question.pause)
-                    event = await self.call(_next, events)
+                    event = await self.call(None, _next, events)
             finally:
                 self.taken -= 1
 
@@ -166,7 +171,7 @@ class _Guarded:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if self.is_loopback and _host_of(scope) not in LOOPBACK:
+        if self.is_loopback and not is_loopback(_host_of(scope)):
             reason = "the explorer listens at this machine only; open it as http://localhost or http://127.0.0.1"
             await JSONResponse({"error": reason}, 421)(scope, receive, send)
             return
@@ -178,6 +183,14 @@ class _Guarded:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own; no other name counts, whatever it resolves to."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _host_of(scope: Any) -> str:

@@ -8,7 +8,6 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("starlette")
 
@@ -205,6 +204,8 @@ def test_the_page_and_its_answers_have_headers_of_security():
     [
         ("127.0.0.1", "http://localhost:7860", 200),
         ("127.0.0.1", "http://[::1]:7860", 200),
+        ("127.0.0.2", "http://127.0.0.2:7860", 200),
+        ("127.0.0.2", "http://attacker.example", 421),
         ("::1", "http://attacker.example", 421),
         ("127.0.0.1", "http://127.0.0.1.attacker.example", 421),
         ("localhost", "http://192.168.0.7", 421),
@@ -253,13 +254,8 @@ def test_a_stream_is_a_line_for_each_word():
 
 
 def test_more_requests_than_may_wait_are_refused():
-    class Slow(ExploredModel):
-        def translate(self, question):
-            torch.manual_seed(0)
-            return super().translate(question)
-
     async def ask():
-        app = build_app(Slow(trained_model(), tokenizer(), "slow"))
+        app = build_app(own())
         async with (
             app.app.router.lifespan_context(app.app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
@@ -270,3 +266,28 @@ def test_more_requests_than_may_wait_are_refused():
     statuses = asyncio.run(ask())
     assert statuses.count(200) == QUEUE_LIMIT
     assert statuses.count(503) == 4
+
+
+def test_nothing_is_computed_for_a_page_that_has_gone(monkeypatch):
+    translate = Mock()
+    monkeypatch.setattr(ExploredModel, "translate", translate)
+    app = build_app(own())
+    body = json.dumps({"text": TEXT}).encode()
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/api/translate", "query_string": b"", "headers": headers}
+    sent = []
+
+    async def ask():
+        received = iter([{"type": "http.request", "body": body}, {"type": "http.disconnect"}])
+
+        async def receive():
+            return next(received)
+
+        async def send(message):
+            sent.append(message)
+
+        await app(scope, receive, send)
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 499
+    assert not translate.called
