@@ -23,6 +23,7 @@ _PACKAGES = {
     "onnxruntime-web/dist/ort.wasm.bundle.min.mjs": "ort.mjs",
     "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm",
     "@huggingface/tokenizers/dist/tokenizers.min.mjs": "tokenizers.mjs",
+    "@huggingface/tokenizers/LICENSE": "tokenizers.LICENSE",
 }
 """Files of the packages that a page runs a model with, and their names in `runtime/`."""
 _CARD = """---

@@ -3,14 +3,17 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from small_models import small_model
 from streaming_cases import tiny
+from trained_models import trained_model
 
 from crossmask.cli.main import main
 from crossmask.explorer import static_site, write_static
 from crossmask.explorer.graphs import save_graphs
 from crossmask.explorer.page_files import PAGE, POLICY
+from crossmask.serving.onnx_export import quantise
 from crossmask.utils.errors import InputError
 
 
@@ -32,6 +35,29 @@ def test_a_model_that_no_browser_can_run_is_refused(tmp_path):
         save_graphs(object(), tmp_path)
     with pytest.raises(InputError, match="must have no memory"):
         save_graphs(small_model(memory_length=3), tmp_path)
+
+
+@pytest.mark.slow
+def test_hidden_words_change_nothing_in_float32_and_something_in_int8(tmp_path):
+    """Why the graphs of the page are not int8: activations then have one scale for all tokens."""
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    model = trained_model()
+    save_graphs(model, tmp_path)
+    quantise(onnx.load(tmp_path / "encoder.onnx"), tmp_path / "int8.onnx")
+    config = model.config
+    mask = np.ones((config.encoder_layers, config.num_attention_heads, 8, 8), bool)
+    mask[..., 2:4] = False
+    seen = [0, 1, 4, 5, 6, 7]
+
+    def states(name: str, hidden: tuple[int, int]) -> np.ndarray:
+        ids = np.array([[7, 9, *hidden, 11, 13, 15, 2]])
+        session = runtime.InferenceSession(tmp_path / name)
+        return session.run(None, {"input_ids": ids, "encoder_mask": mask})[0][0, seen]
+
+    for name, is_exact in (("encoder.onnx", True), ("int8.onnx", False)):
+        others = [states(name, hidden) for hidden in ((20, 21), (30, 31), (40, 41), (50, 51))]
+        assert all((state == others[0]).all() for state in others) == is_exact
 
 
 def test_packages_that_are_not_there(tmp_path, monkeypatch):
