@@ -29,8 +29,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 Method = Callable[[Request, Question], Awaitable[Response]]
 
 
-def build_app(model: ExploredModel, host: str = "127.0.0.1") -> Starlette:
-    """The application for a model.
+def build_app(model: ExploredModel, host: str = "127.0.0.1") -> "Guarded":
+    """The ASGI application for a model.
 
     Args:
         host: that it listens at. At a loopback address requests under another name are refused, which is how a page
@@ -51,8 +51,7 @@ def build_app(model: ExploredModel, host: str = "127.0.0.1") -> Starlette:
         ),
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
-    app: Any = Starlette(routes=routes, lifespan=lifespan)
-    return _Guarded(app, is_loopback=is_loopback(host))  # type: ignore[return-value]  # an ASGI application, too
+    return Guarded(Starlette(routes=routes, lifespan=lifespan), is_loopback=is_loopback(host))
 
 
 class _Refused(Exception):
@@ -152,7 +151,7 @@ async def _question(request: Request) -> Question:
     return Question.read(given)
 
 
-class _Guarded:
+class Guarded:
     """An application behind a check of the Host header, with headers of security on every answer."""
 
     def __init__(self, app: Any, is_loopback: bool):

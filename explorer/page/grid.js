@@ -6,7 +6,8 @@ const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRi
 
 /**
  * @param {{title: string, rows: string[], columns: string[], allowed: Float32Array,
- *   weights: ((row: number, column: number) => number) | null, hover: {row: number, column: number} | null,
+ *   weights: ((row: number, column: number) => number) | null,
+ *   hover: {row: number | null, column: number | null} | null,
  *   onHover: (cell: {row: number, column: number} | null) => void}} props allowed: of each pair, from 0 to 1.
  */
 export function Grid({ title, rows, columns, allowed, weights, hover, onHover }) {
@@ -41,8 +42,8 @@ export function Grid({ title, rows, columns, allowed, weights, hover, onHover })
     if (!hover) return undefined;
     const lit = [];
     const light = (element) => element && lit.push(element) && element.classList.add("lit");
-    for (let row = -1; row < rows.length; row += 1) light(cellAt(row, hover.column));
-    light(table.current?.rows[hover.row + 1]);
+    if (hover.column !== null) for (let row = -1; row < rows.length; row += 1) light(cellAt(row, hover.column));
+    if (hover.row !== null) light(table.current?.rows[hover.row + 1]);
     return () => lit.forEach((element) => element.classList.remove("lit"));
   }, [hover, rows, columns, allowed]);
 

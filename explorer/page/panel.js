@@ -73,7 +73,6 @@ export function Panel({ engine, facts, source, hidden, texts, onTexts, view, nam
     [attention, view],
   );
   const shownErrors = drawn.fault && !errors[view.scope] ? { ...errors, [view.scope]: drawn.fault } : errors;
-  const gridHover = hover && (hover.row === null || hover.column === null) ? null : hover;
 
   return html`
     <section class="panel" aria-label=${title}>
@@ -97,9 +96,9 @@ export function Panel({ engine, facts, source, hidden, texts, onTexts, view, nam
           </p>
           <${Grid}
             title=${`${SCOPE_NAMES[view.scope]}${name}: rows are ${view.scope === "encoder" ? "source" : "target"} tokens, columns are ${view.scope === "decoder" ? "target" : "source"} tokens`}
-            rows=${axes.rows} columns=${axes.columns} allowed=${drawn.allowed} weights=${weights} hover=${gridHover} onHover=${setHover}
+            rows=${axes.rows} columns=${axes.columns} allowed=${drawn.allowed} weights=${weights} hover=${hover} onHover=${setHover}
           />
-          <p class="readout" aria-hidden="true">${readout(gridHover, axes, drawn.allowed, weights)}</p>
+          <p class="readout" aria-hidden="true">${readout(hover, axes, drawn.allowed, weights)}</p>
         </div>
         ${weights &&
         html`<div>
@@ -132,7 +131,8 @@ function axesOf(scope, source, result) {
 }
 
 function readout(hover, { rows, columns }, allowed, weights) {
-  if (!hover || hover.row >= rows.length || hover.column >= columns.length) return "Point at a cell, or move through the grid with the arrow keys.";
+  const isCell = hover && hover.row !== null && hover.column !== null && hover.row < rows.length && hover.column < columns.length;
+  if (!isCell) return "Point at a cell, or move through the grid with the arrow keys.";
   const value = allowed[hover.row * columns.length + hover.column];
   return html`<b>${shown(rows[hover.row])}</b> → <b>${shown(columns[hover.column])}</b>: ${label(value, weights ? weights(hover.row, hover.column) : null)}`;
 }

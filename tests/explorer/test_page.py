@@ -89,6 +89,9 @@ def test_hover_lights_a_row_and_a_column(url, open_page):
     assert page.locator(".alignment text.lit").count() == 2
     page.get_by_role("heading", level=1).hover()
     assert page.locator(".lit").count() == 0
+    page.locator('.alignment text:not([text-anchor="end"])').nth(2).hover()
+    assert page.locator(".mask-grid tr.lit").count() == 1
+    assert page.locator(".mask-grid thead th.lit").count() == 0
 
 
 def test_the_part_at_fault_is_lit_and_the_rest_stays(url, open_page):
