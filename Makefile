@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-oldest check lint types imports docs bench multi30k clean
+.PHONY: demo explorer test test-slow test-browser test-oldest check lint types imports docs bench multi30k clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -20,6 +20,14 @@ test: $(READY)  ## everything that runs in minutes on two cores
 
 test-slow: $(READY)  ## slow and GPU tests, and tests on corpora outside the repository
 	$(BIN)/python -m pytest -q -m "slow or gpu"
+
+$(VENV)/.browser: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[browser]"
+	$(BIN)/python -m playwright install chromium
+	touch $@
+
+test-browser: $(VENV)/.browser  ## the explorer's page in Chromium: clicks, keys, axe, bad input; needs npm
+	$(BIN)/python -m pytest -q -m browser
 
 OLDEST := .venv-oldest
 OLDEST_TORCH ?= torch==2.9.0
@@ -57,6 +65,13 @@ docs: $(VENV)/.docs  ## the documentation site, in site/, with the notebook as i
 	mkdir -p runs/notebook && cp docs/lessons/demonstration.ipynb runs/notebook
 	CROSSMASK_TINY=1 $(BIN)/jupyter-execute --inplace runs/notebook/demonstration.ipynb
 	cp runs/notebook/demonstration.ipynb site/lessons
+
+explorer: docs runs/cldr-demo/metrics.json  ## the explorer with the demonstration model, in site/explorer/demo; needs npm
+	rm -rf site/explorer/demo
+	$(BIN)/crossmask explore runs/cldr-demo --write-static site/explorer/demo
+
+runs/cldr-demo/metrics.json: | $(READY)
+	$(BIN)/python train.py recipes/cldr-demo.yaml
 
 bench: $(READY)  ## every benchmark in one run; its pages are in runs/benchmarks
 	$(BIN)/python -m benchmarks

@@ -12,6 +12,7 @@ from . import (
     audit,
     classify,
     evaluate,
+    explore,
     export,
     extract,
     label,
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 MODULES = (
-    train, tune, recipes, texts, answer, classify, label, stream, serve, evaluate, latency, mask, audit, extract,
+    train, tune, recipes, texts, answer, classify, label, stream, serve, evaluate, latency, mask, audit, explore, extract,
     export, push,
 )  # fmt: skip
 for module in MODULES:

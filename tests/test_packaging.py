@@ -13,7 +13,7 @@ import yaml
 import crossmask
 
 ROOT = Path(__file__).parents[1]
-LEFT_BEHIND = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "__pycache__")
+LEFT_BEHIND = shutil.ignore_patterns(".*", "runs", "node_modules", "build", "dist", "*.egg-info", "__pycache__")
 SCRIPT = """
 import json, pathlib, crossmask, crossmask.train, crossmask.tasks.metrics
 from crossmask.tasks import get_task
@@ -59,7 +59,13 @@ def test_the_wheel_works_by_itself(wheel, tmp_path):
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["root"] == str(target / "crossmask")
     assert (found["task"], found["mask"]) == ("translation", "wait_k(3)")
-    assert {"py.typed", "recipes/cldr-demo.yaml", "model_cards/template.md", "train.py"} <= set(found["files"])
+    assert {
+        "py.typed",
+        "recipes/cldr-demo.yaml",
+        "model_cards/template.md",
+        "train.py",
+        "explorer/page/vendor/preact.js",
+    } <= set(found["files"])
     names = ("configuration", "masks", "modeling", "pipelines")
     assert found["code"] == [f"{name}_crossmask.py" for name in names]
     assert not [name for name in found["files"] if name.startswith(("tests", "benchmarks", "runs"))]

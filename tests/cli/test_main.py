@@ -63,7 +63,7 @@ def test_the_recipes_are_listed_and_printed(capsys):
 
 COMMANDS = (
     "train", "tune", "recipes", "translate", "summarize", "answer", "classify", "label", "stream", "serve", "evaluate",
-    "latency", "mask", "audit", "extract", "export", "push",
+    "latency", "mask", "audit", "explore", "extract", "export", "push",
 )  # fmt: skip
 PAGES = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").glob("*.md"))]
 

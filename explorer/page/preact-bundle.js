@@ -1,0 +1,3 @@
+// The one place that names the bundle of Preact and htm.
+
+export * from "./vendor/preact.js";
