@@ -12,6 +12,7 @@ from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..seq2seq.foreign_encoder import ForeignEncoder
 from ..seq2seq.foreign_masks import ForeignMask
 from ..seq2seq.pretrained_parts import recording
+from ..seq2seq.token_ids import check_ids
 from .parts import JoinedParts, check_positions
 
 
@@ -67,7 +68,11 @@ class EncoderSide:
         counts = self.foreign.first_position or "position_ids" in self.foreign.arguments
         if segment_ids is not None or position_ids is not None or (mask is not None and counts):
             given |= self.foreign.positions(layout, batch)
-        output = encoder(**given, **recording(options), return_dict=True)
+        try:
+            output = encoder(**given, **recording(options), return_dict=True)
+        except IndexError:
+            check_ids("input_ids", encoder, input_ids)
+            raise
         states, width = output.get("last_hidden_state"), encoder.config.get_text_config(encoder=True).hidden_size
         if states is None or states.shape != (batch, length, width):
             got = "none" if states is None else tuple(states.shape)
