@@ -64,9 +64,11 @@ class EncoderSide:
         check_positions(layout.positions, length, self.max_length, "source")
         mask = self.finished_mask(encoder_mask, layout, inputs)
         given["attention_mask"] = attention_mask if mask is None else mask
-        # Left alone, some count positions by a mask, which they then take to be padding.
-        counts = self.foreign.first_position or "position_ids" in self.foreign.arguments
-        if segment_ids is not None or position_ids is not None or (mask is not None and counts):
+        # Left alone, some count positions by a mask, which they then take to be padding, and some count padding.
+        takes_positions, counts_ids = "position_ids" in self.foreign.arguments, bool(self.foreign.first_position)
+        are_given = segment_ids is not None or position_ids is not None
+        may_differ = mask is not None or (attention_mask is not None and not counts_ids)
+        if are_given or (may_differ and takes_positions) or (mask is not None and counts_ids):
             given |= self.foreign.positions(layout, batch)
         try:
             output = encoder(**given, **recording(options), return_dict=True)

@@ -192,9 +192,10 @@ def check_lengths(limits: LengthLimits, task: Task, config: PreTrainedConfig) ->
     for name, positions in task.max_positions(config).items():
         if positions is not None and (length := getattr(limits, name)) > positions:
             part = "encoder" if name == "max_source_length" else "decoder"
-            of_part = getattr(config, part, None)  # other models have one limit for both
-            is_part = isinstance(of_part, PreTrainedConfig)
-            reader = f"{part} ({of_part.model_type})" if is_part else f"model ({config.model_type})"
+            of_part = getattr(config, part, None)
+            reader = f"model ({config.model_type})"  # which has one limit for both sides
+            if isinstance(of_part, PreTrainedConfig):
+                reader = f"{part} ({of_part.model_type})"
             raise InputError(
                 f"{name} must be at most {positions}, the max_position_embeddings of the {reader}, got {length}; set "
                 "it to that or less"

@@ -35,6 +35,8 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
         InputError: with both, and what to do.
     """
     batching = recipe.batching.batching
+    chosen: Any = arguments  # whose choices are enums by now
+    optim, schedule = chosen.optim.value, chosen.lr_scheduler_type.value
     named = set(arguments.report_to) - {"tensorboard", "codecarbon", "dvclive", "azure_ml"}
     unfit = {
         "dataloader_drop_last": (
@@ -73,8 +75,8 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
         "temperature": (batching == "stream", "a stream does not know how large its sources are; repeat the smaller"),
         "run_name": (not named, "no logger in report_to shows it"),
         "optim_target_modules": (
-            not str(arguments.optim.value).startswith(("galore", "apollo")),
-            f"optim: {arguments.optim.value} trains all modules alike",
+            not optim.startswith(("galore", "apollo")),
+            f"optim: {optim} trains all modules alike",
         ),
         **dict.fromkeys(
             ("project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
@@ -91,17 +93,17 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
         **dict.fromkeys(
             ("adam_beta1", "adam_beta2", "adam_epsilon"),
             (
-                arguments.optim.value in _WITHOUT_MOMENTS,
-                f"optim: {arguments.optim.value} is not a kind of Adam; give its own settings in optim_args",
+                optim in _WITHOUT_MOMENTS,
+                f"optim: {optim} is not a kind of Adam; give its own settings in optim_args",
             ),
         ),
         "warmup_steps": (
-            arguments.lr_scheduler_type.value == "constant",
+            schedule == "constant",
             "set lr_scheduler_type to constant_with_warmup: a constant rate begins at its value",
         ),
         "lr_scheduler_kwargs": (
-            arguments.lr_scheduler_type.value in ("constant", "constant_with_warmup"),
-            f"lr_scheduler_type: {arguments.lr_scheduler_type.value} takes none",
+            schedule in ("constant", "constant_with_warmup"),
+            f"lr_scheduler_type: {schedule} takes none",
         ),
     }
     for name in ("eval", "save", "logging"):
