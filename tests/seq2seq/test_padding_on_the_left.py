@@ -52,3 +52,11 @@ def test_sources(family):
     expected = model(input_ids=source, decoder_input_ids=target).logits
     for mask in ("full()", "~full() | full()"):
         torch.testing.assert_close(model(**given, encoder_mask=mask).logits, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["bart", "distilbert"])
+def test_encoders_that_number_positions_by_themselves(family):
+    model, given = bridge_of(encoder=family), {"input_ids": ids(2, 5), "decoder_input_ids": ids(2, 4, seed=1)}
+    with pytest.raises(ValueError, match=r"sources must not be padded on the left where \w+ encodes: it numbers"):
+        model(**given, attention_mask=torch.tensor([[0, 1, 1, 1, 1], [1] * 5]))
+    model(**given, attention_mask=torch.tensor([[1, 1, 1, 0, 0], [0] * 5]))  # a stream of which nothing has arrived
