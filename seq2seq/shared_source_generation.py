@@ -117,14 +117,18 @@ class SharedSourceGenerationMixin(MaskedGenerationMixin):
             batch_size, model_input_name, model_kwargs, *args, **kwargs
         )
         pad, start = self.config.pad_token_id, self.config.decoder_start_token_id
-        if prefix is not None and decoder_input_ids.shape[1] > prefix.shape[1]:
-            # No row begins with a start token, so each was given one, before its padding.
+        if prefix is not None and not cached:
             mask = model_kwargs.get("decoder_attention_mask")
-            shown = prefix.ne(start if pad is None else pad) if mask is None else mask[:, 1:] > 0
-            if mask is not None or pad != start:
+            if mask is not None and pad == start and decoder_input_ids.shape == prefix.shape:
+                # Transformers takes padding on the left for start tokens.
+                first = decoder_input_ids.new_full((len(prefix), 1), start)
+                decoder_input_ids = torch.cat([first, prefix], dim=-1)
+                mask = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=-1)
+            if decoder_input_ids.shape != prefix.shape and (mask is not None or pad not in (None, start)):
+                shown = prefix != pad if mask is None else mask[:, 1:] > 0
                 decoder_input_ids, shown = begin_after_padding(decoder_input_ids, shown, start if pad is None else pad)
-            if mask is not None:
-                model_kwargs["decoder_attention_mask"] = shown.to(mask.dtype)
+                if mask is not None:
+                    model_kwargs["decoder_attention_mask"] = shown.to(mask.dtype)
         if model_kwargs.get("decoder_attention_mask") is None and pad != start:
             begun = (decoder_input_ids != pad).cumsum(-1).clamp(max=1)
             if not bool(begun.all()):

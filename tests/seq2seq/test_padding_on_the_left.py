@@ -15,14 +15,17 @@ MODELS = {
 OPTIONS = {"max_new_tokens": 4, "eos_token_id": None, "output_logits": True, "return_dict_in_generate": True}
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("masked", [True, False])
+CASES = [(name, masked, 0) for name in MODELS for masked in (True, False)] + [("bridge to gpt2", True, 1)]
+
+
+@pytest.mark.parametrize(("name", "masked", "pad"), CASES)
 @torch.no_grad()
-def test_prompts_without_a_start_token(name, masked):
-    """Transformers gives all of them one, before the padding."""
+def test_prompts_without_a_start_token(name, masked, pad):
+    """Transformers gives all of them one, before the padding, and none where padding is the start token."""
     model, source = MODELS[name](), ids(2, 7).clamp(max=39)
+    model.config.pad_token_id = pad
     short, long = ids(1, 3, seed=5).clamp(max=39), ids(1, 5, seed=6).clamp(max=39)
-    rows = torch.cat([torch.nn.functional.pad(short, (2, 0), value=model.config.pad_token_id), long])
+    rows = torch.cat([torch.nn.functional.pad(short, (2, 0), value=pad), long])
     given = {"decoder_attention_mask": torch.tensor([[0, 0, 1, 1, 1], [1] * 5])} if masked else {}
     both = model.generate(source, decoder_input_ids=rows, **given, **OPTIONS)
     for row, prompt in enumerate((short, long)):
@@ -31,7 +34,7 @@ def test_prompts_without_a_start_token(name, masked):
             torch.stack(both.logits)[:, row], torch.stack(alone.logits)[:, 0], atol=1e-4, rtol=1e-4
         )
     assert both.sequences[:, : rows.shape[1] + 1].tolist() == [
-        [0, 0, 1, *short[0].tolist()],
+        [pad, pad, 1, *short[0].tolist()],
         [1, *long[0].tolist()],
     ]
 
