@@ -113,6 +113,7 @@ class SharedSourceGenerationMixin(MaskedGenerationMixin):
             )
         if cached:
             select_returned(cache, len(prefix))
+        decoder_input_ids: Any
         decoder_input_ids, model_kwargs = super()._prepare_decoder_input_ids_for_generation(
             batch_size, model_input_name, model_kwargs, *args, **kwargs
         )
