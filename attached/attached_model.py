@@ -14,6 +14,7 @@ from ..seq2seq.subclasses import AddedToClass
 from .attachment import CALL_ARGUMENTS
 from .attention_functions import use_masks, use_plain
 from .generation import AttachedGenerationMixin
+from .index_errors import check_indices
 from .packing import with_decoder_inputs
 from .saving import AttachedSavingMixin
 from .streaming import AttachedStreamingMixin
@@ -62,14 +63,16 @@ def _masked(forward: Callable[..., Any]) -> Callable[..., Any]:
 
     def masked_forward(self: AttachedModel, *args: Any, **kwargs: Any) -> ModelOutput | tuple[Any, ...]:
         given = {name: kwargs.pop(name) for name in CALL_ARGUMENTS if name in kwargs}
-        encoder_outputs = kwargs.get("encoder_outputs")
-        if encoder_outputs is None and args:
-            encoder_outputs = dict(zip(names[1:], args, strict=False)).get("encoder_outputs")
+        arguments = {**dict(zip(names[1:], args, strict=False)), **kwargs}
         if given.get("segment_ids") is not None:
             self.attachment.check_packing(self)
             kwargs = with_decoder_inputs(self, given, kwargs)
-        with self.attachment.call(given, encoder_outputs):
-            return forward(self, *args, **kwargs)
+        with self.attachment.call(given, arguments.get("encoder_outputs")):
+            try:
+                return forward(self, *args, **kwargs)
+            except IndexError:
+                check_indices(self, arguments)
+                raise
 
     parameters = list(own.parameters.values())
     rest = [parameters.pop()] if parameters[-1].kind is Parameter.VAR_KEYWORD else []

@@ -20,6 +20,7 @@ from ..seq2seq.mask_compiler import LayerMasks, check_blind
 from ..seq2seq.pretrained_parts import arguments_of, first_position_of
 from .attention_sites import Attentions
 from .current_call import UNMASKED, AttachedCall, Call
+from .feature_layout import FeatureLayout, find_layout
 from .packing import SEGMENTS, check_segments, has_capacity, measured_refusal
 from .positions import counter_of
 from .sides import MADE_UNDER, OWN_RULE
@@ -43,6 +44,7 @@ class Attachment:
         packing_refusal: why examples cannot be packed, if so. packing_is_measured: whether that was tried as well.
         handles: of the hooks.
         checked: the config's rules when blind spans were checked last, so that a decode step need not.
+        layout: of a speech model's features, once it was measured.
         texts: the config's masks as they were when they were read last.
         forbids_nothing: whether these forbid nothing that the model does not by itself.
     """
@@ -57,6 +59,7 @@ class Attachment:
     packing_is_measured: bool = False
     handles: list[Any] = field(default_factory=list)
     checked: list[Any] = field(default_factory=list)
+    layout: FeatureLayout | None = None
     texts: list[Any] = field(default_factory=list)
     forbids_nothing: bool = False
 
@@ -97,6 +100,12 @@ class Attachment:
     def has_masks(config: PreTrainedConfig) -> bool:
         """Whether a config has masks, for which a saved model is attached again; packed rows need none."""
         return any(getattr(config, name, None) is not None for name in MASKS)
+
+    def layout_of_features(self, model: Any) -> FeatureLayout:
+        """How a speech model takes features. Raises ValueError where nothing is final before the end."""
+        if self.layout is None:
+            self.layout = find_layout(model)
+        return self.layout
 
     def check_packing(self, model: Any) -> None:
         """Check by the model's code, and at its first packed call by two examples, that it keeps examples apart.

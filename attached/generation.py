@@ -17,6 +17,7 @@ from ..seq2seq.cache import as_wide_as_cache
 from ..seq2seq.generation import MaskedGenerationMixin
 from ..seq2seq.mask_compiler import LayerMasks
 from .attachment import CALL_ARGUMENTS, Attachment, encoder_mask_of
+from .index_errors import check_indices
 
 
 class AttachedGenerationMixin(MaskedGenerationMixin):
@@ -43,9 +44,13 @@ class AttachedGenerationMixin(MaskedGenerationMixin):
         """As Transformers does, with the encoder's mask in force."""
         given = {name: model_kwargs.pop(name) for name in CALL_ARGUMENTS if name in model_kwargs}
         with self.attachment.call(given):
-            model_kwargs = super()._prepare_text_encoder_decoder_kwargs_for_generation(
-                inputs_tensor, model_kwargs, *args, **kwargs
-            )
+            try:
+                model_kwargs = super()._prepare_text_encoder_decoder_kwargs_for_generation(
+                    inputs_tensor, model_kwargs, *args, **kwargs
+                )
+            except IndexError:
+                check_indices(self, {self.main_input_name: inputs_tensor})
+                raise
         return {**model_kwargs, **given}
 
     def _get_candidate_generator(

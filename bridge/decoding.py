@@ -14,6 +14,7 @@ from ..masks.tensor_mask import TensorMask
 from ..seq2seq.foreign_masks import decoder_mask_for
 from ..seq2seq.mask_probe import numbers_positions_by_itself, obeys_masks, reads_first_token, takes_masks_of_heads
 from ..seq2seq.pretrained_parts import arguments_of, first_position_of, max_length_of, recording
+from ..seq2seq.token_ids import check_ids
 from .parts import JoinedParts, check_positions
 
 
@@ -74,7 +75,11 @@ class DecoderSide:
         if "logits_to_keep" in self.arguments:
             given["logits_to_keep"] = logits_to_keep
         given |= {"past_key_values": past_key_values, "use_cache": past_key_values is not None}
-        output = decoder(**given, **recording(options), return_dict=True)
+        try:
+            output = decoder(**given, **recording(options), return_dict=True)
+        except IndexError:
+            check_ids("decoder_input_ids", decoder, input_ids)
+            raise
         if "logits_to_keep" not in self.arguments:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             output["logits"] = output.logits[:, kept]

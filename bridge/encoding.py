@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from ..masks.expressions import Mask
+from ..masks.expressions import Mask, MaskError
+from ..masks.fast_paths import is_observed
 from ..masks.layout import Layout, lay_out
 from ..masks.rules import full
 from ..masks.tensor_mask import TensorMask, describe
@@ -12,6 +13,7 @@ from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..seq2seq.foreign_encoder import ForeignEncoder
 from ..seq2seq.foreign_masks import ForeignMask
 from ..seq2seq.pretrained_parts import recording
+from ..seq2seq.token_ids import check_ids
 from .parts import JoinedParts, check_positions
 
 
@@ -60,14 +62,21 @@ class EncoderSide:
             output = encoder(**given, **side, passage_ids=passage_ids, encoder_mask=encoder_mask, **options)
             return CrossMaskEncoderOutput.of(output)
         layout = lay_out(length, inputs.device, passage_ids=passage_ids, rows=batch, **side)
+        self.check_padding(attention_mask)
         check_positions(layout.positions, length, self.max_length, "source")
         mask = self.finished_mask(encoder_mask, layout, inputs)
         given["attention_mask"] = attention_mask if mask is None else mask
-        # Left alone, some count positions by a mask, which they then take to be padding.
-        counts = self.foreign.first_position or "position_ids" in self.foreign.arguments
-        if segment_ids is not None or position_ids is not None or (mask is not None and counts):
+        # Left alone, some count positions by a mask, which they then take to be padding, and some count padding.
+        takes_positions, counts_ids = "position_ids" in self.foreign.arguments, bool(self.foreign.first_position)
+        are_given = segment_ids is not None or position_ids is not None
+        may_differ = mask is not None or (attention_mask is not None and not counts_ids)
+        if are_given or (may_differ and takes_positions) or (mask is not None and counts_ids):
             given |= self.foreign.positions(layout, batch)
-        output = encoder(**given, **recording(options), return_dict=True)
+        try:
+            output = encoder(**given, **recording(options), return_dict=True)
+        except IndexError:
+            check_ids("input_ids", encoder, input_ids)
+            raise
         states, width = output.get("last_hidden_state"), encoder.config.get_text_config(encoder=True).hidden_size
         if states is None or states.shape != (batch, length, width):
             got = "none" if states is None else tuple(states.shape)
@@ -81,6 +90,20 @@ class EncoderSide:
             output.get("attentions"),
             encoder_mask=describe(encoder_mask),
         )
+
+    def check_padding(self, attention_mask: torch.Tensor | None) -> None:
+        """Check that the encoder counts a source's positions from its first token.
+
+        Raises:
+            MaskError: it does not, as rows are padded on the left.
+        """
+        if attention_mask is None or not self.foreign.counts_by_itself or is_observed():
+            return
+        if bool(((attention_mask[:, 0] == 0) & attention_mask.any(-1)).any()):
+            raise MaskError(
+                f"sources must not be padded on the left where {self.foreign.name} encodes: it numbers positions by "
+                "itself; pad on the right"
+            )
 
     def finished_mask(
         self, encoder_mask: Mask | TensorMask | None, layout: Layout, inputs: torch.Tensor

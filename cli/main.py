@@ -43,8 +43,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 MODULES = (
-    train, tune, recipes, texts, answer, classify, label, stream, serve, evaluate, latency, mask, audit, explore, extract,
-    export, push,
+    train, tune, recipes, texts, answer, classify, label, stream, serve, evaluate, latency, mask, audit, explore,
+    extract, export, push,
 )  # fmt: skip
 for module in MODULES:
     module.register(app)

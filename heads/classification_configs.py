@@ -54,6 +54,20 @@ class CrossMaskSequenceClassificationConfig(QueryHeadConfig):
         super().validate_sizes()
         self.check_dropout("classifier_dropout")
 
+    def validate_pooling(self) -> None:
+        """Refuse sizes of the query's attention where there is no query."""
+        unused = {
+            "num_attention_heads": getattr(self.encoder, "num_attention_heads", None) or 1,
+            "attention_dropout": 0.0,
+            "rms_norm_eps": 1e-6,
+        }
+        for name, default in unused.items() if self.pooling != "attention" else ():
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"{name} must be left out with pooling={self.pooling!r}, which has no attention of its own, got "
+                    f"{getattr(self, name)}; set pooling to attention"
+                )
+
     def validate_decoder(self) -> None:
         """Refuse the decoder of an encoder that has none of crossmask's."""
         if self.pooling == "decoder" and self.encoder.model_type != CrossMaskConfig.model_type:

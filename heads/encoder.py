@@ -21,6 +21,7 @@ from ..modeling.encoder import CrossMaskEncoder
 from ..seq2seq.foreign_encoder import ForeignEncoder
 from ..seq2seq.foreign_masks import ForeignMask
 from ..seq2seq.pretrained_parts import build_encoder, recording
+from ..seq2seq.token_ids import check_ids
 from .hidden_spans import hides_alone
 
 
@@ -106,7 +107,11 @@ def encode(
     counts = encoder_mask is not None or hidden is not None or embeds is not None
     if foreign.first_position and counts:
         given |= foreign.positions(source, tokens.shape[0])
-    return encoder(**given, attention_mask=mask, return_dict=True, **recording(options))
+    try:
+        return encoder(**given, attention_mask=mask, return_dict=True, **recording(options))
+    except IndexError:
+        check_ids("input_ids", encoder, given.get("input_ids"))
+        raise
 
 
 def shown_tokens(hidden: Mask, source: Layout) -> torch.Tensor:

@@ -13,6 +13,7 @@ from transformers.utils import logging
 from ..configuration.crossmask import CrossMaskConfig
 from ..seq2seq.call_checks import check_length
 from ..seq2seq.interactive_attention import InteractiveAttention
+from ..seq2seq.token_ids import check_ids
 from .memory import FixedLengthMemory
 from .ties import TIED, change_ties, complete, differing, names_of_one, present_ties, tie_again
 
@@ -162,7 +163,7 @@ def as_embedding(module: nn.Module, padding_idx: int) -> nn.Module:
     return module
 
 
-def embed(side: nn.Module, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
+def embed(side: PreTrainedModel, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
     """The embeddings (B, L, E) of one side, from its ids (B, L) or as given.
 
     Raises:
@@ -195,7 +196,6 @@ def embed(side: nn.Module, input_ids: torch.Tensor | None, inputs_embeds: torch.
         return side.embed_tokens(input_ids)
     try:
         return side.embed_tokens(input_ids)
-    except IndexError as error:  # on CPU; an accelerator stops by itself
-        span = f"{int(input_ids.min())} to {int(input_ids.max())}"
-        most = side.embed_tokens.weight.shape[0] - 1
-        raise ValueError(f"{name} must be from 0 to {most}, got {span}; use the model's own tokenizer") from error
+    except IndexError:
+        check_ids("ids", side, input_ids)
+        raise

@@ -25,6 +25,36 @@ def shift_right(labels: torch.Tensor, decoder_start_token_id: int, pad_token_id:
     return torch.cat([start, labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, pad_token_id)], dim=-1)
 
 
+def begin_after_padding(
+    decoder_input_ids: torch.Tensor, shown: torch.Tensor, pad_token_id: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prefixes of several lengths, padded on the left, whose start token stands before the padding: put it behind.
+
+    ```python
+    >>> rows = torch.tensor([[1, 0, 5], [1, 6, 7]])
+    >>> begin_after_padding(rows, rows[:, 1:] != 0, pad_token_id=0)[0]
+    tensor([[0, 1, 5],
+            [1, 6, 7]])
+    ```
+
+    Args:
+        decoder_input_ids: (B, 1 + T) int64, a start token and a prefix in each row.
+        shown: (B, T) bool, which of the prefix are tokens.
+
+    Returns:
+        ids and bool, (B, 1 + T); both (B, T), without the start token, where a prefix has it behind its padding.
+    """
+    start, prefix = decoder_input_ids[:, :1], decoder_input_ids[:, 1:]
+    length = prefix.shape[1]
+    first = torch.where(shown.any(-1), shown.long().argmax(-1), length)[:, None]
+    if bool((prefix.gather(1, first.clamp(max=length - 1)) == start).any()):
+        return prefix, shown
+    columns = torch.arange(length + 1, device=prefix.device).expand(len(prefix), -1)
+    moved = decoder_input_ids.where(columns > first, pad_token_id).where(columns != first, start)
+    shown = torch.cat([shown.new_zeros(len(shown), 1), shown], dim=-1)
+    return moved, shown | (columns == first)
+
+
 def attention_mask_from_labels(labels: torch.Tensor, cached: int = 0) -> torch.Tensor:
     """Which of the shifted inputs are tokens: (B, T) labels to (B, P + T) int64 of ones and zeros.
 

@@ -10,6 +10,9 @@ from ..masks.expressions import Mask
 from ..masks.rules import parse
 from ..masks.tensor_mask import TensorMask, describe
 
+_OF_DECODERS = {"past_key_values", "encoder_last_hidden_state"}
+"""Fields of outputs whose states are not an encoder's."""
+
 
 @dataclass
 class CrossMaskEncoderOutput(BaseModelOutput):
@@ -31,11 +34,9 @@ class CrossMaskEncoderOutput(BaseModelOutput):
         """
         if isinstance(encoder_outputs, cls):
             return encoder_outputs
-        if (
-            isinstance(encoder_outputs, ModelOutput | dict)
-            and encoder_outputs.keys() <= cls.__dataclass_fields__.keys()
-        ):
-            output = cls(**encoder_outputs)
+        if isinstance(encoder_outputs, ModelOutput | dict) and not encoder_outputs.keys() & _OF_DECODERS:
+            fields = cls.__dataclass_fields__.keys() & encoder_outputs.keys()  # some have pooled states besides
+            output = cls(**{name: encoder_outputs[name] for name in fields})
         elif isinstance(encoder_outputs, tuple | list):
             # Hidden states are recorded after the output is made, so they follow the mask in its tuple.
             masks = [part for part in encoder_outputs if isinstance(part, Mask | str)]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
@@ -12,6 +12,7 @@ from ..masks.expressions import Mask
 from ..masks.scope import SCOPES
 from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, check_fit
 from .call_checks import check_not_packed
+from .encoder_output import CrossMaskEncoderOutput
 from .mask_compiler import LayerMasks, check_blind
 
 MASKS = tuple(f"{scope}_mask" for scope in SCOPES)
@@ -23,6 +24,8 @@ class MaskedGenerationMixin(GenerationMixin):
     A model says what its masks are (`mask_compilers`), and under which of them a source was encoded
     (`encoder_mask_of`). Its `forward` takes them, and `example_ids`.
     """
+
+    main_input_name: str
 
     @property
     def mask_compilers(self) -> tuple[LayerMasks, LayerMasks, LayerMasks]:
@@ -71,6 +74,23 @@ class MaskedGenerationMixin(GenerationMixin):
             if value is not None and (type(value) is not int or value < 1):
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
         return settings, model_kwargs
+
+    def _maybe_initialize_input_ids_for_generation(
+        self, inputs: torch.Tensor | None, bos_token_id: torch.Tensor | None, model_kwargs: dict[str, Any]
+    ) -> torch.LongTensor:
+        """What stands for the source's ids where its encoder's output is given, a tuple too; never a source made up.
+
+        Raises:
+            ValueError: there is no source.
+        """
+        if inputs is not None:
+            return cast(torch.LongTensor, inputs)
+        encoder_outputs = model_kwargs.get("encoder_outputs")
+        if encoder_outputs is None:
+            names = "input_ids, inputs_embeds" if self.main_input_name == "input_ids" else self.main_input_name
+            raise ValueError(f"generate() must have a source, got none; give {names} or encoder_outputs")
+        states: Any = CrossMaskEncoderOutput.of(encoder_outputs).last_hidden_state
+        return cast(torch.LongTensor, torch.full(states.shape[:2], -100, device=states.device))
 
     def prepare_inputs_for_generation(
         self,

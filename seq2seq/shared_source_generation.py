@@ -18,6 +18,7 @@ from ..masks.tensor_mask import TensorMask
 from .beam_sharing import keep_returned, repeat_source, repeat_target, select_returned
 from .cache import as_wide_as_cache, check_cache, is_recurrent, read_cache
 from .call_checks import check_keywords, keywords_of
+from .decoder_inputs import begin_after_padding
 from .encoder_output import CrossMaskEncoderOutput
 from .generation import MaskedGenerationMixin
 from .prefix_masks import closed_ahead
@@ -112,16 +113,23 @@ class SharedSourceGenerationMixin(MaskedGenerationMixin):
             )
         if cached:
             select_returned(cache, len(prefix))
+        decoder_input_ids: Any
         decoder_input_ids, model_kwargs = super()._prepare_decoder_input_ids_for_generation(
             batch_size, model_input_name, model_kwargs, *args, **kwargs
         )
         pad, start = self.config.pad_token_id, self.config.decoder_start_token_id
-        grown = prefix is not None and decoder_input_ids.shape[1] > prefix.shape[1]
-        if grown and pad != start and bool((prefix[:, 0] == pad).all()):
-            # No row begins with a start token, so all were given one; but they begin with padding.
-            decoder_input_ids = decoder_input_ids[:, 1:]
-            if model_kwargs.get("decoder_attention_mask") is not None:
-                model_kwargs["decoder_attention_mask"] = model_kwargs["decoder_attention_mask"][:, 1:]
+        if prefix is not None and not cached:
+            mask = model_kwargs.get("decoder_attention_mask")
+            if mask is not None and pad == start and decoder_input_ids.shape == prefix.shape:
+                # Transformers takes padding on the left for start tokens.
+                first = decoder_input_ids.new_full((len(prefix), 1), start)
+                decoder_input_ids = torch.cat([first, prefix], dim=-1)
+                mask = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=-1)
+            if decoder_input_ids.shape != prefix.shape and (mask is not None or pad not in (None, start)):
+                shown = prefix != pad if mask is None else mask[:, 1:] > 0
+                decoder_input_ids, shown = begin_after_padding(decoder_input_ids, shown, start if pad is None else pad)
+                if mask is not None:
+                    model_kwargs["decoder_attention_mask"] = shown.to(mask.dtype)
         if model_kwargs.get("decoder_attention_mask") is None and pad != start:
             begun = (decoder_input_ids != pad).cumsum(-1).clamp(max=1)
             if not bool(begun.all()):

@@ -173,6 +173,9 @@ class Task(ABC):
     def check_config(self, config: PreTrainedConfig) -> None:
         """Refuse the config of a saved model that is not for tasks of this kind. Raises InputError."""
 
+    def check_options(self, config: PreTrainedConfig) -> None:  # noqa: B027 - most have nothing to check
+        """Refuse options that nothing reads with a model of this config. Raises InputError."""
+
     def max_positions(self, config: PreTrainedConfig) -> dict[str, int | None]:
         """For each of `length_fields`, how long a sequence the model takes; None where that has no limit."""
         return dict.fromkeys(self.length_fields, getattr(config, "max_position_embeddings", None))

@@ -79,7 +79,11 @@ class ExtractiveQuestionAnswering(EncoderHead):
     auto_class = AutoModelForQuestionAnswering
     head_class = CrossMaskForQuestionAnswering
     model_mapping = MODEL_FOR_QUESTION_ANSWERING_MAPPING
-    unused_fields = {**EncoderHead.unused_fields, "source_prefix": "it would stand before the question"}
+    unused_fields = {
+        **EncoderHead.unused_fields,
+        "source_prefix": "it would stand before the question",
+        "label_smoothing_factor": "positions are learned without smoothing",
+    }
 
     stride: int = 128
     max_answer_length: int = 30
@@ -102,6 +106,13 @@ class ExtractiveQuestionAnswering(EncoderHead):
         target = "" if span is None else context[slice(*span)]
         group = group_of(record, self.group_column)
         return QuestionExample(f"{question}\n{context}", target, texts, group, question, context, span)
+
+    def check_options(self, config: PreTrainedConfig) -> None:
+        if self.null_threshold and not getattr(config, "no_answer", False):
+            raise InputError(
+                f"task_options.null_threshold must be left out for a model that always answers, got "
+                f"{self.null_threshold}; set no_answer: true in model"
+            )
 
     def tagged(self, example: Example, tag: str) -> Example:
         raise InputError(f"tag must be left out for task {self.name}, got {tag!r}: it would stand before the question")

@@ -39,6 +39,7 @@ METHODS = {
         "generation_config, input_ids_seq_length, encoder_input_ids, prefix_allowed_tokens_fn, "
         "logits_processor, device, model_kwargs, negative_prompt_ids, negative_prompt_attention_mask"
     ),
+    "GenerationMixin._maybe_initialize_input_ids_for_generation": "inputs, bos_token_id, model_kwargs",
     "GenerationMixin._prepare_cache_for_generation": (
         "generation_config, model_kwargs, generation_mode, batch_size, max_cache_length"
     ),

@@ -110,6 +110,7 @@ def build_on_meta(
     else:
         config = new_config(arguments, limits, task)
     check_lengths(limits, task, config)
+    task.check_options(config)
     configured_generation(arguments, limits, task, config)
     joined = naming_parts(arguments) if joins(arguments, task) else nullcontext()
     with torch.device("meta"), joined:
@@ -187,11 +188,17 @@ def new_model(arguments: ModelArguments, task: Task, config: PreTrainedConfig) -
 
 
 def check_lengths(limits: LengthLimits, task: Task, config: PreTrainedConfig) -> None:
-    """Refuse texts that are longer than a model has positions. Raises InputError."""
+    """Refuse texts that are longer than a model, or its part that reads them, has positions. Raises InputError."""
     for name, positions in task.max_positions(config).items():
         if positions is not None and (length := getattr(limits, name)) > positions:
+            part = "encoder" if name == "max_source_length" else "decoder"
+            of_part = getattr(config, part, None)
+            reader = f"model ({config.model_type})"  # which has one limit for both sides
+            if isinstance(of_part, PreTrainedConfig):
+                reader = f"{part} ({of_part.model_type})"
             raise InputError(
-                f"{name} must be at most the model's max_position_embeddings={positions}, got {length}; lower it"
+                f"{name} must be at most {positions}, the max_position_embeddings of the {reader}, got {length}; set "
+                "it to that or less"
             )
 
 

@@ -11,6 +11,7 @@ from .batching import evaluation_split, make_batching, training_features
 from .checkpoint_averaging import check_averaging
 from .continuation import SettingsRecord
 from .encoder_cache import EncoderCache
+from .heap import TrimsHeap
 from .multi_path import Multipath
 from .precision import PrecisionRecord
 from .recipe import RecipeArguments
@@ -39,7 +40,7 @@ def build_trainer(
         features = packed_stream(data, recipe.batching, arguments, train, tokenizer)
     else:
         features = training_features(recipe.tokenizer, data.limits, task, tokenizer, train, arguments.seed)
-    callbacks: list[TrainerCallback] = [Stopwatch(), PrecisionRecord(), SettingsRecord()]
+    callbacks: list[TrainerCallback] = [Stopwatch(), PrecisionRecord(), SettingsRecord(), TrimsHeap()]
     if optimization.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(optimization.early_stopping_patience))
     dataset, batches, collator = make_batching(recipe.batching, arguments, task, model.config, features)

@@ -24,6 +24,9 @@ OF_BATCHING = {
     **dict.fromkeys(("stream_buffer", "tokenizer_examples"), ("stream",)),
 }
 
+_SAVED_TOKENIZER = "no tokenizer is trained: it is a saved one"
+_WITHOUT_MOMENTS = ("sgd", "adagrad", "rmsprop", "adafactor")
+
 
 def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
     """Refuse arguments that other settings make idle.
@@ -32,6 +35,8 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
         InputError: with both, and what to do.
     """
     batching = recipe.batching.batching
+    chosen: Any = arguments  # whose choices are enums by now
+    optim, schedule = chosen.optim.value, chosen.lr_scheduler_type.value
     named = set(arguments.report_to) - {"tensorboard", "codecarbon", "dvclive", "azure_ml"}
     unfit = {
         "dataloader_drop_last": (
@@ -70,8 +75,8 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
         "temperature": (batching == "stream", "a stream does not know how large its sources are; repeat the smaller"),
         "run_name": (not named, "no logger in report_to shows it"),
         "optim_target_modules": (
-            not str(arguments.optim.value).startswith(("galore", "apollo")),
-            f"optim: {arguments.optim.value} trains all modules alike",
+            not optim.startswith(("galore", "apollo")),
+            f"optim: {optim} trains all modules alike",
         ),
         **dict.fromkeys(
             ("project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
@@ -85,15 +90,37 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             not compares_checkpoints(recipe, arguments),
             "no checkpoints are compared without load_best_model_at_end or early_stopping_patience",
         ),
+        **dict.fromkeys(
+            ("adam_beta1", "adam_beta2", "adam_epsilon"),
+            (
+                optim in _WITHOUT_MOMENTS,
+                f"optim: {optim} is not a kind of Adam; give its own settings in optim_args",
+            ),
+        ),
+        "warmup_steps": (
+            schedule == "constant",
+            "set lr_scheduler_type to constant_with_warmup: a constant rate begins at its value",
+        ),
+        "lr_scheduler_kwargs": (
+            schedule in ("constant", "constant_with_warmup"),
+            f"lr_scheduler_type: {schedule} takes none",
+        ),
     }
+    for name in ("eval", "save", "logging"):
+        strategy = getattr(arguments, f"{name}_strategy").value
+        # A strategy of no switches off all that belongs to it.
+        unfit[f"{name}_steps"] = (strategy not in ("steps", "no"), f"set {name}_strategy to steps: it is {strategy}")
     for name, kinds in OF_BATCHING.items():
         unfit[name] = (
             batching not in kinds,
             f"with batching: {batching} nothing reads it; it belongs to {_listed(kinds)}",
         )
+    saved = (recipe.model.model_name_or_path, recipe.model.decoder_name_or_path)
+    if any(saved) or isinstance(recipe.tokenizer.tokenizer, str):
+        unfit["tokenizer_examples"] = (True, _SAVED_TOKENIZER)
     for item, value in all_fields(recipe, arguments):
         idle, reason = unfit.get(item.name, (False, ""))
-        if idle and value != default_of(item):
+        if idle and value not in (None, default_of(item)):
             raise InputError(f"{item.name} must be left out, got {shown(value)}; {reason}")
     workers = arguments.dataloader_num_workers
     for name in ("dataloader_persistent_workers", "dataloader_multiprocessing_context"):
@@ -118,11 +145,13 @@ def check_task_fields(recipe: RecipeArguments, arguments: RunArguments, task: Ta
                 f"{item.name} must be left out for task {task.name}, got {shown(value)}; "
                 f"{task.unused_fields[item.name]}"
             )
-    if recipe.model.encoder_name_or_path and recipe.tokenizer.tokenizer is not None and task.bridge_class is None:
-        raise InputError(
-            f"tokenizer must be left out, got {shown(recipe.tokenizer.tokenizer)}; the pretrained encoder has a "
-            "tokenizer of its own"
-        )
+    of_encoder = {
+        "tokenizer": "the pretrained encoder has a tokenizer of its own",
+        "tokenizer_examples": _SAVED_TOKENIZER,
+    }
+    for item, value in recipe.items() if recipe.model.encoder_name_or_path and task.bridge_class is None else ():
+        if item.name in of_encoder and value != default_of(item):
+            raise InputError(f"{item.name} must be left out, got {shown(value)}; {of_encoder[item.name]}")
 
 
 def all_fields(recipe: RecipeArguments, arguments: RunArguments) -> Iterator[tuple[Field, Any]]:

@@ -75,6 +75,11 @@ class RunArguments(Seq2SeqTrainingArguments):
         self.precision = choose_precision(self.bf16, self.fp16, device, checkpoint)
         self.bf16 = self.precision.bf16
         left_open, own_optimizer = self.metric_for_best_model is None, None
+        if left_open and self.greater_is_better is not None:
+            raise InputError(
+                f"greater_is_better must be left out without metric_for_best_model, got {self.greater_is_better}; the "
+                "task's own metric knows"
+            )
         if self.optim == OwnOptimizer.MUON.value:  # which Transformers would refuse
             own_optimizer, self.optim = OwnOptimizer.MUON, "adamw_torch_fused"
         try:

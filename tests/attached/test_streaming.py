@@ -99,6 +99,72 @@ def test_a_policy_by_attention():
         model.open_stream(policy=AlignAtt(f=1))
 
 
-def test_speech_is_no_stream_of_tokens():
-    with pytest.raises(ValueError, match="must be of tokens, got a model that reads input_features"):
-        attached("whisper").open_stream()
+def recording(family: str, frames: int = 18, seed: int = 0) -> torch.Tensor:
+    """Features of one recording, as the family takes them without a batch."""
+    features = torch.randn(8, frames, generator=torch.Generator().manual_seed(seed))
+    return features if family == "whisper" else features.T.contiguous()
+
+
+def pieces_of(family: str, features: torch.Tensor, size: int) -> list[torch.Tensor]:
+    return [*features.split(size, dim=1 if family == "whisper" else 0)]
+
+
+SPEECH = {"encoder_mask": "causal()", "cross_mask": "wait_k(2)"}
+each_speech_family = pytest.mark.parametrize("family", ["whisper", "speech_to_text"])
+
+
+@each_speech_family
+@pytest.mark.parametrize("size", [1, 5, 18])
+@torch.no_grad()
+def test_speech_is_streamed_in_chunks_with_the_scores_of_one_pass(family, size):
+    model, features, scores = attached(family, **SPEECH), recording(family), Scores()
+    stream = model.open_stream(logits_processor=[scores], **OPTIONS)
+    for chunk in pieces_of(family, features, size):
+        stream.push([[chunk]])
+        frames = stream.features.shape[2 if family == "whisper" else 1]
+        assert len(stream.arrived[0]) == ((frames - 1) // 2 if family == "whisper" else frames // 2)
+    stream.push([[]], ended=True)
+    target = torch.tensor([[3, *stream.targets[0][:-1]]])
+    whole = model(input_features=features[None], decoder_input_ids=target).logits[0]
+    torch.testing.assert_close(torch.stack(scores.seen), whole, atol=1e-4, rtol=1e-4)
+    assert whole.argmax(-1).tolist() == stream.targets[0]
+    if size < 18:
+        assert stream.delays[0][0] < len(stream.arrived[0])
+
+
+@torch.no_grad()
+def test_a_recording_that_is_shorter_than_the_window_ends_in_silence():
+    model, features = attached("whisper", **SPEECH), recording("whisper", frames=11)
+    written = [*model.stream(pieces_of("whisper", features, 4), **OPTIONS)]
+    silence = torch.full((8, 7), float(features.max()) - 2)
+    whole = torch.cat([features, silence], dim=1)[None]
+    target = torch.tensor([[3, *written[:-1]]])
+    assert model(input_features=whole, decoder_input_ids=target).logits[0].argmax(-1).tolist() == written
+
+
+@each_speech_family
+def test_streams_of_speech_that_cannot_be(family):
+    model = attached(family, **SPEECH)
+    with pytest.raises(ValueError, match="a stream of speech must be one recording, got 2"):
+        model.open_stream(2)
+    stream = model.open_stream(**OPTIONS)
+    shape = r"\(8, frames\)" if family == "whisper" else r"\(frames, 8\)"
+    with pytest.raises(ValueError, match=rf"a chunk of features must be {shape}, got \(3, 3\)"):
+        stream.push([[torch.zeros(3, 3)]])
+    if family == "whisper":
+        with pytest.raises(ValueError, match=r"a stream must have at most 18 frames, .* got 19"):
+            stream.push([[recording(family, frames=19)]])
+    with pytest.raises(ValueError, match="ended without a token"):
+        stream.push([[]], ended=True)
+
+
+def test_speech_whose_encoder_reads_the_whole_first_is_refused():
+    with pytest.raises(ValueError, match="must be of tokens or of features, got a model that reads input_values"):
+        attached("moonshine").open_stream()
+    model = attached("whisper", **SPEECH)
+    with torch.no_grad():  # what a normalisation over time does
+        model.get_encoder().conv2.register_forward_hook(
+            lambda module, args, output: output - output.mean(2, keepdim=True)
+        )
+    with pytest.raises(ValueError, match="final states before the end, got WhisperEncoder, which reads later frames"):
+        model.open_stream()

@@ -124,7 +124,10 @@ def test_a_new_decoder_that_cannot_be_made_is_refused(tmp_path, parts, changes, 
         ({"model": {"bridge_layer": 2}}, "model has no setting 'bridge_layer': did you mean 'bridge_layers'"),
         ({"model": {"bridge_layers": 9}}, "bridge_layers must be from 1 to the decoder's 3 layers, got 9"),
         ({"tokenizer": {"vocab_size": 300}}, "tokenizer must be left out"),
-        ({"max_target_length": 65}, "max_target_length must be at most the model's max_position_embeddings=64"),
+        (
+            {"max_target_length": 65},
+            r"must be at most 64, the max_position_embeddings of the decoder \(llama\), got 65",
+        ),
         ({"freeze": ["bridges"]}, "'bridges' must be a part of the crossmask-bridge model, which has .*did you mean"),
         (
             {"task": "language-modeling", "max_source_length": 256},

@@ -126,9 +126,18 @@ def test_a_trained_model_is_trained_further(tmp_path, without_drawing):
         ({"encoder_name_or_path": "./nowhere"}, "encoder_name_or_path"),
         (
             {"max_source_length": 99},
-            "max_source_length must be at most the model's max_position_embeddings=64, got 99",
+            r"max_source_length must be at most 64, the max_position_embeddings of the encoder \(bert\), got 99; set",
         ),
         ({"max_target_length": 9}, "max_target_length must be left out for task extractive-question-answering"),
+        (
+            {"model": None, "task_options": {"null_threshold": 1.0}},
+            "task_options.null_threshold must be left out for a model that always answers, got 1.0; set no_answer",
+        ),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor must be left out for task extractive-question"),
+        (
+            {"batching": "stream", "max_steps": 4, "tokenizer_examples": 9},
+            "tokenizer_examples must be left out, got 9; no tokenizer is trained",
+        ),
         ({"overlong": "error"}, "question and context have more than max_source_length=18 tokens"),
         ({"overlong": "truncate"}, "overlong must be error, drop or split"),
         ({"batching": "packed"}, "batching must be examples or buckets for task extractive-question-answering"),
