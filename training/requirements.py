@@ -199,7 +199,7 @@ def check_scheduler(arguments: RunArguments) -> None:
         check_schedule_ends(arguments, arguments.max_steps)
 
 
-def check_schedule_ends(arguments: RunArguments, steps: int) -> None:
+def check_schedule_ends(arguments: TrainingArguments, steps: int) -> None:
     """Refuse a schedule of the learning rate that does not fit into the steps of the run."""
     warm_up = arguments.get_warmup_steps(steps)
     if warm_up >= steps:

@@ -88,7 +88,8 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         self._skipped_steps = 0
 
     def get_train_dataloader(self) -> DataLoader:
-        args, options = self.args, {}
+        args = self.args
+        options: dict[str, Any] = {}
         if self.train_batches is not None:
             peers = self.get_tp_size()  # ranks that share one copy of the model see the same batches
             shared = SharedBatches(self.train_batches, args.world_size // peers, args.process_index // peers)
