@@ -40,7 +40,14 @@ def test_texts_become_what_the_application_takes(monkeypatch):
     given = {}
     monkeypatch.setattr(ray_serve, "ray_application", lambda name, settings, **rest: given.update(rest, all=settings))
     ray_serve.build(
-        {"model": "m", "languages": "en:de,en:fr=<2fr> ", "replicas": "3", "num_beams": "2", "max_delay": "0.5", "gpus": "0.5"}
+        {
+            "model": "m",
+            "languages": "en:de,en:fr=<2fr> ",
+            "replicas": "3",
+            "num_beams": "2",
+            "max_delay": "0.5",
+            "gpus": "0.5",
+        }
     )
     assert [(pair.target, pair.prefix) for pair in given["pairs"]] == [("de", ""), ("fr", "<2fr> ")]
     assert (given["replicas"], given["options"], given["all"].max_delay) == (3, {"num_beams": 2}, 0.5)
