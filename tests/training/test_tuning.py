@@ -166,7 +166,9 @@ def bare_tuning(folder: Path, recipe: dict, command: str = "crossmask tune"):
     """A search of a recipe that is never trained."""
     tuning = pytest.importorskip("crossmask.training.tuning", exc_type=ImportError)
     space = parse_space({"learning_rate": {"low": 0.1, "high": 0.2}})
-    return tuning.Tuning("x", recipe, space, command, folder, "eval_loss", False, 0, trials=1, prune_after=0, quiet=True)
+    return tuning.Tuning(
+        "x", recipe, space, command, folder, "eval_loss", False, 0, trials=1, prune_after=0, quiet=True
+    )
 
 
 def test_a_field_that_is_null_is_one_that_is_left_out(tmp_path):
