@@ -32,7 +32,7 @@ class FeatureLayout:
         return frames
 
     def all_states(self, frames: int) -> int:
-        """How many states so many frames give at the end."""
+        """How many states this number of frames gives at the end."""
         for kernel, stride, padding in self.convolutions:
             frames = max((frames + 2 * padding - kernel) // stride + 1, 0)
         return frames

@@ -47,6 +47,7 @@ class FeatureStream(AttachedStream):
         """
         chunks = [torch.as_tensor(chunk) for row in tokens for chunk in row]
         is_over = ended if isinstance(ended, bool) else all(ended)
+        before = self.features
         if len(tokens) == 1 and not self.ended[0] and not self.finished[0]:
             self._take(chunks)
         if self.features is None:
@@ -57,7 +58,12 @@ class FeatureStream(AttachedStream):
             states = self.layout.all_states(self.layout.window or frames)
         known = len(self.arrived[0])
         new: list[Any] = [chunks] if self.ended[0] else [[*range(known, max(states, known))]]
-        return super().push(new, ended)
+        try:
+            return super().push(new, ended)
+        except ValueError:
+            if len(self.arrived[0]) == known:  # nothing was taken, so that the same chunk may come again
+                self.features = before
+            raise
 
     def _take(self, chunks: list[torch.Tensor]) -> None:
         layout, model = self.layout, cast(Any, self.model)

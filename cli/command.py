@@ -42,24 +42,20 @@ def add(app: typer.Typer, name: str, panel: str, **settings: Any) -> Callable[[C
     return decorate
 
 
-def at_least(lowest: int) -> Callable[[str], int]:
-    """What reads a whole number of at least `lowest`."""
+def whole_number(help_text: str, lowest: int = 1, highest: float = math.inf, metavar: str = "N") -> Any:
+    """An option that is a whole number of at least `lowest`, and at most `highest`."""
+    bounds = f"of at least {lowest}" if highest == math.inf else f"from {lowest} to {highest}"
 
     def read(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = lowest - 1
-        if value < lowest:
-            raise typer.BadParameter(f"must be a whole number of at least {lowest}, got {str(text)[:20]!r}")
+        if not lowest <= value <= highest:
+            raise typer.BadParameter(f"must be a whole number {bounds}, got {str(text)[:20]!r}")
         return value
 
-    return read
-
-
-def whole_number(help_text: str, lowest: int = 1, metavar: str = "N") -> Any:
-    """An option that is a whole number of at least `lowest`."""
-    return typer.Option(parser=at_least(lowest), metavar=metavar, help=help_text)
+    return typer.Option(parser=read, metavar=metavar, help=help_text)
 
 
 def whole_numbers(text: str) -> list[int]:
@@ -105,6 +101,7 @@ Engine = Annotated[
     typer.Option(help="What the folder must be for; auto goes by what is in it."),
 ]
 Threads = Annotated[int | None, whole_number("Of the processor (the library's choice).")]
+Port = Annotated[int, whole_number("To listen at.", highest=65535)]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 BatchSize = Annotated[int, whole_number("Inputs in a batch.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .command import Device, Model, add, quieten, whole_number
+from .command import Device, Model, Port, add, quieten
 
 
 def register(app: typer.Typer) -> None:
@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
     def explore(
         model: Model,
         host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for every network.")] = "127.0.0.1",
-        port: Annotated[int, whole_number("To listen at.")] = 7860,
+        port: Port = 7860,
         device: Device = None,
         write_static: Annotated[
             Path | None,

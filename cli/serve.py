@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .command import Device, Dtype, Engine, Model, Threads, above_0, add, quieten, whole_number
+from .command import Device, Dtype, Engine, Model, Port, Threads, above_0, add, quieten, whole_number
 
 _TEXT = typer.Option(metavar="TEXT", help="Goes before every text.")
 
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
             ),
         ] = None,
         host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for every network.")] = "127.0.0.1",
-        port: Annotated[int, whole_number("To listen at.")] = 5000,
+        port: Port = 5000,
         api_keys: Annotated[
             str | None,
             typer.Option(

@@ -1,6 +1,5 @@
 """The server, and where it listens."""
 
-import socket
 from typing import Any
 
 from ..serving.libraries import require
@@ -39,7 +38,7 @@ def make_server(model: ExploredModel, host: str, port: int) -> Any:
             h11_max_incomplete_event_size=_HEAD,
             timeout_graceful_shutdown=3,
             log_level="warning",
-            access_log=False,  # sentences are nobody's business
+            access_log=False,  # the page asks after every change of a text
             server_header=False,
         )
     )
@@ -53,8 +52,7 @@ def serve(model: ExploredModel, *, host: str = "127.0.0.1", port: int = 7860) ->
         OSError: the address cannot be listened at.
     """
     server = make_server(model, host, port)
-    # uvicorn would end the process with a status of its own.
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
+    from ..server.run import check_address  # needs uvicorn
+
+    check_address(host, port)
     server.run()

@@ -47,7 +47,8 @@ def begin_after_padding(
     start, prefix = decoder_input_ids[:, :1], decoder_input_ids[:, 1:]
     length = prefix.shape[1]
     first = torch.where(shown.any(-1), shown.long().argmax(-1), length)[:, None]
-    if bool((prefix.gather(1, first.clamp(max=length - 1)) == start).any()):
+    # A row without tokens has padding there, which may be the start token.
+    if bool(((prefix.gather(1, first.clamp(max=length - 1)) == start) & (first < length)).any()):
         return prefix, shown
     columns = torch.arange(length + 1, device=prefix.device).expand(len(prefix), -1)
     moved = decoder_input_ids.where(columns > first, pad_token_id).where(columns != first, start)

@@ -1,6 +1,7 @@
 """The server as an application of Ray Serve: several replicas, each with a model, a queue and batches of its own."""
 
 import dataclasses
+import math
 import os
 import typing
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from .settings import LanguagePair, Settings, read_api_keys
 
 _PURPOSE = "serve a model by Ray Serve"
 _LOADING = ("engine", "task", "source_prefix", "source_template", "device", "dtype")
-_NUMBERS = ("replicas", "threads", "gpus", "num_beams", "max_new_tokens")
+_NUMBERS = {"replicas": int, "threads": int, "gpus": float, "num_beams": int, "max_new_tokens": int}
 
 
 def ray_application(
@@ -42,15 +43,15 @@ def ray_application(
         loading: further arguments of `load_served_model`.
 
     Raises:
-        MissingLibraryError: Ray Serve is not installed. InputError: a number that is too low.
+        MissingLibraryError: Ray Serve is not installed. InputError: a number that is too low, or not finite.
     """
     serve = require("ray.serve", "ray", _PURPOSE)
     for field, value, lowest in (("replicas", replicas, 1), ("threads", threads, 1), ("gpus", gpus, 0)):
-        if value < lowest:
-            raise InputError(f"{field} must be at least {lowest}, got {value}")
+        if not lowest <= value < math.inf:
+            raise InputError(f"{field} must be a finite number of at least {lowest}, got {value}")
     limits, model = settings or Settings(), absolute(name)
 
-    def make_app() -> Any:  # in the replica
+    def make_app() -> Any:  # called in the replica
         from . import create_app
 
         return create_app(load_served_model(model, threads=threads, **loading), limits)
@@ -91,7 +92,7 @@ def build(arguments: Mapping[str, str]) -> Any:
     if "model" not in arguments:
         raise InputError("model must be given; write model=FOLDER")
     pairs = [LanguagePair.parse(text) for text in str(arguments.get("languages", "")).split(",") if text]
-    numbers = {name: _number(name, arguments[name], int) for name in _NUMBERS if name in arguments}
+    numbers = {name: _number(name, arguments[name], kind) for name, kind in _NUMBERS.items() if name in arguments}
     options = {name: numbers.pop(name) for name in ("num_beams", "max_new_tokens") if name in numbers}
     chosen = {
         name: _number(name, arguments[name], float if types[name] is float else int)
@@ -106,6 +107,6 @@ def build(arguments: Mapping[str, str]) -> Any:
 
 def _number(name: str, text: Any, kind: type) -> Any:
     try:
-        return kind(text)
+        return kind(str(text))  # a config file may have numbers, and int(1.5) would be 1
     except ValueError:
         raise InputError(f"{name} must be {'a' if kind is float else 'a whole'} number, got {text!r}") from None

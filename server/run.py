@@ -81,8 +81,16 @@ def make_server(app: Any, settings: Settings, host: str, port: int) -> Server:
 
 def run(app: Any, settings: Settings, host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM. Raises OSError for an address that cannot be listened at."""
-    # uvicorn would end the process with a status of its own.
+    check_address(host, port)
+    make_server(app, settings, host, port).run()
+
+
+def check_address(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened at; uvicorn would end the process with a status of its own.
+
+    Raises:
+        OSError: with the reason.
+    """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
-    make_server(app, settings, host, port).run()

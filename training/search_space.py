@@ -130,7 +130,7 @@ def _parameter(name: str, given: Any, current: Any) -> Parameter:
         raise InputError(f"{place}.low must be more than 0 with log: true, got {low}")
     if step is not None:
         _check_step(place, low, high, step, log)
-    if isinstance(current, float) and not isinstance(current, bool):
+    if isinstance(current, float):
         low, high, step = float(low), float(high), None if step is None else float(step)
     return Parameter(name, low, high, step, log)
 

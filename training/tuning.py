@@ -94,12 +94,13 @@ class Tuning:
             begun = study.user_attrs.get("recipe")
             if begun is None:
                 study.set_user_attr("recipe", recipe)
-        if begun is not None and begun != recipe:
-            field = next(name for name in sorted({*begun, *recipe}) if begun.get(name) != recipe.get(name))
-            raise InputError(
-                f"{field} must be {begun.get(field)!r}, with which {self.folder} was begun, got "
-                f"{recipe.get(field)!r}; put it back to continue, choose another --output, or delete {self.folder}"
-            )
+        for field in sorted({*begun, *recipe}) if begun is not None else ():
+            if begun.get(field) != recipe.get(field):  # null and left out are the same
+                raise InputError(
+                    f"{field} must be {begun.get(field)!r}, with which {self.folder} was begun, got "
+                    f"{recipe.get(field)!r}; put it back to continue, choose another --output, or delete "
+                    f"{self.folder}"
+                )
         return study
 
     @cached_property
@@ -131,9 +132,10 @@ def read_tuning(
         )
     if Secrets.of(recipe).hide(recipe) != recipe:
         raise InputError(f"{path} must be without secrets, which every trial would have in its recipe; set HF_TOKEN")
-    on_command_line = [word.partition("=")[0] for word in argv]
-    if "--output_dir" in on_command_line:
-        raise InputError("--output_dir must be left out: every trial has a folder of its own; give --output")
+    flags = {word.partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    for name, fix in (("output_dir", "give --output"), ("overwrite", "delete the search's to begin anew")):
+        if f"__{name}" in flags:
+            raise InputError(f"--{name} must be left out: every trial has a folder of its own; {fix}")
     if run.arguments.resume_from_checkpoint:
         raise InputError("resume_from_checkpoint must be left out: the same command continues a search")
     recipe.pop("overwrite", None)  # a trial's folder is new

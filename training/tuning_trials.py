@@ -197,8 +197,9 @@ def keep_best(tuning: Tuning) -> None:
     if best is not None:
         values = {one.name: one.suggest(best) for one in tuning.parameters}
         recipe = {name: value for name, value in tuning.recipe.items() if name != "search"}
-        head = f"# Trial {best.number} of `{tuning.command}`, with {tuning.metric} {best.value:.6g}.\n"
-        write_text(tuning.winner, head + yaml_of(with_values(recipe, values)))
+        origin = f"Trial {best.number} of `{tuning.command}`, with {tuning.metric} {best.value:.6g}."
+        comment = "".join(f"# {line}\n" for line in origin.splitlines())
+        write_text(tuning.winner, comment + yaml_of(with_values(recipe, values)))
 
 
 def reason_of(trial: FrozenTrial) -> str | None:

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import connection, get_context, parent_process
 from typing import Any
 
@@ -33,7 +34,7 @@ def run_workers(tuning: Tuning) -> None:
     context, started = get_context("spawn"), []
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     # What a study has opened does not go to another process.
-    plain = Tuning(**{name: getattr(tuning, name) for name in tuning.__dataclass_fields__})
+    plain = replace(tuning)
     for worker in range(tuning.workers):
         with environment(environment_of(worker, tuning.workers, gpus, os.cpu_count() or 1)):
             process = context.Process(target=_work, args=(plain,))

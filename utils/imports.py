@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterable
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from .errors import InputError
@@ -21,12 +20,20 @@ def import_all(names: Iterable[str]) -> None:
         path = Path(name)
         if path.suffix == ".py":
             _import_file(path)
-        elif find_spec(name.partition(".")[0]) is None:
-            raise InputError(
-                f"imports must be Python files, such as tasks/mine.py, or installed modules, got {name!r}"
-            )
         else:
-            import_module(name)
+            _import_installed(name)
+
+
+def _import_installed(name: str) -> None:
+    fault = f"imports must be Python files, such as tasks/mine.py, or installed modules, got {name!r}"
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise InputError(f"{fault}; correct the name")
+    try:
+        import_module(name)
+    except ModuleNotFoundError as error:
+        if not f"{name}.".startswith(f"{error.name}."):  # one that the module itself imports
+            raise
+        raise InputError(f"{fault}; install it, or correct the name") from None
 
 
 def _import_file(path: Path) -> None:

@@ -158,6 +158,15 @@ def test_streams_of_speech_that_cannot_be(family):
         stream.push([[]], ended=True)
 
 
+def test_a_chunk_of_a_push_that_is_refused_may_come_again():
+    model, chunk = attached("whisper", **SPEECH), recording("whisper", frames=6)
+    stream = model.open_stream(**OPTIONS)
+    with pytest.raises(ValueError, match="1 lists of tokens and 2 ends for 1 streams"):
+        stream.push([[chunk]], ended=[False, False])
+    stream.push([[chunk]])
+    assert stream.features.shape[-1] == 6
+
+
 def test_speech_whose_encoder_reads_the_whole_first_is_refused():
     with pytest.raises(ValueError, match="must be of tokens or of features, got a model that reads input_values"):
         attached("moonshine").open_stream()

@@ -119,6 +119,8 @@ def test_every_command_has_help_of_its_own(capsys):
         (["answer", "/no/model"], "'/no/model' must be a folder"),
         (["classify", "/no/model"], "'/no/model' must be a folder"),
         (["audit", "/no/model", "--source", "a"], "'/no/model' must be a folder"),
+        (["serve", "m", "--port", "70000"], "must be a whole number from 1 to 65535, got '70000'"),
+        (["explore", "m", "--port", "0"], "must be a whole number from 1 to 65535, got '0'"),
         (["stream", "/no/model", "--cross-mask", "wait(3)"], "wait"),
     ],
 )

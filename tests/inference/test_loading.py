@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -10,8 +11,11 @@ from safetensors.torch import load_file, save_file
 from streaming_cases import tiny
 
 from crossmask import translate_batch
+from crossmask.explorer import load_explored_model
 from crossmask.inference import loading
 from crossmask.inference.loading import choose_dtype, load_config, load_model_and_tokenizer
+from crossmask.server import load_served_model
+from crossmask.serving import load_translator
 from crossmask.utils.errors import InputError
 
 main = command("translate")
@@ -140,3 +144,29 @@ def test_a_model_of_ours_that_is_not_there_is_to_be_trained(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OSError, match=r"got a path that does not exist; train that model first, or correct the path$"):
         load_config("runs/nothing")
+
+
+def test_code_that_the_texts_of_a_model_folder_name_is_not_imported(folder, tmp_path, monkeypatch, capsys):
+    """Only a recipe that the user gives may import; a downloaded folder has recipes, cards and configs of others."""
+    planted = "from pathlib import Path\n\nPath(__file__).with_suffix('.imported').touch()\n"
+    recipe = "imports: [planted.py, planted]\ntask: translation\ntest: {format: tsv, path: pairs.tsv}\n"
+    for place in (folder, tmp_path):
+        (place / "planted.py").write_text(planted)
+        (place / "pairs.tsv").write_text("1 2\t3 4\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (folder / "recipe.yaml").write_text(recipe)
+    (folder / "README.md").write_text(
+        f"---\nlanguage: [en, de]\npipeline_tag: translation\n{recipe}---\n```yaml\n{recipe}```\n"
+    )
+    change_config(imports=["planted.py"], recipe=recipe, auto_map={"AutoConfig": "planted.Config"})(folder)
+    load_translator(str(folder), dtype="float32").close()
+    load_explored_model(str(folder), device="cpu")
+    load_served_model(str(folder), device="cpu", dtype="float32")
+    on_cpu = ["--device", "cpu", "--dtype", "float32", "--quiet"]
+    data = ["--task", "translation", "--data", "pairs.tsv"]
+    assert command("evaluate")([str(folder), *data, *on_cpu]) == 0
+    assert list(tmp_path.rglob("*.imported")) == []
+    assert command("evaluate")([str(folder), "--recipe", str(folder / "recipe.yaml"), *on_cpu]) == 0
+    assert list(tmp_path.rglob("*.imported")) == [tmp_path / "planted.imported"]  # the user gave that one
+    sys.modules.pop("planted")

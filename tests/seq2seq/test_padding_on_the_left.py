@@ -46,6 +46,14 @@ def test_prompts_with_a_start_token_behind_their_padding_stay_as_they_are():
     assert shown.tolist() == [[False, True, True], [False, False, True]]
 
 
+@pytest.mark.parametrize("pad", [0, 1])
+def test_an_empty_prompt_has_its_start_token_at_its_end(pad):
+    rows = torch.tensor([[1, pad, pad], [1, pad, 5], [1, 5, 6]])
+    found, shown = begin_after_padding(rows, torch.tensor([[0, 0], [0, 1], [1, 1]]) == 1, pad)
+    assert found.tolist() == [[pad, pad, 1], [pad, 1, 5], [1, 5, 6]]
+    assert shown.tolist() == [[False, False, True], [False, True, True], [True, True, True]]
+
+
 @pytest.mark.parametrize("family", ["bert", "roberta", "t5", "modernbert"])
 @torch.no_grad()
 def test_sources(family):

@@ -24,6 +24,8 @@ from crossmask.utils.errors import InputError, MissingLibraryError
         ({}, "model must be given; write model=FOLDER"),
         ({"model": "m", "replica": "2"}, "arguments must be among model, .*, got 'replica'; did you mean 'replicas'"),
         ({"model": "m", "replicas": "two"}, "replicas must be a whole number, got 'two'"),
+        ({"model": "m", "replicas": 1.5}, "replicas must be a whole number, got 1.5"),
+        ({"model": "m", "threads": None}, "threads must be a whole number, got None"),
         ({"model": "m", "max_delay": "x"}, "max_delay must be a number, got 'x'"),
         ({"model": "m", "max_texts": "0"}, "max_texts must be"),
         ({"model": "m", "languages": "en-de"}, "languages must be SOURCE:TARGET"),
@@ -38,10 +40,18 @@ def test_texts_become_what_the_application_takes(monkeypatch):
     given = {}
     monkeypatch.setattr(ray_serve, "ray_application", lambda name, settings, **rest: given.update(rest, all=settings))
     ray_serve.build(
-        {"model": "m", "languages": "en:de,en:fr=<2fr> ", "replicas": "3", "num_beams": "2", "max_delay": "0.5"}
+        {
+            "model": "m",
+            "languages": "en:de,en:fr=<2fr> ",
+            "replicas": "3",
+            "num_beams": "2",
+            "max_delay": "0.5",
+            "gpus": "0.5",
+        }
     )
     assert [(pair.target, pair.prefix) for pair in given["pairs"]] == [("de", ""), ("fr", "<2fr> ")]
     assert (given["replicas"], given["options"], given["all"].max_delay) == (3, {"num_beams": 2}, 0.5)
+    assert given["gpus"] == 0.5
 
 
 def test_without_ray_its_command_is_named(monkeypatch):
@@ -58,7 +68,7 @@ def test_replicas_answer_as_one_process_and_one_that_is_killed_is_replaced(tmp_p
     serve = pytest.importorskip("ray.serve")
     for part in small():
         part.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="replicas must be at least 1, got 0"):
+    with pytest.raises(InputError, match="replicas must be a finite number of at least 1, got 0"):
         ray_serve.ray_application(tmp_path, replicas=0)
     arguments = {"task": "translation", "languages": "en:de", "device": "cpu", "dtype": "float32", "replicas": "2"}
     with socket.socket() as probe:

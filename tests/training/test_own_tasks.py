@@ -105,6 +105,9 @@ def test_a_task_of_two_texts(tmp_path, capsys):
         ("my-task.py", "must be files with the name of a module, got my-task.py"),
         ("random.py", "imports must have names of their own, got .*random.py, but random is"),
         ("no_such_module", "imports must be Python files, such as tasks/mine.py, or installed modules, got 'no_such"),
+        ("json.no_such_module", "or installed modules, got 'json.no_such_module'; install it, or correct the name"),
+        ("", "or installed modules, got ''; correct the name"),
+        ("tasks/mine", "or installed modules, got 'tasks/mine'; correct the name"),
     ],
 )
 def test_what_cannot_be_imported(tmp_path, monkeypatch, name, message):
@@ -113,6 +116,14 @@ def test_what_cannot_be_imported(tmp_path, monkeypatch, name, message):
         Path(file).write_text("raise SystemExit\n")
     with pytest.raises(InputError, match=message):
         import_all([name])
+
+
+def test_a_module_that_misses_another_says_which(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "misses_another.py").write_text("import no_such_library\n")
+    for name in ("misses_another", str(tmp_path / "misses_another.py")):
+        with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+            import_all([name])
 
 
 def test_imports_are_a_list(tmp_path, capsys):

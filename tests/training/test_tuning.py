@@ -152,9 +152,7 @@ def test_a_search_that_was_killed_goes_on(recipe, tmp_path, capsys):
 
 def test_a_trial_that_is_killed_three_times_is_given_up(tmp_path):
     trials = pytest.importorskip("crossmask.training.tuning_trials", exc_type=ImportError)
-    space = parse_space({"learning_rate": {"low": 0.1, "high": 0.2}})
-    tuning = trials.Tuning("x", {}, space, "c", tmp_path, "eval_loss", False, 0, trials=1, prune_after=0, quiet=True)
-    claimed = []
+    tuning, claimed = bare_tuning(tmp_path, {}), []
     for number in range(trials.ATTEMPTS):
         claimed.append(trials.claim(tuning))
         assert claimed[-1].number == number
@@ -162,6 +160,30 @@ def test_a_trial_that_is_killed_three_times_is_given_up(tmp_path):
     assert trials.claim(tuning) is None
     assert states(tmp_path) == ["FAIL"] * trials.ATTEMPTS
     assert len({trial.params["learning_rate"] for trial in claimed}) == 1
+
+
+def bare_tuning(folder: Path, recipe: dict, command: str = "crossmask tune"):
+    """A search of a recipe that is never trained."""
+    tuning = pytest.importorskip("crossmask.training.tuning", exc_type=ImportError)
+    space = parse_space({"learning_rate": {"low": 0.1, "high": 0.2}})
+    return tuning.Tuning(
+        "x", recipe, space, command, folder, "eval_loss", False, 0, trials=1, prune_after=0, quiet=True
+    )
+
+
+def test_a_field_that_is_null_is_one_that_is_left_out(tmp_path):
+    bare_tuning(tmp_path, {"model": None}).study  # noqa: B018
+    assert bare_tuning(tmp_path, {}).study.get_trials() == []
+
+
+def test_the_winning_recipe_can_be_read_whatever_the_command_was(tmp_path):
+    tuning = bare_tuning(tmp_path, {"seed": 3}, "crossmask tune x.yaml --train '[\n{\u2028}\n]'")
+    from crossmask.training.tuning_trials import claim, keep_best
+
+    trial = claim(tuning)
+    tuning.study.tell(trial, 0.5)
+    keep_best(tuning)
+    assert yaml.safe_load(tuning.winner.read_text()) == {"seed": 3, **trial.params}
 
 
 @pytest.mark.slow
@@ -215,6 +237,8 @@ def test_a_space_is_tried_before_anything_is_trained(tmp_path, capsys, search, m
     [
         ({}, [], "must have a search space to be tuned; add for instance search"),
         ({"search": {"learning_rate": [0.1, 0.2]}}, ["--output_dir", "x"], "--output_dir must be left out"),
+        ({"search": {"learning_rate": [0.1, 0.2]}}, ["--output-dir=x"], "--output_dir must be left out"),
+        ({"search": {"learning_rate": [0.1, 0.2]}}, ["--overwrite"], "--overwrite must be left out"),
         (
             {"search": {"learning_rate": [0.1, 0.2]}, "hub_token": "hf_" + "Ab3" * 9, "push_to_hub": True},
             [],
