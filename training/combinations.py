@@ -25,7 +25,6 @@ OF_BATCHING = {
 }
 
 _SAVED_TOKENIZER = "no tokenizer is trained: it is a saved one"
-_WITHOUT_MOMENTS = ("sgd", "adagrad", "rmsprop", "adafactor")
 
 
 def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
@@ -36,7 +35,7 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
     """
     batching = recipe.batching.batching
     chosen: Any = arguments  # whose choices are enums by now
-    optim, schedule = chosen.optim.value, chosen.lr_scheduler_type.value
+    optim = chosen.optim.value
     named = set(arguments.report_to) - {"tensorboard", "codecarbon", "dvclive", "azure_ml"}
     unfit = {
         "dataloader_drop_last": (
@@ -89,21 +88,6 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
         "metric_for_best_model": (
             not compares_checkpoints(recipe, arguments),
             "no checkpoints are compared without load_best_model_at_end or early_stopping_patience",
-        ),
-        **dict.fromkeys(
-            ("adam_beta1", "adam_beta2", "adam_epsilon"),
-            (
-                optim in _WITHOUT_MOMENTS,
-                f"optim: {optim} is not a kind of Adam; give its own settings in optim_args",
-            ),
-        ),
-        "warmup_steps": (
-            schedule == "constant",
-            "set lr_scheduler_type to constant_with_warmup: a constant rate begins at its value",
-        ),
-        "lr_scheduler_kwargs": (
-            schedule in ("constant", "constant_with_warmup"),
-            f"lr_scheduler_type: {schedule} takes none",
         ),
     }
     for name in ("eval", "save", "logging"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,8 +18,6 @@ from ..utils.cli import run_command
 from ..utils.errors import InputError
 from .tuning import Tuning
 from .tuning_trials import work
-
-KILLED = 1
 
 
 def run_workers(tuning: Tuning) -> None:
@@ -81,4 +80,4 @@ def _end_with_parent() -> None:
     """End this process as soon as its parent has ended, killed or not."""
     parent: Any = parent_process()
     connection.wait([parent.sentinel])
-    os._exit(KILLED)
+    os.kill(os.getpid(), signal.SIGKILL)

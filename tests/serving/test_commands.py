@@ -137,7 +137,7 @@ def test_what_generate_of_ctranslate2_refuses(saved, tmp_path):
         assert torch.equal(model.generate(**inputs), wanted)
         for options, message in (
             ({"do_sample": True}, "do_sample must have no effect, got True"),
-            ({"num_return_sequences": 2}, "num_return_sequences must be left out, got 2"),
+            ({"num_beams": 2, "num_return_sequences": 2}, "num_return_sequences must be left out, got 2"),
             ({"max_length": 9}, "max_length must be left out, got 9; give max_new_tokens"),
             ({"streamer": None}, "streamer must be left out on CTranslate2"),
             ({"max_new_tokens": 99}, "max_new_tokens must be at most 64"),

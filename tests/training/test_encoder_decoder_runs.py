@@ -205,7 +205,10 @@ def test_a_model_of_two_parts_is_fine_tuned(tmp_path):
             {"model": {"model_type": "bart", "num_attention_heads": 2}},
             "model.num_attention_heads must be left out for model_type bart, where it is encoder_attention_heads",
         ),
-        ({"max_target_length": 2000, "model": {**model_fields("bart"), "max_position_embeddings": 64}}, "at most the"),
+        (
+            {"max_target_length": 2000, "model": {**model_fields("bart"), "max_position_embeddings": 64}},
+            "at most 64, the",
+        ),
         ({"attn_implementation": "blockwise"}, "attn_implementation must be .* for a bart model, got blockwise"),
         (
             {"batching": "packed", "model": model_fields("longt5")},

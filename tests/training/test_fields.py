@@ -105,16 +105,6 @@ IDLE = [
     ({"eval_strategy": "epoch", "eval_steps": 5}, "eval_steps must be left out, got 5; set eval_strategy to steps"),
     ({"save_strategy": "epoch", "save_steps": 5}, "save_steps must be left out, got 5; set save_strategy to steps"),
     ({"logging_strategy": "epoch", "logging_steps": 5}, "logging_steps must be left out, got 5; set logging_strategy"),
-    *(
-        ({"optim": optim, name: 0.5}, f"{name} must be left out, got 0.5; optim: {optim} is not a kind of Adam")
-        for optim in ("sgd", "adafactor")
-        for name in ("adam_beta1", "adam_beta2", "adam_epsilon")
-    ),
-    ({"lr_scheduler_type": "constant", "warmup_steps": 5}, "set lr_scheduler_type to constant_with_warmup"),
-    (
-        {"lr_scheduler_type": "constant_with_warmup", "lr_scheduler_kwargs": {"power": 2}},
-        "lr_scheduler_kwargs must be left out, .* constant_with_warmup takes none",
-    ),
     ({"greater_is_better": False}, "greater_is_better must be left out without metric_for_best_model, got False"),
     *(
         ({**stream, "tokenizer_examples": 5}, "tokenizer_examples must be left out, got 5; no tokenizer is trained")

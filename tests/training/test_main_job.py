@@ -241,7 +241,7 @@ def test_an_upload_that_fails_leaves_the_folder_whole_and_says_how_to_try_again(
         (["--task", "no-such-task"], "no-such-task"),
         (
             ["--model.max_position_embeddings", "8"],
-            r"max_source_length must be at most 8, the max_position_embeddings of the model \(crossmask\)",
+            "max_source_length must be at most 8, the max_position_embeddings of the model (crossmask)",
         ),
         (["--model.hiden_size", "8"], "model has no setting 'hiden_size': did you mean 'hidden_size'?"),
         (["--tokenizer.vocab", "8"], "tokenizer has no setting 'vocab': did you mean 'vocab_size'?"),

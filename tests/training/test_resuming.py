@@ -68,7 +68,7 @@ STREAM = {
         (STOPPING, 4, 6),
         (STOPPING, 6, 6),
         ({"max_steps": 3}, 3, 3),
-        ({"max_steps": -1, "num_train_epochs": 0.2, "save_strategy": "epoch"}, 3, 3),
+        ({"max_steps": -1, "num_train_epochs": 0.2, "save_strategy": "epoch", "save_steps": 500}, 3, 3),
         (STREAM, 3, 3),
     ],
     ids=["before early stopping", "after early stopping", "after max_steps", "after part of an epoch", "of a stream"],

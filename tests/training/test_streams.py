@@ -155,11 +155,11 @@ def main():
     [
         ({"max_steps": -1}, "max_steps must be given with batching: stream, which has no end"),
         (
-            {"eval_strategy": "epoch", "load_best_model_at_end": False},
+            {"eval_strategy": "epoch", "eval_steps": None, "load_best_model_at_end": False},
             "eval_strategy must be steps or no with batching: stream",
         ),
         (
-            {"save_strategy": "epoch", "load_best_model_at_end": False},
+            {"save_strategy": "epoch", "save_steps": 500, "load_best_model_at_end": False},
             "save_strategy must be steps or no with batching: stream",
         ),
         ({"source_row_length": 31}, "source_row_length must be at least max_source_length=32"),
