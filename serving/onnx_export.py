@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import torch
 from torch.export import Dim
 
 from ..configuration.crossmask import CrossMaskConfig
+from ..masks.blind_check import mentioned
+from ..masks.scope import SCOPES
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..utils.errors import InputError
 from .libraries import require
@@ -49,6 +51,20 @@ def check_exportable(model: Any) -> None:
         )
 
 
+def check_hidden_words(config: CrossMaskConfig, dtypes: Container[str]) -> None:
+    """Refuse blind spans in int8, where activations have one scale for all tokens, through which hidden ones show.
+
+    Raises:
+        InputError: with a span.
+    """
+    spans = mentioned([mask for scope in SCOPES for mask in config.layer_masks(scope)])
+    if spans and "int8" in dtypes:
+        raise InputError(
+            f"dtype must be float32 for a model with {min(span.brief_text() for span in spans)}, got int8, in which "
+            "hidden tokens change the scale of all activations"
+        )
+
+
 def mask_inputs(config: CrossMaskConfig) -> tuple[str, ...]:
     """The masks that a call may give as tensors: all, but for one over a memory, which has no source positions."""
     return ("encoder_mask", "decoder_mask", *(() if config.memory_length is not None else ("cross_mask",)))
@@ -63,9 +79,10 @@ def save_onnx(model: CrossMaskForConditionalGeneration, folder: Path, suffixes: 
         folder: exists. suffixes: by dtype of the weights, one of `DTYPES`, what follows a graph's name.
 
     Raises:
-        InputError: it is not our own network. MissingLibraryError: ONNX is not installed.
+        InputError: it is not our own network, or has blind spans in int8. MissingLibraryError: ONNX is not installed.
     """
     check_exportable(model)
+    check_hidden_words(model.config, suffixes)
     onnx = require("onnx", "onnx", _PURPOSE)
     for library in ("onnxscript", "onnxruntime"):
         require(library, "onnx", _PURPOSE)

@@ -91,10 +91,9 @@ class Tuning:
                 load_if_exists=True,
             )
             recipe = json.loads(json.dumps({**self.recipe, "metric": self.metric}, default=str))
-            begun = study.user_attrs.get("recipe")
-            if begun is None:
-                study.set_user_attr("recipe", recipe)
-        for field in sorted({*begun, *recipe}) if begun is not None else ():
+            begun: dict[str, Any] = study.user_attrs.get("recipe", recipe)
+            study.set_user_attr("recipe", begun)
+        for field in sorted({*begun, *recipe}):
             if begun.get(field) != recipe.get(field):  # null and left out are the same
                 raise InputError(
                     f"{field} must be {begun.get(field)!r}, with which {self.folder} was begun, got "

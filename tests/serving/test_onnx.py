@@ -323,3 +323,13 @@ def test_random_expressions_are_the_same_in_a_graph(scope, tmp_path):
         masks_agree(rules, scope, tmp_path / "masks.onnx")
 
     check()
+
+
+@pytest.mark.parametrize(("to", "dtype"), [("onnx", "int8"), ("web", None), ("web", "int8")])
+def test_int8_is_refused_for_a_model_that_hides_tokens(tmp_path, to, dtype):
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    span = "blind((2, 4))"
+    model = small_model(vocab_size=len(tokenizer()), encoder_mask=span, cross_mask=f"{span} & wait_k(2)")
+    with pytest.raises(InputError, match=r"dtype must be float32 for a model with blind.*, got int8, in which"):
+        export(model, to, tmp_path / "new", tokenizer=tokenizer(), dtype=dtype)
+    assert not (tmp_path / "new").exists()
