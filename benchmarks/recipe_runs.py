@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crossmask.utils.atomic_write import write_text
+
 RESULTS = "results.json"
 
 
@@ -48,6 +50,6 @@ def train(folder: Path, recipe: str, changed: Sequence[str]) -> Finished:
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        results.write_text(json.dumps({"cpu_minutes": spent / 60}))
+        write_text(results, json.dumps({"cpu_minutes": spent / 60}))
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return Finished(log, json.loads((folder / "metrics.json").read_text()), **json.loads(results.read_text()))

@@ -45,6 +45,9 @@ def register(app: typer.Typer) -> None:
         if node_modules is not None:
             raise InputError(f"--node-modules must be left out without --write-static, got {node_modules}")
         check_libraries()
+        from crossmask.server.run import check_address
+
+        check_address(host, port)
         explored = load_explored_model(model, device=device)
         shown = f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{port}", flush=True)

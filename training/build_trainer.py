@@ -17,7 +17,6 @@ from .precision import PrecisionRecord
 from .recipe import RecipeArguments
 from .run_arguments import RunArguments
 from .streams import ExampleStream, packed_stream
-from .timing import Stopwatch
 from .trainer import CrossMaskTrainer
 
 
@@ -40,7 +39,7 @@ def build_trainer(
         features = packed_stream(data, recipe.batching, arguments, train, tokenizer)
     else:
         features = training_features(recipe.tokenizer, data.limits, task, tokenizer, train, arguments.seed)
-    callbacks: list[TrainerCallback] = [Stopwatch(), PrecisionRecord(), SettingsRecord(), TrimsHeap()]
+    callbacks: list[TrainerCallback] = [PrecisionRecord(), SettingsRecord(), TrimsHeap()]
     if optimization.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(optimization.early_stopping_patience))
     dataset, batches, collator = make_batching(recipe.batching, arguments, task, model.config, features)

@@ -20,7 +20,7 @@ from .muon import Muon, OwnOptimizer, adamw_options, build_muon, muon_options
 from .parts import frozen_modules, split_groups
 from .requirements import check_schedule_ends
 from .resumption import ResumingTrainer
-from .timing import stopwatch_of
+from .timing import Stopwatch, stopwatch_of
 
 
 def refuse_uneven_ties(model: PreTrainedModel) -> None:
@@ -71,6 +71,7 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
             del given.config.use_cache
         else:
             given.config.use_cache = use_cache
+        self.add_callback(Stopwatch())
         self.takes_use_cache = "use_cache" in inspect.signature(given.forward).parameters
         refuse_uneven_ties(self.model)
         self.train_batches = train_batches

@@ -74,7 +74,7 @@ def claim(tuning: Tuning) -> optuna.Trial | None:
             return None
         # By the number of the trial, so that a search that was killed draws on, and processes do not draw alike.
         seed = np.random.SeedSequence((tuning.seed, len(trials))).generate_state(1)[0]
-        study.sampler = optuna.samplers.TPESampler(seed=int(seed))
+        study.sampler = optuna.samplers.TPESampler(seed=int(seed), constant_liar=True)
         trial = study.ask()
         for parameter in tuning.parameters:
             parameter.suggest(trial)

@@ -142,7 +142,7 @@ def test_a_search_that_was_killed_goes_on(recipe, tmp_path, capsys):
     assert not (output / "trials" / "0001").exists()
     assert found["trials"] == 3
     assert yaml.safe_load(Path(found["recipe"]).read_text())["learning_rate"] == found["values"]["learning_rate"]
-    assert "| 1 |" not in (output / "trials.md").read_text()
+    assert "\n| 1 |" not in (output / "trials.md").read_text()
     # Nothing is left to do, and no other recipe goes into the folder.
     assert main(["tune", *arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
