@@ -109,6 +109,9 @@ def exchange(address, data: bytes) -> bytes:
 @example("POST", "/translate", JSON, 0, "right", b'{"q": ' + b"9" * 5000 + b"}")
 @example("POST", "/translate", JSON, 2000, "right", b"{}")
 @example("POST", "/translate", [(b"Content-Type", b"\xff\0")], 0, "right", b"{}")
+@example("POST", "/translate", [(b"Content-Type", b"text/plain")], 0, "right", b"{}")
+@example("PUT", "/translate", JSON, 0, "right", b"{}")
+@example("GET", "/nothing", [], 0, "none", b"")
 @example("GET", "/" + "a" * 60_000, [], 0, "none", b"")
 @given(
     st.sampled_from(["POST", "POST", "POST", "GET", "PUT", "HEAD", "OPTIONS", "BREW"]),
