@@ -107,5 +107,6 @@ def _replicas() -> list[int]:
     return [
         process.pid
         for process in psutil.Process().children(recursive=True)
-        if any("ServeReplica:default:crossmask" in part for part in process.cmdline())
+        if process.status() != psutil.STATUS_ZOMBIE
+        and any("ServeReplica:default:crossmask" in part for part in process.cmdline())
     ]
