@@ -60,7 +60,9 @@ $(VENV)/.docs: $(READY)
 	touch $@
 
 docs: $(VENV)/.docs  ## the documentation site, in site/, with the notebook as it ran
-	mkdir -p $(VENV)/docs && ln -sfn ../.. $(VENV)/docs/crossmask  # where the root has the package's name
+	@# The package under its name, without $(VENV): a link to the root would be followed round and round.
+	rm -rf $(VENV)/docs && mkdir -p $(VENV)/docs/crossmask
+	ln -s $(CURDIR)/__init__.py $(patsubst %/__init__.py,$(CURDIR)/%,$(wildcard */__init__.py)) $(VENV)/docs/crossmask
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(VENV)/docs $(BIN)/mkdocs build --strict --quiet
 	mkdir -p runs/notebook && cp docs/lessons/demonstration.ipynb runs/notebook
 	CROSSMASK_TINY=1 $(BIN)/jupyter-execute --inplace runs/notebook/demonstration.ipynb
