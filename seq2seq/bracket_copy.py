@@ -78,8 +78,8 @@ class CopyWithBrackets(LogitsProcessor):
         brackets: the ids of all other tokens.
         prompt_length: how many tokens of a target come before the copy, the start token by default.
 
-    A target that stops at `max_new_tokens` may be cut off inside of a bracket; give as many as the source with its
-    brackets has.
+    A target that stops at `max_new_tokens` may be cut off inside of a bracket; give the number of
+    tokens that the source with its brackets has.
     """
 
     def __init__(

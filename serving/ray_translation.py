@@ -41,7 +41,7 @@ class RayLines:
 
     Args:
         lines: of this process, which checks the settings before Ray starts. Its model must be the actors'.
-        loading: arguments of `load_translator` in the actors. Each gets as many processors as `threads`, 1 by default,
+        loading: arguments of `load_translator` in the actors. Each gets `threads` processors, 1 by default,
             and an accelerator where `lines` has its model on one.
         actors: how many; by default those that the cluster has processors or accelerators for.
 

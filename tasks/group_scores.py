@@ -77,7 +77,7 @@ def score_groups(
 ) -> GroupScores:
     """The task's primary metric of each group.
 
-    The interval is that of the middle 95% of the scores of as many examples, drawn from the group with replacement
+    The interval is that of the middle 95% of the scores of samples of the group's size, drawn from it with replacement
     (Efron 1979; for BLEU Koehn 2004, https://aclanthology.org/W04-3250).
 
     Raises:

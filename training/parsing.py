@@ -38,8 +38,9 @@ KINDS = {
 class RecipeParser(HfArgumentParser):
     """Raises what argparse would print below the usage of some two hundred fields."""
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self) -> None:
+        groups: Any = [*GROUPS, RunArguments]  # Transformers' annotation says instances
+        super().__init__(groups, allow_abbrev=False, prog="RECIPE")
         # Transformers' parser knows no field that is true, false or a text.
         action = self._option_string_actions["--bf16"]
         action.type, action.nargs, action.const, action.choices = _true_false_or_auto, "?", True, None
@@ -85,7 +86,7 @@ def parse_run(argv: list[str], command: str) -> RunSpec:
         ValueError: no recipe, a field that does not exist, or a value that does not fit; secrets are hidden in it.
         OSError: the recipe cannot be read.
     """
-    parser = RecipeParser([*GROUPS, RunArguments], allow_abbrev=False, prog="RECIPE")
+    parser = RecipeParser()
     if argv in (["--help"], ["-h"]):
         parser.parse_args(argv)
     if argv[1:] in (["--help"], ["-h"]):
@@ -129,7 +130,7 @@ def read_fields(argv: list[str]) -> tuple[Path, dict[str, Any]]:
     Raises: as `parse_run`, which has to see whether the values fit.
     """
     path = find_recipe(argv[0])
-    parser = RecipeParser([*GROUPS, RunArguments], allow_abbrev=False, prog="RECIPE")
+    parser = RecipeParser()
     values, rest = _read_values(path, read_text(path), argv[1:], parser.names)
     namespace, extra = parser.parse_known_args(rest)
     if extra:
@@ -138,16 +139,17 @@ def read_fields(argv: list[str]) -> tuple[Path, dict[str, Any]]:
     for action in parser._actions:
         if flags.intersection(action.option_strings):
             value = getattr(namespace, action.dest)
-            value = getattr(value, "value", value)  # of an enumeration
-            values[action.dest] = json.loads(value) if _is_json(value) else value
+            values[action.dest] = _read_json(getattr(value, "value", value))  # `value` of an enumeration
     return path, values
 
 
-def _is_json(value: Any) -> bool:
+def _read_json(value: Any) -> Any:
+    """The mapping or the list that a text is in JSON; anything else as it is."""
     try:
-        return isinstance(value, str) and isinstance(json.loads(value), dict | list)
+        read = json.loads(value) if isinstance(value, str) else None
     except ValueError:
-        return False
+        return value
+    return read if isinstance(read, dict | list) else value
 
 
 def _read_values(path: Path, text: str, argv: list[str], known: Container[str]) -> tuple[dict[str, Any], list[str]]:
@@ -163,7 +165,7 @@ def _read_values(path: Path, text: str, argv: list[str], known: Container[str]) 
 def _parse_fields(
     parser: RecipeParser, path: Path, values: dict[str, Any], rest: list[str]
 ) -> tuple[RecipeArguments, RunArguments]:
-    unknown = sorted((name for name in values if name not in parser.names), key=str)
+    unknown = sorted(set(values) - parser.names, key=str)
     if unknown:
         raise InputError(f"{path}: no field is named {unknown[0]!r}; --help lists them")
     parser.set_defaults(**values)
