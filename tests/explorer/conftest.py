@@ -31,8 +31,9 @@ def browser():
 @pytest.fixture(scope="session")
 def server_url(saved, browser):
     pytest.importorskip("uvicorn", reason="the extra serve is not installed")
-    from crossmask.explorer.loading import load_explored_model
     from explorers import running
+
+    from crossmask.explorer.loading import load_explored_model
 
     with running(load_explored_model(str(saved), device="cpu")) as (host, port):
         yield f"http://{host}:{port}/"
