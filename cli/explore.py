@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
         MODEL is one of our own, a bridge, or an encoder-decoder of Transformers. Static files are of our own network.
         """
-        from crossmask.explorer import check_libraries, load_explored_model, serve
+        from crossmask.explorer import serve
         from crossmask.explorer import write_static as write
         from crossmask.utils.errors import InputError
 
@@ -44,11 +44,4 @@ def register(app: typer.Typer) -> None:
             return
         if node_modules is not None:
             raise InputError(f"--node-modules must be left out without --write-static, got {node_modules}")
-        check_libraries()
-        from crossmask.server.run import check_address
-
-        check_address(host, port)
-        explored = load_explored_model(model, device=device)
-        shown = f"[{host}]" if ":" in host else host
-        print(f"http://{shown}:{port}", flush=True)
-        serve(explored, host=host, port=port)
+        serve(model, device=device, host=host, port=port)

@@ -4,7 +4,7 @@
 """
 
 from .loading import load_explored_model
-from .run import check_libraries, serve
+from .run import serve
 from .static_site import write_static
 
-__all__ = ["check_libraries", "load_explored_model", "serve", "write_static"]
+__all__ = ["load_explored_model", "serve", "write_static"]

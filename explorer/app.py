@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -9,12 +10,14 @@ from ipaddress import ip_address
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..masks import MaskError
+from ..server.bodies import read_body
+from ..server.errors import ApiError, ClientGone, bad_request, one_line
 from ..utils.errors import InputError
 from .model import ExploredModel
 from .page_files import PAGE, POLICY
@@ -24,6 +27,13 @@ BODY_LIMIT = 2**15
 """Bytes of a request: a sentence and three masks."""
 QUEUE_LIMIT = 8
 """Requests that wait for the model at a time, streams included."""
+BODY_TIMEOUT = 10.0
+"""Seconds in which the body of a request must arrive."""
+
+logger = logging.getLogger(__name__)
+_BUG = "the explorer failed, which is a bug; it printed where, please report that. Another sentence or mask may work"
+_OF_A_QUESTION = (InputError, MaskError)
+"""The errors that a question can cause. Any other is a bug."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 Method = Callable[[Request, Question], Awaitable[Response]]
@@ -51,13 +61,13 @@ def build_app(model: ExploredModel, host: str = "127.0.0.1") -> "Guarded":
         ),
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
-    return Guarded(Starlette(routes=routes, lifespan=lifespan), is_loopback=is_loopback(host))
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={Exception: _answer_to_a_bug})
+    return Guarded(app, is_loopback=is_loopback(host))
 
 
-class _Refused(Exception):
-    def __init__(self, status: int, reason: str):
-        super().__init__(reason)
-        self.status, self.reason = status, reason
+async def _answer_to_a_bug(request: Request, error: Exception) -> Response:
+    """What the page shows; Starlette raises the error again, so that uvicorn prints it."""
+    return JSONResponse({"error": _BUG}, 500)
 
 
 class _Answering:
@@ -70,7 +80,7 @@ class _Answering:
         """What a function gives, in the model's thread; nothing is computed for a page that no longer waits."""
         async with self.turn:
             if request is not None and await request.is_disconnected():
-                raise ClientDisconnect
+                raise ClientGone
             return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
 
     def to(self, method: Method) -> Handler:
@@ -80,18 +90,18 @@ class _Answering:
             try:
                 question = await _question(request)
                 if self.taken >= QUEUE_LIMIT:
-                    raise _Refused(503, f"{QUEUE_LIMIT} requests are waiting already; try again in a few seconds")
+                    raise ApiError(503, f"{QUEUE_LIMIT} requests are waiting already; try again in a few seconds")
                 self.taken += 1
                 try:
                     return await method(request, question)
                 finally:
                     self.taken -= 1
-            except ClientDisconnect:
+            except ClientGone:
                 return Response(status_code=499)  # which nobody reads
-            except _Refused as error:
-                return JSONResponse({"error": error.reason}, error.status)
-            except (InputError, MaskError) as error:
-                return JSONResponse({"error": " ".join(str(error).split())}, 400)
+            except ApiError as error:
+                return JSONResponse(error.body, error.status, error.headers)
+            except _OF_A_QUESTION as error:
+                return JSONResponse({"error": one_line(error)}, 400)
 
         return handle
 
@@ -120,34 +130,33 @@ class _Answering:
                     yield json.dumps(event, ensure_ascii=False) + "\n"
                     if question.pause and not event["finished"]:
                         await asyncio.sleep(question.pause)
-                    event = await self.call(None, _next, events)
+                    event = await self.next_event(events)
             finally:
                 self.taken -= 1
 
         return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"X-Accel-Buffering": "no"})
 
-
-def _next(events: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
-    """The next event of a stream, or one with an error: the answer has begun, so that it cannot have a status."""
-    try:
-        return next(events, None)
-    except (InputError, MaskError) as error:
-        return {"error": " ".join(str(error).split()), "finished": True}
+    async def next_event(self, events: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
+        """The next event of a stream, or one with an error: the answer has begun, so that it cannot have a status."""
+        call = asyncio.ensure_future(self.call(None, next, events, None))
+        await asyncio.wait([call])
+        error = call.exception()
+        if error is None:
+            return call.result()
+        if not isinstance(error, _OF_A_QUESTION):
+            logger.error("an error in a stream", exc_info=error)
+        return {"error": one_line(error) if isinstance(error, _OF_A_QUESTION) else _BUG, "finished": True}
 
 
 async def _question(request: Request) -> Question:
     # Of this type only: a page of another site cannot send it without asking first.
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-        raise _Refused(415, "a request must be application/json")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_LIMIT:
-            raise _Refused(413, f"a request must have at most {BODY_LIMIT} bytes; shorten the sentence or the masks")
+        raise ApiError(415, "a request must be application/json")
+    body = await read_body(request, limit=BODY_LIMIT, timeout=BODY_TIMEOUT, fix="shorten the sentence or the masks")
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):
-        raise _Refused(400, "a request must be JSON") from None
+        raise bad_request("a request must be JSON") from None
     return Question.read(given)
 
 

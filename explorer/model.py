@@ -3,7 +3,6 @@
 import hashlib
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from random import Random
@@ -14,7 +13,6 @@ import torch
 from ..auditing import audit
 from ..auditing.expected_masks import actual_masks
 from ..inference.texts import is_blank, tokenizers_of
-from ..masks import MaskError
 from ..masks.scope import SCOPES
 from ..seq2seq.attention_weights import attending_eagerly
 from ..seq2seq.lengths import longest_source, longest_target
@@ -104,7 +102,7 @@ class ExploredModel:
         ids, masks = self._replaced(read, question), question.masks()
         source = torch.tensor([ids], device=self.model.device)
         inputs = {"input_ids": source, "attention_mask": torch.ones_like(source), **masks}
-        with _explained(), torch.no_grad(), attending_eagerly(self.model):
+        with torch.no_grad(), attending_eagerly(self.model):
             target = self._generate(inputs)
             output = self.model(**inputs, decoder_input_ids=target[:, :-1], output_attentions=True)
         written = target[0, 1:].tolist()
@@ -129,8 +127,7 @@ class ExploredModel:
         options: dict[str, Any] = {**question.masks(), "max_new_tokens": self.longest_target}
         stream = TextStream(self.model, self.tokenizer, 1, num_beams=1, do_sample=False, **options)
         for number, word in enumerate(words, start=1):
-            with _explained():
-                written = stream.push([[word]], ended=number == len(words))[0]
+            written = stream.push([[word]], ended=number == len(words))[0]
             yield {"read": number, "word": word, "written": written, "finished": stream.finished[0]}
             if stream.finished[0]:
                 return
@@ -143,11 +140,10 @@ class ExploredModel:
         """
         ids, masks = self._replaced(self.source(question.text)[0], question), question.masks()
         source = torch.tensor([ids], device=self.model.device)
-        with _explained():
-            with torch.no_grad():
-                target = self._generate({"input_ids": source, "attention_mask": torch.ones_like(source), **masks})
-            batch = {"input_ids": source, "decoder_input_ids": target[:, :-1], **masks}
-            report = audit(self.model, batch, tokenizer=self.target_tokenizer)
+        with torch.no_grad():
+            target = self._generate({"input_ids": source, "attention_mask": torch.ones_like(source), **masks})
+        batch = {"input_ids": source, "decoder_input_ids": target[:, :-1], **masks}
+        report = audit(self.model, batch, tokenizer=self.target_tokenizer)
         return {"ok": report.ok, "report": str(report), "leaks": len(report.leaks)}
 
     def _generate(self, inputs: dict[str, Any]) -> torch.Tensor:
@@ -179,17 +175,6 @@ class ExploredModel:
         sample = Random(0).sample(numbers, min(4 * _REPLACEMENTS, len(numbers)))
         words = [number for number in sample if len(tokenizer.decode([number]).strip()) > 1]
         return (words if len(words) > 1 else sample)[:_REPLACEMENTS]
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """What a model, a stream or an audit cannot do is an error of the question: its message says what to change."""
-    try:
-        yield
-    except (InputError, MaskError):
-        raise
-    except (TypeError, ValueError) as error:
-        raise InputError(str(error)) from error
 
 
 def _weights(of_layers: Any) -> list[torch.Tensor]:

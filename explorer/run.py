@@ -3,25 +3,15 @@
 from typing import Any
 
 from ..serving.libraries import require
+from .loading import load_explored_model
 from .model import ExploredModel
 
 _HEAD = 16384  # bytes of a request's head
 _READ_TIMEOUT = 10.0  # seconds in which it must arrive
 
 
-def check_libraries() -> None:
-    """Refuse to go on without the libraries of a server.
-
-    Raises:
-        MissingLibraryError: one is not installed; the message has the command that installs it.
-    """
-    for name in ("starlette", "uvicorn"):
-        require(name, "serve", "show the explorer")
-
-
 def make_server(model: ExploredModel, host: str, port: int) -> Any:
-    """A `uvicorn.Server` that has not begun. Raises MissingLibraryError."""
-    check_libraries()
+    """A `uvicorn.Server` that has not begun."""
     import uvicorn
 
     from ..server.run import TimedProtocol
@@ -44,15 +34,22 @@ def make_server(model: ExploredModel, host: str, port: int) -> Any:
     )
 
 
-def serve(model: ExploredModel, *, host: str = "127.0.0.1", port: int = 7860) -> None:
-    """Show the explorer until SIGINT or SIGTERM.
+def serve(name: str, *, device: str | None = None, host: str = "127.0.0.1", port: int = 7860) -> None:
+    """Load a model, print the address of its page, and serve that until SIGINT or SIGTERM.
+
+    Args:
+        name: of the model. device: an accelerator where there is one by default; both as for `load_explored_model`.
 
     Raises:
         MissingLibraryError: the extra `serve` is not installed.
-        OSError: the address cannot be listened at.
+        OSError: the address cannot be listened at, or the model cannot be fetched.
+        InputError, MaskError: the model cannot be shown.
     """
-    server = make_server(model, host, port)
-    from ..server.run import check_address  # needs uvicorn
+    for library in ("starlette", "uvicorn"):
+        require(library, "serve", "show the explorer")
+    from ..server.run import check_address, url_of  # which need uvicorn
 
-    check_address(host, port)
+    check_address(host, port)  # before a model is loaded, which takes long
+    server = make_server(load_explored_model(name, device=device), host, port)
+    print(url_of(host, port), flush=True)
     server.run()

@@ -1,20 +1,18 @@
 """What a request says: its fields, from JSON, a form or the query, and checks of their types and sizes."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 
 from ..utils.type_checks import did_you_mean
-from .errors import ApiError, ClientGone, bad_request, too_large
+from .bodies import read_body
+from .errors import ApiError, bad_request, too_large
 from .settings import Settings
 
 _MOST_FIELDS = 1000
-_DRAINED = 16  # times the largest body: what is read of one that is too large, so that its sender sees the answer
 
 
 async def read_fields(request: Request, settings: Settings, known: Sequence[str], lists: Sequence[str]) -> dict:
@@ -29,7 +27,9 @@ async def read_fields(request: Request, settings: Settings, known: Sequence[str]
         ApiError: 400 for what cannot be read, 408 for what does not arrive, 413 for what is too large, 415 for another
             type of body.
     """
-    body = await _body(request, settings)
+    body = await read_body(
+        request, limit=settings.max_body, timeout=settings.read_timeout, fix="send several requests"
+    )
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     fields = _pairs(request.scope.get("query_string", b""), "the query", lists)
     if kind == "application/json":
@@ -52,28 +52,6 @@ async def read_fields(request: Request, settings: Settings, known: Sequence[str]
             near = did_you_mean(name[:80], known)
             raise bad_request(f"fields must be among {', '.join(known)}, got {name[:80]!r}; {near or 'leave it out'}")
     return {name: value for name, value in fields.items() if value is not None}
-
-
-async def _body(request: Request, settings: Settings) -> bytes:
-    body, size = bytearray(), 0
-    try:
-        async with asyncio.timeout(settings.read_timeout):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size <= settings.max_body:
-                    body += chunk
-                elif size > _DRAINED * settings.max_body:
-                    break
-    except ClientDisconnect:
-        raise ClientGone from None
-    except TimeoutError:
-        raise ApiError(
-            408,
-            f"the request must arrive within {settings.read_timeout:g} seconds, got {size} bytes of it; send it again",
-        ) from None
-    if size > settings.max_body:
-        raise too_large(f"the body must have at most {settings.max_body} bytes, got more; send several requests")
-    return bytes(body)
 
 
 def _json(body: bytes) -> dict[str, Any]:

@@ -89,8 +89,19 @@ def check_address(host: str, port: int) -> None:
     """Refuse an address that cannot be listened at; uvicorn would end the process with a status of its own.
 
     Raises:
-        OSError: with the reason.
+        OSError: with the address and the reason.
     """
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise OSError(
+            f"{url_of(host, port)} must be an address at which this machine can listen, got: {error.strerror}; give "
+            "another host or port"
+        ) from error
+
+
+def url_of(host: str, port: int) -> str:
+    """The address of a server, as a browser takes it."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

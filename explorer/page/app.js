@@ -8,6 +8,11 @@ import { Panel } from "./panel.js";
 
 const DELAY = 200;
 const SCOPE_NAMES = { cross: "Cross", encoder: "Encoder", decoder: "Decoder" };
+const SCOPE_HINTS = {
+  cross: "What each token of the output may read of the sentence.",
+  encoder: "What each token of the sentence may read of the others.",
+  decoder: "What each token of the output may read of those written before it.",
+};
 const LETTERS = ["A", "B"];
 
 function App({ engine }) {
@@ -19,7 +24,9 @@ function App({ engine }) {
   const [results, setResults] = useState([]);
   const { facts, problem: loadProblem, progress, retry } = useModel(engine);
   const text = ownText ?? facts?.examples[0] ?? "";
-  const { source, problem } = useSource(engine, facts, text);
+  const [tries, setTries] = useState(0);
+  const again = () => setTries(tries + 1);
+  const { source, problem } = useSource(engine, facts, text, tries);
   const textId = useId();
 
   const words = text.trim() ? text.trim().split(/\s+/) : [];
@@ -35,6 +42,17 @@ function App({ engine }) {
   const toggle = (number) =>
     setHiddenWords(hiddenWords.includes(number) ? hiddenWords.filter((other) => other !== number) : [...hiddenWords, number]);
   useEffect(() => writeAddress({ text: ownText, panels, hidden: hiddenWords }), [ownText, panels, hiddenWords]);
+  useEffect(() => {
+    // Another link in the same tab. What the page itself writes does not raise this event.
+    const read = () => {
+      const given = readAddress();
+      setText(given.text);
+      setPanels(given.panels);
+      setHiddenWords(given.hidden);
+    };
+    addEventListener("hashchange", read);
+    return () => removeEventListener("hashchange", read);
+  }, []);
 
   const layers = facts?.layers[view.scope] ?? 1;
   const heads = facts?.heads[view.scope] ?? 1;
@@ -45,6 +63,9 @@ function App({ engine }) {
       <h1>crossmask explorer</h1>
       <p>What an attention mask does to an output.
         ${facts && html` Model: <b>${facts.name}</b>, ${facts.kind === "browser" ? "in this browser" : "on the server"}.`}</p>
+      <p class="about">The model reads a sentence as tokens, which are words or parts of words, and writes its output token by token.
+        For each token that it writes it looks at the sentence. A <b>mask</b> says at which tokens it may look. Pick one below and
+        see whether the output changes, or click a word to hide it.</p>
     </header>
     <main>
       ${loadProblem
@@ -54,7 +75,8 @@ function App({ engine }) {
         <label for=${textId}>Sentence</label>
         <textarea id=${textId} rows="2" value=${text} aria-invalid=${problem ? "true" : "false"} aria-describedby=${`${textId}-note`}
           spellcheck="false" onInput=${(event) => edit(event.currentTarget.value.replaceAll("\n", " "))}></textarea>
-        <p id=${`${textId}-note`} class=${problem ? "error" : "hint"} aria-live="polite">${problem ?? ""}</p>
+        <p id=${`${textId}-note`} class=${problem ? "error" : "hint"} aria-live="polite">${problem?.message ?? ""}
+          ${problem?.canRetry && html`<button type="button" class="plain" onClick=${again}>Try again</button>`}</p>
         <div class="row examples" role="group" aria-label="Examples">
           ${facts?.examples.map((example) => html`<button type="button" class="plain" onClick=${() => edit(example)}>${example}</button>`)}
         </div>
@@ -77,12 +99,13 @@ function App({ engine }) {
         <${Choice} label="Head" count=${heads} value=${view.head} onChange=${(head) => setView({ ...view, head })} />
         <button type="button" aria-pressed=${isCompared ? "true" : "false"}
           onClick=${() => setPanels(isCompared ? panels.slice(0, 1) : [...panels, panels[0]])}>Compare two masks</button>
+        <p class="hint scope">${SCOPE_HINTS[view.scope]} Attention weights are of the cross mask.</p>
       </section>
       ${isCompared && html`<p class="difference" role="status">${difference}</p>`}
       <div class=${isCompared ? "panels two" : "panels"}>
         ${panels.map(
           (texts, index) => html`<${Panel}
-            key=${LETTERS[index]} engine=${engine} facts=${facts} source=${source} hidden=${hidden} texts=${texts} view=${view}
+            key=${LETTERS[index]} tries=${tries} onRetry=${again} isAsked=${!problem} engine=${engine} facts=${facts} source=${source} hidden=${hidden} texts=${texts} view=${view}
             name=${isCompared ? ` ${LETTERS[index]}` : ""} title=${isCompared ? `Masks ${LETTERS[index]}` : "Masks"}
             onTexts=${(changed) => setPanels(panels.map((before, other) => (other === index ? changed : before)))}
             onResult=${(result) => setResults((before) => range(2).map((other) => (other === index ? result : before[other])))}
@@ -122,7 +145,7 @@ function useModel(engine) {
 }
 
 /** The tokens of the sentence; those of the last one that the model can read stay while another is wrong. */
-function useSource(engine, facts, text) {
+function useSource(engine, facts, text, tries) {
   const [state, setState] = useState({ source: null, problem: null });
   useEffect(() => {
     if (!facts) return undefined;
@@ -133,7 +156,7 @@ function useSource(engine, facts, text) {
         if (!controller.signal.aborted) setState({ source: { text, tokens }, problem: null });
       } catch (error) {
         if (controller.signal.aborted) return;
-        setState((before) => ({ ...before, problem: error.message }));
+        setState((before) => ({ ...before, problem: error }));
         if (!(error instanceof EngineError)) throw error;
       }
     }, DELAY);
@@ -141,7 +164,7 @@ function useSource(engine, facts, text) {
       clearTimeout(timer);
       controller.abort();
     };
-  }, [engine, facts, text]);
+  }, [engine, facts, text, tries]);
   return state;
 }
 

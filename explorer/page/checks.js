@@ -58,12 +58,13 @@ export function Proof({ engine, question, result }) {
   const sentence = (read) =>
     read.map((token, index) => html`${" "}${hidden.includes(index) ? html`<mark>${shown(token)}</mark>` : shown(token)}`);
   return html`
+    <p class="hint">Puts other words in place of the hidden ones. If nothing reads them, the model computes the same.</p>
     <button type="button" onClick=${prove} disabled=${status === "running" || !result}>Replace the hidden words</button>
     ${status === "failed" && html`<p class="error" role="alert">${error}</p>`}
     ${rows.length > 0 &&
     html`<div class="table-scroll" tabindex="0" role="group" aria-label="Outputs with the hidden words replaced">
       <table class="facts">
-        <thead><tr><th scope="col">The model is given</th><th scope="col">It writes</th><th scope="col">Every logit</th></tr></thead>
+        <thead><tr><th scope="col">The model is given</th><th scope="col">It writes</th><th scope="col">Scores of all tokens</th></tr></thead>
         <tbody>
           ${rows.map(
             ({ read, text, same: isSame }) => html`<tr>
@@ -81,7 +82,7 @@ export function Proof({ engine, question, result }) {
     <p role="status">
       ${status === "done" &&
       (same === TRIES
-        ? html`<b class="good">The output cannot change:</b> with ${TRIES} other texts in place of the hidden words, every logit was the same to the bit.`
+        ? html`<b class="good">The output cannot change:</b> with ${TRIES} other texts in place of the hidden words, all scores (logits) were the same to the bit.`
         : html`<b class="bad">The output changed</b> in ${TRIES - same} of ${TRIES}; please report this as a bug.`)}
     </p>
   `;
@@ -104,6 +105,7 @@ export function Stream({ engine, question, onSimultaneous, canStream }) {
   const all = question.text.trim().split(/\s+/);
   if (!canStream) return html`<p class="hint">This model cannot stream.</p>`;
   return html`
+    <p class="hint">The sentence arrives a word at a time, and each word is written as soon as the masks allow.</p>
     <div class="row">
       ${status === "running"
         ? html`<button type="button" onClick=${stop}>Stop</button>`
@@ -132,7 +134,7 @@ export function Stream({ engine, question, onSimultaneous, canStream }) {
     </div>`}
     <p role="status">
       ${status === "done" &&
-      html`Done: ${written.length} words, each written after ${written.length ? (written.reduce((sum, { read }) => sum + read, 0) / written.length).toFixed(1) : 0} of ${all.length} source words on average.`}
+      html`Done: ${written.length} ${written.length === 1 ? "word" : "words"}, each written after ${written.length ? (written.reduce((sum, { read }) => sum + read, 0) / written.length).toFixed(1) : 0} of ${all.length} source words on average.`}
       ${status === "stopped" && "Stopped."}
     </p>
   `;
@@ -143,20 +145,21 @@ export function Audit({ engine, question }) {
   const [state, run] = useTask();
   if (!engine.canAudit) {
     return html`<p class="hint">
-      The audit measures which token changes which output. It needs the server:
+      The audit measures which token changes which output. It needs the server:${" "}
       <code>pip install "crossmask[serve]"</code>, then <code>crossmask explore MODEL</code>.
     </p>`;
   }
   const audit = () => run(async (signal, update) => update({ report: await engine.audit(question, signal) }));
   const { report, status, error } = state;
   return html`
+    <p class="hint">Measures which tokens change which outputs, and compares that with the masks.</p>
     <button type="button" onClick=${audit} disabled=${status === "running"}>
       ${status === "running" ? "Measuring…" : "Audit this sentence"}
     </button>
     ${status === "failed" && html`<p class="error" role="alert">${error}</p>`}
     <div role="status">
       ${report &&
-      html`<p><b class=${report.ok ? "good" : "bad"}>${report.ok ? "No leak." : `${report.leaks} leaks.`}</b>
+      html`<p><b class=${report.ok ? "good" : "bad"}>${report.ok ? "No leak." : report.leaks === 1 ? "1 leak." : `${report.leaks} leaks.`}</b>
         ${report.ok ? " The model reads only what the masks allow." : " The model reads what the masks do not allow."}</p>
         <pre class="report" tabindex="0" aria-label="The report of the audit">${report.report}</pre>`}
     </div>

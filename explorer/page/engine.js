@@ -1,7 +1,13 @@
 // What runs the model: the server, or this browser. Both have the same methods.
 
 /** Something that a reader can do something about; the message says what. */
-export class EngineError extends Error {}
+export class EngineError extends Error {
+  /** @param {boolean} canRetry whether the same question may be answered later. */
+  constructor(message, canRetry = false) {
+    super(message);
+    this.canRetry = canRetry;
+  }
+}
 
 /** The weights of cross-attention, 0 to 1. */
 export class Attention {

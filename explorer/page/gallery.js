@@ -7,8 +7,8 @@ const of = (name, what, shown, masks) => ({ name, what, shown, masks: { ...EVERY
 export const GALLERY = [
   of("Everything", "the default", "cross", {}),
   of("Wait-k", "writes while it reads", "cross", { encoder: "causal()", cross: "wait_k(3)" }),
-  of("Wait-k, near", "and forgets", "cross", { encoder: "causal()", cross: "wait_k(3) & window(6)" }),
-  of("Band", "same order", "cross", { cross: "monotonic(slope=1.0, width=3)" }),
+  of("Wait-k, near", "the same, and forgets what is far back", "cross", { encoder: "causal()", cross: "wait_k(3) & window(6)" }),
+  of("Band", "near the diagonal", "cross", { cross: "monotonic(slope=1.0, width=3)" }),
   of("Prefix", "the first tokens", "cross", { cross: "prefix(4)" }),
   of("Without a part", "tokens 2 to 4 left out", "cross", { cross: "drop((2, 5))" }),
   of("Heads", "one head looks near", "cross", { cross: "heads({0: window(1), 'rest': full()})" }),

@@ -6,9 +6,9 @@ import { GALLERY } from "./gallery.js";
 import { grid, parse } from "./masks.js";
 
 const ABOUT = {
-  cross: "Cross mask: target to source",
-  encoder: "Encoder mask: source to source",
-  decoder: "Decoder mask: target to target",
+  cross: "Cross mask: target reads source",
+  encoder: "Encoder mask: source reads source",
+  decoder: "Decoder mask: target reads target",
 };
 const SIZE = 8;
 const STEP = 5;
@@ -52,7 +52,7 @@ function MaskField({ label, text, error, own, onInput }) {
       <p id=${`${id}-note`} class=${error ? "error" : "hint"} aria-live="polite">
         ${error
           ? html`${sentence(error.message)} <span class="kept">The last mask that could be read stays.</span>`
-          : own && own !== "full()" ? html`and-ed with the model's own <code>${own}</code>` : ""}
+          : own && own !== "full()" ? html`the model's own mask also holds: <code>${own}</code>` : ""}
       </p>
     </div>
   `;

@@ -10,9 +10,14 @@ import { MaskError, parse } from "./masks.js";
 import { MasksEditor } from "./masks-editor.js";
 
 const DELAY = 250;
+const GRID_HINTS = {
+  cross: "Each row is a token of the output. Its cells are the tokens of the source.",
+  encoder: "Each row is a token of the source. Its cells are all tokens of the source.",
+  decoder: "Each row is a token of the output. Its cells are the tokens written before.",
+};
 const SCOPE_NAMES = { cross: "Cross mask", encoder: "Encoder mask", decoder: "Decoder mask" };
 
-export function Panel({ engine, facts, source, hidden, texts, onTexts, view, name, title, onResult }) {
+export function Panel({ tries, onRetry, isAsked, engine, facts, source, hidden, texts, onTexts, view, name, title, onResult }) {
   const { masks, errors } = useMemo(() => readMasks(texts), [texts]);
   const kept = useRef({ texts: EVERYTHING, masks: readMasks(EVERYTHING).masks });
   if (!Object.keys(errors).length) kept.current = { texts, masks };
@@ -27,7 +32,6 @@ export function Panel({ engine, facts, source, hidden, texts, onTexts, view, nam
     [source, hidden, valid.texts],
   );
   const [answer, setAnswer] = useState({ result: null, error: null, busy: false });
-  const [tries, setTries] = useState(0);
   useEffect(() => {
     if (!facts || !question) return undefined;
     const controller = new AbortController();
@@ -67,7 +71,10 @@ export function Panel({ engine, facts, source, hidden, texts, onTexts, view, nam
       return { allowed: new Float32Array(sizes.rows * sizes.columns), fault };
     }
   }, [own, valid, hidden, view, axes]);
-  const attention = view.scope === "cross" && result && result.question.text === source.text ? result.attention : null;
+  // An output that answers another question than the one asked now: the sentence or the masks cannot be used.
+  const isOld = result && !busy && (error !== null || !isAsked);
+  const isOfMask = result && result.question.text === source.text && (error === null || error.canRetry);
+  const attention = view.scope === "cross" && isOfMask ? result.attention : null;
   const weights = useMemo(
     () => attention && ((row, column) => attention.at(row, column, view.layer, view.head)),
     [attention, view],
@@ -83,13 +90,15 @@ export function Panel({ engine, facts, source, hidden, texts, onTexts, view, nam
         <p class="text" role="status" lang="">${result ? result.text || "(nothing)" : facts ? "…" : "no model"}</p>
         ${busy && html`<span class="busy" aria-hidden="true"></span>`}
       </div>
+      ${isOld && html`<p class="hint old">This is the output of the last sentence and masks that were answered.</p>`}
       ${error &&
       html`<p class="error" role="alert">${error.message}
-        <button type="button" class="plain" onClick=${() => setTries(tries + 1)}>Try again</button></p>`}
+        ${error.canRetry && html`<button type="button" class="plain" onClick=${onRetry}>Try again</button>`}</p>`}
 
       <div class="pair">
         <div>
           <h3>${SCOPE_NAMES[view.scope]}${weights ? " and attention" : ""}</h3>
+          <p class="hint">${GRID_HINTS[view.scope]}</p>
           <p class="legend">
             <span><i class="swatch yes"></i> allowed</span><span><i class="swatch no"></i> hidden</span>
             ${weights && html`<span><i class="swatch weight"></i> attention weight</span>`}
@@ -103,6 +112,7 @@ export function Panel({ engine, facts, source, hidden, texts, onTexts, view, nam
         ${weights &&
         html`<div>
           <h3>Alignment</h3>
+          <p class="hint">From source tokens, left, to the output tokens that read them. A thicker line is more weight.</p>
           <${Alignment} source=${axes.columns} target=${axes.rows} weights=${weights} hover=${hover} onHover=${setHover} />
         </div>`}
       </div>

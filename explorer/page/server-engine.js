@@ -3,7 +3,7 @@
 import { Attention, EngineError } from "./engine.js";
 
 const LOST =
-  "The connection to the server is lost. Start crossmask explore again if it has ended, then press Try again.";
+  "The connection to the server is lost. Start crossmask explore again if it has ended, then try again.";
 
 export class Engine {
   kind = "server";
@@ -36,9 +36,9 @@ export class Engine {
     let finished = false;
     while (!finished) {
       const { value, done } = await reader.read().catch((error) => {
-        throw signal?.aborted ? error : new EngineError(LOST);
+        throw signal?.aborted ? error : new EngineError(LOST, true);
       });
-      if (done) throw new EngineError(LOST);
+      if (done) throw new EngineError(LOST, true);
       const lines = (rest + value).split("\n");
       rest = lines.pop();
       for (const line of lines) {
@@ -62,9 +62,10 @@ async function ask(name, question, signal) {
     response = await fetch(`api/${name}`, { ...options, signal });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new EngineError(LOST);
+    throw new EngineError(LOST, true);
   }
   if (response.ok) return response;
   const { error } = await response.json().catch(() => ({}));
-  throw new EngineError(error ?? `The server answered with status ${response.status}. Look at what it printed.`);
+  const reason = error ?? `The server answered with status ${response.status}. Look at what it printed.`;
+  throw new EngineError(reason, response.status >= 500 || response.status === 408);
 }

@@ -2,9 +2,6 @@
 
 import os
 import shutil
-import socket
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -34,21 +31,12 @@ def browser():
 @pytest.fixture(scope="session")
 def server_url(saved, browser):
     pytest.importorskip("uvicorn", reason="the extra serve is not installed")
-    from crossmask.explorer.loading import load_explored_model
-    from crossmask.explorer.run import make_server
+    from explorers import running
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = make_server(load_explored_model(str(saved), device="cpu"), "127.0.0.1", port)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    thread.join()
+    from crossmask.explorer.loading import load_explored_model
+
+    with running(load_explored_model(str(saved), device="cpu")) as (host, port):
+        yield f"http://{host}:{port}/"
 
 
 @pytest.fixture(scope="session")

@@ -259,6 +259,33 @@ def test_motion_is_left_out_where_a_reader_asks_for_that(server_url, open_page):
     assert page.evaluate(f"(() => {{ {style} return getComputedStyle(e).animationName }})()") == "none"
 
 
+def test_another_link_in_the_same_tab_is_shown(url, open_page):
+    page = open_page(at(url, hidden="1"))
+    output(page)
+    page.goto(at(url, text=WORDS[0], cross="prefix(1)", compare="1"))
+    assert (output(page, 0), output(page, 1)) == (expected(WORDS[0], cross_mask="prefix(1)"), expected(WORDS[0]))
+    assert mask_field(page, "Cross").input_value() == "prefix(1)"
+    assert page.locator('.words button[aria-pressed="true"]').count() == 0
+
+
+@pytest.mark.parametrize("fields", [{"text": "dog " * 70}, {"cross": "keep((2, 60))"}, {"cross": "heads({9: full()})"}])
+def test_an_output_of_another_question_is_named_as_such(fields, url, open_page):
+    """Nor are its weights drawn under the masks that were refused."""
+    page = open_page(at(url), allow_errors=True)
+    before = output(page)
+    assert page.locator(".old").count() == 0
+    for name, value in fields.items():
+        field = page.get_by_label("Sentence", exact=True).last if name == "text" else mask_field(page, "Cross")
+        field.fill(value)
+    page.locator(".old").wait_for()
+    assert output(page) == before
+    assert page.locator(".alignment").count() == ("text" in fields)
+    assert page.get_by_role("button", name="Try again").count() == 0
+    page.goto(at(url, cross="prefix(2)"))
+    assert output(page) == expected(cross_mask="prefix(2)")
+    assert page.locator(".old").count() == 0
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [("dog " * 200, "must have at most"), ("dog " * 70, "at most 64 tokens"), ("  ", "must have a word")],
@@ -286,6 +313,33 @@ def test_a_server_that_is_gone_and_comes_back(server_url, open_page):
     page.get_by_role("button", name="Try again").click()
     assert output(page) == expected(cross_mask="prefix(2)")
     assert page.locator(".error").count() == 0
+
+
+def test_one_click_asks_again_for_the_sentence_and_the_output(server_url, open_page):
+    page = open_page(at(server_url), allow_errors=True)
+    output(page)
+    page.route("**/api/**", lambda route: route.abort())
+    page.get_by_label("Sentence", exact=True).last.fill(WORDS[0])
+    again = page.get_by_role("button", name="Try again").first
+    again.wait_for()
+    page.unroute("**/api/**")
+    again.click()
+    page.locator(".old").wait_for(state="detached")
+    assert output(page) == expected(WORDS[0])
+    assert page.locator(".error").count() == 0
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_an_error_of_the_server_can_be_tried_again(status, server_url, open_page):
+    page = open_page(at(server_url), allow_errors=True)
+    output(page)
+    answer = {"status": status, "json": {"error": "the explorer failed"}}
+    page.route("**/api/translate", lambda route: route.fulfill(**answer))
+    mask_field(page, "Cross").fill("prefix(2)")
+    page.get_by_text("the explorer failed").wait_for()
+    page.unroute("**/api/translate")
+    page.get_by_role("button", name="Try again").click()
+    assert output(page) == expected(cross_mask="prefix(2)")
 
 
 def test_a_stream_that_breaks_off(server_url, open_page):

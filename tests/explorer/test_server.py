@@ -3,6 +3,9 @@
 import asyncio
 import base64
 import json
+import logging
+import random
+import socket
 from functools import cache
 from unittest.mock import Mock
 
@@ -14,6 +17,8 @@ pytest.importorskip("starlette")
 import httpx2 as httpx
 from attached_families import attached, plain
 from bridge_families import bridge_of
+from explorers import running
+from random_masks import random_text
 from streaming_cases import tiny
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -23,11 +28,13 @@ from trained_models import SENTENCE, TEXTS, tokenizer, trained_model
 from transformers import PreTrainedTokenizerFast
 
 from crossmask import CrossMaskBridgeProcessor, translate_batch
-from crossmask.explorer import load_explored_model, loading
+from crossmask.explorer import app as application
+from crossmask.explorer import load_explored_model, loading, run, serve
 from crossmask.explorer.app import BODY_LIMIT, QUEUE_LIMIT, build_app
 from crossmask.explorer.model import ExploredModel
 from crossmask.explorer.question import Question, spans_of
 from crossmask.masks import MaskError
+from crossmask.masks.scope import SCOPES
 from crossmask.streaming.text import TextStream
 from crossmask.utils.errors import InputError
 
@@ -171,12 +178,27 @@ def test_questions_that_cannot_be_answered(fields, error, reason):
         own().translate(Question.read(fields))
 
 
+@KINDS
+def test_random_masks_are_answered_or_are_errors_of_the_question(kind):
+    """Nothing else may be raised, since a question cannot cause it."""
+    rng, model, refused, asked_for = random.Random(17), explored(kind), 0, 12
+    for number in range(asked_for):
+        fields = {f"{scope}_mask": random_text(rng) for scope in rng.sample(SCOPES, rng.choice([1, 1, 3]))}
+        hidden = rng.choice([(), (0,), (1, 2), (5, 60)])
+        method = rng.choice([model.translate, model.audit, lambda question: [*model.stream(question)]])
+        try:
+            assert method(Question(TEXT, hidden=hidden, replacement=number % 3, **fields))
+        except (InputError, MaskError):
+            refused += 1
+    assert 0 < refused < asked_for
+
+
 def asked(*requests, host: str = "127.0.0.1", base: str = "http://127.0.0.1:7860", model=None) -> list:
     """The answers to requests, each a method, a path and options of httpx, one after the other."""
 
     async def ask():
         app = build_app(model or own(), host)
-        transport = httpx.ASGITransport(app)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (
             app.app.router.lifespan_context(app.app),
             httpx.AsyncClient(transport=transport, base_url=base) as client,
@@ -251,6 +273,75 @@ def test_a_stream_is_a_line_for_each_word():
     events = [json.loads(line) for line in answer.text.splitlines()]
     assert [event["read"] for event in events] == [*range(1, len(events) + 1)]
     assert events[-1]["finished"]
+
+
+BUGS = (
+    TypeError("got an unexpected argument"),
+    ValueError("bad"),
+    KeyError("x"),
+    RuntimeError("shape"),
+    OSError("disk"),
+)
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: type(bug).__name__)
+def test_a_bug_is_not_an_error_of_the_question(bug, monkeypatch, caplog):
+    """It has status 500 and a sentence, is logged, and takes no place in the queue."""
+    question = {"json": {"text": TEXT, **STREAMED}}
+    names = ("source", "translate", "audit", "stream")
+    with monkeypatch.context() as broken:
+        broken.setattr(ExploredModel, "source", Mock(side_effect=bug))
+        answers = asked(*(("POST", f"/api/{name}", question) for name in names * QUEUE_LIMIT))
+    for answer in answers:
+        assert answer.status_code == 500
+        assert "which is a bug" in answer.json()["error"]
+        assert str(bug) not in answer.text
+        assert "content-security-policy" in answer.headers
+
+    def events(self, question):
+        yield {"read": 1, "word": "a", "written": [], "finished": False}
+        raise bug
+
+    monkeypatch.setattr(ExploredModel, "stream", events)
+    with caplog.at_level(logging.ERROR):
+        broken = asked(*[("POST", "/api/stream", question)] * QUEUE_LIMIT)
+    for answer in broken:
+        first, last = (json.loads(line) for line in answer.text.splitlines())
+        assert (first["read"], last["finished"]) == (1, True)
+        assert "which is a bug" in last["error"]
+    assert {record.exc_info[1] for record in caplog.records} == {bug}
+
+
+def test_a_request_that_does_not_arrive_whole_is_answered_and_closed(monkeypatch):
+    monkeypatch.setattr(application, "BODY_TIMEOUT", 0.3)
+    monkeypatch.setattr(run, "_READ_TIMEOUT", 0.3)
+    body = json.dumps({"text": TEXT}).encode()
+    kind = b"Content-Type: application/json\r\n"
+    with running(own()) as address:
+        for name in (b"translate", b"source", b"audit", b"stream"):
+            head = b"POST /api/" + name + b" HTTP/1.1\r\nHost: localhost\r\n" + kind
+            for sent, status in (
+                (head[:-20], b""),
+                (head + b"Content-Length: %d\r\n\r\n" % len(body), b"HTTP/1.1 408"),
+                (head + b"Content-Length: %d\r\n\r\n" % len(body) + body[:-1], b"HTTP/1.1 408"),
+                (head + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", b"HTTP/1.1 408"),
+            ):
+                with socket.create_connection(address, timeout=20) as connection:
+                    connection.sendall(sent)
+                    received = b"".join(iter(lambda: connection.recv(65536), b""))
+                assert received.startswith(status)
+                assert bool(received) == bool(status)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1", "nowhere.invalid"])
+def test_an_address_is_refused_before_a_model_is_loaded(host, monkeypatch):
+    load = Mock()
+    monkeypatch.setattr(run, "load_explored_model", load)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"http://{host}:{port} must be an address at which .*; give another"):
+            serve("model", host=host, port=port)
+    assert not load.called
 
 
 def test_more_requests_than_may_wait_are_refused():
