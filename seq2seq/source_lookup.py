@@ -35,8 +35,8 @@ class SourceLookup(CandidateGenerator):
             for end in range(size, len(source)):
                 self.after.setdefault(tuple(source[end - size : end]), end)
 
-    def get_candidates(self, input_ids: torch.LongTensor, **kwargs: Any) -> tuple[torch.LongTensor, None]:
-        """(1, T) target ids, with the proposed tokens behind them if there are any."""
+    def get_candidates(self, input_ids: torch.LongTensor, **kwargs: Any) -> tuple[torch.LongTensor, Any]:
+        """(1, T) target ids, with the proposed tokens behind them if there are any, and None for their logits."""
         newest = input_ids[0, -self.max_ngram :].tolist()
         # The model itself adds a token to what it accepts.
         count = min(self.num_tokens, self.max_length - input_ids.shape[1] - 1)
@@ -47,7 +47,7 @@ class SourceLookup(CandidateGenerator):
                 return cast(torch.LongTensor, torch.cat([input_ids, draft], dim=-1)), None
         return input_ids, None
 
-    def update_candidate_strategy(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, num_matches: int):
+    def update_candidate_strategy(self, input_ids: torch.LongTensor, scores: torch.Tensor, num_matches: int):
         """Drafts stay as long as they are."""
 
 
@@ -69,6 +69,7 @@ class SourceLookupMixin(GenerationMixin):
         """
         count = generation_config.prompt_lookup_num_tokens
         if count is None or inputs_tensor.is_floating_point() or bool((inputs_tensor < 0).any()):
-            return super()._get_candidate_generator(generation_config, input_ids, inputs_tensor, *args, **kwargs)
+            given = (generation_config, input_ids, inputs_tensor, *args)
+            return super()._get_candidate_generator(*given, **kwargs)  # type: ignore[misc]  # a mixin is no model
         max_ngram = generation_config.max_matching_ngram_size or LONGEST_NGRAM
         return SourceLookup(inputs_tensor[0].tolist(), count, max_ngram, generation_config.max_length)

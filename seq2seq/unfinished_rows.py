@@ -82,7 +82,7 @@ class UnfinishedRows:
         selected["encoder_outputs"] = self.encoder_outputs
         return selected
 
-    def fill_in(self, outputs: ModelOutput) -> None:
+    def fill_in(self, outputs: Any) -> None:
         """Give a step's output logits (B * G, T, vocabulary) for all rows: zeros for those that were left out."""
         if len(self.examples) == self.count:
             return
