@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    LEDConfig,
+    LEDForConditionalGeneration,
+    LongT5Config,
+    LongT5ForConditionalGeneration,
     MarianConfig,
     MarianMTModel,
     PreTrainedConfig,
@@ -84,11 +88,13 @@ def _peer(family: str, size: Size, fields: dict) -> tuple[type[PreTrainedModel],
             encoder=part, decoder=T5GemmaModuleConfig(**part.to_dict()), dropout_rate=DROPOUT, **fields
         )
         return T5GemmaForConditionalGeneration, config
-    if family == "T5":
+    if family in ("T5", "LongT5"):
         sizes = {
             "d_model": size.width, "d_kv": size.width // size.heads, "d_ff": 4 * size.width,
             "num_layers": size.layers, "num_heads": size.heads, "dropout_rate": DROPOUT,
         }  # fmt: skip
+        if family == "LongT5":
+            return LongT5ForConditionalGeneration, LongT5Config(**{**sizes, **fields})
         return T5ForConditionalGeneration, T5Config(**{**sizes, **fields})
     sizes = {
         "d_model": size.width, "encoder_layers": size.layers, "decoder_layers": size.layers,
@@ -97,6 +103,9 @@ def _peer(family: str, size: Size, fields: dict) -> tuple[type[PreTrainedModel],
         "max_position_embeddings": size.positions, "forced_eos_token_id": None,
         "dropout": DROPOUT, "attention_dropout": 0.0, "activation_dropout": 0.0,
     }  # fmt: skip
+    if family == "LED":
+        sizes["max_encoder_position_embeddings"] = sizes.pop("max_position_embeddings")
+        return LEDForConditionalGeneration, LEDConfig(**{**sizes, **fields})
     if family == "Marian":
         return MarianMTModel, MarianConfig(**{**sizes, **fields})
     return BartForConditionalGeneration, BartConfig(**{**sizes, **fields})

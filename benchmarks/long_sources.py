@@ -2,26 +2,51 @@
 
     python -m benchmarks.long_sources --lengths 256 512 1024 2048 4096 8192
     python -m benchmarks.long_sources --encoder-layer --flex
+    python -m benchmarks.long_sources --documents --mask "window(256) | prefix(16)" --lengths 2048 8192 32768
 
 A training step, forward and backward, of the 8M model of benchmarks/baselines.py: one source, a fixed number of
 targets, `window(64)` in encoder and cross-attention, bf16. With `--encoder-layer` one narrow encoder layer alone,
 float32: blocks against a mask of all pairs; FlexAttention is timed forward only, since it has no backward on CPU.
 Medians of interleaved repeats, with the growth per doubling.
+
+With `--documents` that model beside LED and LongT5, with and without gradient checkpointing, in processes of their own
+that take turns: tokens a second, and how far the peak of memory rises above what the process had before. LED has the
+window, and global attention for the first tokens where the mask has a prefix; LongT5 has the window alone. Both read
+the whole source in cross-attention.
 """
 
 import argparse
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
+from typing import Any
 
 import torch
 from torch import nn
 
 from benchmarks.baselines import SIZES, build
-from benchmarks.harness import add_run_options, clock, growth_table, interleave, machine, medians, publish
+from benchmarks.harness import (
+    add_run_options,
+    clock,
+    growth_table,
+    in_own_processes,
+    interleave,
+    machine,
+    medians,
+    peak,
+    publish,
+    seconds,
+    table,
+)
 from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration
+from crossmask.masks.rules import parse
 
 Run = Callable[[int], None]
+DOCUMENTS = ("crossmask", "LED", "LongT5")  # the families of `--documents`
+PRECISIONS = ("bfloat16", "float32")
+WARM_UP = 512  # tokens of a first step, which loads kernels
 
 
 def training_steps(options: argparse.Namespace) -> tuple[dict[str, str], dict[tuple[str, int], Run]]:
@@ -72,6 +97,56 @@ def encoder_layers(options: argparse.Namespace) -> tuple[dict[str, str], dict[tu
     }
 
 
+def measure(
+    family: str, precision: str, checkpointing: str, length: int, options: argparse.Namespace
+) -> tuple[int, float]:
+    """How many bytes the peak rises in a training step of one document, and the seconds that it takes."""
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    rules = {rule.name: rule for rule in parse(options.mask).rules()}
+    fields: dict[str, Any] = {
+        "crossmask": {"encoder_mask": options.mask, "cross_mask": options.mask, "dropout": 0.0},
+        "LED": {"attention_window": 2 * rules["window"].left, "dropout": 0.0},  # a window of both sides together
+        "LongT5": {"local_radius": rules["window"].left, "dropout_rate": 0.0},
+    }[family]
+    attention = ("blockwise" if options.device == "cpu" else "flex_attention") if family == "crossmask" else None
+    size, vocabulary = SIZES["tiny" if options.quick else "8M"], 300 if options.quick else 8000
+    model = build(family, replace(size, positions=length), vocabulary, attention, **fields)
+    model.to(options.device).train()
+    if checkpointing == "yes":
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def step(length: int) -> None:
+        source = torch.randint(4, vocabulary, (1, length), device=options.device)
+        labels = torch.randint(4, vocabulary, (1, options.targets), device=options.device)
+        extra: dict[str, Any] = {"skip_logits": True} if family == "crossmask" else {}
+        if family == "LED" and "prefix" in rules:
+            extra["global_attention_mask"] = torch.zeros_like(source)
+            extra["global_attention_mask"][:, : rules["prefix"].n] = 1
+        with torch.autocast(options.device, torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = model(input_ids=source, labels=labels, **extra).loss
+        loss.backward()
+
+    step(min(length, WARM_UP))
+    before = peak(options.device)
+    elapsed = seconds(partial(step, length), options.device)
+    return peak(options.device) - before, elapsed
+
+
+def documents(options: argparse.Namespace) -> str:
+    """The table of `--documents`."""
+    subjects = list(product(options.families, options.precisions, options.checkpointing, options.lengths))
+    calls = [(*subject, options) for subject in subjects] * options.repeats
+    results = in_own_processes(measure, calls, module="benchmarks.long_sources")
+    rows = []
+    for index, (*words, length) in enumerate(subjects):
+        amounts, times = zip(*results[index :: len(subjects)], strict=True)
+        speed, amount = length / statistics.median(times), statistics.median(amounts) / 2**20
+        rows.append([*words, f"{length:,}", f"{speed:,.0f}", f"{amount:,.0f}"])
+    header = ["model", "precision", "gradient checkpointing", "source tokens", "source tokens/s"]
+    return table([*header, "peak of a step, MiB"], rows, words=3)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096, 8192])
@@ -79,13 +154,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--mask", default="window(64)")
     parser.add_argument("--encoder-layer", action="store_true", help="blocks against a mask of all pairs")
+    parser.add_argument("--documents", action="store_true", help="beside LED and LongT5, with the peak of memory")
+    parser.add_argument("--families", nargs="+", default=DOCUMENTS, choices=DOCUMENTS, help="of --documents")
+    parser.add_argument(
+        "--checkpointing", nargs="+", default=["no", "yes"], choices=["no", "yes"], help="of --documents"
+    )
+    parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS, help="of --documents")
     parser.add_argument("--flex", action="store_true", help="FlexAttention too; its kernel takes minutes to build")
     add_run_options(parser, "long_sources", threads=1)
     options = parser.parse_args(argv)
     if options.quick:
         options.lengths, options.targets, options.repeats = [128, 256], 16, 1
+        options.precisions = ["bfloat16"]
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    if options.documents:
+        if not any(rule.name == "window" for rule in parse(options.mask).rules()):
+            parser.error(f"--mask must have a window(n), which LED and LongT5 are given, got {options.mask}")
+        page = (
+            f"# Long documents under `{options.mask}`\n\n{machine(options.device)}\n\nOne source, {options.targets} "
+            f"targets, no dropout. Medians of {options.repeats} interleaved repeats, {clock(options.device)[1]}.\n\n"
+            f"{documents(options)}"
+        )
+        publish(page, options.output)
+        return
     titles, runs = (encoder_layers if options.encoder_layer else training_steps)(options)
     times = interleave(runs, options.repeats, device=options.device)
     model = "one encoder layer, float32" if options.encoder_layer else f"{options.targets} targets, bf16"

@@ -37,6 +37,7 @@ from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.passage_attribution import ProvenanceMixin
 from ..seq2seq.shared_source_generation import SharedSourceGenerationMixin
 from ..seq2seq.simultaneous.session import StreamingMixin
+from ..seq2seq.source_lookup import SourceLookupMixin
 from .decoder import CrossMaskDecoder
 from .encoder import CrossMaskEncoder
 from .layers import is_plain_linear, output_logits
@@ -162,7 +163,7 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
 
 
 class CrossMaskForConditionalGeneration(
-    CrossMaskPreTrainedModel, SharedSourceGenerationMixin, StreamingMixin, ProvenanceMixin
+    CrossMaskPreTrainedModel, SharedSourceGenerationMixin, SourceLookupMixin, StreamingMixin, ProvenanceMixin
 ):
     """The model with an output head: training loss, `generate()`, `stream()` and `passage_mass()`."""
 

@@ -8,7 +8,7 @@ from inspect import signature
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, GenerationMixin
+from transformers import GenerationConfig, GenerationMixin, StoppingCriteriaList
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput, logging
@@ -20,15 +20,15 @@ from .cache import as_wide_as_cache, check_cache, is_recurrent, read_cache
 from .call_checks import check_keywords, keywords_of
 from .decoder_inputs import begin_after_padding
 from .encoder_output import CrossMaskEncoderOutput
-from .generation import MaskedGenerationMixin
 from .prefix_masks import closed_ahead
+from .unfinished_rows import NotingStoppingCriteria, UnfinishedRowsMixin, loop
 
 logger = logging.get_logger(__name__)
 
 SOURCE = ("attention_mask", "position_ids", "passage_ids")
 
 
-class SharedSourceGenerationMixin(MaskedGenerationMixin):
+class SharedSourceGenerationMixin(UnfinishedRowsMixin):
     """Generation by a network of this package: beams share their source, and calls are checked.
 
     A model says how long its targets may be (`max_target_length`). One row of the source may serve several rows of the
@@ -155,10 +155,23 @@ class SharedSourceGenerationMixin(MaskedGenerationMixin):
             repeat_target(cache, len(expanded["example_ids"]))
         return input_ids, {**expanded, **source}
 
-    def _sample(self, input_ids: torch.LongTensor, *args, generation_config: GenerationConfig, **kwargs):
+    def _sample(
+        self,
+        input_ids: torch.LongTensor,
+        *args,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        **kwargs,
+    ):
+        """As Transformers does. On CPU, rows that have ended are left out of the steps, unless the cache is kept."""
+        unfinished_rows = self.unfinished_rows(input_ids, generation_config, **kwargs)
         if kwargs.get("use_cache") is False and kwargs.get("past_key_values") is None:
             kwargs["decoder_mask"] = closed_ahead(input_ids, **kwargs)
-        outputs = super()._sample(input_ids, *args, generation_config=generation_config, **kwargs)
+        if unfinished_rows is not None:
+            stopping_criteria = NotingStoppingCriteria(stopping_criteria, unfinished_rows)
+        kwargs |= {"stopping_criteria": stopping_criteria, "generation_config": generation_config}
+        with loop.of(unfinished_rows):
+            outputs = super()._sample(input_ids, *args, **kwargs)
         return _finished(outputs, generation_config)
 
     def _beam_search(self, input_ids: torch.LongTensor, *args, generation_config: GenerationConfig, **kwargs):
@@ -173,7 +186,8 @@ class SharedSourceGenerationMixin(MaskedGenerationMixin):
             recurrent = is_recurrent(cache.self_attention_cache)
             if not recurrent:
                 cache.last_rows = []
-        outputs: Any = super()._beam_search(input_ids, *args, generation_config=generation_config, **kwargs)
+        with loop.of(self.unfinished_rows(input_ids, generation_config, **kwargs)):
+            outputs: Any = super()._beam_search(input_ids, *args, generation_config=generation_config, **kwargs)
         if recurrent:
             outputs.past_key_values = None
         if isinstance(outputs, ModelOutput) and hasattr(outputs.past_key_values, "last_rows"):
@@ -187,7 +201,8 @@ class SharedSourceGenerationMixin(MaskedGenerationMixin):
             past_key_values.last_rows = [
                 (layer.keys, layer.values) for layer in past_key_values.self_attention_cache.layers
             ]
-        past_key_values.self_attention_cache.reorder_cache(beam_idx)
+        rows = beam_idx if loop.now is None else loop.now.places_of(beam_idx)
+        past_key_values.self_attention_cache.reorder_cache(rows)
         return past_key_values
 
     @staticmethod

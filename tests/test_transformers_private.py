@@ -30,6 +30,10 @@ METHODS = {
     "GenerationMixin._beam_search": (
         "input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus, **model_kwargs"
     ),
+    "GenerationMixin._check_early_stop_heuristic": (
+        "is_early_stop_heuristic_unsatisfied, running_beam_scores, beam_scores, is_sent_finished, cur_len, "
+        "max_length, decoder_prompt_len, early_stopping, length_penalty"
+    ),
     "GenerationMixin._expand_inputs_for_generation": "expand_size, is_encoder_decoder, input_ids, **model_kwargs",
     "GenerationMixin._get_candidate_generator": (
         "generation_config, input_ids, inputs_tensor, logits_processor, model_kwargs, assistant_model, "
@@ -60,6 +64,9 @@ METHODS = {
     ),
     "GenerationMixin._sample": (
         "input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus, streamer, **model_kwargs"
+    ),
+    "GenerationMixin._update_model_kwargs_for_generation": (
+        "outputs, model_kwargs, is_encoder_decoder, num_new_tokens"
     ),
     "GenerationMixin._validate_model_kwargs": "model_kwargs",
     "Pipeline._forward": "input_tensors, **forward_parameters",
@@ -101,6 +108,7 @@ ATTRIBUTES = {
     "_get_feature_vector_attention_mask": "models.speech_to_text.modeling_speech_to_text",  # their padding
     "_gen_kwargs": "trainer_seq2seq",  # what `evaluate` passes on to generation
     "_generation_defaults": "pipelines.base",  # what generates where neither the model nor the call says so
+    "_is_user_defined": "generation.utils",  # of a cache that the caller gave
     "_is_hf_initialized": "initialization",  # keeps a loaded weight from being drawn anew
     "_keys_to_ignore_on_save": "modeling_utils",
     "_load_feature_extractor": "pipelines.base",  # what `pipeline` loads beside the model, as the next four

@@ -21,6 +21,10 @@ RUNS = {
     "generation": (["--threads", "1"], r"\| crossmask \| [\d.]+ \([\d.]+\) \|"),
     "long_sources": ([], r"\| 256 \| \d+ ms \(x\d+\.\d\d\) \|"),
     "long_sources, one layer": (["--encoder-layer"], r"blockwise, forward and backward \| sdpa, forward \|"),
+    "long_sources, documents": (
+        ["--documents", "--families", "crossmask", "LongT5"],
+        r"\| crossmask \| bfloat16 \| yes \| 256 \| [\d,]+ \| [\d,]+ \|",
+    ),
     "masks": ([], r"\| `causal\(\)` \| 50\.2% \| [\d.]+% \| \d+ ms \| \d+ ms \| [\d.]+ \|"),
     "memory": (["--threads", "1"], r"\| bfloat16 \| crossmask \| [\d.]+ \| \d+ \| [\d.]+ \|"),
     "packed_rows": ([], r"\| 2 \| \d+ ms \(x\d+\.\d\d\) \|"),
