@@ -1,8 +1,8 @@
 // The model runs in this browser: ONNX graphs under onnxruntime-web, and Hugging Face's tokenizers in JavaScript.
 
-import { allGrids, EVERYTHING, range } from "./effective.js";
+import { allGrids, allowsSomething, EVERYTHING, range } from "./effective.js";
 import { Attention, EngineError } from "./engine.js";
-import { parse } from "./masks.js";
+import { MaskError, parse } from "./masks.js";
 
 // A module with one instruction of SIMD, which every build of onnxruntime-web needs.
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
@@ -124,7 +124,21 @@ export class Engine {
 
   #masks(question) {
     return Object.fromEntries(
-      Object.entries(EVERYTHING).map(([scope, text]) => [scope, parse(question[`${scope}_mask`] ?? text)]),
+      Object.entries(EVERYTHING).map(([scope, everything]) => {
+        const text = question[`${scope}_mask`] ?? everything;
+        const mask = parse(text);
+        const { source, target } = this.facts.limits;
+        const [rows, columns] = [scope === "encoder" ? source : target, scope === "decoder" ? target : source];
+        if (!allowsSomething(mask, { rows, columns, ...this.#sizes(scope) })) {
+          throw new MaskError(
+            `${scope}_mask must allow something, got ${text}, which never allows anything; join the rules by | or ` +
+              "leave one of them out",
+            0,
+            text.length,
+          );
+        }
+        return [scope, mask];
+      }),
     );
   }
 

@@ -56,6 +56,15 @@ export function allGrids(scope, own, mask, hidden, sizes) {
   return result;
 }
 
+/**
+ * Whether a mask allows any pair of the given sizes, in any layer or head.
+ *
+ * @param {{rows: number, columns: number, layers: number, heads: number}} sizes the largest that there can be.
+ */
+export function allowsSomething(mask, sizes) {
+  return range(sizes.layers).some((layer) => range(sizes.heads).some((head) => grid(mask, { ...sizes, layer, head }).includes(1)));
+}
+
 function* grids(scope, own, mask, hidden, sizes, chosenLayer, chosenHead) {
   const isHidden = new Uint8Array(sizes.columns);
   if (scope !== "decoder") for (const position of hidden) isHidden[position] = 1;

@@ -268,7 +268,16 @@ def test_another_link_in_the_same_tab_is_shown(url, open_page):
     assert page.locator('.words button[aria-pressed="true"]').count() == 0
 
 
-@pytest.mark.parametrize("fields", [{"text": "dog " * 70}, {"cross": "keep((2, 60))"}, {"cross": "heads({9: full()})"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": "dog " * 70},
+        {"cross": "keep((2, 60))"},
+        {"cross": "heads({9: full()})"},
+        {"cross": "~full()"},
+        {"cross": "causal() & ~causal()"},
+    ],
+)
 def test_an_output_of_another_question_is_named_as_such(fields, url, open_page):
     """Nor are its weights drawn under the masks that were refused."""
     page = open_page(at(url), allow_errors=True)
