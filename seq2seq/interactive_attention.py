@@ -114,7 +114,7 @@ class InteractiveAttention(MaskedAttention):
 
         Args:
             encoder_hidden_states: (B / G, S, hidden) where each row of the source serves G rows of the target in turn;
-                a mask is then given as `fold_mask` makes it.
+                a mask is then given as `fold_mask` makes it. None where keys and values are cached.
             attention_mask: a mask, its text, or a tensor of bool or 0 and 1, True = allowed: (B, S), (B, T, S) or
                 (B, H, T, S), where 1 stands for all of B, H or T; or what else `LayerMasks` compiles to. Rules count
                 positions from the first column and row.
@@ -126,10 +126,10 @@ class InteractiveAttention(MaskedAttention):
         by_hand = isinstance(attention_mask, Mask | str | TensorMask | torch.Tensor) or any(
             is_foreign(attention_mask, kind) for kind in (Mask, TensorMask)
         )
-        if by_hand and (getattr(attention_mask, "dtype", None), getattr(attention_mask, "ndim", 0)) != (torch.bool, 4):
-            attention_mask = self.read_mask(attention_mask, hidden_states, encoder_hidden_states.shape[1])
         query = self.split(self.q_proj(hidden_states))
         key, value = self.source_states(encoder_hidden_states, past_key_values)
+        if by_hand and (getattr(attention_mask, "dtype", None), getattr(attention_mask, "ndim", 0)) != (torch.bool, 4):
+            attention_mask = self.read_mask(attention_mask, hidden_states, key.shape[2])
         beams_per_source = query.shape[0] // key.shape[0]
         if beams_per_source == 1:
             return self.attend(query, key, value, attention_mask)
