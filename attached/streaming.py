@@ -19,7 +19,7 @@ class AttachedStreamingMixin(StreamingMixin):
     cross_attentions: Sequence[InteractiveAttention] = ()
 
     @property
-    def stream_class(self) -> type[TranslationStream]:  # type: ignore[override]  # an attribute elsewhere
+    def stream_class(self) -> type[TranslationStream]:
         return AttachedStream if self.main_input_name == "input_ids" else FeatureStream
 
     def open_stream(self, batch: int = 1, **options: Any) -> TranslationStream:

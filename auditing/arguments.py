@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.utils.generic import is_flash_attention_requested
 
 from ..seq2seq.decoder_inputs import IGNORED
@@ -20,7 +21,7 @@ _REFUSED = {
 _IDS = ("segment_ids", "decoder_segment_ids", "position_ids", "decoder_position_ids", "passage_ids")
 
 
-def check_model(model: nn.Module) -> None:
+def check_model(model: PreTrainedModel) -> None:
     """Check that the model is an encoder-decoder with weights.
 
     Raises:
@@ -35,7 +36,7 @@ def check_model(model: nn.Module) -> None:
         raise InputError("audit: the model must have weights, got one on the meta device; load it")
 
 
-def check_batch(model: nn.Module, batch: Mapping[str, Any]) -> None:
+def check_batch(model: PreTrainedModel, batch: Mapping[str, Any]) -> None:
     """Check that the model can run the batch, and that influence can be measured in it.
 
     Raises:
@@ -61,7 +62,7 @@ def check_batch(model: nn.Module, batch: Mapping[str, Any]) -> None:
         _check_tensor(name, batch.get(name))
 
 
-def check_method(model: nn.Module, method: Any, dtype: Any, methods: Mapping[str, Any]) -> None:
+def check_method(model: PreTrainedModel, method: Any, dtype: Any, methods: Mapping[str, Any]) -> None:
     """Check that the method exists, and that the model runs in the dtype.
 
     Raises:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from ..masks import MaskLike
 from .arguments import check_batch, check_method, check_model, check_rest
@@ -19,7 +19,7 @@ _METHODS = {"gradient": by_gradient, "perturbation": by_perturbation}
 
 
 def audit(
-    model: nn.Module,
+    model: PreTrainedModel,
     batch: Mapping[str, Any],
     *,
     encoder_mask: MaskLike | dict | None = None,
@@ -101,7 +101,7 @@ def audit(
     }
     expected = expected_masks(actual, arguments, ids, batch, model.config)
     allowed = allowed_influence(expected)
-    influence = _METHODS[method](probe, expected.target.segments > 0, seed)
+    influence = _METHODS[method](probe, expected.target_segments > 0, seed)
     tokens = {side: _tokens(tokenizer, rows) for side, rows in ids.items()}
     report = AuditReport(
         source=_relation("source", allowed[0], influence.source, expected, tokens),
@@ -114,8 +114,8 @@ def audit(
 
 
 def _relation(side: str, allowed: torch.Tensor, influence: torch.Tensor, expected: BatchMasks, tokens) -> Relation:
-    target, layout = expected.target, getattr(expected, side)
-    return Relation(side, allowed, influence, target.segments, layout.segments, tokens["target"], tokens[side])
+    segments = getattr(expected, f"{side}_segments")
+    return Relation(side, allowed, influence, expected.target_segments, segments, tokens["target"], tokens[side])
 
 
 def _tokens(tokenizer: Any, ids: torch.Tensor) -> tuple[tuple[str, ...], ...] | None:

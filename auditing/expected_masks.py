@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from ..configuration.layer_masks import masks_of_layers
 from ..masks import Layout, Mask, MaskError, MaskLike, TensorMask
@@ -33,8 +35,8 @@ class ScopeMask:
         return text if self.tensor_mask is None else "a tensor" if text == "full()" else f"{text} & a tensor"
 
     def same(self, other: "ScopeMask") -> bool:
-        tensors = (self.tensor_mask, other.tensor_mask)
-        same_tensors = tensors[0] is tensors[1] or (None not in tensors and torch.equal(*tensors))
+        one, two = self.tensor_mask, other.tensor_mask
+        same_tensors = one is two or (one is not None and two is not None and torch.equal(one, two))
         return self.rules == other.rules and same_tensors
 
 
@@ -63,33 +65,45 @@ class BatchMasks:
     memory: int | None = None
 
     @cached_property
+    def source_segments(self) -> torch.Tensor:
+        """(B, S) int64, 0 for padding."""
+        return _segments(self.attention_mask, self.segment_ids)
+
+    @cached_property
+    def target_segments(self) -> torch.Tensor:
+        """(B, T) int64, 0 for padding."""
+        return _segments(self.decoder_attention_mask, self.decoder_segment_ids)
+
+    @cached_property
     def source(self) -> Layout:
-        return _layout(self.attention_mask, self.segment_ids, self.position_ids, self.passage_ids)
+        packed = self.segment_ids is not None
+        return _layout(self.source_segments, packed, self.position_ids, self.passage_ids)
 
     @cached_property
     def target(self) -> Layout:
-        return _layout(self.decoder_attention_mask, self.decoder_segment_ids, self.decoder_position_ids)
+        return _layout(self.target_segments, self.decoder_segment_ids is not None, self.decoder_position_ids)
+
+
+def _segments(tokens: torch.Tensor, segment_ids: torch.Tensor | None) -> torch.Tensor:
+    return tokens.long() if segment_ids is None else segment_ids * tokens
 
 
 def _layout(
-    tokens: torch.Tensor,
-    segments: torch.Tensor | None,
-    positions: torch.Tensor | None,
-    passages: torch.Tensor | None = None,
+    segments: torch.Tensor, packed: bool, positions: torch.Tensor | None, passages: torch.Tensor | None = None
 ) -> Layout:
-    numbers = (tokens.long() if segments is None else segments * tokens).tolist()
+    numbers = segments.tolist()
     # One token after the other, and not by the model's code, which is under audit.
     counted = [[row[:i].count(number) if number else 0 for i, number in enumerate(row)] for row in numbers]
     return Layout(
         torch.tensor(counted) if positions is None else positions,
-        torch.tensor(numbers),
+        segments,
         passages,
         rows=len(numbers),
-        packed=segments is not None,
+        packed=packed,
     )
 
 
-def actual_masks(model: nn.Module, batch: Mapping, ids: Mapping[str, torch.Tensor]) -> BatchMasks:
+def actual_masks(model: PreTrainedModel, batch: Mapping, ids: Mapping[str, torch.Tensor]) -> BatchMasks:
     """The masks of the config and the batch, which the model runs under.
 
     Args:
@@ -102,7 +116,7 @@ def actual_masks(model: nn.Module, batch: Mapping, ids: Mapping[str, torch.Tenso
     heads = getattr(config, "num_attention_heads", None) or 1
     # What a model forbids by itself whatever its config says, as a causal language model does.
     own = {masks.scope: masks.own for masks in getattr(model, "mask_compilers", ()) if masks.own is not None}
-    scopes = {}
+    of_scopes: dict[Scope, ScopeMask] = {}
     for scope in SCOPES:
         name = f"{scope}_mask"
         count = _layers(model.get_encoder() if scope == "encoder" else model.get_decoder())
@@ -112,12 +126,14 @@ def actual_masks(model: nn.Module, batch: Mapping, ids: Mapping[str, torch.Tenso
             rules = tuple(a & b for a, b in zip(rules, call.rules, strict=True))
         if scope in own:
             rules = tuple(own[scope] & rule for rule in rules)
-        scopes[name] = ScopeMask(_in_evaluation(rules), call and call.tensor_mask)
+        of_scopes[scope] = ScopeMask(_in_evaluation(rules), None if call is None else call.tensor_mask)
     labels, decoder_attention_mask = batch.get("labels"), batch.get("decoder_attention_mask")
     if _only_labels(batch) and labels.shape == ids["target"].shape:
         decoder_attention_mask = attention_mask_from_labels(labels)
     return BatchMasks(
-        **scopes,
+        encoder_mask=of_scopes["encoder"],
+        decoder_mask=of_scopes["decoder"],
+        cross_mask=of_scopes["cross"],
         attention_mask=_attention(batch.get("attention_mask"), "attention_mask", ids["source"]),
         decoder_attention_mask=_attention(decoder_attention_mask, "decoder_attention_mask", ids["target"]),
         **{name: _ids(batch.get(name), name, ids) for name in _IDS},
@@ -140,7 +156,7 @@ def expected_masks(
     Raises:
         MaskError: a mask or ids cannot be read or do not fit.
     """
-    changes = dict.fromkeys(("position_ids", "decoder_position_ids"))
+    changes: dict[str, Any] = dict.fromkeys(("position_ids", "decoder_position_ids"))
     changes |= {name: _ids(arguments[name], name, ids) for name in _IDS if arguments[name] is not None}
     for name, side in (("attention_mask", "source"), ("decoder_attention_mask", "target")):
         if arguments[name] is not None:
@@ -190,9 +206,9 @@ def _read(
 def _written_out(mask: TensorMask, rows: int, columns: int) -> torch.Tensor:
     """(B or 1, H or 1, T, S) bool: the last row and column are repeated if needed, and further ones are left out."""
     allowed = mask.as_4d.cpu()
-    rows = [min(row, allowed.shape[2] - 1) for row in range(rows)]
-    columns = [min(column, allowed.shape[3] - 1) for column in range(columns)]
-    return allowed[:, :, rows][:, :, :, columns]
+    which_rows = [min(row, allowed.shape[2] - 1) for row in range(rows)]
+    which_columns = [min(column, allowed.shape[3] - 1) for column in range(columns)]
+    return allowed[:, :, which_rows][:, :, :, which_columns]
 
 
 def _in_evaluation(rules: tuple[Mask, ...]) -> tuple[Mask, ...]:
@@ -204,7 +220,7 @@ def _layers(stack: nn.Module) -> int:
     return next((len(part) for part in stack.modules() if isinstance(part, nn.ModuleList)), 1)
 
 
-def _ids(value: torch.Tensor | None, name: str, ids: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+def _ids(value: object, name: str, ids: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
     if value is None:
         return None
     numbers = _fitting(value, name, ids["target" if "decoder" in name else "source"])
@@ -215,7 +231,7 @@ def _ids(value: torch.Tensor | None, name: str, ids: Mapping[str, torch.Tensor])
     return numbers.long()
 
 
-def _attention(value: torch.Tensor | None, name: str, ids: torch.Tensor) -> torch.Tensor:
+def _attention(value: object, name: str, ids: torch.Tensor) -> torch.Tensor:
     if value is None:
         return torch.ones_like(ids) != 0
     mask = _fitting(value, name, ids)
@@ -225,7 +241,7 @@ def _attention(value: torch.Tensor | None, name: str, ids: torch.Tensor) -> torc
     return mask != 0
 
 
-def _fitting(value: torch.Tensor, name: str, ids: torch.Tensor) -> torch.Tensor:
+def _fitting(value: object, name: str, ids: torch.Tensor) -> torch.Tensor:
     if not isinstance(value, torch.Tensor):
         raise MaskError(f"audit: {name} must be a tensor, got {type(value).__name__}; write torch.as_tensor(...)")
     if value.ndim != 2 or value.shape[1] != ids.shape[1] or value.shape[0] not in (1, len(ids)):

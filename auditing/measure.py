@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from ..utils.errors import InputError
 
@@ -34,7 +35,7 @@ class Probe:
         leaves: the embeddings, with respect to which gradients are computed, if `record_leaves`.
     """
 
-    model: nn.Module
+    model: PreTrainedModel
     batch: Mapping
     dtype: torch.dtype | None
     ids: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -136,10 +137,10 @@ def by_gradient(probe: Probe, counted: torch.Tensor, seed: int) -> Influence:
     def strengths(outputs: torch.Tensor) -> list[torch.Tensor]:
         if not outputs.requires_grad:
             return [torch.zeros(leaf.shape[:2], dtype=torch.float64) for leaf in leaves]
-        gradients = torch.autograd.grad(outputs.sum(), leaves, retain_graph=True, allow_unused=True)
+        computed = torch.autograd.grad(outputs.sum(), leaves, retain_graph=True, allow_unused=True)
         gradients = [
             torch.zeros_like(leaf) if gradient is None else gradient
-            for gradient, leaf in zip(gradients, leaves, strict=True)
+            for gradient, leaf in zip(computed, leaves, strict=True)
         ]
         if not all(gradient.isfinite().all() for gradient in gradients):
             raise InputError('audit: gradients must be finite, got others; audit by method="perturbation"')

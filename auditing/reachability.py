@@ -24,16 +24,16 @@ def allowed_influence(expected: BatchMasks) -> tuple[torch.Tensor, torch.Tensor]
         MaskError: a mask names heads, examples or tokens that do not exist.
     """
     source, target = expected.source, expected.target
-    encoded = _identity(source)
+    encoded = _identity(expected.source_segments)
     for seen in _layers(expected.encoder_mask, source, source, expected, "encoder_mask"):
         encoded = encoded | _through(seen, encoded)
     memory = source
     if expected.memory is not None:
-        memory = _memory(source, expected.memory)
+        memory = _memory(source, expected.source_segments, expected.memory)
         encoded = _through(naive_mask(_pooled(expected), memory, source).any(1), encoded)
     cross = expected.cross_mask if expected.memory is None else ScopeMask((full(),) * len(expected.cross_mask.rules))
-    read_source = torch.zeros(*target.segments.shape, source.length, dtype=torch.bool)
-    read_target = _identity(target)
+    read_source = torch.zeros(*expected.target_segments.shape, source.length, dtype=torch.bool)
+    read_target = _identity(expected.target_segments)
     over_target = _layers(expected.decoder_mask, target, target, expected, "decoder_mask")
     over_source = _layers(cross, target, memory, expected, "cross_mask")
     for seen_target, seen_source in zip(over_target, over_source, strict=True):
@@ -54,9 +54,9 @@ def cross_mask_is_ineffective(expected: BatchMasks, allowed: torch.Tensor) -> bo
         return False
     source, target = expected.source, expected.target
     direct = torch.stack(_layers(mask, target, source, expected, "cross_mask")).any(0)
-    same_example = target.segments[:, :, None] == source.segments[:, None, :]
-    hidden = same_example & (target.segments > 0)[:, :, None] & ~direct
-    return bool(hidden.any()) and not (hidden & ~allowed).any()
+    same_example = expected.target_segments[:, :, None] == expected.source_segments[:, None, :]
+    hidden = same_example & (expected.target_segments > 0)[:, :, None] & ~direct
+    return bool(hidden.any()) and not bool((hidden & ~allowed).any())
 
 
 def _layers(mask: ScopeMask, query: Layout, key: Layout, expected: BatchMasks, name: str) -> list[torch.Tensor]:
@@ -73,8 +73,9 @@ def _layers(mask: ScopeMask, query: Layout, key: Layout, expected: BatchMasks, n
     return [by_rule[rule] for rule in mask.rules]
 
 
-def _identity(side: Layout) -> torch.Tensor:
-    return torch.eye(side.length, dtype=torch.bool).expand(len(side.segments), -1, -1)
+def _identity(segments: torch.Tensor) -> torch.Tensor:
+    rows, length = segments.shape
+    return torch.eye(length, dtype=torch.bool).expand(rows, -1, -1)
 
 
 def _through(seen: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
@@ -82,17 +83,17 @@ def _through(seen: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
     return (seen.double() @ read.double()) > 0
 
 
-def _memory(source: Layout, length: int) -> Layout:
-    """The layout of the memory's vectors, of which each segment has `length`."""
-    segments = range(1, max(int(source.segments.max()), 1) + 1) if source.packed else [1]
-    numbers = torch.tensor([[number for number in segments for _ in range(length)]]).expand(len(source.segments), -1)
-    positions = torch.tensor([[index for _ in segments for index in range(length)]])
+def _memory(source: Layout, segments: torch.Tensor, length: int) -> Layout:
+    """The layout of the memory's vectors, of which each segment has `length`; `segments` (B, S) are the source's."""
+    present = range(1, max(int(segments.max()), 1) + 1) if source.packed else [1]
+    numbers = torch.tensor([[number for number in present for _ in range(length)]]).expand(len(segments), -1)
+    positions = torch.tensor([[index for _ in present for index in range(length)]])
     return Layout(positions, numbers, rows=source.rows, packed=source.packed)
 
 
 def _pooled(expected: BatchMasks) -> Mask:
     """The mask under which a memory is made: all but blind spans."""
-    rule = full()
+    rule: Mask = full()
     for span in kept_everywhere(expected.encoder_mask.rules):
         rule = rule & span
     return rule

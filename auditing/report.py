@@ -93,8 +93,8 @@ class Relation:
                     position,
                     float(self.influence[row, target, position]),
                     "mask" if same else "segment" if segment else "padding",
-                    self.target_tokens and self.target_tokens[row][target],
-                    self.tokens and self.tokens[row][position],
+                    self.target_tokens[row][target] if self.target_tokens else None,
+                    self.tokens[row][position] if self.tokens else None,
                 )
             )
         return leaks

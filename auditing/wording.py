@@ -114,9 +114,10 @@ def _ranges(indices: list[int]) -> str:
 
 
 def _quoted(tokens: list[str | None]) -> str:
-    if tokens[0] is None:
+    names = [token for token in tokens if token is not None]
+    if not names:
         return ""
-    shown = " ".join(printable(token) for token in tokens[:_MOST_NAMES])
+    shown = " ".join(map(printable, names[:_MOST_NAMES]))
     return f" '{shown}{' ...' if len(tokens) > _MOST_NAMES else ''}'"
 
 

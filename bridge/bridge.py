@@ -193,7 +193,7 @@ class CrossMaskBridgeForConditionalGeneration(
     def encodes_in_parts(self) -> bool:
         return "encoder_mask" in self.encoder_side.foreign.arguments  # an encoder of ours
 
-    def encode(self, input_ids: torch.LongTensor, encoder_mask: MaskLike | None = None, **options: Any):
+    def encode(self, input_ids: torch.Tensor, encoder_mask: MaskLike | None = None, **options: Any):
         return self.encoder_side.encode(input_ids, None, as_mask(encoder_mask, "encoder_mask"), **options)
 
     def open_stream(self, batch: int = 1, **options: Any) -> TranslationStream:
@@ -323,7 +323,7 @@ class CrossMaskBridgeForConditionalGeneration(
             encoder_outputs = self.encoder_side.encode(
                 input_ids, inputs_embeds, call_masks["encoder_mask"], token_type_ids=token_type_ids, **source, **kwargs
             )
-        states = encoder_outputs.last_hidden_state
+        states = encoder_outputs[0]
         batch, length = inputs.shape[:2]
         use_cache = self.decoder_side.uses_cache if use_cache is None else use_cache
         cache = read_cache(past_key_values, self.decoder.config, bool(use_cache) and not self.training)
@@ -367,7 +367,7 @@ class CrossMaskBridgeForConditionalGeneration(
                 f"bridge_layers must be layers that {type(self.decoder).__name__} runs once in every call, but "
                 f"{len(call.weights)} blocks ran of {len(self.bridge)}; give others"
             )
-        logits = decoded.logits
+        logits = decoded["logits"]
         loss = None if labels is None else cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return Seq2SeqLMOutput(
             loss=loss,

@@ -30,15 +30,15 @@ class EncoderSide:
 
     def encode(
         self,
-        input_ids: torch.LongTensor | None,
-        inputs_embeds: torch.FloatTensor | None,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
         encoder_mask: Mask | TensorMask | None = None,
         *,
         attention_mask: torch.Tensor | None = None,
-        segment_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        passage_ids: torch.LongTensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
+        segment_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        passage_ids: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
         **options: Any,
     ) -> CrossMaskEncoderOutput:
         """(B, S) ids or (B, S, E) embeddings to (B, S, hidden). Arguments as for the model, the mask by `as_mask`.
@@ -46,9 +46,9 @@ class EncoderSide:
         Raises:
             ValueError: both or neither of ids and embeddings; a source that is too long; what the encoder cannot take.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds, or encoder_outputs: exactly one of them")
         inputs = input_ids if inputs_embeds is None else inputs_embeds
+        if inputs is None or (input_ids is not None and inputs_embeds is not None):
+            raise ValueError("give either input_ids or inputs_embeds, or encoder_outputs: exactly one of them")
         batch, length = inputs.shape[:2]
         encoder = self.model.encoder
         given: dict[str, Any] = {"input_ids": input_ids, "inputs_embeds": inputs_embeds}

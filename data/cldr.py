@@ -9,6 +9,7 @@ import datetime as dt
 import random
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 from babel import Locale
 from babel.dates import format_date, format_datetime, format_interval, format_skeleton, format_time, format_timedelta
@@ -165,12 +166,12 @@ def _price(rng: random.Random) -> Part:
     code = rng.choice(CURRENCIES)
     # No decimals where the currency shows none: rounding would hide what the plural depends on.
     amount = _number(rng, 7, rng.choice((0, min(2, get_currency_precision(code)))))
-    form = rng.choice(("standard", "name", "name"))
+    form: Literal["standard", "name"] = rng.choice(("standard", "name", "name"))
     return lambda locale: format_currency(amount, code, locale=locale, format_type=form)
 
 
 def _measure(rng: random.Random) -> Part:
-    length = rng.choice(("long", "long", "short"))
+    length: Literal["long", "short"] = rng.choice(("long", "long", "short"))
     unit = rng.choice(UNITS if length == "long" else UNITS_WITH_SYMBOL)
     amount = 1 if rng.random() < 0.1 else _number(rng, 5, rng.choice((0, 0, 1)))
 
@@ -194,12 +195,14 @@ def _plain_number(rng: random.Random) -> Part:
 
 
 def _territories(rng: random.Random) -> Part:
-    codes, style = rng.sample(TERRITORIES, rng.randint(1, 4)), rng.choice(("standard", "or"))
+    codes = rng.sample(TERRITORIES, rng.randint(1, 4))
+    style: Literal["standard", "or"] = rng.choice(("standard", "or"))
     return lambda locale: format_list([locale.territories[code] for code in codes], style, locale)
 
 
 def _languages(rng: random.Random) -> Part:
-    codes, style = rng.sample(LANGUAGES, rng.randint(1, 4)), rng.choice(("standard", "or"))
+    codes = rng.sample(LANGUAGES, rng.randint(1, 4))
+    style: Literal["standard", "or"] = rng.choice(("standard", "or"))
     return lambda locale: format_list([locale.languages[code] for code in codes], style, locale)
 
 

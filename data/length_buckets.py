@@ -71,7 +71,7 @@ class BucketSampler(Sampler[list[int]]):
         sources, targets = features["input_ids"], features["labels"]
         # Labels of whole texts are single numbers, and take no place.
         of_targets = [len(ids) if isinstance(ids, Sequence) else 0 for ids in targets]
-        self.lengths = [[len(ids) for ids in sources], of_targets]
+        self.lengths = ([len(ids) for ids in sources], of_targets)
         self.max_tokens = max_tokens
         self.seed = seed
         self.set_epoch(0)
@@ -79,7 +79,7 @@ class BucketSampler(Sampler[list[int]]):
     def set_epoch(self, epoch: int) -> None:
         """Takes that epoch's batches."""
         seed = int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0])
-        self.batches = bucket_batches(*self.lengths, max_tokens=self.max_tokens, seed=seed)
+        self.batches = bucket_batches(*self.lengths, self.max_tokens, seed)
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -34,8 +34,18 @@ class ShuffledSampler(Sampler[int]):
         yield from np.random.default_rng((self.seed, self.epoch, self.count)).permutation(self.count).tolist()
 
 
+class EpochSampler(Protocol):
+    """Indices in an order that depends on the epoch."""
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def __iter__(self) -> Iterator[int]: ...
+
+
 class EpochBatches(BatchSampler):
     """torch's `BatchSampler` over a sampler that has `set_epoch`, which it passes on."""
+
+    sampler: EpochSampler
 
     def set_epoch(self, epoch: int) -> None:
         """Takes that epoch's batches."""

@@ -114,15 +114,15 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
                 that `encoder_outputs` were made under.
             TypeError: an argument of another name.
         """
-        call_masks, encoder_outputs = read_call_masks(
+        call_masks, encoded = read_call_masks(
             self.mask_compilers,
             encoder_outputs,
             encoder_mask=encoder_mask,
             decoder_mask=decoder_mask,
             cross_mask=cross_mask,
         )
-        if encoder_outputs is None:
-            encoder_outputs = self.encoder(
+        if encoded is None:
+            encoded = self.encoder(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 encoder_mask=call_masks["encoder_mask"],
@@ -139,7 +139,7 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
             cross_mask=call_masks["cross_mask"],
             segment_ids=decoder_segment_ids,
             position_ids=decoder_position_ids,
-            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoded.last_hidden_state,
             encoder_attention_mask=attention_mask,
             encoder_segment_ids=segment_ids,
             encoder_position_ids=position_ids,
@@ -156,9 +156,9 @@ class CrossMaskModel(CrossMaskPreTrainedModel):
             decoder_hidden_states=decoded.hidden_states,
             decoder_attentions=decoded.attentions,
             cross_attentions=decoded.cross_attentions,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-            encoder_hidden_states=encoder_outputs.hidden_states,
-            encoder_attentions=encoder_outputs.attentions,
+            encoder_last_hidden_state=encoded.last_hidden_state,
+            encoder_hidden_states=encoded.hidden_states,
+            encoder_attentions=encoded.attentions,
         )
 
 
@@ -172,9 +172,10 @@ class CrossMaskForConditionalGeneration(
     def __init__(self, config: CrossMaskConfig):
         super().__init__(config)
         self.model = CrossMaskModel(config)
-        factorised = config.embedding_size is not None
         self.head_proj = (
-            nn.Linear(config.hidden_size, config.embedding_size, bias=False) if factorised else nn.Identity()
+            nn.Identity()
+            if config.embedding_size is None
+            else nn.Linear(config.hidden_size, config.embedding_size, bias=False)
         )
         self.lm_head = nn.Linear(config.embedding_size or config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
@@ -202,7 +203,7 @@ class CrossMaskForConditionalGeneration(
     def cross_attentions(self) -> list[InteractiveAttention]:
         return [layer.cross_attn for layer in self.model.decoder.layers]
 
-    def encode(self, input_ids: torch.LongTensor, **options) -> CrossMaskEncoderOutput:
+    def encode(self, input_ids: torch.Tensor, **options) -> CrossMaskEncoderOutput:
         return self.model.encoder(input_ids=input_ids, **options)
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -290,13 +291,15 @@ class CrossMaskForConditionalGeneration(
             **kwargs,
         )
         hidden_states = self.head_proj(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
-        targets = (labels, num_items_in_batch, smoothing)
+        logits: torch.Tensor | None = None
+        loss: torch.Tensor | None = None
         if labels is not None and skip_logits and not is_observed() and is_plain_linear(self.lm_head):
-            logits, loss = None, linear_cross_entropy(hidden_states, self.lm_head.weight, *targets)
+            loss = linear_cross_entropy(hidden_states, self.lm_head.weight, labels, num_items_in_batch, smoothing)
         else:
             logits = output_logits(self.lm_head, hidden_states)
-            loss = None if labels is None else cross_entropy(logits, *targets)
-            logits = None if labels is not None and skip_logits else logits
+            if labels is not None:
+                loss = cross_entropy(logits, labels, num_items_in_batch, smoothing)
+                logits = None if skip_logits else logits
         return Seq2SeqLMOutput(
             loss=loss, logits=logits, **{k: v for k, v in outputs.items() if k != "last_hidden_state"}
         )

@@ -109,14 +109,14 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         if (segment_ids is None) != (encoder_segment_ids is None):
             raise ValueError("packed rows need both segment_ids and decoder_segment_ids; only one of them was given")
         decoder_mask, cross_mask = as_mask(decoder_mask, "decoder_mask"), as_mask(cross_mask, "cross_mask")
-        inputs_embeds = embed(self, input_ids, inputs_embeds)
-        batch, length = inputs_embeds.shape[:2]
+        embeddings = embed(self, input_ids, inputs_embeds)
+        batch, length = embeddings.shape[:2]
         use_cache = self.config.use_cache if use_cache is None else use_cache
         past_key_values = read_cache(past_key_values, self.config, use_cache and not self.training)
         target = lay_out_target(
             length,
             *cached_sizes(past_key_values, length),
-            inputs_embeds.device,
+            embeddings.device,
             batch=batch,
             examples=example_ids,
             attention_mask=attention_mask,
@@ -150,7 +150,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
             strict=True,
         )
 
-        hidden_states = self.embed_proj(inputs_embeds)
+        hidden_states = self.embed_proj(embeddings)
         position_embeddings = self.rotary_emb(hidden_states, target.query.positions)
         for layer, masks in zip(self.layers, compiled_masks, strict=True):
             hidden_states = layer(hidden_states, encoder_hidden_states, position_embeddings, *masks, past_key_values)

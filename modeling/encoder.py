@@ -80,11 +80,11 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
             TypeError: an argument of another name.
         """
         encoder_mask = as_mask(encoder_mask, "encoder_mask")
-        inputs_embeds = embed(self, input_ids, inputs_embeds)
+        embeddings = embed(self, input_ids, inputs_embeds)
         if input_ids is not None and segment_ids is None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
-        batch, length = inputs_embeds.shape[:2]
-        device = inputs_embeds.device
+        batch, length = embeddings.shape[:2]
+        device = embeddings.device
         past = past_key_values.get_seq_length() if past_key_values is not None else 0
         source = lay_out(
             past + length,
@@ -103,7 +103,7 @@ class CrossMaskEncoder(CrossMaskPreTrainedModel):
             encoder_mask, query, source, batch=batch, rows=rows, seen=past + length, training=self.training
         )
 
-        hidden_states = self.embed_proj(inputs_embeds)
+        hidden_states = self.embed_proj(embeddings)
         position_embeddings = self.rotary_emb(hidden_states, query.positions)
         for layer, compiled_mask in zip(self.layers, compiled_masks, strict=True):
             hidden_states = layer(hidden_states, position_embeddings, compiled_mask, past_key_values)

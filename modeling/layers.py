@@ -1,5 +1,7 @@
 """Embeddings, feed-forward, the two kinds of layer, and the product with the output layer."""
 
+from typing import TypeGuard
+
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
@@ -23,8 +25,11 @@ class EmbeddingProjection(nn.Module):
 
     def __init__(self, config: CrossMaskConfig):
         super().__init__()
-        factorised = config.embedding_size is not None
-        self.proj = nn.Linear(config.embedding_size, config.hidden_size, bias=False) if factorised else nn.Identity()
+        self.proj = (
+            nn.Identity()
+            if config.embedding_size is None
+            else nn.Linear(config.embedding_size, config.hidden_size, bias=False)
+        )
         self.act = ACT2FN[config.embedding_act] if config.embedding_act else nn.Identity()
         self.dropout = Dropout(config.dropout)
         self.scale = (config.embedding_size or config.hidden_size) ** 0.5
@@ -134,7 +139,7 @@ def output_logits(layer: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor
     return logits.view(*rows, -1)
 
 
-def is_plain_linear(layer: nn.Module) -> bool:
+def is_plain_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether calling a layer multiplies by its weight and does nothing else: then the product may be made elsewhere.
 
     PEFT and quantisation put another layer in its place, accelerate another `forward`, torchao another kind of weight;

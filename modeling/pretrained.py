@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, initialization
+from transformers import PreTrainedConfig, PreTrainedModel, initialization
 from transformers.modeling_utils import LoadStateDictConfig, LoadStateDictInfo
 from transformers.utils import logging
 
@@ -136,24 +136,25 @@ class CrossMaskPreTrainedModel(PreTrainedModel):
             check_length(side, length, self.config.max_position_embeddings)
 
 
-def saved_ties(config: CrossMaskConfig, load_config: LoadStateDictConfig) -> bool | str | None:
+def saved_ties(config: PreTrainedConfig, load_config: LoadStateDictConfig) -> bool | str | None:
     """`tie_word_embeddings` in the config beside a checkpoint, or None where there is none."""
     name = load_config.pretrained_model_name_or_path
     if name is None:
         return None
     try:
         commit = getattr(config, "_commit_hash", None)  # saves a request to the Hub
-        values, _ = config.get_config_dict(name, _commit_hash=commit, **load_config.download_kwargs)
+        values, _ = config.get_config_dict(name, _commit_hash=commit, **(load_config.download_kwargs or {}))
     except OSError:
         return None
     saved = values.get("tie_word_embeddings", True)
     return saved if saved in list(TIED) else None
 
 
-def as_embedding(module: nn.Module, padding_idx: int) -> nn.Module:
+def as_embedding(module: nn.Module, padding_idx: int | None) -> nn.Module:
     """A linear layer as an embedding with the same weight, also where a wrapper of PEFT holds it."""
     if type(module) is nn.Linear:
-        embedding = nn.Embedding(*module.weight.shape, padding_idx, device="meta")
+        rows, width = module.weight.shape
+        embedding = nn.Embedding(rows, width, padding_idx, device="meta")
         embedding.weight = module.weight
         return embedding.train(module.training)
     saved = getattr(module, "modules_to_save", None)
@@ -190,8 +191,8 @@ def embed(side: PreTrainedModel, input_ids: torch.Tensor | None, inputs_embeds: 
         return inputs_embeds
     if len(shape) != 2:
         raise ValueError(f"{name} must be (batch, length), got {shape}; give a single text as ids[None]")
-    if input_ids.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"{name} must be int64, got {input_ids.dtype}; write ids.long()")
+    if tokens.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"{name} must be int64, got {tokens.dtype}; write ids.long()")
     if torch.compiler.is_compiling():  # which reads no handlers of errors
         return side.embed_tokens(input_ids)
     try:

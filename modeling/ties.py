@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.integrations.accelerate import get_device
 from transformers.utils import logging
 
@@ -37,7 +38,7 @@ def names_of_one(model: nn.Module) -> list[list[str]]:
     return [names for names in groups.values() if len(names) > 1]
 
 
-def present_ties(model: nn.Module) -> bool | str:
+def present_ties(model: PreTrainedModel) -> bool | str:
     """What `tie_word_embeddings` must be for the weights that are one now; the config's own where it fits."""
     names, configured = embedding_names(model), model.config.tie_word_embeddings
     if not {"encoder", "decoder"} <= names.keys():
@@ -56,7 +57,7 @@ def present_ties(model: nn.Module) -> bool | str:
 
 def complete(state_dict: Mapping[str, torch.Tensor], groups: Iterable[list[str]]) -> Mapping[str, torch.Tensor]:
     """A state dict with every name of a tied weight, where it has at least one."""
-    missing = {}
+    missing: dict[str, torch.Tensor] = {}
     for names in groups:
         saved = [name for name in names if name in state_dict]
         missing |= {name: state_dict[saved[0]] for name in names if saved and name not in state_dict}
@@ -72,8 +73,8 @@ def differing(state_dict: Mapping[str, torch.Tensor], groups: Iterable[list[str]
     """Names under which a state dict has other values than under the first of the same weight's names."""
     others_differ = []
     for names in groups:
-        first, *others = [name for name in names if name in state_dict] or [None]
-        others_differ += [name for name in others if not _equal(state_dict[first], state_dict[name])]
+        present = [name for name in names if name in state_dict]
+        others_differ += [name for name in present[1:] if not _equal(state_dict[present[0]], state_dict[name])]
     return others_differ
 
 
@@ -81,8 +82,9 @@ def tie_again(model: nn.Module, groups: Iterable[list[str]], loaded: Iterable[st
     """Make one again of weights that were one, where those with a name in `loaded` have been replaced."""
     for names in groups:
         source = next((name for name in names if name in loaded), None)
-        for name in names if source else ():
-            replace_weight(model, name, model.get_parameter(source))
+        if source is not None:
+            for name in names:
+                replace_weight(model, name, model.get_parameter(source))
 
 
 def replace_weight(model: nn.Module, name: str, weight: nn.Parameter) -> None:
@@ -91,7 +93,7 @@ def replace_weight(model: nn.Module, name: str, weight: nn.Parameter) -> None:
 
 
 def change_ties(
-    model: nn.Module, saved: bool | str, missing: set[str], mismatched: set[str], device_map: dict | None
+    model: PreTrainedModel, saved: bool | str, missing: set[str], mismatched: set[str], device_map: dict | None
 ) -> None:
     """Carry the embeddings of a checkpoint over to a model with other ties than those it was saved with.
 

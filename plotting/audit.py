@@ -16,6 +16,7 @@ from .masks import (
     INK,
     PADDING,
     Axes,
+    ConstrainedLayoutEngine,
     Figure,
     ListedColormap,
     rule_cells,
@@ -51,8 +52,7 @@ def plot(report: "AuditReport", path: str | os.PathLike[str] | None, rows: Seque
     heading = [line for part in report.heading for line in wrap(part, int(12.5 * width))]
     panel = report.source.allowed.shape[1] * cell + above + 0.55
     height = panel * len(rows) + 0.35 + 0.19 * len(heading)
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06))
     axes = figure.subplots(len(rows), 2, squeeze=False, width_ratios=columns)
     for row, line in zip(rows, axes, strict=True):
         for relation, ax in zip(relations, line, strict=True):
@@ -88,14 +88,14 @@ def _draw(ax: Axes, relation: "Relation", row: int) -> None:
     count = int(relation.leaking[row].sum())
     caption = f"row {row}: {count or 'no'} leak{'s' * (count > 1)} from the {relation.side}"
     # Below the axes, since above them the lengths of tokens would put the two captions at different heights.
-    style = {"fontsize": 9, "ha": "center", "va": "top"}
-    ax.annotate(caption, (0.5, 0), (0, -5), "axes fraction", "offset points", color=_LEAK if count else INK, **style)
+    place = ((0.5, 0), (0, -5), "axes fraction", "offset points")
+    ax.annotate(caption, *place, color=_LEAK if count else INK, fontsize=9, ha="center", va="top")
 
 
 def _sides(relation: "Relation", row: int) -> tuple[Side, Side]:
     """The tokens that are read and the outputs: the columns and the rows of the picture."""
     shape = relation.allowed.shape
-    tokens, outputs = (texts and texts[row] for texts in (relation.tokens, relation.target_tokens))
+    tokens, outputs = (texts[row] if texts else None for texts in (relation.tokens, relation.target_tokens))
     return Side(relation.side, shape[2], tokens), Side("output at target", shape[1], outputs)
 
 

@@ -8,11 +8,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ..masks.tensor_mask import MaskLike
 from ..masks.view import Side, View, labels, lay_view
@@ -88,8 +90,7 @@ def gallery(views: Sequence[View], *, columns: int = 4) -> Figure:
     width, height = (max(sizes) for sizes in zip(*(figure_size(v.columns, v.rows) for v in views), strict=True))
     if len(views) > 1:
         width, height = 2.35, 2.35 * height / width + 0.2
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.1)
+    figure = Figure(figsize=(width * columns, height * rows), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.1))
     for index, view in enumerate(views):
         draw(view, figure.add_subplot(rows, columns, index + 1))
     return figure
@@ -108,8 +109,9 @@ def save_png(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150, de
     buffer = io.BytesIO()
     # Without the version of matplotlib the same figure gives the same bytes.
     metadata = {"Software": None} | ({} if description is None else {"Description": description})
-    look = {"dpi": dpi, "facecolor": "white", "bbox_inches": "tight", "pad_inches": 0.12}
-    figure.savefig(buffer, format="png", metadata=metadata, **look)
+    figure.savefig(
+        buffer, format="png", metadata=metadata, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.12
+    )
     write_bytes(path, buffer.getvalue())
     return path
 
@@ -138,7 +140,7 @@ def write_side(ax: Axes, axis: str, side: Side) -> None:
     step = -(-side.length // most)
     ticks = range(0, side.length, step)
     # Without parsing formulas, since a dollar sign is a token too.
-    style = {"fontfamily": families, "parse_math": False, "fontsize": 8 if side.length <= 80 else 6}
+    style: dict[str, Any] = {"fontfamily": families, "parse_math": False, "fontsize": 8 if side.length <= 80 else 6}
     shown = [texts[index] for index in ticks]
     if axis == "x":
         ax.xaxis.set_ticks_position("none")

@@ -13,7 +13,7 @@ import torch
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
 from ..masks.layout import Layout, lay_out
-from .cache import layers_with_keys
+from .cache import keys_and_values, layers_with_keys
 
 
 def rows_per_source(targets: int, sources: int, cache: EncoderDecoderCache | None = None) -> int:
@@ -23,7 +23,7 @@ def rows_per_source(targets: int, sources: int, cache: EncoderDecoderCache | Non
         ValueError: they do not come out even.
     """
     if cache is not None and cache.is_updated.get(0):
-        sources = cache.cross_attention_cache.layers[0].keys.shape[0]
+        sources = keys_and_values(cache.cross_attention_cache.layers[0])[0].shape[0]
     if targets % sources:
         raise ValueError(
             f"the target must have as many rows as the source, {sources}, or a multiple of it, got {targets}; give "
@@ -65,8 +65,8 @@ def repeat_target(cache: Cache, rows: int) -> None:
     """Give each of a batch's `rows` hypotheses the target's keys and values of its example, which has one row now."""
     cache = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
     for layer in layers_with_keys(cache):
-        if layer.is_initialized and 0 < len(layer.keys) < rows:
-            layer.batch_repeat_interleave(rows // len(layer.keys))
+        if layer.is_initialized and 0 < (examples := len(keys_and_values(layer)[0])) < rows:
+            layer.batch_repeat_interleave(rows // examples)
 
 
 def keep_returned(cache: EncoderDecoderCache, beam_indices: torch.Tensor, examples: int) -> None:
@@ -90,7 +90,7 @@ def keep_returned(cache: EncoderDecoderCache, beam_indices: torch.Tensor, exampl
     cache.returned = torch.arange(rows).view(examples, -1)[:, : order.shape[1]].flatten()
     rest = rows // examples - order.shape[1]
     order = torch.cat([order, order[:, :1].expand(-1, rest)], dim=1).flatten()
-    for layer, (keys, values) in zip(cache.self_attention_cache.layers, last_rows, strict=True):
+    for layer, (keys, values) in zip(layers_with_keys(cache.self_attention_cache), last_rows, strict=True):
         layer.keys, layer.values = (part.index_select(0, order.to(part.device)) for part in (keys, values))
 
 
@@ -99,14 +99,15 @@ def repeat_source(cache: EncoderDecoderCache) -> EncoderDecoderCache:
 
     The caches of the source are new ones: a static cache that `generate()` uses again stays as it is.
     """
-    rows = layers_with_keys(cache.self_attention_cache)[0].keys.shape[0]
+    rows = keys_and_values(layers_with_keys(cache.self_attention_cache)[0])[0].shape[0]
     source = copy(cache.cross_attention_cache)
     source.layers = [copy(layer) for layer in source.layers]
-    for layer in source.layers:
-        beams_per_source = rows // layer.keys.shape[0]
+    for layer in layers_with_keys(source):
+        keys, values = keys_and_values(layer)
+        beams_per_source = rows // keys.shape[0]
         if beams_per_source > 1:
-            layer.keys = layer.keys.repeat_interleave(beams_per_source, 0)
-            layer.values = layer.values.repeat_interleave(beams_per_source, 0)
+            layer.keys = keys.repeat_interleave(beams_per_source, 0)
+            layer.values = values.repeat_interleave(beams_per_source, 0)
     repeated = EncoderDecoderCache(cache.self_attention_cache, source)
     if hasattr(cache, "returned"):
         repeated.returned = cache.returned
@@ -119,8 +120,11 @@ def select_returned(cache: Cache, rows: int) -> None:
     Raises:
         ValueError: the cache has another number of rows than go on.
     """
-    own = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
-    there, returned = len(layers_with_keys(own)[0].keys), getattr(cache, "returned", None)
+    parts = [cache]
+    if isinstance(cache, EncoderDecoderCache):
+        parts = [cache.self_attention_cache, cache.cross_attention_cache]
+    layers = [layer for part in parts for layer in layers_with_keys(part)]
+    there, returned = len(keys_and_values(layers[0])[0]), getattr(cache, "returned", None)
     if there == rows:
         return
     if returned is None or len(returned) != rows:
@@ -128,7 +132,6 @@ def select_returned(cache: Cache, rows: int) -> None:
             f"past_key_values hold {there} sequences, but decoder_input_ids {rows}; give all sequences that the call "
             "returned, each with its source"
         )
-    for part in (cache.self_attention_cache, cache.cross_attention_cache):
-        for layer in part.layers:
-            layer.keys, layer.values = (t.index_select(0, returned.to(t.device)) for t in (layer.keys, layer.values))
+    for layer in layers:
+        layer.keys, layer.values = (t.index_select(0, returned.to(t.device)) for t in keys_and_values(layer))
     del cache.returned

@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import (
     Cache,
     CacheLayerMixin,
+    DummyLayer,
     DynamicCache,
     EncoderDecoderCache,
     LinearAttentionCacheLayerMixin,
@@ -44,6 +45,19 @@ def read_cache(cache: Cache | None, decoder_config: PreTrainedConfig, wanted: bo
 def layers_with_keys(cache: Cache) -> list[CacheLayerMixin]:
     """The cache of each layer that has attention; a recurrent layer keeps no keys."""
     return [layer for layer in cache.layers if isinstance(layer, CacheLayerMixin)]
+
+
+def keys_and_values(
+    layer: CacheLayerMixin | LinearAttentionCacheLayerMixin | DummyLayer,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The keys and values (B, H, L, D) in the cache of a layer.
+
+    Raises:
+        ValueError: it has none: the layer is recurrent, or nothing was cached yet.
+    """
+    if not isinstance(layer, CacheLayerMixin) or layer.keys is None or layer.values is None:
+        raise ValueError(f"the cache of a layer must hold keys and values, got {type(layer).__name__} without them")
+    return layer.keys, layer.values
 
 
 def is_recurrent(cache: Cache) -> bool:

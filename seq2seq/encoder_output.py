@@ -41,12 +41,13 @@ class CrossMaskEncoderOutput(BaseModelOutput):
             # Hidden states are recorded after the output is made, so they follow the mask in its tuple.
             masks = [part for part in encoder_outputs if isinstance(part, Mask | str)]
             states = [part for part in encoder_outputs if not isinstance(part, Mask | str)]
-            output = cls(*states[:3], encoder_mask=masks[0] if masks else None)
+            names = ("last_hidden_state", "hidden_states", "attentions")
+            output = cls(**dict(zip(names, states, strict=False)), encoder_mask=masks[0] if masks else None)
         else:
             output = cls()
-        states = output.last_hidden_state
-        if not isinstance(states, torch.Tensor) or states.ndim != 3:
-            description = tuple(states.shape) if isinstance(states, torch.Tensor) else type(encoder_outputs).__name__
+        first = output.last_hidden_state
+        if not isinstance(first, torch.Tensor) or first.ndim != 3:
+            description = tuple(first.shape) if isinstance(first, torch.Tensor) else type(encoder_outputs).__name__
             raise ValueError(
                 "encoder_outputs must be the encoder's output or a tuple that starts with its hidden states, "
                 f"(batch, source, hidden), got {description}; give what model.get_encoder()(...) returned"

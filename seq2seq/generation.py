@@ -21,15 +21,23 @@ MASKS = tuple(f"{scope}_mask" for scope in SCOPES)
 class MaskedGenerationMixin(GenerationMixin):
     """Keeps rules and tensor masks right from the first to the last step, whatever the cache and the decoding mode.
 
-    A model says what its masks are (`mask_compilers`), and under which of them a source was encoded
-    (`encoder_mask_of`). Its `forward` takes them, and `example_ids`.
+    A model says what its masks are (`mask_compilers`), under which of them a source was encoded (`encoder_mask_of`),
+    and how long its targets may be (`max_target_length`). Its `forward` takes the masks, and `example_ids`.
     """
 
+    config: Any  # each model has a class of its own
+    generation_config: GenerationConfig
     main_input_name: str
+    forward: Callable[..., Any]
 
     @property
     def mask_compilers(self) -> tuple[LayerMasks, LayerMasks, LayerMasks]:
         """The masks of the encoder, of the decoder and of the interactive attention."""
+        raise NotImplementedError
+
+    @property
+    def max_target_length(self) -> int | None:
+        """The most tokens that the decoder reads, the start token included; None for any number."""
         raise NotImplementedError
 
     def encoder_mask_of(
@@ -54,7 +62,8 @@ class MaskedGenerationMixin(GenerationMixin):
         Raises:
             MaskError: something could read one.
         """
-        check_blind(*self.mask_compilers, **call_masks)
+        encoder, decoder, cross = self.mask_compilers
+        check_blind(encoder, decoder, cross, **call_masks)
 
     def _validate_model_kwargs(self, model_kwargs: dict) -> None:
         check_not_packed(model_kwargs)

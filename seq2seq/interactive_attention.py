@@ -18,6 +18,7 @@ from ..masks.layout import lay_out
 from ..masks.materialize import compile_mask
 from ..masks.tensor_mask import MaskLike, TensorMask, as_mask
 from .beam_sharing import fold_rows, unfold_rows
+from .cache import keys_and_values
 
 
 class AttentionConfig(Protocol):
@@ -114,7 +115,7 @@ class InteractiveAttention(MaskedAttention):
 
         Args:
             encoder_hidden_states: (B / G, S, hidden) where each row of the source serves G rows of the target in turn;
-                a mask is then given as `fold_mask` makes it.
+                a mask is then given as `fold_mask` makes it. None where keys and values are cached.
             attention_mask: a mask, its text, or a tensor of bool or 0 and 1, True = allowed: (B, S), (B, T, S) or
                 (B, H, T, S), where 1 stands for all of B, H or T; or what else `LayerMasks` compiles to. Rules count
                 positions from the first column and row.
@@ -126,10 +127,10 @@ class InteractiveAttention(MaskedAttention):
         by_hand = isinstance(attention_mask, Mask | str | TensorMask | torch.Tensor) or any(
             is_foreign(attention_mask, kind) for kind in (Mask, TensorMask)
         )
-        if by_hand and (getattr(attention_mask, "dtype", None), getattr(attention_mask, "ndim", 0)) != (torch.bool, 4):
-            attention_mask = self.read_mask(attention_mask, hidden_states, encoder_hidden_states.shape[1])
         query = self.split(self.q_proj(hidden_states))
         key, value = self.source_states(encoder_hidden_states, past_key_values)
+        if by_hand and (getattr(attention_mask, "dtype", None), getattr(attention_mask, "ndim", 0)) != (torch.bool, 4):
+            attention_mask = self.read_mask(attention_mask, hidden_states, key.shape[2])
         beams_per_source = query.shape[0] // key.shape[0]
         if beams_per_source == 1:
             return self.attend(query, key, value, attention_mask)
@@ -141,22 +142,23 @@ class InteractiveAttention(MaskedAttention):
         """The boolean tensor, broadcast to (B, H, T, S), that a mask given by hand stands for, or None."""
         device, heads = hidden_states.device, self.config.num_attention_heads
         batch, queries = hidden_states.shape[:2]
-        mask = as_mask(mask, "attention_mask")
-        if isinstance(mask, Mask):
-            return compile_mask(mask, lay_out(queries, device), lay_out(keys, device), heads=heads)
-        tensor_mask, wanted = mask.as_4d, (batch, heads, queries, keys)
+        given = as_mask(mask, "attention_mask")
+        if given is None:
+            return None
+        if isinstance(given, Mask):
+            return compile_mask(given, lay_out(queries, device), lay_out(keys, device), heads=heads)
+        tensor_mask, wanted = given.as_4d, (batch, heads, queries, keys)
         if any(size not in (1, limit) for size, limit in zip(tensor_mask.shape[:3], wanted, strict=False)) or (
             tensor_mask.shape[3] != keys
         ):
-            raise MaskError(f"attention_mask: {tuple(mask.allowed.shape)} does not fit (B, H, T, S) = {wanted}")
+            raise MaskError(f"attention_mask: {tuple(given.allowed.shape)} does not fit (B, H, T, S) = {wanted}")
         return tensor_mask
 
     def source_states(
-        self, encoder_hidden_states: torch.Tensor, past_key_values: EncoderDecoderCache | None
+        self, encoder_hidden_states: torch.Tensor | None, past_key_values: EncoderDecoderCache | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if past_key_values is not None and past_key_values.is_updated.get(self.layer_idx):
-            layer = past_key_values.cross_attention_cache.layers[self.layer_idx]
-            return layer.keys, layer.values
+            return keys_and_values(past_key_values.cross_attention_cache.layers[self.layer_idx])
         key, value = self.split(self.k_proj(encoder_hidden_states)), self.split(self.v_proj(encoder_hidden_states))
         if past_key_values is not None:
             key, value = past_key_values.cross_attention_cache.update(key, value, self.layer_idx)

@@ -139,8 +139,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             twice = iter(torch.autograd.grad(total, inputs, grad, create_graph=True))
             return *(None if saved is None else next(twice) for saved in grads), None, None, None, None
         scaled = (None if saved is None else saved * grad for saved in grads)
-        inputs = (hidden, weight)
-        cast = (None if new is None else new.to(tensor.dtype) for new, tensor in zip(scaled, inputs, strict=True))
+        sides = zip(scaled, (hidden, weight), strict=True)
+        cast = (None if new is None else new.to(tensor.dtype) for new, tensor in sides)
         return *cast, None, None, None, None
 
 

@@ -209,7 +209,7 @@ def _distinct(layers: tuple[Mask, ...], training: bool) -> tuple[tuple[Mask, ...
 
 
 def _blind(layers: tuple[Mask, ...]) -> Mask:
-    result = full()
+    result: Mask = full()
     for span in sorted(kept_everywhere(layers), key=str):
         result = result & span
     return result

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from transformers.utils import ModelOutput
 
+from .generation import MaskedGenerationMixin
+
 Chosen = int | Sequence[int] | None
 
 
@@ -25,7 +27,7 @@ class PassageMass:
     overall: torch.Tensor
 
 
-class ProvenanceMixin:
+class ProvenanceMixin(MaskedGenerationMixin):
     """Attention mass by passage, for a model that reads several of them."""
 
     def ends_of(self, outputs: ModelOutput) -> tuple[int | None, set[int]]:
@@ -78,7 +80,7 @@ class ProvenanceMixin:
             weights = torch.stack([step[rows[:, i]] for i, step in enumerate(averaged)], dim=1) * live[:, :, None]
         else:
             weights = _mean(steps[0], which_layers, which_heads)
-        members = _members(passage_ids, *weights.shape[::2], weights.device)
+        members = _members(passage_ids, len(weights), weights.shape[2], weights.device)
         mass = weights @ members
         readers = (weights.sum(-1) > 0).sum(-1, keepdim=True)
         return PassageMass(mass, mass.sum(1) / readers.clamp(min=1))
@@ -122,7 +124,7 @@ def _rows(
     """For each sequence and each token generated: the row of its step that wrote it, and whether there is one."""
     if (beams := outputs.get("beam_indices")) is not None:
         return beams.long().clamp(min=0), beams >= 0
-    written = outputs.sequences[:, steps[0][0].shape[2] :]  # the first step read the prompt
+    written = outputs["sequences"][:, steps[0][0].shape[2] :]  # the first step read the prompt
     padding = (written == pad).long().flip(1).cumprod(1).flip(1).bool()
     if pad in ends:  # the first of them ended the sequence
         padding = padding & nn.functional.pad(padding[:, :-1], (1, 0))

@@ -36,6 +36,7 @@ def closed_ahead(
         of_rows = decoder_attention_mask[:, :length].sum(-1).tolist()
         examples = range(len(of_rows)) if example_ids is None else example_ids.tolist()
         lengths = list(dict(zip(examples, of_rows, strict=True)).values())
+    closed: Mask
     if max(lengths) == 1:
         closed = causal()
     elif len(set(lengths)) == 1:

@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput, logging
 from ..masks.expressions import Mask
 from ..masks.tensor_mask import TensorMask
 from .beam_sharing import keep_returned, repeat_source, repeat_target, select_returned
-from .cache import as_wide_as_cache, check_cache, is_recurrent, read_cache
+from .cache import as_wide_as_cache, check_cache, is_recurrent, keys_and_values, layers_with_keys, read_cache
 from .call_checks import check_keywords, keywords_of
 from .decoder_inputs import begin_after_padding
 from .encoder_output import CrossMaskEncoderOutput
@@ -31,14 +31,8 @@ SOURCE = ("attention_mask", "position_ids", "passage_ids")
 class SharedSourceGenerationMixin(UnfinishedRowsMixin):
     """Generation by a network of this package: beams share their source, and calls are checked.
 
-    A model says how long its targets may be (`max_target_length`). One row of the source may serve several rows of the
-    target in its `forward`.
+    One row of the source may serve several rows of the target in a model's `forward`.
     """
-
-    @property
-    def max_target_length(self) -> int | None:
-        """The most tokens that the decoder reads, the start token included; None for any number."""
-        raise NotImplementedError
 
     def encoder_mask_of(
         self, encoder_outputs: BaseModelOutput | tuple, encoder_mask: Mask | TensorMask | None
@@ -199,7 +193,7 @@ class SharedSourceGenerationMixin(UnfinishedRowsMixin):
         """Put the hypotheses' own keys and values in the order of the beams; the source's are not theirs."""
         if hasattr(past_key_values, "last_rows"):
             past_key_values.last_rows = [
-                (layer.keys, layer.values) for layer in past_key_values.self_attention_cache.layers
+                keys_and_values(layer) for layer in layers_with_keys(past_key_values.self_attention_cache)
             ]
         rows = beam_idx if loop.now is None else loop.now.places_of(beam_idx)
         past_key_values.self_attention_cache.reorder_cache(rows)
@@ -220,8 +214,8 @@ def _finished(outputs: torch.Tensor | ModelOutput, settings: GenerationConfig) -
         special_token_ids: the call's padding, and the set of tokens that end a sequence.
     """
     if isinstance(outputs, ModelOutput):
-        pad, ends = settings._pad_token_tensor, settings._eos_token_tensor
-        ends = set() if ends is None else set(ends.flatten().tolist())
+        pad, end = settings._pad_token_tensor, settings._eos_token_tensor
+        ends: set[int] = set() if end is None else set(end.flatten().tolist())
         outputs.special_token_ids = (None if pad is None else int(pad), ends)
         if outputs.get("past_key_values") is not None:
             outputs.past_key_values = repeat_source(outputs.past_key_values)

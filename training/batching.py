@@ -1,5 +1,7 @@
 """Examples to features to batches, as a recipe's `batching` says."""
 
+from functools import partial
+
 from datasets import Dataset
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 
@@ -55,18 +57,18 @@ def make_batching(
     Raises:
         InputError: examples that do not fit a row, or that the task does not pack.
     """
-    sizes = {"batch_size": run.train_batch_size, "drop_last": run.dataloader_drop_last}
+    in_batches = partial(EpochBatches, batch_size=run.train_batch_size, drop_last=run.dataloader_drop_last)
     rows = (arguments.source_row_length, arguments.target_row_length)
     if isinstance(features, PackedStream):
         return features, None, task.packed_collator(config, *rows)
     if arguments.batching == "packed":
         collator = task.packed_collator(config, *rows)
         packed = PackedDataset(features, *rows, seed=run.seed)
-        return packed, EpochBatches(PackedSampler(packed), **sizes), collator
+        return packed, in_batches(PackedSampler(packed)), collator
     if arguments.batching == "buckets":
         batches: Batches = BucketSampler(features, arguments.batch_tokens, run.seed)
     else:
-        batches = EpochBatches(ShuffledSampler(len(features), run.seed), **sizes)
+        batches = in_batches(ShuffledSampler(len(features), run.seed))
     return features, batches, task.collator(config)
 
 

@@ -236,7 +236,7 @@ def load_model_to_tune(arguments: ModelArguments, task: Task) -> PreTrainedModel
     Raises:
         InputError: its weights do not fit the config, or it is not for the task. OSError: it cannot be loaded.
     """
-    name, changes = arguments.model_name_or_path, arguments.model or {}
+    name, changes = str(arguments.model_name_or_path), arguments.model or {}
     options = {"auto_class": task.auto_class, "attn_implementation": arguments.attn_implementation}
     config = saved_config(arguments, task, changes)
     if task.attaches_masks and keeps_generation(config):
@@ -275,11 +275,12 @@ def saved_config(arguments: ModelArguments, task: Task, changes: Mapping[str, An
     Raises:
         InputError: it is not for the task. OSError: it cannot be loaded.
     """
-    with naming_model_to_tune(arguments.model_name_or_path):
-        config = load_config(arguments.model_name_or_path)
+    name = str(arguments.model_name_or_path)
+    with naming_model_to_tune(name):
+        config = load_config(name)
         task.check_config(config)
         if changes := {**task.changes_of_saved(config), **config_fields(task, type(config), changes)}:
-            config = load_config(arguments.model_name_or_path, **changes)
+            config = load_config(name, **changes)
     return config
 
 

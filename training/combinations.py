@@ -82,7 +82,7 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             ("trackio" not in arguments.report_to, "set report_to to trackio, to which it belongs"),
         ),
         "generation_num_beams": (
-            arguments.eval_strategy.value == "no" and not arguments.eval_on_start,
+            arguments.eval_strategy == "no" and not arguments.eval_on_start,
             "set eval_strategy: there is no validation; the test has the beams of generation: {num_beams: ...}",
         ),
         "metric_for_best_model": (
@@ -151,8 +151,8 @@ def compares_checkpoints(recipe: RecipeArguments, arguments: RunArguments) -> bo
         arguments.load_best_model_at_end
         or recipe.optimization.early_stopping_patience
         or recipe.optimization.average_checkpoints
-        or arguments.save_strategy.value == "best"
-        or arguments.lr_scheduler_type.value in ("reduce_lr_on_plateau", "greedy")
+        or arguments.save_strategy == "best"
+        or arguments.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy")
     )
 
 

@@ -47,6 +47,8 @@ class EvaluatingTrainer(Seq2SeqTrainer):
         predictions: of the last evaluation, in the examples' order. scores: of it, signatures included.
     """
 
+    eval_dataset: EvaluationSplit | None
+
     def __init__(self, *args, task: Task, eval_collator: Collator, eval_tokens: int, **kwargs):
         super().__init__(*args, **kwargs)
         self.task = task
@@ -68,7 +70,9 @@ class EvaluatingTrainer(Seq2SeqTrainer):
 
     def get_eval_dataloader(self, eval_dataset: EvaluationSplit | None = None) -> DataLoader:
         split = eval_dataset if eval_dataset is not None else self.eval_dataset
-        batches = bucket_batches(*split.lengths, max_tokens=self.eval_tokens)
+        if split is None:
+            raise InputError("evaluate must have eval_dataset, got none; give one to it, or to the trainer")
+        batches = bucket_batches(*split.lengths, self.eval_tokens)
         own_batches = batches[self.args.process_index :: self.args.world_size]
         return DataLoader(split, batch_sampler=own_batches, collate_fn=self.eval_collator, **self._worker_options())
 

@@ -37,7 +37,7 @@ class Multipath:
                 f"multipath_k must be at most max_source_length={longest}, since a longer wait reads all of every "
                 f"source, got {bounds!r}; lower it"
             )
-        return cls(*bounds, seed=seed)
+        return cls(bounds[0], bounds[1], seed)
 
     def mask(self, step: int) -> wait_k:
         """The cross mask of an optimizer step, counted from 0."""

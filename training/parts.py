@@ -106,7 +106,7 @@ def split_groups(
     groups: Sequence[Mapping[str, Any]], model: PreTrainedModel, learning_rates: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """An optimizer's parameter groups, divided further by learning rate, in the order of the parts."""
-    rates = {}
+    rates: dict[int, float | None] = {}
     for part, parameters in parameters_by_part(model, list(learning_rates)).items():
         rates |= {id(parameter): learning_rates.get(part) for parameter in parameters}  # type: ignore[arg-type]
     divided = []

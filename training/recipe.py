@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from .arguments import (
     BatchingArguments,
@@ -12,6 +12,17 @@ from .arguments import (
     ReportArguments,
     SearchArguments,
     TokenizerArguments,
+)
+
+Group = TypeVar(
+    "Group",
+    DataArguments,
+    TokenizerArguments,
+    ModelArguments,
+    BatchingArguments,
+    OptimizationArguments,
+    ReportArguments,
+    SearchArguments,
 )
 
 
@@ -40,13 +51,25 @@ class RecipeArguments:
         known = {item.name for kind in GROUPS for item in fields(kind)}
         if unknown := sorted(values.keys() - known):
             raise TypeError(f"no field is named {unknown[0]!r}")
-        return cls(*(kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values}) for kind in GROUPS))
+        return cls(
+            data=_group(DataArguments, values),
+            tokenizer=_group(TokenizerArguments, values),
+            model=_group(ModelArguments, values),
+            batching=_group(BatchingArguments, values),
+            optimization=_group(OptimizationArguments, values),
+            report=_group(ReportArguments, values),
+            search=_group(SearchArguments, values),
+        )
 
     def items(self) -> Iterator[tuple[Field, Any]]:
         """Every field of every group, with its value."""
         for group in vars(self).values():
             for item in fields(group):
                 yield item, getattr(group, item.name)
+
+
+def _group(kind: type[Group], values: dict[str, Any]) -> Group:
+    return kind(**{item.name: values[item.name] for item in fields(kind) if item.name in values})
 
 
 GROUPS = (

@@ -13,6 +13,7 @@ from transformers.integrations import (
     is_deepspeed_available,
 )
 from transformers.integrations.integration_utils import is_flytekit_available
+from transformers.trainer_utils import SchedulerType
 from transformers.utils import (
     is_flash_attn_2_available,
     is_flash_attn_3_available,
@@ -174,7 +175,7 @@ def check_optimizer(arguments: RunArguments, model: PreTrainedModel | None = Non
 def check_scheduler(arguments: RunArguments) -> None:
     """Refuse options of the learning rate's schedule that it does not take."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    given, options = arguments.lr_scheduler_type, arguments.lr_scheduler_kwargs
+    given, options = SchedulerType(arguments.lr_scheduler_type), arguments.lr_scheduler_kwargs
     if options is not None and not isinstance(options, dict):
         raise InputError(f"lr_scheduler_kwargs must be a mapping from names to values, got {options!r}")
     if options and given.value in ("constant", "constant_with_warmup"):

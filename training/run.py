@@ -79,9 +79,10 @@ def _prepare(run: RunSpec) -> PreparedRun:
     folder = Path(arguments.output_dir)
     lock = lock_folder(folder) if arguments.process_index == 0 else None
     checkpoint = prepare_folder(folder, arguments.resume_from_checkpoint, recipe.report.overwrite)
-    arguments.settings = settings_of(recipe, arguments)
+    settings = settings_of(recipe, arguments)
+    arguments.settings = settings
     if checkpoint is not None:
-        check_settings_kept(checkpoint, arguments.settings)
+        check_settings_kept(checkpoint, settings)
     if is_stream:
         check_stream(recipe, task, arguments, checkpoint)
     validation = read_examples(data.sources("validation"), task, "validation", data.data_dir)

@@ -73,14 +73,14 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
             given.config.use_cache = use_cache
         self.add_callback(Stopwatch())
         self.takes_use_cache = "use_cache" in inspect.signature(given.forward).parameters
-        refuse_uneven_ties(self.model)
+        refuse_uneven_ties(given)
         self.train_batches = train_batches
         self.multipath = multipath
         self.learning_rates = learning_rates or {}
-        self.frozen_modules = frozen_modules(self.model)
+        self.frozen_modules = frozen_modules(given)
         # Such a model smooths labels itself, without the logits of the whole batch that Trainer's smoother needs.
-        self.computes_own_loss = computes_own_loss(self.model)
-        self.compute_loss_func = self.task.loss_function(self.model, self.args.label_smoothing_factor)
+        self.computes_own_loss = computes_own_loss(given)
+        self.compute_loss_func = self.task.loss_function(given, self.args.label_smoothing_factor)
         if self.compute_loss_func is not None:
             self.model_accepts_loss_kwargs = False
         if self.computes_own_loss or self.compute_loss_func is not None:
@@ -122,12 +122,12 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
 
     def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
         is_new = self.optimizer is None
+        model: Any = self.model
         if is_new and self.args.optim == OwnOptimizer.MUON:
-            model: Any = self.model
             self.optimizer = build_muon(model, self.args, set(self.get_decay_parameter_names(model)))
         optimizer = super().create_optimizer(*args, **kwargs)
         if is_new and self.learning_rates:
-            optimizer.param_groups[:] = split_groups(optimizer.param_groups, self.model, self.learning_rates)
+            optimizer.param_groups[:] = split_groups(optimizer.param_groups, model, self.learning_rates)
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, *args, **kwargs) -> Any:
@@ -163,7 +163,9 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         """
         norm = super()._get_grad_norm(model, grad_norm)
         whole = norm.full_tensor() if isinstance(norm, DTensor) else torch.as_tensor(norm)
-        seen = torch.stack([torch.as_tensor(self._step_loss, device=whole.device), whole.detach().float()]).tolist()
+        loss, size = torch.stack(
+            [torch.as_tensor(self._step_loss, device=whole.device), whole.detach().float()]
+        ).tolist()
         self._step_loss = 0.0
-        self._skipped_steps = check_step(self, *seen, self._skipped_steps)
+        self._skipped_steps = check_step(self, loss, size, self._skipped_steps)
         return norm

@@ -4,15 +4,14 @@ Nothing is known of a rule but its answers, so any mask works whose answers say 
 """
 
 from collections.abc import Sequence
-from itertools import count
 
 import torch
-from torch import nn
 
 from ...masks.expressions import Mask, MaskError
 from ...masks.layout import Layout, lay_out
 from ...masks.materialize import materialize_unchecked
-from ...masks.tensor_mask import MaskLike, TensorMask, as_mask
+from ...masks.tensor_mask import MaskLike, as_mask
+from .streaming_model import StreamingModel
 
 _QUERIES = 32  # queries asked about at a time
 UNLIMITED = 4096
@@ -76,12 +75,13 @@ class ClosedPrefixes:
 
     def first(self, example: int = 0) -> int | None:
         """The shortest closed prefix that is not empty, or None if there is none before the longest source's end."""
-        for n in count(1):
+        for n in range(1, self.frontier.keys):
             reach = self._reach(n, example)
-            if n >= self.frontier.keys or reach >= self.frontier.keys:
+            if reach >= self.frontier.keys:
                 return None
             if reach <= n:
                 return n
+        return None
 
     def _reach(self, n: int, example: int) -> int:
         reach = self.reach[example]
@@ -104,7 +104,7 @@ class StreamMasks:
             a model with a memory.
     """
 
-    def __init__(self, model: nn.Module, batch: int, masks: dict[str, MaskLike | None]):
+    def __init__(self, model: StreamingModel, batch: int, masks: dict[str, MaskLike | None]):
         self.compilers = {f"{masks.scope}_mask": masks for masks in model.mask_compilers}
         self.longest = model.max_source_length or UNLIMITED
         if self.compilers["cross_mask"].reads_memory:
@@ -176,7 +176,7 @@ def _lay_out(lengths: Sequence[int]) -> Layout:
 
 def _rule(value: MaskLike, name: str) -> Mask:
     mask = as_mask(value, name)
-    if isinstance(mask, TensorMask):
+    if not isinstance(mask, Mask):
         raise ValueError(
             f"{name}: a stream's source has no length yet that a tensor could be laid out for; give a rule"
         )

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel
+
+from .streaming_model import StreamingModel
 
 
 class Policy:
@@ -16,7 +17,7 @@ class Policy:
     needs_attention: bool = False
     """Whether `accepts` wants the weights of the interactive attention, which only eager attention gives."""
 
-    def check(self, model: PreTrainedModel, unlimited: str | None) -> None:
+    def check(self, model: StreamingModel, unlimited: str | None) -> None:
         """Check that the policy can work, before a stream begins.
 
         Args:
@@ -59,7 +60,7 @@ class FollowMask(Policy):
     https://arxiv.org/abs/1810.08398, for wait-k).
     """
 
-    def check(self, model: PreTrainedModel, unlimited: str | None) -> None:
+    def check(self, model: StreamingModel, unlimited: str | None) -> None:
         if unlimited is not None:
             raise ValueError(
                 f"cross_mask {unlimited} lets the first target token see the whole source, so nothing could be "
@@ -103,7 +104,7 @@ class AlignAtt(Policy):
         if self.layer is not None and not isinstance(self.layer, int):
             raise ValueError(f"AlignAtt: layer must be a decoder layer's number or None, got {self.layer!r}")
 
-    def check(self, model: PreTrainedModel, unlimited: str | None) -> None:
+    def check(self, model: StreamingModel, unlimited: str | None) -> None:
         super().check(model, unlimited)
         layers = model.mask_compilers[2].layers
         if self.layer is not None and not -layers <= self.layer < layers:

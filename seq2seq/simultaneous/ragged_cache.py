@@ -7,13 +7,17 @@ positions are counted; they are removed when they take up more columns than the 
 import torch
 from transformers.cache_utils import Cache
 
+from ..cache import keys_and_values, layers_with_keys
+
 
 class Columns:
     """Which columns of a cache hold a token of which stream: `filled` (B, columns) of 0 and 1."""
 
+    order: torch.Tensor
+    """(B, fewer columns) int64, those that stayed when holes were last removed."""
+
     def __init__(self, batch: int, device: torch.device):
         self.filled = torch.zeros(batch, 0, dtype=torch.long, device=device)
-        self.order: torch.Tensor | None = None
 
     @property
     def positions(self) -> torch.Tensor:
@@ -30,8 +34,8 @@ class Columns:
         if not longest or self.filled.shape[1] <= 2 * longest:
             return False
         self.order = self.filled.argsort(dim=1, descending=True, stable=True)[:, :longest]
-        for layer in (layer for cache in caches for layer in cache.layers):
-            layer.keys, layer.values = self.compacted(layer.keys), self.compacted(layer.values)
+        for layer in (layer for cache in caches for layer in layers_with_keys(cache)):
+            layer.keys, layer.values = map(self.compacted, keys_and_values(layer))
         self.filled = self.filled.gather(1, self.order)
         return True
 

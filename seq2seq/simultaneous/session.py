@@ -5,7 +5,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import GenerationConfig, LogitsProcessorList
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
@@ -13,10 +12,12 @@ from ...masks.materialize import skip_shape_checks
 from ...masks.tensor_mask import MaskLike, describe
 from ..call_checks import check_length
 from ..encoder_output import CrossMaskEncoderOutput
+from ..generation import MaskedGenerationMixin
 from ..interactive_attention import InteractiveAttention
 from .lookahead import StreamMasks
 from .policies import FollowMask, Policy
 from .ragged_cache import Columns, pad
+from .streaming_model import StreamingModel
 
 
 class TranslationStream:
@@ -40,7 +41,7 @@ class TranslationStream:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: StreamingModel,
         batch: int,
         policy: Policy,
         masks: dict[str, MaskLike | None],
@@ -119,7 +120,7 @@ class TranslationStream:
             return self._encode_anew()
         portions = [tokens[start:end] for tokens, start, end in zip(self.arrived, starts, ends, strict=True)]
         ids, filled = pad(portions, self.model.config.pad_token_id, self.model.device)
-        if self.source.compact(self.encoder_cache, self.cache.cross_attention_cache):
+        if self.states is not None and self.source.compact(self.encoder_cache, self.cache.cross_attention_cache):
             self.states = self.source.compacted(self.states[:, None])[:, 0]
         self.source.append(filled)
         new = self._states_of(ids, past_key_values=self.encoder_cache, position_ids=self.source.positions)
@@ -219,24 +220,34 @@ class TranslationStream:
         self.finished[row] = last or len(self.targets[row]) >= self.generation.max_length - 1
 
 
-class StreamingMixin:
-    """Simultaneous translation for a model that generates under masks (`MaskedGenerationMixin`).
+class StreamingMixin(MaskedGenerationMixin):
+    """Simultaneous translation for a model that generates under masks."""
 
-    Attributes:
-        encodes_in_parts: whether the encoder goes on from a cache of its own; if not, all that has arrived is encoded
-            anew each time. Under an encoder mask that looks ahead, what was written before then stays although its
-            source has other states now.
-        max_source_length: the most tokens that the encoder takes, or None.
-        cross_attentions: the interactive attention of each layer.
-        stream_class: what a stream is.
-    """
+    @property
+    def stream_class(self) -> type[TranslationStream]:
+        """What a stream is."""
+        return TranslationStream
 
-    stream_class: type[TranslationStream] = TranslationStream
-    encodes_in_parts = True
-    max_source_length: int | None
-    cross_attentions: Sequence[InteractiveAttention]
+    @property
+    def encodes_in_parts(self) -> bool:
+        """Whether the encoder goes on from a cache of its own; if not, all that has arrived is encoded anew each time.
 
-    def encode(self, input_ids: torch.LongTensor, **options) -> CrossMaskEncoderOutput:
+        Under an encoder mask that looks ahead, what was written before then stays although its source has other states
+        now.
+        """
+        return True
+
+    @property
+    def max_source_length(self) -> int | None:
+        """The most tokens that the encoder reads; None for any number."""
+        raise NotImplementedError
+
+    @property
+    def cross_attentions(self) -> Sequence[InteractiveAttention]:
+        """The interactive attention of each layer."""
+        raise NotImplementedError
+
+    def encode(self, input_ids: torch.Tensor, **options) -> CrossMaskEncoderOutput:
         """The encoder's output; options as the model's `forward` has them, and `past_key_values` of the encoder."""
         raise NotImplementedError
 
@@ -298,7 +309,7 @@ def _pairs(stream: TranslationStream, sources: list[Iterator[int]]) -> Iterator[
         yield from ((row, token) for row, new in enumerate(written) for token in new)
 
 
-def _read_options(model: nn.Module, options: dict) -> tuple[GenerationConfig, LogitsProcessorList]:
+def _read_options(model: StreamingModel, options: dict) -> tuple[GenerationConfig, LogitsProcessorList]:
     """Generation options as `generate()` reads them, and what they do to the scores.
 
     Raises:

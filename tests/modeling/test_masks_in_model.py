@@ -4,6 +4,7 @@ import pytest
 import torch
 from mask_cases import tiny_model, tokens
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from crossmask import CrossMaskConfig, InteractiveAttention, masks
 
@@ -354,6 +355,14 @@ def test_interactive_attention_by_itself_reads_every_kind_of_mask(given):
     assert weights.masked_select(~allowed[:, None]).eq(0).all()
     assert weights.sum(-1).allclose(torch.ones(()))
     torch.testing.assert_close(output, attention(target, source, allowed)[0])
+
+
+@pytest.mark.parametrize("given", ["wait_k(2)", torch.arange(7)[None].expand(2, 7) > 1])
+def test_interactive_attention_by_itself_reads_a_mask_over_a_source_that_is_cached(given):
+    attention, target, source = interactive()
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    expected, _ = attention(target, source, given, cache)
+    torch.testing.assert_close(attention(target, None, given, cache)[0], expected)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,9 @@ def test_sources_alone_are_predicted_and_not_evaluated(tmp_path):
     assert "test_chrf" in with_targets.metrics
     with pytest.raises(InputError, match=r"evaluate needs labels, .* are sources alone: .*call predict"):
         trainer.evaluate(split)
+    trainer.eval_dataset = None
+    with pytest.raises(InputError, match="evaluate must have eval_dataset, got none; give one to it, or to the train"):
+        trainer.evaluate()
     with pytest.raises(InputError, match=r"source 0 must have at most 1 tokens, got .*; split it"):
         EvaluationSplit.of_sources(texts, trainer.processing_class, max_source_length=1)
 
