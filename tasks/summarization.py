@@ -28,7 +28,7 @@ class Summarization(TextToText):
     """Texts and their summaries.
 
     Records have a source, a text or the list of its sentences, and a target, a summary or a list of alternative ones.
-    Training uses the first. Optionally a group.
+    Training uses the first. Sentences of a source that are blank are left out. Optionally a group.
 
     Args:
         source_column, target_column: where the texts are.
@@ -56,21 +56,25 @@ class Summarization(TextToText):
             raise InputError(f"lead must be at least 1 sentence, got {self.lead}")
 
     def example(self, record: Mapping[str, Any]) -> SummaryExample:
-        sources, targets = (
-            self._texts(record, getattr(self, f"{side}_column"), side) for side in ("source", "target")
-        )
+        sources, targets = self._texts(record, "source"), self._texts(record, "target")
         source = " ".join(sources)
         parts = sources if len(sources) > 1 else [source[first:last] for first, last in sentence_spans(source)]
         lead = " ".join(parts[: self.lead])
         return SummaryExample(source, targets[0], tuple(targets), group_of(record, self.group_column), lead)
 
-    @staticmethod
-    def _texts(record: Mapping[str, Any], name: str, side: str) -> list[str]:
-        """The text or the texts of a column. Raises InputError for none, or one that is not text."""
+    def _texts(self, record: Mapping[str, Any], side: str) -> list[str]:
+        """The text or the texts of a side's column.
+
+        Raises:
+            InputError: there is none, or one that is not text, or that is blank and no sentence of a source.
+        """
+        name = getattr(self, f"{side}_column")
         value = column(record, name, f"set the task option {side}_column to one of them, or rename the column")
         texts = [value] if isinstance(value, str) or not isinstance(value, Sequence) else list(value)
         if not texts:
             raise InputError(f"column {name!r} has no text in the record {excerpt(record)}; drop such rows")
+        if side == "source":  # some corpora were split into sentences by a program
+            texts = [text for text in texts if not isinstance(text, str) or text.strip()] or texts
         return [check_text(text, name, record).strip() for text in texts]
 
     def metrics(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:

@@ -61,12 +61,18 @@ def test_the_first_sentences_are_scored_beside_the_summaries(task):
     assert "lead1_rouge1" not in task.metrics(["a"], [Example("a", "a", ("a",))])
 
 
+def test_blank_sentences_of_a_source_are_left_out(task):
+    example = task.example({"source": [" ", "One is here.\n", "", "Two."], "target": "a"})
+    assert (example.source, example.lead) == ("One is here. Two.", "One is here.")
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [
         ({"source": "a"}, "must have a column 'target', got 'source'; set the task option target_column"),
         ({"source": [], "target": "a"}, "column 'source' has no text in the record"),
-        ({"source": ["a", " "], "target": "a"}, "column 'source' must not be empty"),
+        ({"source": ["", " "], "target": "a"}, "column 'source' must not be empty"),
+        ({"source": "a", "target": ["a", " "]}, "column 'target' must not be empty"),
         ({"source": "a", "target": ["a", None]}, "column 'target' must hold text, got NoneType"),
         ({"source": 3, "target": "a"}, "column 'source' must hold text, got int"),
     ],
