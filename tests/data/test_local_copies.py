@@ -11,7 +11,7 @@ from command_line import command
 from crossmask.data.formats import babi, hub
 from crossmask.data.sources import SourceSpec, load_split, name_sources, stream_split
 from crossmask.tasks import get_task
-from crossmask.tasks.examples import read_examples
+from crossmask.tasks.examples import make_examples, read_examples
 from crossmask.training.parsing import parse_run
 from crossmask.training.recipe_group import SOURCES
 
@@ -149,6 +149,18 @@ def test_a_recipe_finds_its_local_copies(recipe, monkeypatch):
             assert spec.format not in ("hub", "babi_hub")
             if name == "validation":
                 assert len(load_split(spec)) >= 100
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CORPORA.is_dir(), reason=f"no corpora at {CORPORA}: set CROSSMASK_DATA")
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_record_of_a_recipe_is_an_example(recipe):
+    data = parse_run([str(recipe), "--data_dir", str(CORPORA)], command="c").recipe.data
+    task = get_task(data.task, **(data.task_options or {}))
+    for name in SOURCES:
+        for place, spec in name_sources(name, getattr(data, name), data.data_dir).items():
+            if not str(spec.options.get("path")).startswith("runs/"):  # what another recipe writes
+                assert list(make_examples(place, spec, task, load_split))
 
 
 def test_checkpoints_of_the_news_recipe_are_not_chosen_on_its_test():
