@@ -16,6 +16,7 @@ from ..seq2seq.call_checks import checked_call
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.shared_source_generation import SharedSourceGenerationMixin
+from ..seq2seq.unfinished_rows import UnfinishedRows
 from ..utils.errors import InputError
 from .onnx_export import mask_inputs
 from .onnx_graphs import DECODER, ENCODER, cache_names
@@ -97,6 +98,11 @@ class OnnxModel(CrossMaskPreTrainedModel, SharedSourceGenerationMixin):
         if settings.use_cache is False:
             raise InputError("use_cache must be true: the decoder's graph has the cache; leave it out")
         return settings, model_kwargs
+
+    def unfinished_rows(self, *args: Any, **kwargs: Any) -> UnfinishedRows | None:
+        """As for every network; all rows are computed where several have one source, of which each has a copy here."""
+        found = super().unfinished_rows(*args, **kwargs)
+        return found if found is not None and found.rows_per_example == 1 else None
 
     def _assisted_decoding(self, *args: Any, **kwargs: Any) -> Any:
         raise InputError(

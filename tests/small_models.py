@@ -1,6 +1,7 @@
 """Small models with random weights, large enough that attention is not flat and errors show."""
 
 import torch
+from transformers import LogitsProcessor
 
 from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration
 
@@ -48,3 +49,17 @@ def pad(rows: list[torch.Tensor], side: str) -> tuple[torch.Tensor, torch.Tensor
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD, padding_side=side)
     ones = [torch.ones_like(row) for row in rows]
     return ids, torch.nn.utils.rnn.pad_sequence(ones, batch_first=True, padding_side=side)
+
+
+class EndOneByOne(LogitsProcessor):
+    """Ends the first of a batch's examples after 4 tokens at most, and each of the others two tokens later."""
+
+    def __init__(self, examples: int):
+        self.examples = examples
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        ended = max(0, min((input_ids.shape[1] - 3) // 2, self.examples))
+        rows = ended * len(input_ids) // self.examples
+        scores[:rows] -= 1e4
+        scores[:rows, END] = 0.0
+        return scores

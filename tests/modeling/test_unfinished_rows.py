@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from small_models import END, PAD, START, pad, small_model, tokens
-from transformers import DynamicCache, LogitsProcessor
+from small_models import PAD, START, EndOneByOne, pad, small_model, tokens
+from transformers import DynamicCache
 from transformers.cache_utils import EncoderDecoderCache
 
 from crossmask.masks import keep
@@ -37,23 +37,12 @@ CALLS = {
 SOURCE, ATTENTION_MASK = pad([tokens(length, seed=length) for length in (7, 3, 5, 4, 7, 6)], "right")
 
 
-class EndOneByOne(LogitsProcessor):
-    """Ends the first example after 4 tokens at most, and each of the others two tokens later."""
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        ended = max(0, min((input_ids.shape[1] - 3) // 2, len(SOURCE)))
-        rows = ended * len(input_ids) // len(SOURCE)
-        scores[:rows] -= 1e4
-        scores[:rows, END] = 0.0
-        return scores
-
-
 def generate(model, **options) -> tuple[torch.Tensor, list[int]]:
     """What a call returned, and the number of rows that each step computed."""
     rows: list[int] = []
     hook = model.lm_head.register_forward_hook(lambda module, args, output: rows.append(len(output)))
     torch.manual_seed(1)
-    options = {"do_sample": False, "max_new_tokens": 20, "logits_processor": [EndOneByOne()], **options}
+    options = {"do_sample": False, "max_new_tokens": 20, "logits_processor": [EndOneByOne(len(SOURCE))], **options}
     found = model.generate(SOURCE, attention_mask=ATTENTION_MASK, **options)
     hook.remove()
     return found, rows

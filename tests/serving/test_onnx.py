@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from mask_cases import EXAMPLES, expressions
-from small_models import pad, small_model, tokens
+from small_models import EndOneByOne, pad, small_model, tokens
 from torch.export import Dim
 from trained_models import TEXTS, tokenizer, trained_model
 
@@ -75,9 +75,9 @@ def graphs(model, folder):
     return OnnxModel(folder, model.config, model.generation_config, threads=1)
 
 
-def agree(model, graphs, modes=MODES, **masks) -> list[torch.Tensor]:
+def agree(model, graphs, modes=MODES, batches=ROWS) -> list[torch.Tensor]:
     outputs = []
-    for rows in ROWS:
+    for rows in batches:
         for side in ("left", "right") if len(rows) > 1 else ("right",):
             ids, attention_mask = pad(rows, side)
             for mode in modes:
@@ -93,6 +93,11 @@ def agree(model, graphs, modes=MODES, **masks) -> list[torch.Tensor]:
 
 def test_all_decoding_modes_write_the_same_tokens(model, graphs):
     assert len({tuple(row.tolist()) for output in agree(model, graphs) for row in output}) > 10
+
+
+def test_texts_that_end_at_different_steps(model, graphs):
+    modes = [{**mode, "logits_processor": [EndOneByOne(len(ROWS[-1]))]} for mode in MODES]
+    assert min(output.shape[1] for output in agree(model, graphs, modes, [ROWS[-1]])) > 8
 
 
 @pytest.mark.slow
