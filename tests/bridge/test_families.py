@@ -14,6 +14,7 @@ from bridge_families import (
     ids,
     packed_and_alone,
 )
+from small_models import END, PAD, EndOneByOne
 from transformers import AutoModelForSeq2SeqLM
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -61,6 +62,20 @@ def test_cached_uncached_and_beams(family):
     )
     rows = [model.generate(source[row : row + 1], num_beams=3, **options) for row in range(2)]
     assert torch.equal(model.generate(source, num_beams=3, **options), torch.cat(rows))
+
+
+@pytest.mark.parametrize("family", decoders)
+@torch.no_grad()
+def test_texts_that_end_at_different_steps(family):
+    model, source = bridge_of(decoder=family, cross_mask="wait_k(2)"), ids(4, 9)
+    options = {"max_new_tokens": 12, "eos_token_id": END, "pad_token_id": PAD}
+    for search in ({}, {"num_beams": 3, "num_return_sequences": 2}, {"do_sample": True}):
+        outputs = []
+        for use_cache in (True, False):
+            torch.manual_seed(0)
+            ends = [EndOneByOne(len(source))]
+            outputs.append(model.generate(source, use_cache=use_cache, logits_processor=ends, **options, **search))
+        assert torch.equal(*outputs)
 
 
 @pytest.mark.parametrize("family", decoders)
