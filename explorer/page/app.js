@@ -1,6 +1,6 @@
 // The page: a sentence, the words that are hidden, what is shown of the masks, and one or two panels.
 
-import { html, render, useEffect, useId, useMemo, useState } from "./preact-bundle.js";
+import { html, render, useEffect, useId, useLayoutEffect, useMemo, useState } from "./preact-bundle.js";
 import { EVERYTHING, range, SCOPES } from "./effective.js";
 import { chooseEngine, EngineError } from "./engine.js";
 import { parse } from "./masks.js";
@@ -41,7 +41,8 @@ function App({ engine }) {
   };
   const toggle = (number) =>
     setHiddenWords(hiddenWords.includes(number) ? hiddenWords.filter((other) => other !== number) : [...hiddenWords, number]);
-  useEffect(() => writeAddress({ text: ownText, panels, hidden: hiddenWords }), [ownText, panels, hiddenWords]);
+  // With what is shown, not a moment later: a reload in between would lose it.
+  useLayoutEffect(() => writeAddress({ text: ownText, panels, hidden: hiddenWords }), [ownText, panels, hiddenWords]);
   useEffect(() => {
     // Another link in the same tab. What the page itself writes does not raise this event.
     const read = () => {
