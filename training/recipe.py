@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, get_type_hints
 
 from .arguments import (
     BatchingArguments,
@@ -12,17 +12,6 @@ from .arguments import (
     ReportArguments,
     SearchArguments,
     TokenizerArguments,
-)
-
-Group = TypeVar(
-    "Group",
-    DataArguments,
-    TokenizerArguments,
-    ModelArguments,
-    BatchingArguments,
-    OptimizationArguments,
-    ReportArguments,
-    SearchArguments,
 )
 
 
@@ -51,15 +40,7 @@ class RecipeArguments:
         known = {item.name for kind in GROUPS for item in fields(kind)}
         if unknown := sorted(values.keys() - known):
             raise TypeError(f"no field is named {unknown[0]!r}")
-        return cls(
-            data=_group(DataArguments, values),
-            tokenizer=_group(TokenizerArguments, values),
-            model=_group(ModelArguments, values),
-            batching=_group(BatchingArguments, values),
-            optimization=_group(OptimizationArguments, values),
-            report=_group(ReportArguments, values),
-            search=_group(SearchArguments, values),
-        )
+        return cls(*(kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values}) for kind in GROUPS))
 
     def items(self) -> Iterator[tuple[Field, Any]]:
         """Every field of every group, with its value."""
@@ -68,16 +49,4 @@ class RecipeArguments:
                 yield item, getattr(group, item.name)
 
 
-def _group(kind: type[Group], values: dict[str, Any]) -> Group:
-    return kind(**{item.name: values[item.name] for item in fields(kind) if item.name in values})
-
-
-GROUPS = (
-    DataArguments,
-    TokenizerArguments,
-    ModelArguments,
-    BatchingArguments,
-    OptimizationArguments,
-    ReportArguments,
-    SearchArguments,
-)
+GROUPS = tuple(get_type_hints(RecipeArguments).values())
