@@ -1,5 +1,6 @@
 """When a run was good, and that runs are kept."""
 
+import gzip
 import json
 import math
 
@@ -7,7 +8,7 @@ import pytest
 
 from benchmarks import recipe_runs
 from benchmarks.recipe_runs import Finished, train
-from benchmarks.time_to_quality import BART, CROSSMASK, WAYS, minutes, until
+from benchmarks.time_to_quality import BART, CROSSMASK, WAYS, main, minutes, until
 from crossmask.training.parsing import parse_run
 
 EVALUATIONS = [
@@ -59,3 +60,18 @@ def test_a_finished_run_is_kept_and_an_interrupted_one_goes_on(tmp_path, monkeyp
     assert train(tmp_path, CROSSMASK, ["--seed", "3"]) == first
     assert len(commands) == 1
     assert first.metrics["sacrebleu"] == 12.5
+
+
+@pytest.mark.slow
+def test_a_quick_run_trains_every_way_and_writes_table_and_picture(tmp_path, monkeypatch):
+    for part in ("train", "val", "test_2016_flickr"):
+        for language, words in (("en", "a dog runs by the house"), ("de", "ein Hund läuft am Haus vorbei")):
+            path = tmp_path / "data" / "multi30k" / f"{part}.{language}.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(gzip.compress("".join(f"{words} {number}\n" for number in range(130)).encode()))
+    monkeypatch.setenv("CROSSMASK_DATA", str(tmp_path / "data"))
+    page = tmp_path / "page.md"
+    main(["--quick", "--runs", str(tmp_path / "runs"), "--output", str(page)])
+    for way in WAYS:
+        assert f"| {way} | in 0 of 1 runs |" in page.read_text()
+    assert page.with_suffix(".png").exists()
