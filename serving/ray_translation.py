@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from .libraries import require
 from .loading import load_translator
 
 _PURPOSE = "translate on a cluster"
+ROWS = 512
+"""Portions that the driver holds at a time, two million lines. Actors are started anew for the next ones."""
 
 
 @dataclass(frozen=True)
@@ -79,27 +82,33 @@ class RayLines:
         return self._translate(numbered, bar, in_order=False)
 
     def _translate(self, numbered: Iterable[NumberedPortion], bar: Bar, in_order: bool) -> Iterator[tuple[int, str]]:
-        rows = plan_rows(numbered)
+        remaining = iter(numbered)
+        rows = plan_rows(islice(remaining, ROWS))
         if not rows:
             return
         with _cluster() as ray:
-            needs = self.needs()
-            actors = choose_actors(self.actors, len(rows), needs, ray.cluster_resources())
             context = ray.data.DataContext.get_current()
             context.enable_progress_bars, context.execution_options.preserve_order = False, in_order
-            results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-                _Actor,
-                fn_constructor_args=(self._worker_settings(),),
-                compute=ray.data.ActorPoolStrategy(size=actors),
-                **needs,
-            )
-            # Without prefetching, each portion is given as soon as it is there, and is not lost if the run ends.
-            for batch in results.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
-                for row in batch.to_pylist():
+            while rows:
+                for row in self._results(ray, rows):
                     if row["error"]:
                         raise InputError(row["error"])
                     bar.update(row["count"])
                     yield row["number"], row["text"]
+                rows = plan_rows(islice(remaining, ROWS))
+
+    def _results(self, ray: Any, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        needs = self.needs()
+        actors = choose_actors(self.actors, len(rows), needs, ray.cluster_resources())
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Actor,
+            fn_constructor_args=(self._worker_settings(),),
+            compute=ray.data.ActorPoolStrategy(size=actors),
+            **needs,
+        )
+        # Without prefetching, each portion is given as soon as it is there, and is not lost if the run ends.
+        for batch in results.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
+            yield from batch.to_pylist()
 
     def needs(self) -> dict[str, float]:
         """What an actor needs of Ray's resources: `num_cpus`, `num_gpus`."""

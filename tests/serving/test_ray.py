@@ -11,7 +11,7 @@ from command_line import command
 from trained_models import TEXTS, tokenizer, trained_model
 
 from crossmask.inference import files
-from crossmask.serving import load_translator
+from crossmask.serving import load_translator, ray_translation
 from crossmask.serving.ray_translation import RayLines, choose_actors, plan_rows
 from crossmask.utils.errors import InputError, MissingLibraryError
 
@@ -143,6 +143,29 @@ def test_portions_in_any_order_are_the_file_of_one_process(stand_in, folder, lin
     assert main([*arguments, "--ray-actors", "2"]) == 0
     assert capsys.readouterr().out.encode() == wanted
     assert stand_in.actors == 2
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_the_driver_holds_a_limited_number_of_portions(
+    stand_in, folder, lines, tmp_path, monkeypatch, capsys, to_file
+):
+    monkeypatch.setattr(files, "PORTION", 100)
+    monkeypatch.setattr(ray_translation, "ROWS", 3)
+    wanted = expected(folder, lines, tmp_path)
+    capsys.readouterr()
+    held = []
+
+    def plan(numbered):
+        rows = plan_rows(numbered)
+        held.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(ray_translation, "plan_rows", plan)
+    many = tmp_path / "many"
+    output = ["-o", str(many)] if to_file else []
+    assert main([str(folder), str(lines), "--ray", *QUIET, *output]) == 0
+    assert (many.read_bytes() if to_file else capsys.readouterr().out.encode()) == wanted
+    assert held == [3, 3, 3, 3, 3, 0]
 
 
 def test_what_an_actor_cannot_do_is_one_line(stand_in, folder, tmp_path, monkeypatch, capsys):
