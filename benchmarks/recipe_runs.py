@@ -13,6 +13,15 @@ from typing import Any
 from crossmask.utils.atomic_write import write_text
 
 RESULTS = "results.json"
+BY_ADAMW = (
+    *("--optim", "adamw_torch_fused", "--optim_args", "null", "--learning_rate", "2e-3"),
+    *("--lr_scheduler_type", "cosine", "--warmup_steps", "400", "--num_train_epochs", "13"),
+    *("--per_device_train_batch_size", "12", "--model.dropout", "0.3"),
+)
+"""Fields that make `recipes/multi30k-en-de.yaml` what it was before Muon, which bridges are still compared with.
+
+It also had `average_checkpoints` of 4, which is for a benchmark to say.
+"""
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from benchmarks.harness import add_page_options, machine, publish, table
-from benchmarks.recipe_runs import Finished, train
+from benchmarks.recipe_runs import BY_ADAMW, Finished, train
 
 CROSSMASK, BART = "recipes/multi30k-en-de.yaml", "recipes/multi30k-en-de-bart.yaml"
-ADAMW = (  # the recipe as it was before Muon
-    *("--optim", "adamw_torch_fused", "--optim_args", "null", "--num_train_epochs", "13", "--model.dropout", "0.3"),
-    *("--learning_rate", "2e-3", "--lr_scheduler_type", "cosine", "--warmup_steps", "400"),
-    *("--per_device_train_batch_size", "12"),
-)
 AS_PEOPLE_DO = (
     *("--batching", "examples", "--batch_tokens", "null", "--attn_implementation", "sdpa"),
     *("--per_device_train_batch_size", "64"),
@@ -39,7 +34,7 @@ T5 = {
 }  # fmt: skip
 WAYS: dict[str, tuple[str, Sequence[str]]] = {
     "crossmask": (CROSSMASK, []),
-    "crossmask by AdamW": (CROSSMASK, ADAMW),
+    "crossmask by AdamW": (CROSSMASK, BY_ADAMW),
     "BART as people train it": (BART, AS_PEOPLE_DO),
     "BART at its best": (BART, []),
     "T5": (BART, ["--model", json.dumps(T5)]),

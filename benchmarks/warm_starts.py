@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from benchmarks.harness import add_page_options, machine, publish, table
-from benchmarks.recipe_runs import Finished, train
+from benchmarks.recipe_runs import BY_ADAMW, Finished, train
 
 SCRATCH, BRIDGE = "recipes/multi30k-en-de.yaml", "recipes/multi30k-en-de-bridge.yaml"
 VALIDATION = 300  # sentences, enough to choose a checkpoint by
@@ -30,7 +30,7 @@ def rates(**of_parts: float) -> list[str]:
 
 
 WAYS: dict[str, tuple[str, list[str]]] = {
-    "from scratch": (SCRATCH, []),
+    "from scratch": (SCRATCH, [*BY_ADAMW, "--average_checkpoints", "4", "--save_total_limit", "5"]),
     "bridge": (BRIDGE, []),
     "bridge, encoder frozen": (BRIDGE, ["--freeze", "encoder", *rates(decoder=5e-4, bridge=2e-3)]),
     "bridge, decoder frozen": (BRIDGE, ["--freeze", "decoder", *rates(encoder=2e-4, bridge=2e-3)]),

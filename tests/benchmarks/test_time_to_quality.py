@@ -65,7 +65,7 @@ def test_a_finished_run_is_kept_and_an_interrupted_one_goes_on(tmp_path, monkeyp
 @pytest.mark.slow
 def test_a_quick_run_trains_every_way_and_writes_table_and_picture(tmp_path, monkeypatch):
     for part in ("train", "val", "test_2016_flickr"):
-        for language, words in (("en", "a dog runs by the house"), ("de", "ein Hund läuft am Haus vorbei")):
+        for language, words in (("en", "a dog runs by the lake"), ("de", "ein Hund läuft am See vorbei")):
             path = tmp_path / "data" / "multi30k" / f"{part}.{language}.gz"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(gzip.compress("".join(f"{words} {number}\n" for number in range(130)).encode()))
