@@ -220,25 +220,31 @@ def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
             ) from error
         put(values, path.split("."), read, argument)
     for argument in rest:
-        field = argument.removeprefix("--").partition("=")[0].replace("-", "_")
+        field = _field_of(argument)
         if argument.startswith("--") and field in merged:
             raise InputError(f"--{field} is given whole and {merged[field]} beside it: put the one into the other")
     return rest
 
 
 def _take_back(values: dict[str, Any], argv: list[str], known: Container[str]) -> list[str]:
-    """Leave out of the recipe each field that has `--field null` among the arguments, and return the others."""
-    words = [
-        part
-        for word in argv
-        for part in (word.split("=", 1) if word.startswith("--") and word.endswith("=null") else [word])
-    ]
-    rest: list[str] = []
-    for word in words:
-        name = rest[-1].removeprefix("--") if rest else ""
-        if word == "null" and rest[-1:] == [f"--{name}"] and name in known:
-            rest.pop()
-            values.pop(name, None)
+    """The arguments without each `--field null` and what stands before it for that field, which `values` loses."""
+    given: list[list[str]] = []  # the words of each argument
+    for word in argv:
+        if word.startswith("--") or not given:
+            given.append(word.split("=", 1) if word.endswith("=null") else [word])
         else:
-            rest.append(word)
-    return rest
+            given[-1].append(word)
+    kept: list[list[str]] = []
+    for words in given:
+        name = _field_of(words[0])
+        if words[1:] == ["null"] and name in known:
+            values.pop(name, None)
+            kept = [others for others in kept if _field_of(others[0]) != name]
+        else:
+            kept.append(words)
+    return [word for words in kept for word in words]
+
+
+def _field_of(argument: str) -> str:
+    """`learning_rate` of `--learning-rate=1`."""
+    return argument.removeprefix("--").partition("=")[0].replace("-", "_")

@@ -88,6 +88,25 @@ def test_null_takes_any_field_back_whatever_its_kind(tmp_path, words):
         parse_run([str(path), *(word.format("lore") for word in words)], command="c")
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--num_train_epochs", "4", "--num_train_epochs", "null"], RunArguments("x").num_train_epochs),
+        (["--num_train_epochs=4", "--num_train_epochs", "null"], RunArguments("x").num_train_epochs),
+        (["--num-train-epochs", "4", "--num-train-epochs=null"], RunArguments("x").num_train_epochs),
+        (["--num_train_epochs", "null", "--num_train_epochs", "4"], 4),
+        (["--num_train_epochs", "4", "--overwrite", "--num_train_epochs", "null", "--seed", "7"], 3),
+    ],
+)
+def test_the_last_word_on_a_field_counts(recipe, words, expected):
+    assert parse_run([recipe, *words], command="c").arguments.num_train_epochs == expected
+
+
+def test_null_takes_back_all_values_of_a_field_with_several(recipe):
+    run = parse_run([recipe, "--freeze", "encoder", "decoder", "--seed", "3", "--freeze", "null"], command="c")
+    assert (run.recipe.optimization.freeze, run.arguments.seed) == (None, 3)
+
+
 def test_sources_may_be_a_list(recipe, recipe_with_a_list):
     argv = [recipe_with_a_list, "--train.1.repeat", "2", "--train.0.limit=9"]
     assert parse_run(argv, command="c").recipe.data.train == [
