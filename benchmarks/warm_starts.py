@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if options.quick:
         options.pairs, options.epochs, options.scratch_epochs = 64, 1, 1
-    rows, _, axes = [], *plt.subplots(figsize=(7, 4.5), layout="constrained")
+    rows, figure, axes = [], *plt.subplots(figsize=(7, 5.5), layout="constrained")
     for name in options.ways:
         finished = run(name, options)
         scores = finished.metrics["sacrebleu"], finished.metrics["chrf"], finished.cpu_minutes
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ylabel=f"sacreBLEU, greedy, the first {VALIDATION} of validation",
     )
     axes.set_title(f"{options.pairs:,} pairs of Multi30k")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     plt.savefig(options.output.with_suffix(".png"), dpi=150)
     heading = f"# Warm starts with {options.pairs:,} pairs\n\n{machine()}\n\n"
