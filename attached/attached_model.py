@@ -1,10 +1,12 @@
 """The class of an attached model: a subclass of the model's own, of the same name, whose `forward` takes masks."""
 
+import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from inspect import Parameter
 from typing import Any
 
+import torch
 from transformers.utils import ModelOutput
 
 from ..masks.expressions import MaskError
@@ -62,6 +64,8 @@ def _masked(forward: Callable[..., Any]) -> Callable[..., Any]:
     names = tuple(own.parameters)
 
     def masked_forward(self: AttachedModel, *args: Any, **kwargs: Any) -> ModelOutput | tuple[Any, ...]:
+        if not torch.compiler.is_compiling():
+            check_misspelt(kwargs, own.parameters)
         given = {name: kwargs.pop(name) for name in CALL_ARGUMENTS if name in kwargs}
         arguments = {**dict(zip(names[1:], args, strict=False)), **kwargs}
         if given.get("segment_ids") is not None:
@@ -90,6 +94,22 @@ def _masked(forward: Callable[..., Any]) -> Callable[..., Any]:
     masked_forward.__doc__, masked_forward.__module__ = forward.__doc__, forward.__module__
     masked_forward.__signature__ = own.replace(parameters=[*parameters, *added, *rest])  # type: ignore[attr-defined]
     return masked_forward
+
+
+def check_misspelt(keywords: Iterable[str], own: Container[str]) -> None:
+    """Refuse keywords that are nearly one of ours, since many models take any keyword and then do not read it.
+
+    Args:
+        own: the model's own arguments.
+
+    Raises:
+        TypeError: with the argument that was meant.
+    """
+    for name in keywords:
+        if name not in own and name not in CALL_ARGUMENTS:
+            near = difflib.get_close_matches(name, CALL_ARGUMENTS, n=1, cutoff=0.88)
+            if near:
+                raise TypeError(f"no argument is called {name}; did you mean {near[0]}?")
 
 
 def keep_calls(model: Any) -> None:

@@ -63,6 +63,8 @@ def attend(
     if masks is None or allowed is None:
         return function(module, query, key, value, attention_mask, **kwargs)
     additive = implementation == "eager"
+    if attention_mask is None and not additive and site.scope == "encoder":
+        attention_mask = _causal_by_itself(module, query, key, kwargs.get("is_causal"))
     joined = masks.join(attention_mask, allowed, query, additive)
     output, weights = function(module, query, key, value, joined.mask, **kwargs)
     if additive or joined.mask.dtype != torch.bool or kwargs.get("position_bias") is not None:
@@ -77,6 +79,24 @@ def base_function(implementation: str, eager: Callable[..., Any] | None) -> Call
     interface: Any = ALL_ATTENTION_FUNCTIONS
     function: Callable[..., AttentionResult] = interface.get_interface(implementation, eager)
     return function
+
+
+def _causal_by_itself(
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, is_causal: bool | None
+) -> torch.Tensor | None:
+    """The mask (1, 1, T, S) under which `sdpa` attends where it is given none, as in an encoder that is a causal LM.
+
+    (A decoder's masks of ours are causal already.)
+
+    Args:
+        query: (B, H, T, D). key: (B, H, S, D). is_causal: what the model passes; None where its module says it.
+    """
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", True)  # as Transformers does
+    queries, keys = query.shape[2], key.shape[2]
+    if not is_causal or queries == 1:
+        return None
+    return torch.ones(1, 1, queries, keys, dtype=torch.bool, device=query.device).tril()
 
 
 def _masks_of_call(site: Site) -> SideMasks | None:

@@ -264,16 +264,17 @@ def lay_out_source_once(
         cache: that of the call. states: (B, S, D) of the encoder. batch, ids_of_call: as there.
         example_ids: (B,) int64, or None where each row is an example of its own.
     """
+    rows = batch if example_ids is None else example_ids
+    if cache is None or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return lay_out_shared_source(states.shape[1], states.device, batch, rows, **ids_of_call)
     sizes, given = (batch, states.shape[1], states.device), (example_ids, *ids_of_call.values())
     versions = [None if ids is None or ids.is_inference() else ids._version for ids in given]
     known: Any = getattr(cache, SOURCE, None)
     if known is not None and known[:2] == (sizes, versions) and all(map(is_, known[2], given)):
         kept: Layout = known[3]
         return kept
-    rows = batch if example_ids is None else example_ids
     layout = lay_out_shared_source(states.shape[1], states.device, batch, rows, **ids_of_call)
-    if cache is not None and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
-        setattr(cache, SOURCE, (sizes, versions, given, layout))
+    setattr(cache, SOURCE, (sizes, versions, given, layout))
     return layout
 
 
@@ -288,14 +289,15 @@ def source_of(encoder: Any, given: dict[str, Any]) -> tuple[int, int, torch.devi
     if inputs is not None:
         return *inputs.shape[:2], inputs.device, padding if getattr(padding, "ndim", 0) == 2 else None
     features = given[encoder.main_input_name]
-    if not hasattr(encoder, "_get_feat_extract_output_lengths"):
+    # Spectrograms are (B, frames, bins), or (B, bins, frames) as Whisper has them; waveforms (B, samples).
+    frames = features.shape[-1 if features.shape[1] == getattr(encoder.config, "num_mel_bins", None) else 1]
+    try:
+        length = int(encoder._get_feat_extract_output_lengths(torch.tensor(frames)))
+    except AttributeError as error:  # there is no such method, or as in Moonshine's streaming encoder a broken one
         raise MaskError(
             f"encoder_mask must be full() where {type(encoder).__name__} encodes, since nothing tells the number of "
             "its states; give a cross_mask"
-        )
-    # Spectrograms are (B, frames, bins), or (B, bins, frames) as Whisper has them; waveforms (B, samples).
-    frames = features.shape[-1 if features.shape[1] == getattr(encoder.config, "num_mel_bins", None) else 1]
-    length = int(encoder._get_feat_extract_output_lengths(torch.tensor(frames)))
+        ) from error
     if padding is not None and hasattr(encoder, "_get_feature_vector_attention_mask"):
         padding = encoder._get_feature_vector_attention_mask(length, padding)
     else:

@@ -84,15 +84,15 @@ def as_mask(mask: MaskLike | None, name: str = "mask") -> Mask | TensorMask | No
     try:
         if mask is None or isinstance(mask, Mask | TensorMask):
             return mask
+        if isinstance(mask, torch.Tensor):
+            return tensor(mask)
+        if isinstance(mask, str):
+            return parse(mask)
         if is_foreign(mask, TensorMask):
             foreign: Any = mask  # its class is not this module's
             return TensorMask(foreign.allowed, foreign.repeat_last)
         if is_foreign(mask, Mask):
             return read_foreign(mask)
-        if isinstance(mask, torch.Tensor):
-            return tensor(mask)
-        if isinstance(mask, str):
-            return parse(mask)
     except MaskError as error:
         raise MaskError(f"{name}: {error}") from error
     fixes = {"ndarray": "; write torch.as_tensor(mask)", "list": "; write torch.as_tensor(mask)"}

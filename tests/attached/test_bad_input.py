@@ -16,6 +16,7 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from crossmask import attach, detach
+from crossmask.attached.sides import source_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -213,9 +214,33 @@ def test_an_encoder_mask_beside_outputs_made_without_it_is_refused():
     model(encoder_outputs=outputs, decoder_input_ids=ids(2, 6), encoder_mask="causal()")
 
 
+@pytest.mark.parametrize("family", ["bart", "t5", "bert2gpt2"])
+@pytest.mark.parametrize(
+    "name", ["cross_maks", "encoder_msk", "decodr_mask", "passage_id", "segments_ids", "crossmask"]
+)
+def test_misspelt_arguments_of_a_call_are_refused(family, name):
+    model = attached(family)
+    with pytest.raises(TypeError, match=f"no argument is called {name}; did you mean"):
+        model(input_ids=ids(1, 4), decoder_input_ids=ids(1, 3), **{name: "wait_k(2)"})
+
+
 def test_unknown_arguments_are_refused():
     model = attached("bart")
     with pytest.raises(ValueError, match="cros_mask"):
         model.generate(ids(1, 4), cros_mask="wait_k(2)", max_new_tokens=2)
     with pytest.raises(ValueError, match="segment_ids"):
         model.generate(ids(1, 4), segment_ids=torch.ones(1, 4), max_new_tokens=2)
+
+
+class BrokenEncoder:
+    """As Moonshine's streaming encoder: its number of states is computed from a field that it does not have."""
+
+    main_input_name, config = "input_values", None
+
+    def _get_feat_extract_output_lengths(self, lengths):
+        return self.config.encoder_config
+
+
+def test_an_encoder_of_which_nothing_tells_the_number_of_states_is_refused():
+    with pytest.raises(ValueError, match=r"encoder_mask must be full\(\) where BrokenEncoder encodes"):
+        source_of(BrokenEncoder(), {"input_values": torch.zeros(1, 8)})

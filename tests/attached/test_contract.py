@@ -270,6 +270,7 @@ def test_compiled_into_one_graph(family):
     torch.compiler.reset()
     model = attached(family, **MASKS)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    for call in ({}, {"cross_mask": masks.window(2)}, {"cross_mask": torch.rand(2, 6, 9) > 0.5}):
+    padded = {"attention_mask": torch.arange(9) < torch.tensor([[9], [6]])}
+    for call in ({}, {"cross_mask": masks.window(2)}, {"cross_mask": torch.rand(2, 6, 9) > 0.5}, padded):
         expected = model(**batch(), use_cache=False, **call).logits
         torch.testing.assert_close(compiled(**batch(), use_cache=False, **call).logits, expected)
