@@ -4,7 +4,8 @@ They take padding (B, L), or a finished mask (B, 1 or H, L, keys) for all layers
 of a layer. A finished one must be additive: booleans are added as 0 and 1 under eager attention. What a model forbids
 by itself (later tokens, tokens outside a window) is part of a finished mask, so ours is and-ed with it.
 
-A query with nothing to see averages over all keys there, as in Transformers; only our own attention gives zero.
+A query with nothing to see would average over all keys there, what is hidden and what comes later included. It sees
+itself instead, which its residual connection reads anyway; only our own attention gives zero.
 """
 
 from collections.abc import Sequence
@@ -69,7 +70,8 @@ def encoder_mask_for(
     own: dict[str | None, Any] = {
         kind: functions[kind or "full_attention"](config=_sdpa(config), **arguments) for kind in dict.fromkeys(kinds)
     }
-    return _joined(own, kinds, compiled_masks, inputs_embeds, None, "encoder_mask")
+    itself = torch.eye(inputs_embeds.shape[1], dtype=torch.bool, device=inputs_embeds.device)
+    return _joined(own, kinds, compiled_masks, inputs_embeds, None, "encoder_mask", itself)
 
 
 def decoder_mask_for(
@@ -120,8 +122,13 @@ def _joined(
     inputs_embeds: torch.Tensor,
     cache: Cache | None,
     name: str,
+    itself: torch.Tensor | None = None,
 ) -> ForeignMask:
-    """A model's own masks by type of layer, and-ed with ours, in additive form."""
+    """A model's own masks by type of layer, and-ed with ours, in additive form.
+
+    Args:
+        itself: (T, S) bool, the key of each query itself; by default the last that the model's own mask allows.
+    """
     batch, length = inputs_embeds.shape[:2]
     masks = {}
     for kind, mask in own.items():
@@ -134,9 +141,17 @@ def _joined(
                 "of them; give one without layers(...)"
             )
         if isinstance(first, torch.Tensor):
-            mask = mask & columns_of_layer(first, cache, layers[0], length)
+            joined = mask & columns_of_layer(first, cache, layers[0], length)
+            nothing = ~joined.any(dim=-1, keepdim=True)
+            mask = joined | (nothing & (_last_allowed(mask) if itself is None else itself))
         masks[kind] = additive(mask, batch, inputs_embeds.dtype)
     return masks[None] if None in masks else {str(kind): mask for kind, mask in masks.items()}
+
+
+def _last_allowed(mask: torch.Tensor) -> torch.Tensor:
+    """Of each row of a mask (B, 1, T, S) bool the last column that is True, and no other."""
+    from_the_end = mask.flip(-1).cumsum(dim=-1).flip(-1)  # how many are True from here on
+    return mask & (from_the_end == 1)
 
 
 def _allow_all(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
