@@ -67,7 +67,7 @@ class EncoderSide:
         mask = self.finished_mask(encoder_mask, layout, inputs)
         given["attention_mask"] = attention_mask if mask is None else mask
         # Left alone, some count positions by a mask, which they then take to be padding, and some count padding.
-        takes_positions, counts_ids = "position_ids" in self.foreign.arguments, bool(self.foreign.first_position)
+        takes_positions, counts_ids = "position_ids" in self.foreign.arguments, self.foreign.counts_ids
         are_given = segment_ids is not None or position_ids is not None
         may_differ = mask is not None or (attention_mask is not None and not counts_ids)
         if are_given or (may_differ and takes_positions) or (mask is not None and counts_ids):

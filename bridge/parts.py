@@ -1,10 +1,11 @@
 """The two parts of a bridge: built from their configs, or taken as they are, after everything is checked."""
 
+import sys
 from typing import Protocol
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
-from transformers.cache_utils import CacheLayerMixin, DynamicCache
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from ..masks.fast_paths import fast_path_allowed
@@ -61,7 +62,10 @@ def check_cache_of(decoder: PreTrainedModel) -> None:
     """
     layers = DynamicCache(config=decoder.config).layers
     attends = not layers or any(isinstance(layer, CacheLayerMixin) for layer in layers)
-    if "past_key_values" not in arguments_of(decoder) or not attends:
+    module = type(decoder).__module__
+    classes = [one for one in vars(sys.modules[module]).values() if isinstance(one, type) and one.__module__ == module]
+    has_own = any(issubclass(one, Cache) for one in classes)
+    if "past_key_values" not in arguments_of(decoder) or not attends or has_own:
         raise ValueError(
             f"decoder must have layers of attention with a cache in past_key_values, got {type(decoder).__name__}; "
             "take a causal language model of another family"

@@ -105,7 +105,7 @@ def encode(
             mask = shown.long() if attention_mask is None else attention_mask * shown
     # Ids that are not padding would be counted, which tells of hidden ones; and of embeddings all, padding too.
     counts = encoder_mask is not None or hidden is not None or embeds is not None
-    if foreign.first_position and counts:
+    if foreign.counts_ids and counts:
         given |= foreign.positions(source, tokens.shape[0])
     try:
         return encoder(**given, attention_mask=mask, return_dict=True, **recording(options))

@@ -15,7 +15,7 @@ from ..masks.expressions import MaskError
 from ..masks.layout import Layout, lay_out
 from .foreign_masks import ForeignMask, encoder_mask_for
 from .mask_probe import looks_ahead, numbers_positions_by_itself, obeys_masks
-from .pretrained_parts import arguments_of, first_position_of, max_length_of
+from .pretrained_parts import arguments_of, first_position_of, max_length_of, module_with_positions
 
 
 class ForeignEncoder:
@@ -23,7 +23,8 @@ class ForeignEncoder:
 
     Attributes:
         arguments: the names of those of its `forward`.
-        first_position: the number that the first token's position has, 0 in most models.
+        counts_ids: whether it counts ids that are not padding where it is told no positions.
+        first_position: the number of the first token's position where it does so, else 0.
         max_length: how many tokens it takes, None where its config names no limit.
         counts_by_itself: whether it counts positions from a row's first column, whatever it is told.
         looks_ahead: whether a token has an influence on those before it; None until it is measured.
@@ -33,6 +34,8 @@ class ForeignEncoder:
         self.encoder = encoder
         self.arguments = arguments_of(encoder)
         self.first_position = first_position_of(encoder)
+        self.counts_ids = self.first_position > 0
+        self.numbered = module_with_positions(encoder)
         self.max_length = max_length_of(encoder.config.get_text_config(encoder=True), self.first_position)
         self.counts_by_itself = numbers_positions_by_itself(encoder, self.arguments)
         self.looks_ahead: bool | None = None
@@ -62,11 +65,14 @@ class ForeignEncoder:
             MaskError: it counts positions by itself, whatever it is told.
         """
         if "position_ids" in self.arguments:
-            return {"position_ids": (layout.positions + self.first_position).expand(batch, -1)}
+            positions = layout.positions
+            if self.numbered is not None and not self.counts_ids:  # a few number tokens from 2
+                positions = self.numbered.position_ids.flatten()[positions]
+            return {"position_ids": (positions + self.first_position).expand(batch, -1)}
         if not self.counts_by_itself:
             return {}
         # Those that count tokens which are not padding would read their positions from a finished mask.
-        names = "segment_ids, position_ids and encoder_mask" if self.first_position else "segment_ids and position_ids"
+        names = "segment_ids, position_ids and encoder_mask" if self.counts_ids else "segment_ids and position_ids"
         raise MaskError(
             f"{names} must be left out where {self.name} encodes: it numbers positions by itself; give every example "
             "a row of its own, or take another encoder"

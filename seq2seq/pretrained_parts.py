@@ -54,6 +54,12 @@ def first_position_of(model: nn.Module) -> int:
     return 0
 
 
+def module_with_positions(model: nn.Module) -> Any:
+    """The module that numbers a model's tokens by its buffer `position_ids`, (1, L) or (L,); None without one."""
+    modules = [module for module in model.modules() if "position_ids" in dict(module.named_buffers(recurse=False))]
+    return modules[0] if len(modules) == 1 else None
+
+
 def recording(options: dict[str, Any]) -> dict[str, Any]:
     """Of a call's options, those that ask a part for more outputs."""
     return {name: options[name] for name in _RECORDED if options.get(name) is not None}

@@ -98,7 +98,7 @@ def decoder_of(family: str, **changes) -> PreTrainedModel:
 
 def encoder_of(family: str, **changes) -> PreTrainedModel:
     torch.manual_seed(0)
-    return sharpen(AutoModel.from_config(_config(family, ENCODERS[family], hidden_size=32, **changes)), seed=2)
+    return sharpen(AutoModel.from_config(_config(family, ENCODERS.get(family, {}), hidden_size=32, **changes)), seed=2)
 
 
 def open_blocks(

@@ -7,6 +7,7 @@ import torch
 from bridge_families import ENCODERS, _config, bridge_of, decoder_of, encoder_of, ids
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
+    CONFIG_MAPPING,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
@@ -30,6 +31,9 @@ join = CrossMaskBridgeForConditionalGeneration.from_encoder_decoder_pretrained
 SOURCE, TARGET = ids(2, 7), ids(2, 5, seed=1)
 BERT, BART = (_config(family, ENCODERS[family]) for family in ("bert", "bart"))
 MAMBA = MambaConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, state_size=4)
+MINIMAX = CONFIG_MAPPING["minimax"](
+    vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, head_dim=8
+)
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 
 
@@ -65,6 +69,10 @@ WRONG_DECODERS = {
     "bridge": (bridge_of, "decoder must be a causal language model, got CrossMaskBridge"),
     "no-such-layers": (xlnet, "decoder must have one list of its 2 layers, .* got none in XLNetLMHeadModel"),
     "no-attention": (lambda: MambaForCausalLM(MAMBA), "decoder must have attention layers, got MambaConfig"),
+    "own-cache": (
+        lambda: AutoModelForCausalLM.from_config(MINIMAX),
+        "decoder must have layers of attention with a cache in past_key_values, got MiniMaxForCausalLM",
+    ),
     "in-a-bridge": (lambda: bridge_of().decoder, "decoder must not be part of a bridge already, got LlamaForCausalLM"),
     "not-a-model": (lambda: None, "must be models of Transformers, got NoneType"),
 }  # fmt: skip

@@ -49,6 +49,16 @@ def test_a_new_bridge_is_the_decoder_alone_to_the_bit(family, gate, tmp_path):
     assert not torch.equal(bridge_of(decoder=family)(input_ids=source, decoder_input_ids=target).logits, alone)
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta", "bart", "mra", "nystromformer", "yoso"])
+@torch.no_grad()
+def test_a_source_has_the_positions_that_its_encoder_gives_it(family):
+    """Most number tokens from 0, some from behind the padding's id, a few from 2."""
+    model, source = bridge_of(encoder=family), ids(2, 7)
+    alone = model.encoder(source)[0]
+    for mask in (None, torch.ones_like(source)):
+        assert torch.equal(model.encode(source, attention_mask=mask).last_hidden_state, alone)
+
+
 @pytest.mark.parametrize("family", decoders)
 @torch.no_grad()
 def test_cached_uncached_and_beams(family):
