@@ -4,8 +4,7 @@ from typing import Any
 
 import torch
 
-from ..masks.expressions import Mask, MaskError
-from ..masks.fast_paths import is_observed
+from ..masks.expressions import Mask
 from ..masks.layout import Layout, lay_out
 from ..masks.rules import full
 from ..masks.tensor_mask import TensorMask, describe
@@ -62,7 +61,7 @@ class EncoderSide:
             output = encoder(**given, **side, passage_ids=passage_ids, encoder_mask=encoder_mask, **options)
             return CrossMaskEncoderOutput.of(output)
         layout = lay_out(length, inputs.device, passage_ids=passage_ids, rows=batch, **side)
-        self.check_padding(attention_mask)
+        self.foreign.check_padding(attention_mask)
         check_positions(layout.positions, length, self.max_length, "source")
         mask = self.finished_mask(encoder_mask, layout, inputs)
         given["attention_mask"] = attention_mask if mask is None else mask
@@ -90,20 +89,6 @@ class EncoderSide:
             output.get("attentions"),
             encoder_mask=describe(encoder_mask),
         )
-
-    def check_padding(self, attention_mask: torch.Tensor | None) -> None:
-        """Check that the encoder counts a source's positions from its first token.
-
-        Raises:
-            MaskError: it does not, as rows are padded on the left.
-        """
-        if attention_mask is None or not self.foreign.counts_by_itself or is_observed():
-            return
-        if bool(((attention_mask[:, 0] == 0) & attention_mask.any(-1)).any()):
-            raise MaskError(
-                f"sources must not be padded on the left where {self.foreign.name} encodes: it numbers positions by "
-                "itself; pad on the right"
-            )
 
     def finished_mask(
         self, encoder_mask: Mask | TensorMask | None, layout: Layout, inputs: torch.Tensor

@@ -103,10 +103,12 @@ def encode(
             # As padding, which no token reads: this every encoder can do.
             shown = shown_tokens(hidden, source).expand(tokens.shape[:2])
             mask = shown.long() if attention_mask is None else attention_mask * shown
-    # Ids that are not padding would be counted, which tells of hidden ones; and of embeddings all, padding too.
-    counts = encoder_mask is not None or hidden is not None or embeds is not None
-    if foreign.counts_ids and counts:
-        given |= foreign.positions(source, tokens.shape[0])
+    if "encoder_mask" not in arguments:
+        foreign.check_padding(attention_mask)
+        # Some count ids that are not padding, which tells of hidden ones, and of embeddings all; others count padding.
+        counts = encoder_mask is not None or hidden is not None or embeds is not None
+        if counts if foreign.counts_ids else (attention_mask is not None and "position_ids" in arguments):
+            given |= foreign.positions(source, tokens.shape[0])
     try:
         return encoder(**given, attention_mask=mask, return_dict=True, **recording(options))
     except IndexError:

@@ -11,7 +11,18 @@ from ..heads.bio import BioDecoder, bracketed, spans_of_tags
 from ..heads.words import encode_words, marks_of, word_scores
 from ..seq2seq.lengths import longest_source
 from .alignment import word_spans
-from .inputs import BasePipeline, PipelineInputError, check_inputs, check_keys, check_text
+from .inputs import (
+    BasePipeline,
+    PipelineInputError,
+    call_masks,
+    check_inputs,
+    check_keys,
+    check_text,
+    group_by_masks,
+    masks_of,
+    masks_taken,
+    rows_of_batch,
+)
 
 
 class SemanticRoleLabelingPipeline(BasePipeline):
@@ -25,8 +36,8 @@ class SemanticRoleLabelingPipeline(BasePipeline):
     ```
 
     An input has `text`, or `words`, a list that is joined by spaces, and `predicate`: the number of its word, from 0,
-    or the word, if it is there once. Punctuation marks of a text are words of their own. One input gives one result,
-    several give a list.
+    or the word, if it is there once. Punctuation marks of a text are words of their own. With a model of crossmask an
+    input may have an `encoder_mask` too, or the call has one for all. One input gives one result, several give a list.
 
     The classes of the model are BIO tags, and those of an output are well-formed. `start` and `end` are characters,
     first and one past the last, and `score` is the mean probability of the tags. The predicate is marked as in
@@ -60,7 +71,7 @@ class SemanticRoleLabelingPipeline(BasePipeline):
                 f"{name} must be {{'text': ..., 'predicate': ...}}, got {type(item).__name__}; put both into a mapping"
             )
         given = "words" if "words" in item else "text"
-        check_keys(item, name, (given, "predicate"), ())
+        check_keys(item, name, (given, "predicate"), masks_taken(self.model))
         if given == "text":
             text = check_text(item["text"], f"{name}: 'text'")
             offsets = word_spans(text)
@@ -75,10 +86,11 @@ class SemanticRoleLabelingPipeline(BasePipeline):
                 start = offsets[-1][1] + 1 if offsets else 0
                 offsets.append((start, start + len(word)))
         words = [text[start:end] for start, end in offsets]
-        return {"name": name, "text": text, "offsets": offsets, "predicate": _number(item["predicate"], words, name)}
+        predicate = _number(item["predicate"], words, name)
+        return {"name": name, "text": text, "offsets": offsets, "predicate": predicate, "masks": masks_of(item)}
 
-    def _sanitize_parameters(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        return {}, {}, {}
+    def _sanitize_parameters(self, encoder_mask: Any = None) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        return {}, call_masks(self.model, encoder_mask=encoder_mask), {}
 
     def preprocess(self, item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The tokens of a sentence, (1, S), and which of them stand for its words."""
@@ -100,15 +112,18 @@ class SemanticRoleLabelingPipeline(BasePipeline):
             "is_last": True,
         }
 
-    def _forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The scores of the words of each sentence, (W, C)."""
+    def _forward(self, batch: Mapping[str, Any], **masks: Any) -> dict[str, Any]:
+        """The scores of the words of each sentence, (W, C); those under the same masks are read together."""
         is_alone = not isinstance(batch["item"], list)
         items, tokens = ([batch[name]] if is_alone else batch[name] for name in ("item", "first_tokens"))
-        logits = self.model(**{name: batch[name] for name in ("input_ids", "attention_mask", self._marks)}).logits
-        scores = [
-            word_scores(logits[row : row + 1], torch.tensor([own], device=logits.device))[0]
-            for row, own in enumerate(tokens)
-        ]
+        scores: list[Any] = [None] * len(items)
+        for members, own in group_by_masks(items, masks):
+            names = ("input_ids", "attention_mask", self._marks)
+            inputs = rows_of_batch({name: batch[name] for name in names}, members)
+            logits = self.model(**inputs, **own).logits
+            for row, of_row, seen in zip(members, logits, inputs["attention_mask"].bool(), strict=True):
+                first_tokens = torch.tensor([tokens[row]], device=logits.device)
+                scores[row] = word_scores(of_row[seen][None], first_tokens)[0]
         return {"item": items, "scores": scores, "is_last": batch["is_last"]}
 
     def postprocess(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

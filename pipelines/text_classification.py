@@ -1,34 +1,53 @@
 """Text classification."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 from transformers.pipelines.text_classification import TextClassificationPipeline
 
-from .inputs import check_inputs, check_keys, check_text
+from .inputs import (
+    PipelineInputError,
+    call_masks,
+    check_inputs,
+    check_keys,
+    check_text,
+    group_by_masks,
+    masks_of,
+    masks_taken,
+    rows_of_batch,
+)
 
 _TextClassificationPipeline: Any = TextClassificationPipeline  # whose options a type checker need not compare
 
 
 class ClassificationPipeline(_TextClassificationPipeline):
-    """Transformers' own pipeline for text classification, with inputs that are checked.
+    """Transformers' own pipeline for text classification, with inputs that are checked, and masks.
 
     ```python
     >>> classify = pipeline("crossmask-text-classification", model=folder)
     >>> classify("A fine film.")
     [{'label': 'positive', 'score': 0.97}]
+    >>> classify([{"text": "A fine film.", "cross_mask": "keep((0, 3))"}])
+    [{'label': 'positive', 'score': 0.96}]
     ```
 
-    An input is a text or `{"text": ..., "text_pair": ...}`. One input gives a list, a list one label each.
+    An input is a text or `{"text": ..., "text_pair": ...}`, to which a model of crossmask takes masks of its own
+    (`cross_mask`, `encoder_mask`). Results are those of Transformers: a list for one text, one result for a mapping,
+    and one for each input of a list.
 
     Args:
         top_k: how many labels to return, the likeliest first; None for all.
+        return_all_scores: Transformers 4's option for all labels, in the order of their numbers.
         function_to_apply: `sigmoid`, `softmax` or `none`; by default what fits the model.
+        cross_mask, encoder_mask: rules for every text, besides those of the model's config.
         options: all others are those of the tokenizer, such as `truncation=True`.
 
     Raises:
-        PipelineInputError: an input that is no text, or empty; the message says which.
+        PipelineInputError: an input that is no text, or empty, or that has both a mask of its own and the call's, the
+            message says which; an option that nothing takes.
     """
 
     _load_video_processor = False
@@ -45,11 +64,47 @@ class ClassificationPipeline(_TextClassificationPipeline):
         if isinstance(checked, list) and not checked:
             return []
         result = super().__call__(checked, **options)
-        return [result] if isinstance(result, dict) else result
+        return [result] if isinstance(inputs, str) and "top_k" not in options else result
 
     def check_input(self, item: Any, name: str) -> dict[str, Any]:
-        """An input as a mapping, as the tokenizer takes it."""
+        """An input as a mapping with its name, its texts and its masks."""
         if not isinstance(item, Mapping):
-            return {"text": check_text(item, name)}
-        check_keys(item, name, ("text",), ("text_pair",))
-        return {key: check_text(text, f"{name}: {key!r}") for key, text in item.items()}
+            return {"name": name, "texts": {"text": check_text(item, name)}, "masks": {}}
+        check_keys(item, name, ("text",), ("text_pair", *masks_taken(self.model)))
+        texts = {key: check_text(item[key], f"{name}: {key!r}") for key in ("text", "text_pair") if key in item}
+        return {"name": name, "texts": texts, "masks": masks_of(item)}
+
+    def _sanitize_parameters(
+        self,
+        return_all_scores: bool | None = None,
+        cross_mask: Any = None,
+        encoder_mask: Any = None,
+        **options: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        if return_all_scores is not None and "top_k" in options:
+            raise PipelineInputError("return_all_scores must be left out beside top_k; top_k=None gives all")
+        preparing, _, finishing = super()._sanitize_parameters(**options)
+        taken = inspect.signature(type(self.tokenizer).__call__).parameters if self.tokenizer is not None else {}
+        for name in preparing:
+            if name not in taken or name in ("text", "text_pair", "return_tensors"):
+                raise PipelineInputError(f"options must be those of the pipeline or its tokenizer, got {name!r}")
+        if return_all_scores is not None:
+            finishing["top_k"] = None if return_all_scores else 1
+        return preparing, call_masks(self.model, cross_mask=cross_mask, encoder_mask=encoder_mask), finishing
+
+    def preprocess(self, item: Mapping[str, Any], **tokenizer_options: Any) -> Any:
+        """The ids of a text, (1, S), and its masks."""
+        encoded = self.tokenizer(**item["texts"], return_tensors="pt", **tokenizer_options)
+        return {**encoded, "item": {"name": item["name"], "masks": item["masks"]}}
+
+    def _forward(self, batch: dict[str, Any], **masks: Any) -> dict[str, torch.Tensor]:
+        """The scores of classes, (B, C); rows under the same masks are read together."""
+        items = batch.pop("item")
+        rows = items if isinstance(items, list) else [items]  # a batch of one is not collated
+        if "use_cache" in inspect.signature(self.model.forward).parameters:
+            masks["use_cache"] = False
+        logits: list[Any] = [None] * len(rows)
+        for members, own in group_by_masks(rows, masks):
+            for row, scores in zip(members, self.model(**rows_of_batch(batch, members), **own).logits, strict=True):
+                logits[row] = scores
+        return {"logits": torch.stack(logits)}

@@ -10,7 +10,17 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from ..seq2seq.lengths import longest_source, longest_target
 from .alignment import align, read_again, target_offsets
-from .inputs import MASKS, BasePipeline, PipelineInputError, check_inputs, check_keys, check_text, masks_of
+from .inputs import (
+    MASKS,
+    BasePipeline,
+    PipelineInputError,
+    check_inputs,
+    check_keys,
+    check_text,
+    group_by_masks,
+    masks_of,
+    rows_of_batch,
+)
 from .pieces import Piece, Splitter, join, sentences, whole
 
 Overlong = Literal["error", "split", "truncate"]
@@ -233,10 +243,8 @@ class TextToTextPipeline(BasePipeline):
             # `generate` would go by the model's `max_new_tokens`; `max_length` counts the start token.
             options.setdefault("max_new_tokens", options.pop("max_length") - 1)
         generated: list[Any] = [None] * len(rows)
-        for members, masks in self._groups(rows, call_masks):
-            inputs = {name: batch[name][members] for name in ("input_ids", "attention_mask")}
-            used = inputs["attention_mask"].any(0)
-            inputs = {name: tensor[:, used] for name, tensor in inputs.items()}
+        for members, masks in group_by_masks(rows, call_masks):
+            inputs = rows_of_batch({name: batch[name] for name in ("input_ids", "attention_mask")}, members)
             sequences = self.model.generate(**inputs, **masks, **self._prepare_generate_kwargs(options))
             if not isinstance(sequences, torch.Tensor):
                 sequences = sequences.sequences
@@ -255,25 +263,6 @@ class TextToTextPipeline(BasePipeline):
                 generated[row] = result
         kept = {key: [row[key] for row in rows] for key in ("piece", "offsets", "prefix_length")}
         return {"generated": generated, **kept, "is_last": batch["is_last"]}
-
-    def _groups(
-        self, rows: Sequence[Mapping[str, Any]], call_masks: Mapping[str, Any]
-    ) -> list[tuple[list[int], dict[str, Any]]]:
-        """Which rows of a batch are generated together, and their masks."""
-        alone: list[tuple[list[int], dict[str, Any]]] = []
-        groups: list[tuple[list[int], dict[str, Any]]] = []
-        for index, row in enumerate(rows):
-            own: dict[str, Any] = row["masks"]
-            if both := own.keys() & call_masks.keys():
-                mask = sorted(both)[0]
-                raise PipelineInputError(f"{row['name']} must have no {mask} beside that of the call; leave one out")
-            if any(isinstance(mask, torch.Tensor) for mask in own.values()):
-                alone.append(([index], {k: m[None] if isinstance(m, torch.Tensor) else m for k, m in own.items()}))
-            elif members := next((members for members, masks in groups if masks == own), None):
-                members.append(index)
-            else:
-                groups.append(([index], own))
-        return [(members, {**call_masks, **masks}) for members, masks in (*alone, *groups)]
 
     def _ends(self, sequences: torch.Tensor) -> list[int]:
         """How many tokens of each sequence count, the end token included, the start token not."""

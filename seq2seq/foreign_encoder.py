@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ..attention.backends import CompiledMask
 from ..masks.expressions import MaskError
+from ..masks.fast_paths import is_observed
 from ..masks.layout import Layout, lay_out
 from .foreign_masks import ForeignMask, encoder_mask_for
 from .mask_probe import looks_ahead, numbers_positions_by_itself, obeys_masks
@@ -77,6 +78,20 @@ class ForeignEncoder:
             f"{names} must be left out where {self.name} encodes: it numbers positions by itself; give every example "
             "a row of its own, or take another encoder"
         )
+
+    def check_padding(self, attention_mask: torch.Tensor | None) -> None:
+        """Check that the encoder counts a source's positions from its first token.
+
+        Raises:
+            MaskError: it does not, as rows are padded on the left.
+        """
+        if attention_mask is None or not self.counts_by_itself or is_observed():
+            return
+        if bool(((attention_mask[:, 0] == 0) & attention_mask.any(-1)).any()):
+            raise MaskError(
+                f"sources must not be padded on the left where {self.name} encodes: it numbers positions by "
+                "itself; pad on the right"
+            )
 
     def _finished(self, masks: Sequence[torch.Tensor | None], inputs: torch.Tensor) -> ForeignMask | None:
         like = torch.empty(*inputs.shape[:2], 0, dtype=self.encoder.dtype, device=inputs.device)

@@ -46,6 +46,26 @@ def test_tags_are_those_of_label_words_for_the_same_predicate():
     assert label([]) == []
 
 
+def test_a_sentence_has_a_mask_of_its_own(monkeypatch):
+    label = tagger()
+    items = [{"words": words, "predicate": 0} for words in SENTENCES]
+    items += [{**items[1], "encoder_mask": mask} for mask in ("window(0)", torch.eye(len(SENTENCES[1]) + 2).bool())]
+    alone = [label(item) for item in items]
+    scores = [[argument["score"] for argument in one["arguments"]] for one in alone]
+    assert scores[1] != scores[3] == pytest.approx(scores[4])
+    for side in ("right", "left"):  # of padding
+        monkeypatch.setattr(label.tokenizer, "padding_side", side)
+        batched = label(items, batch_size=len(items))
+        assert [one["tags"] for one in batched] == [one["tags"] for one in alone]
+    assert label(items[:3], encoder_mask="window(0)")[1]["tags"] == alone[3]["tags"]
+    with pytest.raises(PipelineInputError, match=r"inputs\[3\] must have no encoder_mask beside that of the call"):
+        label(items[:4], encoder_mask="window(0)")
+    with pytest.raises(
+        PipelineInputError, match=r"inputs\[0\] must have no other keys than 'words', 'predicate', got"
+    ):
+        tagger("transformers")(items[3:4])
+
+
 @pytest.mark.parametrize("kind", ["crossmask", "transformers"])
 def test_arguments_are_spans_of_the_text(kind):
     label = tagger(kind)
