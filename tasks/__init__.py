@@ -7,14 +7,15 @@ from .question_answering import QuestionAnswering
 from .registry import get_task, register_task, task_names
 from .role_generation import RoleGeneration
 from .semantic_role_labeling import SemanticRoleLabeling
-from .sequence_classification import SequenceClassification, TextPair
+from .sequence_classification import Classified, SequenceClassification, TextPair
 from .summarization import Summarization
 from .text_classification import TextClassification
 from .text_to_text import TextToText
 from .translation import Translation
-from .word_tagging import WordTagging
+from .word_tagging import Tagged, TaggedExample, WordTagging
 
 __all__ = [
+    "Classified",
     "Example",
     "ExtractiveQuestionAnswering",
     "LanguageModeling",
@@ -25,6 +26,8 @@ __all__ = [
     "SemanticRoleLabeling",
     "SequenceClassification",
     "Summarization",
+    "Tagged",
+    "TaggedExample",
     "Task",
     "TextClassification",
     "TextPair",

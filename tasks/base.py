@@ -173,6 +173,14 @@ class Task(ABC):
     def check_config(self, config: PreTrainedConfig) -> None:
         """Refuse the config of a saved model that is not for tasks of this kind. Raises InputError."""
 
+    @classmethod
+    def options_of_saved(cls, config: PreTrainedConfig) -> dict[str, Any]:
+        """The options that the config of a trained model has, for those that an evaluation does not name."""
+        return {}
+
+    def check_trained(self, config: PreTrainedConfig) -> None:  # noqa: B027 - most have nothing to check
+        """Refuse a trained model whose outputs are not those of the task, by its config. Raises InputError."""
+
     def check_options(self, config: PreTrainedConfig) -> None:  # noqa: B027 - most have nothing to check
         """Refuse options that nothing reads with a model of this config. Raises InputError."""
 

@@ -79,18 +79,41 @@ class EncoderHead(Task):
             raise InputError(f"it is a {config.model_type} model; give one that {self.auto_class.__name__} loads")
 
     def changes_of_saved(self, config: PreTrainedConfig) -> dict[str, Any]:
-        known: dict[Any, Any] = dict(config.id2label or {})
-        names = self.class_names
-        if names is None or [known.get(at) for at in range(len(known))] == list(names):
+        names, saved = self.class_names, classes_of(config)
+        if names is None or saved == list(names):
             return {}
-        head = self.auto_class.__name__.removeprefix("AutoModel")
-        if any(name.endswith(head) for name in config.architectures or ()):
-            saved = ", ".join(str(name) for name in list(known.values())[:8])
-            raise InputError(
-                f"it has a head of {len(known)} classes ({saved}), which must be the {len(names)} of the task "
-                f"({', '.join(names[:8])}); change the task options, or build a new head by encoder_name_or_path"
-            )
+        if self.has_head(config) and not is_unnamed(saved, len(names)):
+            raise self._other_classes(saved, "change the task options, or build a new head by encoder_name_or_path")
         return self.class_fields
+
+    def check_trained(self, config: PreTrainedConfig) -> None:
+        self.class_order(config)
+
+    @classmethod
+    def has_head(cls, config: PreTrainedConfig) -> bool:
+        """Whether a saved model has a head of the kind already, by its config."""
+        head = cls.auto_class.__name__.removeprefix("AutoModel")
+        return any(name.endswith(head) for name in config.architectures or ())
+
+    def class_order(self, config: PreTrainedConfig) -> list[int] | None:
+        """Which class of a model each class of the task is, None where they have the same numbers.
+
+        Raises:
+            InputError: the model has other classes.
+        """
+        names, saved = self.class_names, classes_of(config)
+        if names is None or saved == list(names) or is_unnamed(saved, len(names)):
+            return None
+        if sorted(saved) != sorted(names):
+            raise self._other_classes(saved, "change the task options")
+        return [saved.index(name) for name in names]
+
+    def _other_classes(self, saved: Sequence[str], fix: str) -> InputError:
+        names = self.class_names or ()
+        return InputError(
+            f"it has a head of {len(saved)} classes ({', '.join(saved[:8])}), which must be the {len(names)} of the "
+            f"task ({', '.join(names[:8])}); {fix}"
+        )
 
     def new_config(
         self, config_class: type[PreTrainedConfig], sizes: Mapping[str, Any], fields: Mapping[str, Any]
@@ -158,10 +181,23 @@ class EncoderHead(Task):
     def scores_and_loss(
         self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The scores of classes, (B, classes) or (B, S, classes) float32, and the loss as `BatchResult` has it."""
+        """The scores of the task's classes, (B, C) or (B, S, C) float32, and the loss as `BatchResult` has it."""
         taken = inspect.signature(model.forward).parameters.keys() - {"labels"}
         logits = model(**{name: batch[name] for name in taken & batch.keys()}).logits.float()
+        if (order := self.class_order(model.config)) is not None:
+            logits = logits[..., order]
         if (labels := batch.get("labels")) is None:
             return logits, None
         summed = cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
         return logits, torch.stack([summed.double(), (labels != IGNORED).sum().double()])
+
+
+def classes_of(config: PreTrainedConfig) -> list[str]:
+    """The names of a model's classes, in the order of their numbers."""
+    names: dict[Any, Any] = dict(config.id2label or {})
+    return [str(names[at]) for at in sorted(names)]
+
+
+def is_unnamed(saved: Sequence[str], number: int) -> bool:
+    """Whether classes have the names that Transformers gives them by itself, and there are `number` of them."""
+    return list(saved) == [f"LABEL_{at}" for at in range(number)]

@@ -34,7 +34,10 @@ def task_names() -> tuple[str, ...]:
 
 
 def get_task(name: str, **options: Any) -> Task:
-    """The task registered as `name`, built with `options`. Raises ValueError for an unknown name or option.
+    """The task registered as `name`, built with `options`.
+
+    Raises:
+        InputError: an unknown name or option, or a class that does not define all that its kind asks for.
 
     >>> from crossmask.tasks import get_task
     >>> get_task("translation", tokenize="intl").name
@@ -42,11 +45,14 @@ def get_task(name: str, **options: Any) -> Task:
     """
     if name not in _TASKS:
         raise InputError(f"unknown task {name!r}; known tasks: {', '.join(task_names())}")
-    known = list(inspect.signature(_TASKS[name]).parameters)
+    made = _TASKS[name]
+    known = list(inspect.signature(made).parameters)
     for option in options:
         if option not in known:
             raise InputError(f"task {name!r} has no option {option!r}; its options: {', '.join(known) or 'none'}")
-    declared = get_type_hints(_TASKS[name].__init__)
+    if missing := sorted(made.__abstractmethods__):
+        raise InputError(f"task {name!r} must define {', '.join(missing)}; add them to {made.__qualname__}")
+    declared = get_type_hints(made.__init__)
     for option, value in options.items():
         check_type(f"task option {option}", value, declared.get(option, Any))
-    return _TASKS[name](**options)
+    return made(**options)

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from transformers import PreTrainedConfig
+
 from ..utils.errors import InputError
 from .base import Example, PrimaryMetric, Scores
+from .encoder_heads import classes_of
 from .metrics import load_metric
 from .records import column, excerpt, group_of
 from .registry import register_task
@@ -50,6 +53,11 @@ class SemanticRoleLabeling(WordTagging):
     def __post_init__(self) -> None:
         if not self.roles or len(set(self.roles)) != len(self.roles) or not all(self.roles):
             raise InputError(f"roles must be one label or more, each another, got {self.roles}")
+
+    @classmethod
+    def options_of_saved(cls, config: PreTrainedConfig) -> dict[str, Any]:
+        roles = [name.removeprefix("B-") for name in classes_of(config) if name.startswith("B-")]
+        return {"roles": roles} if cls.has_head(config) and roles else {}
 
     @property
     def span_labels(self) -> tuple[str, ...]:

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from transformers import PreTrainedConfig
+
 from ..utils.errors import InputError
 from .base import Example, PrimaryMetric, Scores
+from .encoder_heads import classes_of, is_unnamed
 from .metrics import load_metric
 from .records import column, excerpt, group_of, text_column
 from .registry import register_task
@@ -41,6 +44,11 @@ class TextClassification(SequenceClassification):
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels) or not all(self.labels):
             raise InputError(f"labels must be two names or more, each another, got {self.labels}")
+
+    @classmethod
+    def options_of_saved(cls, config: PreTrainedConfig) -> dict[str, Any]:
+        saved = classes_of(config)
+        return {"labels": saved} if cls.has_head(config) and not is_unnamed(saved, len(saved)) else {}
 
     @property
     def class_names(self) -> tuple[str, ...]:

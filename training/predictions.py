@@ -2,23 +2,29 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ..tasks.base import Example
 from ..utils.atomic_write import write_text
 from ..utils.errors import InputError
 
+logger = logging.getLogger(__name__)
 FILE = "predictions.jsonl"
 
 
 def write_predictions(folder: Path, examples: Sequence[Example], predictions: Sequence[Any]) -> None:
     """Write `predictions.jsonl` into a folder: a line for each example, with its source, references and prediction.
 
-    Predictions are texts, or dataclasses such as an answer with its score; of others there is no file.
+    Predictions are texts, or dataclasses and named tuples such as an answer with its score, which become objects. Of
+    others, which a task of one's own may have, there is no file, and a warning is logged.
     """
-    if not all(isinstance(prediction, str) or dataclasses.is_dataclass(prediction) for prediction in predictions):
+    if other := next((one for one in predictions if not _has_fields(one) and not isinstance(one, str)), None):
+        logger.warning(
+            "%s is not written: predictions are %s, no texts, dataclasses or named tuples", FILE, type(other)
+        )
         return
     rows = (
         {"source": example.source, "references": list(example.references), "prediction": _as_json(prediction)}
@@ -49,5 +55,11 @@ def read_predictions(path: Path, examples: Sequence[Example]) -> list[Any]:
     return predictions
 
 
+def _has_fields(prediction: Any) -> bool:
+    return dataclasses.is_dataclass(prediction) or hasattr(prediction, "_asdict")
+
+
 def _as_json(prediction: Any) -> Any:
-    return prediction if isinstance(prediction, str) else dataclasses.asdict(cast(Any, prediction))
+    if isinstance(prediction, str):
+        return prediction
+    return prediction._asdict() if hasattr(prediction, "_asdict") else dataclasses.asdict(prediction)

@@ -121,11 +121,15 @@ def evaluate_saved(
         InputError, OSError: the model is not for the task, or something cannot be read.
         MissingLibraryError: a metric needs a library that is not installed.
     """
-    task = task_by_column(data.task, data.task_options or {}, report_by)
+    given = data.task_options or {}
+    task = task_by_column(data.task, given, report_by)  # before anything is loaded
     task.check_libraries()
     config = load_config(name)
+    if saved := task.options_of_saved(config):
+        task = task_by_column(data.task, {**saved, **given}, report_by)
     try:
         task.check_config(config)
+        task.check_trained(config)
         tokenizer = load_tokenizer_or_processor(name, config)
         task.check_tokenizer(tokenizer, config)
     except InputError as error:

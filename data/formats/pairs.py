@@ -1,8 +1,9 @@
 """Pairs of text: parallel files, tab-separated values, JSON lines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from ...utils.errors import InputError
 from ..text_files import parse_json, read_lines
@@ -86,10 +87,44 @@ def read_jsonl(*, path: str | Path, columns: Columns | None = None) -> Iterator[
     """JSON lines: one object a line.
 
     `columns` maps a record's columns to keys of the objects, with dots into nested ones (`translation.en`). Without it
-    they are `source` and `target`. Values are text, numbers (taken as text) or lists of text.
+    they are the keys that all objects have with such values, `source` and `target` in any case where the first object
+    has one of them. Values are text, numbers (taken as text) or lists of text.
     """
-    columns = dict(columns or {"source": "source", "target": "target"})
-    for number, line in enumerate(read_lines(path), start=1):
-        place = f"{path}, line {number}"
-        record = parse_json(line, path, number)
+    objects: Iterable[tuple[str, Any]] = _objects(path)
+    if not columns:
+        objects = list(objects)  # a pipe is read once
+        columns = {name: name for name in _common_keys(path, objects)}
+    for place, record in objects:
         yield {name: as_text(look_up(record, str(key), place), place, str(key)) for name, key in columns.items()}
+
+
+def _objects(path: str | Path) -> Iterator[tuple[str, Any]]:
+    """What the lines hold, each with its place."""
+    for number, line in enumerate(read_lines(path), start=1):
+        yield f"{path}, line {number}", parse_json(line, path, number)
+
+
+def _common_keys(path: str | Path, objects: Iterable[tuple[str, Any]]) -> list[str]:
+    """The keys of which all objects have text, a number or a list of text.
+
+    Raises:
+        InputError: an object without `source` or `target`, or with another value, where the first has one of them.
+    """
+    common: list[str] | None = None
+    needed: list[str] = []
+    for place, record in objects:
+        if common is None and isinstance(record, Mapping):
+            common = list(record)
+            needed = ["source", "target"] if {"source", "target"} & record.keys() else []
+        for name in needed:
+            as_text(look_up(record, name, place), place, name)
+        if common is None or not isinstance(record, Mapping):
+            raise InputError(f"{place}: must be an object, got {str(record)[:40]}; write {{...}}")
+        common = [name for name in common if _is_text(record.get(name))]
+    if common == []:
+        raise InputError(f"{path} must have a key with text that all lines have, got none; map columns")
+    return common or []
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) in (str, int, float) or (isinstance(value, list) and all(isinstance(one, str) for one in value))

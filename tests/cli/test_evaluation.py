@@ -95,3 +95,69 @@ def test_an_evaluation_by_a_column(tmp_path, capsys, task, case, column):
     assert (output / "groups.png").exists()
     assert main([*arguments, "--report-by", "nowhere"]) == 2
     assert "record 1: the record must have a column 'nowhere'" in capsys.readouterr().err
+
+
+CLASSES = ["bad", "so so", "fine"]
+
+
+@pytest.fixture
+def classified(tmp_path, capsys):
+    """A function that evaluates the same classifier with its classes in some order, and returns its metrics."""
+    model, tokenizer = encoder_with(BertForSequenceClassification, CLASSES)
+    torch.nn.init.normal_(model.classifier.weight)
+    rows = [{"text": text, "label": CLASSES[n % 3], "place": "ab"[n % 2]} for n, text in enumerate(TEXTS)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tokenizer.save_pretrained(tmp_path / "model")
+    weights = {name: tensor.clone() for name, tensor in model.classifier.state_dict().items()}
+
+    def evaluate(names, *options, status=0):
+        order = [CLASSES.index(name) for name in names] if set(names) == set(CLASSES) else [0, 1, 2]
+        model.classifier.load_state_dict({name: tensor[order] for name, tensor in weights.items()})
+        model.config.id2label = dict(enumerate(names))
+        model.save_pretrained(tmp_path / "model")
+        arguments = ["evaluate", str(tmp_path / "model"), "--task", "text-classification", "--json", *PLAIN]
+        assert main([*arguments, "--data", str(tmp_path / "t.jsonl"), *options]) == status
+        printed = capsys.readouterr()
+        return json.loads(printed.out) if status == 0 else printed.err
+
+    return evaluate
+
+
+def test_classes_are_those_that_the_model_names(classified, tmp_path):
+    """Whatever their order is; and those of the model where the task options name none."""
+    named = ("--task-options", json.dumps({"labels": CLASSES}))
+    wanted = classified(CLASSES, *named)
+    assert wanted["loss"] > 0
+    for names in (CLASSES, CLASSES[::-1], ["so so", "fine", "bad"]):
+        for options in ((), named):
+            found = classified(names, *options, "--report-by", "place", "--output", str(tmp_path / "out"))
+            assert {name: found[name] for name in wanted} == pytest.approx(wanted)
+            assert set(found["groups"]["of"]) == {"a", "b"}
+    predictions = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert [one["source"] for one in predictions] == TEXTS
+    assert all(one["prediction"].keys() == {"label", "score"} for one in predictions)
+    assert all(one["prediction"]["label"] in CLASSES for one in predictions)
+    unnamed = [f"LABEL_{at}" for at in range(3)]  # by Transformers; their order is that of the task
+    assert classified(unnamed, *named) == pytest.approx(wanted)
+
+
+def test_other_classes_are_refused(classified):
+    labels = ("--task-options", '{"labels": ["low", "mid", "high"]}')
+    assert "a head of 3 classes (bad, so so, fine), which must be the 3 of the task (low" in classified(
+        CLASSES, *labels, status=2
+    )
+    two = ("--task-options", '{"labels": ["bad", "fine"]}')
+    assert "a head of 3 classes" in classified(CLASSES, *two, status=2)
+    unnamed = [f"LABEL_{at}" for at in range(3)]
+    assert "a head of 3 classes (LABEL_0, LABEL_1, LABEL_2)" in classified(unnamed, *two, status=2)
+    assert "which must be the 2 of the task (negative, positive)" in classified(unnamed, status=2)  # by default
+
+
+def test_the_tags_of_a_test_are_written(tmp_path):
+    model, tokenizer, data = tagging(tmp_path)
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    arguments = ["--task", "semantic-role-labeling", "--data", data["path"], "--output", str(tmp_path / "out")]
+    assert main(["evaluate", str(tmp_path / "model"), *arguments, *PLAIN]) == 0
+    lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    assert [len(json.loads(line)["prediction"]["tags"]) for line in lines] == [len(text.split()) for text in TEXTS]

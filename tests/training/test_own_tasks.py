@@ -19,6 +19,7 @@ from crossmask.utils.errors import InputError
 from crossmask.utils.imports import import_all
 
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"
+NAMES = ("ann", "bob", "carl", "dora")
 CPU = ["--device", "cpu", "--dtype", "float32", "--quiet"]
 
 
@@ -28,7 +29,7 @@ def nothing_is_left(monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
     yield
-    for name in ("correction", "inference_task"):
+    for name in ("correction", "inference_task", "paraphrase"):
         sys.modules.pop(name, None)
 
 
@@ -96,6 +97,35 @@ def test_a_task_of_two_texts(tmp_path, capsys):
     best = best[0] if isinstance(best, list) else best
     assert best["score"] == pytest.approx(max(scores[0]), abs=1e-4)
     assert [len(text) for text in task.texts(one)] == [len(one.source), len(one.second)]
+
+
+def test_the_classifier_of_the_docs(tmp_path, monkeypatch, capsys):
+    section = DOCS.read_text().split("# paraphrase.py\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    Path("paraphrase.py").write_text(section)
+    rows = [{"first": f"ann sees {one}", "second": f"{one} is there", "label": n % 2} for n, one in enumerate(NAMES)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = encoder_config("bert")
+    config.vocab_size = len(tiny_tokenizer())
+    BertModel(config).save_pretrained("encoder")
+    tiny_tokenizer().save_pretrained("encoder")
+    data = {"format": "jsonl", "path": "pairs.jsonl"}
+    values = {
+        "imports": ["paraphrase.py"], "task": "paraphrase", "train": data, "validation": data, "test": data,
+        "encoder_name_or_path": "encoder", "max_source_length": 32, "max_steps": 2, "eval_strategy": "no",
+        "save_strategy": "no", "load_best_model_at_end": False, "report_to": [], "disable_tqdm": True,
+        "output_dir": "run",
+    }  # fmt: skip
+    Path("paraphrase.yaml").write_text(yaml.safe_dump(values))
+    assert main(["train", "paraphrase.yaml"]) == 0
+    trained = json.loads(Path("run/metrics.json").read_text())
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--recipe", "paraphrase.yaml", "--json", *CPU]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["accuracy"] == trained["accuracy"]
+    Path("paraphrase.py").write_text(section.replace("def class_names", "def other_names"))
+    sys.modules.pop("paraphrase")
+    assert main(["evaluate", "run", "--recipe", "paraphrase.yaml", *CPU]) == 2
+    assert "task 'paraphrase' must define class_names; add them to Paraphrase" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
