@@ -42,6 +42,22 @@ class MaskedConfig(PreTrainedConfig):
             value = {task: info for task, info in value.items() if task not in type(self).code_pipelines}
         super().__setattr__(key, value)  # type: ignore[no-untyped-call]
 
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **kwargs: Any) -> Any:  # type: ignore[override]
+        """As Transformers does, but of another type of model neither a part nor fields of the same name are taken.
+
+        Raises:
+            ValueError: the config is of another type.
+        """
+        values, unused = cls.get_config_dict(name, **kwargs)
+        if (found := values.get("model_type", cls.model_type)) != cls.model_type:
+            classes = " or ".join(values.get("architectures") or ["AutoModel"])
+            raise ValueError(
+                f"{name} must be a model of type {cls.model_type}, got {found}; load it by {classes}.from_pretrained, "
+                "or by an Auto class"
+            )
+        return cls.from_dict(values, **unused)
+
     def mask_sizes(self) -> Mapping[Scope, tuple[int, int]]:
         """For each scope, how many layers and heads attend under its mask."""
         raise NotImplementedError

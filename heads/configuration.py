@@ -48,17 +48,6 @@ class EncoderHeadConfig(MaskedConfig):
         if attention is not None and self._attn_implementation is None:
             self.encoder._attn_implementation = attention
 
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in Transformers. Raises ValueError for the config of another kind of model."""
-        saved = config_dict.get("model_type", cls.model_type)
-        if saved != cls.model_type:
-            raise ValueError(
-                f"the config must be of a {cls.model_type} model, got one of {saved}; load the model with the Auto "
-                "class of its task, or build a new head on its encoder with from_encoder_pretrained"
-            )
-        return super().from_dict(config_dict, **kwargs)
-
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """The encoder's, which has the vocabulary."""
         config: PreTrainedConfig = self.encoder

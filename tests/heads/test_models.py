@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from crossmask import (
+    CrossMaskForConditionalGeneration,
     CrossMaskForQuestionAnswering,
     CrossMaskForSequenceClassification,
     CrossMaskForTokenClassification,
@@ -377,11 +378,19 @@ def test_bad_configs(config_class, fields, message):
         config_class(**fields)
 
 
-def test_a_checkpoint_with_another_head_is_refused(tmp_path):
-    CrossMaskForQuestionAnswering.from_encoder_pretrained(base_model("bert")).save_pretrained(tmp_path)
-    message = "must be of a crossmask-sequence-classification model, got one of crossmask-question-answering"
-    with pytest.raises(ValueError, match=message):
-        CrossMaskForSequenceClassification.from_pretrained(tmp_path)
+@pytest.mark.parametrize("model_class", [*CONFIGS, CrossMaskForConditionalGeneration])
+def test_the_checkpoint_of_another_class_is_refused(model_class, tmp_path):
+    """Also where it has a config of the wanted type within its own."""
+    others = [other for other in (*CONFIGS, CrossMaskForQuestionAnswering) if other is not model_class]
+    for other in others:
+        other.from_encoder_pretrained(base_model("crossmask")).save_pretrained(tmp_path)
+        wanted, found = (one.config_class.model_type for one in (model_class, other))
+        message = f"must be a model of type {wanted}, got {found}; load it by {other.__name__}.from_pretrained"
+        with pytest.raises(ValueError, match=message):
+            model_class.from_pretrained(tmp_path)
+    base_model("bert").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="got bert; load it by BertModel.from_pretrained"):
+        model_class.from_pretrained(tmp_path)
 
 
 def test_an_encoder_with_a_memory_is_refused():
