@@ -195,7 +195,13 @@ def load_pipeline(task: str, model: str, device: str | None, dtype: str, engine:
     """
     from transformers import pipeline
 
-    from crossmask.inference.loading import choose_dtype, load_config, load_model, load_tokenizer_or_processor
+    from crossmask.inference.loading import (
+        check_kind,
+        choose_dtype,
+        load_config,
+        load_model,
+        load_tokenizer_or_processor,
+    )
     from crossmask.pipelines.registration import auto_class_for
     from crossmask.utils.hardware import device_named
 
@@ -210,8 +216,10 @@ def load_pipeline(task: str, model: str, device: str | None, dtype: str, engine:
         return make(f"crossmask-{task}", model=loaded, tokenizer=translator.tokenizer, device=loaded.device, **options)
     on = device_named(device)
     config = load_config(model)
+    auto_class = auto_class_for(task, config)
+    check_kind(model, config, auto_class)
     tokenizer = load_tokenizer_or_processor(model, config)
-    loaded = load_model(model, config, choose_dtype(dtype, on), auto_class=auto_class_for(task, config))
+    loaded = load_model(model, config, choose_dtype(dtype, on), auto_class=auto_class)
     return make(f"crossmask-{task}", model=loaded, tokenizer=tokenizer, device=on, **options)
 
 

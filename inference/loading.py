@@ -28,6 +28,12 @@ from ..utils.hub_names import check_not_a_missing_path
 logger = logging.getLogger(__name__)
 
 _READ = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_COMMANDS = {
+    "ForSequenceClassification": "crossmask classify",
+    "ForTokenClassification": "crossmask label",
+    "ForQuestionAnswering": "crossmask answer",
+    "ForConditionalGeneration": "crossmask translate or summarize",
+}
 DTYPES = ("auto", "saved", "float32", "bfloat16", "float16")
 # What Transformers and the libraries below it raise for files that they cannot read.
 _LIBRARY_ERRORS = (
@@ -73,6 +79,7 @@ def load_model_and_tokenizer(name: str, dtype: torch.dtype | None = None, **opti
         MaskError: a mask of the config that cannot be read.
     """
     config = load_config(name)
+    check_kind(name, config)
     tokenizer = load_tokenizer_or_processor(name, config)
     return load_model(name, config, dtype=dtype, **options), tokenizer
 
@@ -89,6 +96,20 @@ def load_config(name: str, **changes) -> PreTrainedConfig:
     _check_json_files(Path(name))
     with _naming(f"the config of {name}" + (f" with {changes}" if changes else ""), name):
         return AutoConfig.from_pretrained(name, trust_remote_code=False, **changes)
+
+
+def check_kind(name: str, config: PreTrainedConfig, auto_class: Any = AutoModelForSeq2SeqLM) -> None:
+    """Refuse a model that an Auto class does not load, by its config.
+
+    Raises:
+        InputError: with the command that it is for, where there is one.
+    """
+    if type(config) in auto_class._model_mapping:
+        return
+    found = ", ".join(config.architectures or ()) or f"a {config.model_type} model"
+    command = next((one for ending, one in _COMMANDS.items() if found.endswith(ending)), None)
+    fix = "give another model" if command is None else f"give another model, or use it with {command}"
+    raise InputError(f"{name} must be a model that {auto_class.__name__} loads, got {found}; {fix}")
 
 
 def load_model(
@@ -112,6 +133,8 @@ def load_model(
         OSError: it does not exist, or cannot be fetched.
         InputError: weights that cannot be read, are missing or do not fit the config.
     """
+    if not options.get("trust_remote_code"):
+        check_kind(name, config, auto_class)
     with _naming(f"the weights of {name}", name):
         try:
             model, loaded = auto_class.from_pretrained(

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from .inputs import MASKS, PipelineInputError, masks_of
-from .questions import as_questions, check_question
+from .questions import as_questions, check_question, create_sample
 from .text_to_text import TextToTextPipeline
 
 SEPARATOR = "<sep>"
@@ -37,6 +37,7 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
     Where the model writes what its answer follows from, and `Answer:` before the answer, the rest is left out.
     """
 
+    create_sample = staticmethod(create_sample)
     return_name = "answer"
     saved_options = (*TextToTextPipeline.saved_options, "source_template")
     source_template = ""

@@ -11,6 +11,13 @@ from transformers.pipelines.base import ChunkPipeline
 
 _ChunkPipeline: Any = ChunkPipeline  # whose type hints leave subclasses no parameters of their own
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
+GENERATION, CLASSES, TAGS, SPANS = HEADS = (
+    "ForConditionalGeneration",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+)
+"""How the names of model classes end, by what they are for."""
 Check = Callable[[Any, str], dict[str, Any]]
 """Takes an input and its name in errors, and returns what the pipeline reads of it."""
 
@@ -27,6 +34,26 @@ class BasePipeline(_ChunkPipeline):
 
 class PipelineInputError(ValueError):
     """An input or an option that a pipeline cannot use. The message is one line, with the number of the input."""
+
+
+def check_head(model: PreTrainedModel, wanted: str) -> None:
+    """Refuse a model for another kind of task.
+
+    Args:
+        wanted: how the names of such classes end. Other endings than those of `HEADS` say nothing.
+
+    Raises:
+        PipelineInputError: the model's class has another one of `HEADS`.
+    """
+    name = type(model).__name__
+    if name.endswith(HEADS) and not name.endswith(wanted):
+        raise PipelineInputError(f"model must be one {wanted}, got {name}; give it to the pipeline of its own task")
+
+
+def refuse_options(options: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse options that would do nothing. Raises PipelineInputError, with those that there are."""
+    for name in options:
+        raise PipelineInputError(f"options must be among {', '.join(known)}, got {name!r}; leave it out")
 
 
 class CheckedDataset(Dataset[Any]):

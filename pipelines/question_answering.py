@@ -14,12 +14,16 @@ from ..question_answering.decoding import WindowSpans, best_answers, spans_of_wi
 from ..question_answering.window_masks import hidden_tokens, kept_tokens
 from ..question_answering.windows import encode_windows
 from ..seq2seq.lengths import longest_source
-from .inputs import BasePipeline, PipelineInputError, check_inputs
-from .questions import as_questions, check_question
+from .inputs import SPANS, BasePipeline, PipelineInputError, check_head, check_inputs, refuse_options
+from .questions import as_questions, check_question, create_sample
 
 WINDOW = 384
 STRIDE = 128
 ANSWER_TOKENS = 15
+OPTIONS = (
+    "top_k", "max_answer_len", "max_seq_len", "doc_stride", "max_question_len", "align_to_words",
+    "handle_impossible_answer",
+)  # fmt: skip
 
 
 class QuestionAnsweringPipeline(BasePipeline):
@@ -40,14 +44,20 @@ class QuestionAnsweringPipeline(BasePipeline):
         top_k: answers to each question at most, best first, which are in a list if it is not 1.
         max_answer_len: of an answer, in tokens.
         max_seq_len, doc_stride: of windows, and how much neighbours share, in tokens.
+        max_question_len: of a question, in tokens; the rest is cut off. By default it is read whole.
+        align_to_words: whether an answer is extended to whole words, between spaces; by default not.
         handle_impossible_answer: whether the answer may be `""`, with None as its start and end; by default where the
             model was trained to say so. Other models say so by their first token.
 
     Raises:
-        PipelineInputError: an input without a question or a context, or an empty one; the message says which.
+        PipelineInputError: an input without a question or a context, or an empty one, the message says which; an
+            option that is not here.
     """
 
+    create_sample = staticmethod(create_sample)
+
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
+        check_head(model, SPANS)
         super().__init__(model=model.eval(), **options)
         if not getattr(self.tokenizer, "is_fast", False):
             raise PipelineInputError(
@@ -80,29 +90,45 @@ class QuestionAnsweringPipeline(BasePipeline):
         max_answer_len: int | None = None,
         max_seq_len: int | None = None,
         doc_stride: int | None = None,
+        max_question_len: int | None = None,
+        align_to_words: bool | None = None,
         handle_impossible_answer: bool | None = None,
+        **others: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        for name, value in (("top_k", top_k), ("max_answer_len", max_answer_len), ("max_seq_len", max_seq_len)):
+        refuse_options(others, OPTIONS)
+        lengths = {"max_answer_len": max_answer_len, "max_seq_len": max_seq_len, "max_question_len": max_question_len}
+        for name, value in {"top_k": top_k, **lengths}.items():
             if value is not None and value < 1:
                 raise PipelineInputError(f"{name} must be at least 1, got {value}")
-        windows = {"max_seq_len": max_seq_len, "doc_stride": doc_stride}
+        windows = {"max_seq_len": max_seq_len, "doc_stride": doc_stride, "max_question_len": max_question_len}
         spans = {
             "top_k": top_k,
             "max_answer_len": max_answer_len,
             "handle_impossible_answer": handle_impossible_answer,
         }
-        answers = {"top_k": top_k, "handle_impossible_answer": handle_impossible_answer}
+        answers = {
+            "top_k": top_k,
+            "handle_impossible_answer": handle_impossible_answer,
+            "align_to_words": align_to_words,
+        }
         given = ({k: v for k, v in options.items() if v is not None} for options in (windows, spans, answers))
         first, second, third = given
         return first, second, third
 
     def preprocess(
-        self, item: Mapping[str, Any], max_seq_len: int | None = None, doc_stride: int | None = None
+        self,
+        item: Mapping[str, Any],
+        max_seq_len: int | None = None,
+        doc_stride: int | None = None,
+        max_question_len: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """The windows of a context, each with its ids, (1, S)."""
         length = max_seq_len or min(WINDOW, self._longest())
         stride = min(STRIDE, length // 3) if doc_stride is None else doc_stride
         question, context = item["question"], item["context"]
+        if max_question_len is not None:
+            offsets = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+            question = question[: offsets[:max_question_len][-1][1]]
         try:
             (windows,) = encode_windows(self.tokenizer, [question], [context], max_length=length, stride=stride)
             kept = kept_tokens([windows], [item["passages"]])[0] if "passages" in item else None
@@ -160,7 +186,11 @@ class QuestionAnsweringPipeline(BasePipeline):
         return {"spans": spans, "context": contexts, "is_last": batch["is_last"]}
 
     def postprocess(
-        self, windows: Sequence[Mapping[str, Any]], top_k: int = 1, handle_impossible_answer: bool | None = None
+        self,
+        windows: Sequence[Mapping[str, Any]],
+        top_k: int = 1,
+        handle_impossible_answer: bool | None = None,
+        align_to_words: bool = False,
     ) -> Any:
         """The best answers over the windows of a context."""
         # The loader gives a batch of one as it is, and takes the names from tuples.
@@ -170,8 +200,20 @@ class QuestionAnsweringPipeline(BasePipeline):
         answers = best_answers(context, spans, n_best=top_k + 1)
         if handle_impossible_answer is False:
             answers = [answer for answer in answers if answer.text] or answers
-        found = [
-            {"score": answer.score, "start": answer.start, "end": answer.end, "answer": answer.text}
-            for answer in answers[:top_k]
-        ]
+        found = []
+        for answer in answers[:top_k]:
+            start, end, text = answer.start, answer.end, answer.text
+            if align_to_words and start is not None and end is not None:
+                start, end = _words_around(context, start, end)
+                text = context[start:end]
+            found.append({"score": answer.score, "start": start, "end": end, "answer": text})
         return found[0] if top_k == 1 else found
+
+
+def _words_around(text: str, start: int, end: int) -> tuple[int, int]:
+    """A span extended to whole words, which are between spaces."""
+    while start > 0 and not text[start - 1].isspace():
+        start -= 1
+    while end < len(text) and not text[end].isspace():
+        end += 1
+    return start, end

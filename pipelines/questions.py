@@ -34,6 +34,11 @@ def as_questions(
     return [{"question": one, "context": text} for one, text in zip(question, contexts, strict=True)]
 
 
+def create_sample(question: str | Sequence[str], context: str | Sequence[str]) -> Any:
+    """The input, or the list of inputs, of questions and their contexts."""
+    return as_questions((), question, context)
+
+
 def check_question(item: Any, name: str, optional: Sequence[str]) -> tuple[str, str]:
     """The question and the context of an input. Raises PipelineInputError."""
     if not isinstance(item, Mapping):

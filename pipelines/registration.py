@@ -21,6 +21,7 @@ from ..attached import attach
 from ..attached.attached_model import AttachedModel
 from ..configuration.base import MASK_FIELDS, MaskedConfig
 from .generated_answers import GeneratedAnswersPipeline
+from .inputs import PipelineInputError
 from .question_answering import QuestionAnsweringPipeline
 from .semantic_role_labeling import SemanticRoleLabelingPipeline
 from .summarization import SummarizationPipeline
@@ -119,6 +120,15 @@ class TaskAliases(dict[str, str]):
         return "translation"
 
 
+class RegisteredTask(dict[str, Any]):
+    """What Transformers knows of a task. There is no default model."""
+
+    def __missing__(self, key: str) -> Any:
+        if key != "default":
+            raise KeyError(key)
+        raise PipelineInputError("model must be given, a folder, the name of a repository or a model, got none")
+
+
 def register_pipelines() -> None:
     """Register every kind under its name behind `crossmask-`, and under its own where Transformers removed that task.
 
@@ -127,9 +137,9 @@ def register_pipelines() -> None:
     PIPELINE_REGISTRY.task_aliases = TaskAliases(PIPELINE_REGISTRY.task_aliases)
     TextToTextPipeline.attach_masks = staticmethod(attach_saved_masks)
     for kind in KINDS:
-        task = {"impl": kind.pipeline, "pt": (kind.auto_class,), "type": "text"}
+        task = RegisteredTask(impl=kind.pipeline, pt=(kind.auto_class,), type="text")
         if kind.name == "question-answering":
-            task |= {"impl": AnsweringPipeline, "pt": (AnsweringModel,)}
+            task.update(impl=AnsweringPipeline, pt=(AnsweringModel,))
         PIPELINE_REGISTRY.supported_tasks[PREFIX + kind.name] = task
         if REMOVED_TASKS.pop(kind.name, None) is not None:  # which Transformers refuses before it looks them up
             PIPELINE_REGISTRY.supported_tasks[kind.name] = task

@@ -12,15 +12,18 @@ from ..heads.words import encode_words, marks_of, word_scores
 from ..seq2seq.lengths import longest_source
 from .alignment import word_spans
 from .inputs import (
+    TAGS,
     BasePipeline,
     PipelineInputError,
     call_masks,
+    check_head,
     check_inputs,
     check_keys,
     check_text,
     group_by_masks,
     masks_of,
     masks_taken,
+    refuse_options,
     rows_of_batch,
 )
 
@@ -50,6 +53,7 @@ class SemanticRoleLabelingPipeline(BasePipeline):
     tokenizer: Any
 
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
+        check_head(model, TAGS)
         super().__init__(model=model.eval(), **options)
         names = self.model.config.id2label
         try:
@@ -89,7 +93,10 @@ class SemanticRoleLabelingPipeline(BasePipeline):
         predicate = _number(item["predicate"], words, name)
         return {"name": name, "text": text, "offsets": offsets, "predicate": predicate, "masks": masks_of(item)}
 
-    def _sanitize_parameters(self, encoder_mask: Any = None) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    def _sanitize_parameters(
+        self, encoder_mask: Any = None, **others: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        refuse_options(others, ("encoder_mask",))
         return {}, call_masks(self.model, encoder_mask=encoder_mask), {}
 
     def preprocess(self, item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

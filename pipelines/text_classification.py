@@ -9,8 +9,10 @@ from transformers import PreTrainedModel
 from transformers.pipelines.text_classification import TextClassificationPipeline
 
 from .inputs import (
+    CLASSES,
     PipelineInputError,
     call_masks,
+    check_head,
     check_inputs,
     check_keys,
     check_text,
@@ -53,6 +55,7 @@ class ClassificationPipeline(_TextClassificationPipeline):
     _load_video_processor = False
 
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
+        check_head(model, CLASSES)
         super().__init__(model=model.eval(), **options)
 
     def check_model_type(self, supported_models: Any) -> None:

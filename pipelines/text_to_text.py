@@ -11,9 +11,11 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 from ..seq2seq.lengths import longest_source, longest_target
 from .alignment import align, read_again, target_offsets
 from .inputs import (
+    GENERATION,
     MASKS,
     BasePipeline,
     PipelineInputError,
+    check_head,
     check_inputs,
     check_keys,
     check_text,
@@ -52,6 +54,7 @@ class TextToTextPipeline(BasePipeline):
         return_alignment: whether to add `alignment`, a list of word pairs with weights (`align`).
         return_scores: whether to add `score`, the mean log-probability of the text's tokens, its end token included.
         return_tensors: whether to add the token ids, under the same key with `token_ids` for `text`.
+        return_text: False leaves the text out where token ids are returned.
         overlong: what is done with a text that is longer than the model takes: `error`; `split` generates for each of
             its sentences, and joins the outputs with the whitespace that stood between these; `truncate` cuts the end.
             `truncation=True`, Transformers' own name, is `truncate`.
@@ -81,6 +84,7 @@ class TextToTextPipeline(BasePipeline):
     """Puts the masks of its config on a model of Transformers; set where the whole package is at hand."""
 
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
+        check_head(model, GENERATION)
         if (attach := type(self).attach_masks) is not None:
             model = attach(model)
         options = {**self._saved_options(model.config, options.get("task", "")), **options}
@@ -134,6 +138,7 @@ class TextToTextPipeline(BasePipeline):
         return_alignment: bool | None = None,
         return_scores: bool | None = None,
         return_tensors: bool | None = None,
+        return_text: bool | None = None,
         overlong: Overlong | None = None,
         truncation: bool | None = None,
         splitter: Splitter | None = None,
@@ -148,6 +153,8 @@ class TextToTextPipeline(BasePipeline):
             overlong = "truncate" if truncation else "error"
         if overlong is not None and overlong not in get_args(Overlong):
             raise PipelineInputError(f"overlong must be one of {', '.join(get_args(Overlong))}, got {overlong!r}")
+        if return_text is False and not return_tensors:
+            raise PipelineInputError("return_text=False must come with return_tensors=True; else nothing is returned")
         if splitter is not None and overlong != "split":
             raise PipelineInputError("splitter must come with overlong='split', without which it does nothing")
         preparing = {
@@ -160,6 +167,7 @@ class TextToTextPipeline(BasePipeline):
         generating = {"return_alignment": return_alignment, "return_scores": return_scores}
         finishing = {
             "return_tensors": return_tensors,
+            "return_text": return_text,
             "clean_up_tokenization_spaces": clean_up_tokenization_spaces,
         }
         if return_alignment and getattr(self.model.config, "memory_length", None) is not None:
@@ -276,6 +284,7 @@ class TextToTextPipeline(BasePipeline):
         self,
         parts: Sequence[Mapping[str, Any]],
         return_tensors: bool = False,
+        return_text: bool = True,
         clean_up_tokenization_spaces: bool | None = None,
     ) -> list[dict[str, Any]]:
         """The outputs of an input's pieces, joined, one for each of the returned sequences."""
@@ -289,7 +298,7 @@ class TextToTextPipeline(BasePipeline):
         for number in range(len(rows[0]["generated"]["sequences"])):
             texts = [str(decode(row["generated"]["sequences"][number])) for row in rows]
             separators = [row["piece"]["separator"] for row in rows]
-            result = self.result(join(texts, separators))
+            result = self.result(join(texts, separators)) if return_text else {}
             if return_tensors:
                 tokens = [row["generated"]["sequences"][number] for row in rows]
                 result[f"{self.return_name}_token_ids"] = torch.cat(tokens)

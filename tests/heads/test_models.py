@@ -389,7 +389,7 @@ def test_the_checkpoint_of_another_class_is_refused(model_class, tmp_path):
         with pytest.raises(ValueError, match=message):
             model_class.from_pretrained(tmp_path)
     base_model("bert").save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="got bert; load it by BertModel.from_pretrained"):
+    with pytest.raises(ValueError, match=r"got bert; load it by BertModel\.from_pretrained"):
         model_class.from_pretrained(tmp_path)
 
 

@@ -185,3 +185,43 @@ def test_a_template_is_needed_where_the_tokenizer_has_no_separator():
     model, tokenizer = tiny()
     with pytest.raises(PipelineInputError, match="source_template must be given for a tokenizer without <sep>"):
         pipeline("question-answering", model=model, tokenizer=tokenizer, device="cpu")
+
+
+def test_options_of_transformers_4():
+    pipe = reader(False)
+    item = pipe.create_sample(question="where is ann ?", context="bob left.ann is in the gardenkitchen near dora")
+    assert pipe.create_sample(question=["a", "b"], context="c") == [
+        {"question": "a", "context": "c"},
+        {"question": "b", "context": "c"},
+    ]
+    plain, whole = (pipe(item, top_k=4, align_to_words=align) for align in (False, True))
+    assert plain != whole
+    spaced = f" {item['context']} "
+    for one, aligned in zip(plain, whole, strict=True):
+        start, end = aligned["start"], aligned["end"]
+        assert start <= one["start"] < one["end"] <= end
+        assert aligned["answer"] == item["context"][start:end]
+        assert spaced[start] == spaced[end + 1] == " "
+    cut = pipe({**item, "question": "where is"}, top_k=4)
+    assert pipe(item, top_k=4, max_question_len=2) == cut != plain
+    assert pipe(item, top_k=4, max_question_len=99) == plain
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"source_template": "{question} {context}"},
+            r"options must be among top_k, .*, got .source_template.",
+        ),
+        ({"padding": True}, "got 'padding'"),
+        ({"num_beams": 2}, "got 'num_beams'"),
+        ({"max_question_len": 0}, "max_question_len must be at least 1, got 0"),
+    ],
+)
+def test_options_that_nothing_takes_are_refused(options, message):
+    pipe = reader(False)
+    with pytest.raises(PipelineInputError, match=message):
+        pipe(ITEMS[0], **options)
+    with pytest.raises(PipelineInputError, match=message):
+        pipeline("question-answering", model=pipe.model, tokenizer=pipe.tokenizer, device="cpu", **options)
