@@ -61,15 +61,13 @@ class GenerateTranslator(Translator):
 
 
 class _TokenQueue(BaseStreamer):
-    """Puts every new token into a queue; the first call has the start token, which is not new."""
+    """Puts every token into a queue, the start token first."""
 
     def __init__(self, tokens: "Queue[int | None]"):
-        self.tokens, self.begun = tokens, False
+        self.tokens = tokens
 
     def put(self, value: torch.Tensor) -> None:
-        if self.begun:
-            self.tokens.put(int(value.flatten()[-1]))
-        self.begun = True
+        self.tokens.put(int(value.flatten()[-1]))
 
     def end(self) -> None:
         """Nothing: what follows the last token is put by who calls `generate`."""

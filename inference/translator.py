@@ -115,7 +115,7 @@ class Translator(ABC):
 
     @abstractmethod
     def stream_ids(self, source: list[int], options: Mapping[str, Any]) -> Iterator[int]:
-        """The token ids that are written for a source, one by one, by greedy decoding."""
+        """The token ids of the output for a source, one by one from the start token on, by greedy decoding."""
 
     def digests(self) -> dict[str, str]:
         """Digests of the config, the tokenizer and the weights: the same path may have another model later."""

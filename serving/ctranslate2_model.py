@@ -12,6 +12,7 @@ from ..configuration.crossmask import CrossMaskConfig
 from ..modeling.pretrained import CrossMaskPreTrainedModel
 from ..utils.errors import InputError
 from .ctranslate2_refusals import generation_refusals
+from .generation import end_tokens, start_token
 
 Run = Callable[[list[list[int]], Mapping[str, Any]], list[list[int]]]
 
@@ -21,7 +22,7 @@ class CTranslate2Model(CrossMaskPreTrainedModel):
 
     Args:
         config: of the model that was exported. generation: its settings of generation.
-        run: from sources and options to tokens, without the start token. options: that `run` takes.
+        run: from sources and options to tokens, the start token included. options: that `run` takes.
     """
 
     def __init__(
@@ -29,6 +30,8 @@ class CTranslate2Model(CrossMaskPreTrainedModel):
     ) -> None:
         super().__init__(config)
         self.generation_config, self._run, self._options = generation, run, options
+        # The engine's own; `generation_config` may be changed later.
+        self._tokens = {"decoder_start_token_id": start_token(generation), "eos_token_id": end_tokens(generation)}
 
     @classmethod
     def can_generate(cls) -> bool:
@@ -73,7 +76,8 @@ class CTranslate2Model(CrossMaskPreTrainedModel):
         """
         if input_ids is None:
             raise InputError("input_ids must be given, got None; CTranslate2 reads tokens")
-        settings = deepcopy(generation_config or self.generation_config)
+        settings = GenerationConfig() if generation_config is None else deepcopy(generation_config)
+        settings.update(**self.generation_config.to_dict(), defaults_only=True, allow_custom_entries=True)
         if unknown := settings.update(**options):
             raise InputError(
                 f"{sorted(unknown)[0]} must be left out on CTranslate2, which has no such argument; export to "
@@ -89,12 +93,20 @@ class CTranslate2Model(CrossMaskPreTrainedModel):
             )
             if (value := getattr(settings, name)) not in (None, 1, False)
         ]
+        of_call = {"decoder_start_token_id": start_token(settings), "eos_token_id": end_tokens(settings)}
+        reasons += [
+            f"{name} must be the exported model's {self._tokens[name]}, got {token}; leave it out, or set it in the "
+            "model's generation_config and export that again"
+            for name, token in of_call.items()
+            if token != self._tokens[name]
+        ]
         if reasons:
             raise InputError("; ".join(reasons))
         chosen = {name: value for name in self._options if (value := getattr(settings, name, None)) is not None}
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         sources = [row[mask.bool()].tolist() for row, mask in zip(input_ids, attention_mask, strict=True)]
-        start, padding = settings.decoder_start_token_id, settings.pad_token_id
-        written = [torch.tensor([start, *tokens]) for tokens in self._run(sources, chosen)]
-        return pad_sequence(written, batch_first=True, padding_value=padding or 0).to(input_ids.device)
+        (end,) = self._tokens["eos_token_id"]
+        padding = end if settings.pad_token_id is None else settings.pad_token_id
+        written = [torch.tensor(tokens) for tokens in self._run(sources, chosen)]
+        return pad_sequence(written, batch_first=True, padding_value=padding).to(input_ids.device)

@@ -9,6 +9,7 @@ from ..configuration.crossmask import CrossMaskConfig
 from ..masks.expressions import Mask
 from ..masks.rules import causal, full, window
 from ..utils.errors import InputError
+from .generation import end_tokens, start_token
 
 # By the names of Transformers, the member of CTranslate2's `Activation`.
 ACTIVATIONS = {
@@ -71,7 +72,9 @@ def refusals(config: PreTrainedConfig, generation: GenerationConfig | None = Non
             f"the model must be a CrossMaskForConditionalGeneration, got a model of {type(config).__name__}; use "
             "CTranslate2's own converter, which has no masks"
         ]
-    return [*_of_masks(config), *_of_network(config), *([] if generation is None else generation_refusals(generation))]
+    # `generate()` does not ask the config for the end.
+    rest = _of_ends("", config) if generation is None else generation_refusals(generation)
+    return [*_of_masks(config), *_of_network(config), *rest]
 
 
 def read_window(rule: Mask) -> int:
@@ -144,19 +147,18 @@ def _of_network(config: CrossMaskConfig) -> Iterator[str]:
     kind = (config.rope_parameters or {}).get("rope_type", "default")
     if kind not in ROPE_TYPES:
         yield f"rope_parameters: rope_type must be one of {', '.join(ROPE_TYPES)}, got {kind!r}; {_TO_ONNX}"
-    if type(config.eos_token_id) is not int and not _is_one(config.eos_token_id):
-        yield f"eos_token_id must be one token, got {config.eos_token_id}; set it to the tokenizer's"
 
 
-def _is_one(tokens: Any) -> bool:
-    return isinstance(tokens, list) and len(tokens) == 1
+def _of_ends(prefix: str, settings: Any) -> Iterator[str]:
+    if len(end_tokens(settings)) != 1:
+        yield f"{prefix}eos_token_id must be one token, got {settings.eos_token_id}; set it to the tokenizer's"
 
 
 def generation_refusals(generation: GenerationConfig) -> Iterator[str]:
     """Why CTranslate2 cannot decode under these settings, as `refusals`."""
-    end = generation.eos_token_id
-    if type(end) is not int and not _is_one(end):
-        yield f"generation_config.eos_token_id must be one token, got {end}; set it to the tokenizer's"
+    if type(start := start_token(generation)) is not int:
+        yield f"generation_config.decoder_start_token_id must be one token, got {start}; set it to the tokenizer's"
+    yield from _of_ends("generation_config.", generation)
     for name, neutral in _NEUTRAL.items():
         value = getattr(generation, name, None)
         if value is not None and value not in neutral:

@@ -17,6 +17,7 @@ from ..seq2seq.cpu_ops import RMSNorm
 from ..seq2seq.interactive_attention import MaskedAttention
 from ..utils.errors import InputError
 from .ctranslate2_refusals import ACTIVATIONS, generation_rules, read_window, refusals
+from .generation import end_tokens, exported_generation
 from .libraries import require
 
 _PURPOSE = "export to CTranslate2"
@@ -184,8 +185,8 @@ def _set_vocabulary(spec: Any, model: CrossMaskForConditionalGeneration, tokeniz
     tokens = vocabulary(tokenizer, config.vocab_size)
     spec.register_source_vocabulary(tokens)
     spec.register_target_vocabulary(tokens)
-    end: Any = model.generation_config.eos_token_id
-    end, start = end[0] if isinstance(end, list) else end, config.decoder_start_token_id
+    generation: Any = exported_generation(model)
+    start, (end,) = generation.decoder_start_token_id, end_tokens(generation)
     unknown: Any = tokenizer.unk_token_id
     # CTranslate2 adds special tokens that the vocabulary lacks, and then no longer fits the weights.
     spec.config.unk_token = tokens[config.pad_token_id if unknown is None else unknown]

@@ -12,6 +12,8 @@ from ..inference.texts import Bar, batches_of
 from ..inference.translator import Translator, check_known
 from ..utils.errors import InputError
 from .ctranslate2_model import CTranslate2Model
+from .ctranslate2_spec import vocabulary
+from .generation import start_token
 from .libraries import require
 from .manifest import Manifest
 
@@ -73,17 +75,9 @@ class CTranslate2Translator(Translator):
         self.model = CTranslate2Model(config, self.generation, self._generate, OPTIONS)
         self.max_source_length = self.max_target_length = config.max_position_embeddings
         self.vocab_size = config.vocab_size
-        self.names = self._names()
-
-    def _names(self) -> list[str]:
-        """The token of every id that the tokenizer gives."""
-        names = {number: name for name, number in self.tokenizer.get_vocab().items()}
-        if max(names) >= self.vocab_size:
-            raise InputError(
-                f"ids of the tokenizer must be below the model's {self.vocab_size}, got {max(names)}; export the "
-                "model again, with the tokenizer that it was trained with"
-            )
-        return [names.get(number, "") for number in range(max(names) + 1)]
+        self.names = vocabulary(self.tokenizer, self.vocab_size)
+        self.ids = {name: number for number, name in enumerate(self.names)}
+        self.start: int = start_token(self.generation)  # type: ignore[assignment]
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         if options.get("do_sample"):
@@ -142,7 +136,7 @@ class CTranslate2Translator(Translator):
         return outputs
 
     def _generate(self, sources: list[list[int]], options: Mapping[str, Any]) -> list[list[int]]:
-        """The tokens for each source of one batch, the end token included."""
+        """The tokens for each source of one batch, from the start token to the end token."""
         self.check_options(options)
         if (longest := max(map(len, sources), default=0)) > self.max_source_length:
             raise InputError(f"sources must have at most {self.max_source_length} tokens, got {longest}; split them")
@@ -154,10 +148,12 @@ class CTranslate2Translator(Translator):
         return pending
 
     def _ids(self, results: list[Any]) -> list[list[int]]:
-        return [self.tokenizer.convert_tokens_to_ids(result.result().hypotheses[0]) for result in results]
+        hypotheses = (result.result().hypotheses[0] for result in results)
+        return [[self.start, *(self.ids[name] for name in hypothesis)] for hypothesis in hypotheses]
 
     def stream_ids(self, source: list[int], options: Mapping[str, Any]) -> Iterator[int]:
         decoding = self._decoding(options)
+        yield self.start
         steps = self.translator.generate_tokens(
             [self.names[token] for token in source],
             **{name: decoding[name] for name in ("max_decoding_length", "min_decoding_length", "max_input_length")},

@@ -18,6 +18,7 @@ from ..utils.errors import InputError, InputTypeError
 from ..utils.type_checks import check_choice
 from .ctranslate2_spec import DTYPES as CTRANSLATE2_DTYPES
 from .ctranslate2_spec import check_expressible, save_ctranslate2
+from .generation import exported_generation, longest_output
 from .libraries import require
 from .manifest import Manifest
 from .onnx_export import DTYPES as ONNX_DTYPES
@@ -46,13 +47,17 @@ class _Target:
 def _write_ctranslate2(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: str) -> None:
     check_expressible(model)
     save_ctranslate2(model, tokenizer, folder, dtype)
-    resolved_generation(model).save_pretrained(folder)
+    generation: Any = exported_generation(model)
+    # CTranslate2 has no defaults: every option has a value, and the length is one of new tokens.
+    generation.update(**generation._get_default_generation_params(), defaults_only=True)
+    generation.max_new_tokens, generation.max_length = longest_output(model) - 1, None
+    generation.save_pretrained(folder)
 
 
 def _write_onnx(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: str) -> None:
     save_onnx(model, folder, {dtype: ""})
     (folder / "config.json").write_text(model.config.to_json_string())
-    model.generation_config.save_pretrained(folder)
+    exported_generation(model).save_pretrained(folder)
 
 
 def _write_web(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: str) -> None:
@@ -162,12 +167,3 @@ def _write(model: Any, tokenizer: PreTrainedTokenizerBase, to: str, folder: Path
         **{name: version(name) for name in ("torch", "transformers", *target.libraries)},
     }
     return Manifest(to, dtype, model.config.to_dict(), versions, target.masks(model.config))
-
-
-def resolved_generation(model: Any) -> Any:
-    """A model's settings of generation with the length that it would write, which may depend on its config."""
-    has_default = model.generation_config.max_length is None
-    generation, _ = model._prepare_generation_config(None)
-    generation = model._prepare_generated_length(generation, has_default, True, "input_ids", 1, None)
-    generation.max_new_tokens, generation.max_length = generation.max_length - 1, None
-    return generation

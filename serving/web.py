@@ -12,6 +12,7 @@ from typing import Any
 
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..utils.atomic_write import write_text
+from .generation import exported_generation, longest_output
 from .onnx_export import check_exportable, save_onnx
 
 GRAPHS = "onnx"
@@ -20,6 +21,7 @@ ALL = "float32,int8"
 """Both dtypes side by side: a browser loads what it is told to."""
 SUFFIXES = {"float32": "", "int8": "_quantized"}
 """By dtype, what follows a graph's name; in transformers.js they are the dtypes `fp32` and `q8`."""
+TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 
 
 def save_web(model: CrossMaskForConditionalGeneration, folder: Path, dtypes: Iterable[str]) -> None:
@@ -35,13 +37,16 @@ def save_web(model: CrossMaskForConditionalGeneration, folder: Path, dtypes: Ite
     (folder / GRAPHS).mkdir()
     save_onnx(model, folder / GRAPHS, {dtype: SUFFIXES[dtype] for dtype in dtypes})
     write_text(folder / "config.json", json.dumps(web_config(model), indent=2) + "\n")
-    model.generation_config.save_pretrained(folder)
+    generation: Any = exported_generation(model)
+    # transformers.js has another default, and counts it otherwise.
+    generation.max_length, generation.max_new_tokens = longest_output(model), None
+    generation.save_pretrained(folder)
 
 
 def web_config(model: CrossMaskForConditionalGeneration) -> dict[str, Any]:
     """The config that transformers.js reads."""
     config: Any = model.config
-    heads = config.num_key_value_heads
+    heads, generation = config.num_key_value_heads, exported_generation(model)
     return {
         "architectures": ["BartForConditionalGeneration"],
         "model_type": "bart",
@@ -54,6 +59,6 @@ def web_config(model: CrossMaskForConditionalGeneration) -> dict[str, Any]:
         "encoder_attention_heads": heads,
         "decoder_attention_heads": heads,
         "max_position_embeddings": config.max_position_embeddings,
-        **{name: getattr(config, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
-        "decoder_start_token_id": config.decoder_start_token_id,
+        # transformers.js takes them from here where the settings of generation have none.
+        **{name: getattr(generation, name) for name in TOKENS},
     }
