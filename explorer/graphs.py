@@ -5,8 +5,6 @@ at each step, which is fast enough for the few that a page shows. The masks, the
 page has their grids anyway.
 """
 
-import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,10 @@ from torch.export import Dim
 
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..serving.libraries import require
+from ..serving.onnx_program import make_graph
 from ..utils.errors import InputError
 
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
-OPSET = 18
 _PURPOSE = "write the static explorer"
 
 
@@ -114,25 +112,5 @@ def save_graphs(model: Any, folder: Path) -> None:
         "decoder_mask": (every(config.decoder_layers, 5, 5), {2: target, 3: target}),
         "cross_mask": (every(config.decoder_layers, 5, 7), {2: target, 3: source}),
     }
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # of PyTorch about itself
-    try:
-        for name, graph, inputs, outputs in (
-            (ENCODER, PageEncoder(model), encoder, ["last_hidden_state"]),
-            (DECODER, PageDecoder(model), decoder, ["logits", "cross_attentions"]),
-        ):
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")
-                program: Any = torch.onnx.export(
-                    graph.eval(),
-                    tuple(example for example, _ in inputs.values()),
-                    dynamo=True,
-                    verbose=False,
-                    opset_version=OPSET,
-                    input_names=list(inputs),
-                    output_names=outputs,
-                    dynamic_shapes=tuple(axes for _, axes in inputs.values()),
-                )
-            onnx.save(program.model_proto, folder / name)
-    finally:
-        logging.disable(level)
+    onnx.save(make_graph(PageEncoder(model), encoder, ["last_hidden_state"]), folder / ENCODER)
+    onnx.save(make_graph(PageDecoder(model), decoder, ["logits", "cross_attentions"]), folder / DECODER)

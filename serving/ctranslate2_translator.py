@@ -77,7 +77,7 @@ class CTranslate2Translator(Translator):
         self.vocab_size = config.vocab_size
         self.names = vocabulary(self.tokenizer, self.vocab_size)
         self.ids = {name: number for number, name in enumerate(self.names)}
-        self.start: int = start_token(self.generation)  # type: ignore[assignment]
+        self.start: int = start_token(self.generation)
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         if options.get("do_sample"):

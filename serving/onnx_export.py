@@ -1,9 +1,7 @@
 """From our own network to ONNX files."""
 
-import logging
-import warnings
-from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Container, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,16 @@ from ..masks.scope import SCOPES
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..utils.errors import InputError
 from .libraries import require
-from .onnx_graphs import DECODER, ENCODER, DecoderGraph, EncoderGraph, cache_names
+from .onnx_graphs import DECODER, ENCODER, DecoderGraph, EncoderGraph, MemoryDecoderGraph, cache_names
+from .onnx_program import make_graph, without_known_warnings
 
 _PURPOSE = "export to ONNX"
 DTYPES = ("float32", "int8")
-OPSET = 18
 # Names that other runtimes look for: transformers.js needs the first.
-BATCH, SOURCE, TARGET, PAST_TARGET, PAST_SOURCE = (
+BATCH, SOURCE, MEMORY, TARGET, PAST_TARGET, PAST_SOURCE = (
     "batch_size",
     "encoder_sequence_length",
+    "memory_length",
     "decoder_sequence_length",
     "past_decoder_sequence_length",
     "past_encoder_sequence_length",
@@ -86,40 +85,29 @@ def save_onnx(model: CrossMaskForConditionalGeneration, folder: Path, suffixes: 
     onnx = require("onnx", "onnx", _PURPOSE)
     for library in ("onnxscript", "onnxruntime"):
         require(library, "onnx", _PURPOSE)
-    with _as_graphs_need_it(model):
-        for name, make in ((ENCODER, _encoder), (DECODER, _decoder)):
-            graph = make(model)
-            for mask in mask_inputs(model.config):
-                _make_optional(onnx, graph, mask)
-            # Shapes inside of the graph were those of full masks; runtimes find their own.
-            del graph.graph.value_info[:]
-            for dtype, suffix in suffixes.items():
-                write = onnx.save if dtype == "float32" else quantise
-                write(graph, folder / f"{name}{suffix}.onnx")
+    copied = _copy(model)
+    for name, make in ((ENCODER, _encoder), (DECODER, _decoder)):
+        graph = make(copied)
+        for mask in mask_inputs(model.config):
+            _make_optional(onnx, graph, mask)
+        # Shapes inside of the graph were those of full masks; runtimes find their own.
+        del graph.graph.value_info[:]
+        for dtype, suffix in suffixes.items():
+            write = onnx.save if dtype == "float32" else quantise
+            write(graph, folder / f"{name}{suffix}.onnx")
 
 
-@contextmanager
-def _as_graphs_need_it(model: CrossMaskForConditionalGeneration) -> Iterator[None]:
-    """In evaluation, in float32 on the processor, under attention of plain operations; then as it was."""
-    attention, training = model.config._attn_implementation, model.training
-    network: Any = model
-    device, dtype = model.device, model.dtype
-    model.set_attn_implementation("eager")
-    network.to("cpu", torch.float32).eval()
-    level = logging.root.manager.disable
-    # Of PyTorch and onnxruntime about themselves, and about axes of several inputs that have one name on purpose.
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-        network.to(device, dtype).train(training)
-        model.set_attn_implementation(attention)
+def _copy(model: CrossMaskForConditionalGeneration) -> Any:
+    """A copy in evaluation, in float32 on the processor, under attention of plain operations."""
+    copied: Any = deepcopy(model).to("cpu", torch.float32).eval()  # type: ignore[arg-type]  # both are taken
+    copied.set_attn_implementation("eager")
+    for side in (copied.model.encoder, copied.model.decoder):
+        # As a saved model has them: `model.to(torch.bfloat16)` rounds the frequencies.
+        side.rotary_emb = type(side.rotary_emb)(copied.config)
+    return copied
 
 
-def _encoder(model: CrossMaskForConditionalGeneration) -> Any:
+def _encoder(model: Any) -> Any:
     batch, source = Dim(BATCH), Dim(SOURCE)
     heads = model.config.num_attention_heads
     ids, ones = torch.ones(2, 7, dtype=torch.long), torch.ones(2, 7, dtype=torch.long)
@@ -128,17 +116,16 @@ def _encoder(model: CrossMaskForConditionalGeneration) -> Any:
         "attention_mask": (ones, {0: batch, 1: source}),
         "encoder_mask": (torch.ones(2, heads, 7, 7, dtype=torch.bool), {0: batch, 2: source, 3: source}),
     }
-    return _export(EncoderGraph(model), inputs, ["last_hidden_state"])
+    return make_graph(EncoderGraph(model), inputs, ["last_hidden_state"])
 
 
-def _decoder(model: CrossMaskForConditionalGeneration) -> Any:
+def _decoder(model: Any) -> Any:
     config: Any = model.config
-    batch, source, target, memory = Dim(BATCH), Dim(SOURCE), Dim(TARGET), Dim("memory_length")
-    past_target, past_source = Dim(PAST_TARGET), Dim(PAST_SOURCE)
     has_memory = config.memory_length is not None
-    layers, heads = config.decoder_layers, config.num_attention_heads
+    batch, target, past_target, past_source = map(Dim, (BATCH, TARGET, PAST_TARGET, PAST_SOURCE))
     # A memory's length varies in the graph too: sizes of 1 would be taken as fixed.
-    states = torch.zeros(2, 6 if has_memory else 7, config.hidden_size)
+    states = Dim(MEMORY if has_memory else SOURCE)
+    layers, heads = config.decoder_layers, config.num_attention_heads
     sizes = (5, past_target), (2, past_source)
     past = [
         (torch.zeros(2, config.num_key_value_heads, length, config.head_dim), {0: batch, 2: axis})
@@ -146,49 +133,24 @@ def _decoder(model: CrossMaskForConditionalGeneration) -> Any:
         for length, axis in sizes
         for _ in ("key", "value")
     ]
-    every, none = torch.ones(2, heads, 3, 7, dtype=torch.bool), (None, None)
     inputs: dict[str, Any] = {
         "input_ids": (torch.ones(2, 3, dtype=torch.long), {0: batch, 1: target}),
-        "encoder_attention_mask": (torch.ones(2, 7, dtype=torch.long), {0: batch, 1: source}),
-        "encoder_hidden_states": (states, {0: batch, 1: memory if has_memory else source}),
+        "encoder_hidden_states": (torch.zeros(2, 7, config.hidden_size), {0: batch, 1: states}),
         "past": (tuple(tensor for tensor, _ in past), tuple(axes for _, axes in past)),
         # The number of keys is a sum, which no Dim can be.
         "decoder_mask": (torch.ones(2, heads, 3, 8, dtype=torch.bool), {0: batch, 2: target, 3: Dim.AUTO}),
-        "cross_mask": none if has_memory else (every, {0: batch, 2: target, 3: source}),
     }
-    names = [*cache_names(layers, "past_key_values")]
-    return _export(DecoderGraph(model), inputs, ["logits", *cache_names(layers, "present")], {"past": names})
-
-
-def _export(
-    graph: torch.nn.Module,
-    inputs: Mapping[str, tuple[Any, Any]],
-    outputs: list[str],
-    several: Mapping[str, list[str]] | None = None,
-) -> Any:
-    """A graph as `onnx.ModelProto`.
-
-    Args:
-        inputs: of `forward`, in its order: an example, and its axes that vary. several: the names of an input that is
-            a list.
-    """
-    names = [
-        given
-        for name, (example, _) in inputs.items()
-        if example is not None
-        for given in (several or {}).get(name, [name])
-    ]
-    program: Any = torch.onnx.export(
-        graph.eval(),
-        tuple(example for example, _ in inputs.values()),
-        dynamo=True,
-        verbose=False,
-        opset_version=OPSET,
-        input_names=names,
-        output_names=outputs,
-        dynamic_shapes=tuple(axes for _, axes in inputs.values()),
-    )
-    return program.model_proto
+    if not has_memory:
+        inputs["encoder_attention_mask"] = (torch.ones(2, 7, dtype=torch.long), {0: batch, 1: states})
+        inputs["cross_mask"] = (torch.ones(2, heads, 3, 7, dtype=torch.bool), {0: batch, 2: target, 3: states})
+    outputs = ["logits", *cache_names(layers, "present")]
+    module = MemoryDecoderGraph(model) if has_memory else DecoderGraph(model)
+    graph = make_graph(module, inputs, outputs, {"past": cache_names(layers, "past_key_values")})
+    for value in graph.graph.output:
+        if ".encoder." in value.name:
+            # What was cached and what was new, which PyTorch writes as a sum.
+            value.type.tensor_type.shape.dim[2].dim_param = states.__name__
+    return graph
 
 
 def _make_optional(onnx: Any, graph: Any, name: str) -> None:
@@ -212,4 +174,5 @@ def _make_optional(onnx: Any, graph: Any, name: str) -> None:
 def quantise(graph: Any, path: Path) -> None:
     """Write a graph with weights of 8 bits; what is computed is quantised as it comes."""
     quantization = require("onnxruntime.quantization", "onnx", _PURPOSE)
-    quantization.quantize_dynamic(graph, path, weight_type=quantization.QuantType.QInt8, per_channel=True)
+    with without_known_warnings():
+        quantization.quantize_dynamic(graph, path, weight_type=quantization.QuantType.QInt8, per_channel=True)

@@ -57,56 +57,80 @@ class EncoderGraph(nn.Module):
         return hidden_states
 
 
-class DecoderGraph(nn.Module):
-    """New target tokens, the source and the cache to logits and the cache with the new tokens."""
-
+class _Decoder(nn.Module):
     def __init__(self, model: CrossMaskForConditionalGeneration):
         super().__init__()
         self.decoder: Any = model.model.decoder
         self.head_proj, self.lm_head = model.head_proj, model.lm_head
 
-    def forward(
+    def decode(
         self,
         input_ids: torch.Tensor,
-        encoder_attention_mask: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
+        states: torch.Tensor,
+        source: Layout,
         past: Sequence[torch.Tensor],
         decoder_mask: torch.Tensor,
         cross_mask: torch.Tensor | None,
     ) -> tuple[torch.Tensor, ...]:
-        """Decode T tokens behind P cached ones.
-
-        Args:
-            input_ids: (B, T) int64. encoder_attention_mask: (B, S) int64. encoder_hidden_states: (B, S, hidden), or
-                the vectors of a memory.
-            past: as `cache_names` names them: (B, H, P, D) of the decoder; (B, H, 0, D) of the encoder at first, and
-                then (B, H, S, D).
-            decoder_mask: (B, H, T, P + T) bool. cross_mask: (B, H, T, S) bool, None with a memory. The rows of these T
-                tokens.
-
-        Returns:
-            Logits (B, T, vocabulary), and the cache in the order of `past`.
-        """
+        """Decode T tokens behind P cached ones, over states that are laid out as `source`."""
         cache = _GraphCache(past)
         batch, length = input_ids.shape
         target = _lay_out_target(length, cache.target_length, batch, input_ids.device)
-        sources, device = encoder_hidden_states.shape[1], input_ids.device
-        if self.decoder.config.memory_length is None:
-            source = lay_out(sources, device, attention_mask=encoder_attention_mask, rows=batch)
-        else:
-            source = memory_layout(1, sources, device, packed=False)
         self_masks = self.decoder.self_masks.compile_target(None, target, batch=batch)
         cross_masks = self.decoder.cross_masks.compile(
             None, target.query, source, batch=batch, rows=target.rows, seen=None
         )
         hidden_states = self.decoder.embed_proj(self.decoder.embed_tokens(input_ids))
         position_embeddings = self.decoder.rotary_emb(hidden_states, target.query.positions)
-        new_states = encoder_hidden_states[:, cache.source_length :]
+        new_states = states[:, cache.source_length :]
         masks = zip(_joined(self_masks, decoder_mask), _joined(cross_masks, cross_mask), strict=True)
         for layer, layer_masks in zip(self.decoder.layers, masks, strict=True):
             hidden_states = layer(hidden_states, new_states, position_embeddings, *layer_masks, cache)
         logits = self.lm_head(self.head_proj(self.decoder.norm(hidden_states)))
         return logits, *cache.tensors()
+
+
+class DecoderGraph(_Decoder):
+    """New target tokens, the source and the cache to logits and the cache with the new tokens."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        past: Sequence[torch.Tensor],
+        decoder_mask: torch.Tensor,
+        encoder_attention_mask: torch.Tensor,
+        cross_mask: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """Decode T tokens behind P cached ones.
+
+        Args:
+            input_ids: (B, T) int64. encoder_hidden_states: (B, S, hidden). encoder_attention_mask: (B, S) int64.
+            past: as `cache_names` names them: (B, H, P, D) of the decoder; (B, H, 0, D) of the encoder at first, and
+                then (B, H, S, D).
+            decoder_mask: (B, H, T, P + T) bool. cross_mask: (B, H, T, S) bool. The rows of these T tokens.
+
+        Returns:
+            Logits (B, T, vocabulary), and the cache in the order of `past`.
+        """
+        length, device = encoder_hidden_states.shape[1], input_ids.device
+        source = lay_out(length, device, attention_mask=encoder_attention_mask, rows=input_ids.shape[0])
+        return self.decode(input_ids, encoder_hidden_states, source, past, decoder_mask, cross_mask)
+
+
+class MemoryDecoderGraph(_Decoder):
+    """As `DecoderGraph` over the vectors of a memory, (B, N, hidden), of which none is padding."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        past: Sequence[torch.Tensor],
+        decoder_mask: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """As `DecoderGraph.forward`, with N for S."""
+        source = memory_layout(1, encoder_hidden_states.shape[1], input_ids.device, packed=False)
+        return self.decode(input_ids, encoder_hidden_states, source, past, decoder_mask, None)
 
 
 def _lay_out_target(length: int, cached: int, batch: int, device: torch.device) -> TargetLayout:

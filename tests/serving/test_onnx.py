@@ -3,7 +3,9 @@
 An export takes seconds, so that most tests share one, of a model with every kind of mask.
 """
 
+import logging
 import sys
+import warnings
 
 import pytest
 import torch
@@ -18,7 +20,9 @@ from crossmask.masks.materialize import materialize_unchecked
 from crossmask.serving import export, load_translator
 from crossmask.serving.exports import DTYPES
 from crossmask.serving.onnx_export import quantise, save_onnx
+from crossmask.serving.onnx_graphs import cache_names
 from crossmask.serving.onnx_model import OnnxModel
+from crossmask.serving.onnx_program import without_known_warnings
 from crossmask.utils.errors import InputError, MissingLibraryError
 
 onnx = pytest.importorskip("onnx", reason="ONNX is not installed")
@@ -180,28 +184,85 @@ def test_a_memory_takes_no_cross_mask():
         read_tensor(torch.ones(1, 3, dtype=torch.bool), "cross_mask", small_model(memory_length=2).config)
 
 
-def test_names_and_axes_are_those_that_other_runtimes_know(model, folder):
-    inputs, optional = {}, set()
+@pytest.fixture(scope="module")
+def memory_model():
+    return small_model(memory_length=3, encoder_mask="blocks(3)", decoder_mask=MASKS["decoder_mask"])
+
+
+@pytest.fixture(scope="module")
+def memory_folder(memory_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exports")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of axes without names, too
+        save_onnx(memory_model, folder, {"float32": ""})
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["", "memory_"])
+def test_inputs_axes_and_outputs_are_those_of_the_page(kind, request):
+    """Run by onnxruntime alone: all tokens at first, and then two more over the cache."""
+    model, folder = (request.getfixturevalue(f"{kind}{name}") for name in ("model", "folder"))
+    sessions = []
     for name in ("encoder_model", "decoder_model_merged"):
         onnx.checker.check_model(str(folder / f"{name}.onnx"))
-        session = onnxruntime.InferenceSession(str(folder / f"{name}.onnx"))
-        inputs[name] = {value.name: value.shape for value in session.get_inputs()}
-        optional |= {value.name for value in session.get_overridable_initializers()}
-    source, target = "encoder_sequence_length", "decoder_sequence_length"
-    assert inputs["encoder_model"] == {name: ["batch_size", source] for name in ("input_ids", "attention_mask")}
-    decoder = inputs["decoder_model_merged"]
-    assert decoder.pop("input_ids") == ["batch_size", target]
-    assert decoder.pop("encoder_attention_mask") == ["batch_size", source]
-    assert decoder.pop("encoder_hidden_states") == ["batch_size", source, 16]
-    assert decoder.keys() == {
-        f"past_key_values.{layer}.{side}.{part}"
-        for layer in range(2)
-        for side in ("decoder", "encoder")
-        for part in ("key", "value")
+        sessions.append(onnxruntime.InferenceSession(str(folder / f"{name}.onnx")))
+    encoder, decoder = sessions
+    batch, source, target = "batch_size", "encoder_sequence_length", "decoder_sequence_length"
+    cached = {"decoder": f"past_{target}", "encoder": f"past_{source}"}
+    cache = [name.removeprefix("present.") for name in cache_names(2, "present")]
+    states = "memory_length" if kind else source
+    assert {value.name: value.shape for value in encoder.get_inputs()} == {
+        "input_ids": [batch, source],
+        "attention_mask": [batch, source],
     }
-    assert decoder["past_key_values.0.decoder.key"] == ["batch_size", 2, "past_decoder_sequence_length", 4]
-    assert decoder["past_key_values.1.encoder.value"] == ["batch_size", 2, "past_encoder_sequence_length", 4]
-    assert optional == {"encoder_mask", "decoder_mask", "cross_mask"}
+    assert encoder.get_outputs()[0].shape == [batch, 3 if kind else source, 16]
+    padding = {} if kind else {"encoder_attention_mask": [batch, source]}
+    assert {value.name: value.shape for value in decoder.get_inputs()} == {
+        "input_ids": [batch, target],
+        "encoder_hidden_states": [batch, states, 16],
+        **padding,
+        **{f"past_key_values.{name}": [batch, 2, cached[name.split(".")[1]], 4] for name in cache},
+    }
+    everything = {"decoder": f"{target} + {cached['decoder']}", "encoder": states}
+    assert {value.name: value.shape for value in decoder.get_outputs()} == {
+        "logits": [batch, target, model.config.vocab_size],
+        **{f"present.{name}": [batch, 2, everything[name.split(".")[1]], 4] for name in cache},
+    }
+    optional = [value.name for session in (encoder, decoder) for value in session.get_overridable_initializers()]
+    assert optional == ["encoder_mask", "decoder_mask", *([] if kind else ["cross_mask"])]
+    ids, attention_mask = pad(ROWS[2], "left")
+    ids_of_target = tokens(4, 7, seed=9)
+    with torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=attention_mask, decoder_input_ids=ids_of_target).logits
+    (found,) = encoder.run(None, {"input_ids": ids.numpy(), "attention_mask": attention_mask.numpy()})
+    feed = {"encoder_hidden_states": found, **{name: attention_mask.numpy() for name in padding}}
+    feed |= {f"past_key_values.{name}": torch.zeros(4, 2, 0, 4).numpy() for name in cache}
+    logits = []
+    for new in (ids_of_target[:, :5], ids_of_target[:, 5:]):
+        names = [value.name for value in decoder.get_outputs()]
+        outputs = dict(zip(names, decoder.run(names, {**feed, "input_ids": new.numpy()}), strict=True))
+        logits.append(torch.from_numpy(outputs.pop("logits")))
+        feed |= {name.replace("present", "past_key_values"): value for name, value in outputs.items()}
+    torch.testing.assert_close(torch.cat(logits, 1), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_memory_decodes_alike_in_every_mode(memory_model, memory_folder):
+    graphs = OnnxModel(memory_folder, memory_model.config, memory_model.generation_config, threads=1)
+    agree(memory_model, graphs, MODES[:3])
+
+
+def test_only_warnings_of_every_export_are_hidden(caplog):
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        with without_known_warnings():
+            warnings.warn("# The axis name: batch_size will not be used, since it shares the same shape", stacklevel=1)
+            warnings.warn("# ONNX model has different number of inputs than the flatten dynamic_shapes.", stacklevel=1)
+    with without_known_warnings():
+        for text in ("Please consider to run pre-processing before quantization.", "something else"):
+            logging.root.warning(text)
+    logging.root.warning("Please consider to run pre-processing before quantization.")
+    assert [str(warning.message)[:6] for warning in shown] == ["# ONNX"]
+    assert [record.getMessage()[:9] for record in caplog.records] == ["something", "Please co"]
 
 
 def test_weights_of_8_bits_are_smaller_and_write_almost_the_same(model, folder, graphs, tmp_path):

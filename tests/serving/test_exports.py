@@ -1,0 +1,91 @@
+"""What `export` takes, leaves as it was, and writes: the same for every engine."""
+
+import copy
+from itertools import product
+
+import pytest
+import torch
+from small_models import small_model, tokens
+from trained_models import tokenizer
+
+from crossmask import CrossMaskForConditionalGeneration
+from crossmask.serving import export
+
+NEEDS = {"ctranslate2": "ctranslate2", "onnx": "onnxscript", "web": "onnxscript"}
+WEIGHTS = ("model.bin", "*.onnx", "onnx/*.onnx")
+DTYPES = ("float32", "bfloat16", "moved to bfloat16")
+# An export of graphs takes seconds.
+FAST = {("onnx", "bfloat16"), *(("ctranslate2", dtype) for dtype in DTYPES)}
+CASES = [case if case in FAST else pytest.param(*case, marks=pytest.mark.slow) for case in product(NEEDS, DTYPES)]
+INPUTS = {"input_ids": tokens(2, 9), "decoder_input_ids": tokens(2, 30, seed=1)}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model whose weights bfloat16 has exactly, and whose rotary frequencies it has not."""
+    folder = tmp_path_factory.mktemp("saved")
+    sizes = {"head_dim": 16, "encoder_layers": 1, "decoder_layers": 1, "tie_word_embeddings": "head"}
+    small_model(vocab_size=len(tokenizer()), **sizes).to(torch.bfloat16).float().save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def load(folder, dtype: str):
+    of_file = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    model = CrossMaskForConditionalGeneration.from_pretrained(folder, dtype=of_file)
+    return model.to(torch.bfloat16) if dtype == "moved to bfloat16" else model
+
+
+def state_of(model) -> dict:
+    """All that an export could change."""
+    with torch.no_grad():
+        logits = copy.deepcopy(model).eval()(**INPUTS).logits
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return {
+        "tensors": {name: (id(value), value.clone()) for name, value in tensors},
+        "training": [module.training for module in model.modules()],
+        "attention": model.config._attn_implementation,
+        "config": model.config.to_dict(),
+        "generation": model.generation_config.to_dict(),
+        "grad": [parameter.requires_grad for parameter in model.parameters()],
+        "logits": logits,
+    }
+
+
+@pytest.fixture(scope="module")
+def files_of_folder(saved, tmp_path_factory):
+    """By engine, the files of weights that an export of the saved model writes."""
+    written = {}
+
+    def of(engine: str) -> dict[str, bytes]:
+        if engine not in written:
+            written[engine] = weights(export(saved, engine, tmp_path_factory.mktemp("exports") / engine).folder)
+        return written[engine]
+
+    return of
+
+
+def weights(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for pattern in WEIGHTS for path in folder.glob(pattern)}
+
+
+@pytest.mark.parametrize(("engine", "dtype"), CASES)
+def test_a_model_in_memory_stays_as_it_was_and_is_exported_as_from_its_folder(
+    engine, dtype, saved, files_of_folder, tmp_path
+):
+    pytest.importorskip(NEEDS[engine])
+    model = load(saved, dtype).train(dtype != "float32")
+    model.set_attn_implementation("sdpa" if dtype == "float32" else "eager")
+    model.model.encoder.eval()  # a mode of its own
+    model.model.decoder.embed_tokens.weight.requires_grad_(False)
+    before = state_of(model)
+    written = export(model, engine, tmp_path / "new", tokenizer=tokenizer()).folder
+    after = state_of(model)
+    torch.testing.assert_close(after.pop("logits"), before.pop("logits"), rtol=0, atol=0)
+    for name, (identity, value) in after.pop("tensors").items():
+        assert identity == before["tensors"][name][0]
+        torch.testing.assert_close(value, before["tensors"][name][1], rtol=0, atol=0)
+    del before["tensors"]
+    assert after == before
+    assert weights(written) == files_of_folder(engine)
+    assert len(weights(written)) == {"ctranslate2": 1, "onnx": 2, "web": 4}[engine]
