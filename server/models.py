@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import metadata_load
+from huggingface_hub.constants import REPOCARD_NAME
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -244,7 +245,7 @@ def _load(name: str, config: Any, dtype: Any, auto_class: Any, trust_remote_code
 
 def _card(name: str) -> dict[str, Any]:
     """What the model card in a folder says of the model, {} without one."""
-    path = Path(name) / "README.md"
+    path = Path(name) / REPOCARD_NAME
     return (metadata_load(path) or {}) if path.is_file() else {}
 
 

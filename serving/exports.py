@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.constants import REPOCARD_NAME
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import __version__
@@ -102,7 +103,8 @@ def export(
 ) -> Export:
     """Write a trained model as another engine loads it, with its tokenizer and its settings of generation.
 
-    The folder appears when it is complete. `load_translator(output)` runs it.
+    A model in memory stays as it is. The model card of a folder comes along, by which `crossmask serve` knows what the
+    model is for. The output appears when it is complete. `load_translator(output)` runs it.
 
     ```python
     >>> export("runs/multi30k-en-de", "ctranslate2", "multi30k-int8", dtype="int8")
@@ -128,19 +130,26 @@ def export(
     folder = Path(output)
     if folder.exists():
         raise InputError(f"{folder} must not exist yet; delete it, or choose another output")
-    model, tokenizer = _load(model, tokenizer)
+    network, tokenizer = _load(model, tokenizer)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         with naming_full_disks(folder.parent):
             temporary.mkdir(parents=True)
-            manifest = _write(model, tokenizer, to, temporary, dtype)
+            manifest = _write(network, tokenizer, to, temporary, dtype)
             manifest.write(temporary)
+            if (card := _card_of(model)) is not None:
+                shutil.copyfile(card, temporary / REPOCARD_NAME)
             os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
     return Export(folder, to, manifest.dtype, sizes)
+
+
+def _card_of(model: Any) -> Path | None:
+    card = Path(model, REPOCARD_NAME) if isinstance(model, str | os.PathLike) else None
+    return card if card is not None and card.is_file() else None
 
 
 def _load(

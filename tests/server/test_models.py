@@ -11,6 +11,8 @@ pytest.importorskip("fastapi")
 
 from question_cases import tiny_reader
 from servers import PAIRS, TEXTS, small
+from trained_models import TEXTS as TRAINED_ON
+from trained_models import tokenizer, trained_model
 from transformers import MarianConfig, MarianMTModel
 
 import crossmask
@@ -19,7 +21,7 @@ from crossmask.cli.main import main
 from crossmask.server import LanguagePair, Settings, load_served_model
 from crossmask.server.models import ReadingModel, TextModel
 from crossmask.server.settings import read_api_keys
-from crossmask.serving import load_translator
+from crossmask.serving import export, load_translator
 from crossmask.utils.errors import InputError, MissingLibraryError
 
 CARD = "---\nlanguage:\n- en\n- de\npipeline_tag: translation\n---\n"
@@ -51,6 +53,22 @@ def test_the_card_says_what_a_folder_is_served_for(folder):
     )
     assert load_served_model(folder, pairs=PAIRS, **PLAIN).pairs == PAIRS
     assert load_served_model(folder, task="summarization", **PLAIN).task == "summarization"
+
+
+@pytest.mark.parametrize(
+    "engine", ["ctranslate2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("onnx", "web"))]
+)
+def test_an_export_is_served_as_its_model(engine, tmp_path):
+    pytest.importorskip(engine if engine == "ctranslate2" else "onnxscript")
+    place = save(tmp_path / "saved", trained_model(), tokenizer(), card=CARD)
+    written = export(place, engine, tmp_path / engine).folder
+    assert (written / "README.md").read_text() == CARD
+    saved, exported = load_served_model(place, **PLAIN), load_served_model(written)
+    assert (exported.task, exported.pairs) == ("translation", (LanguagePair("en", "de"),))
+    assert exported.engine == ("ctranslate2" if engine == "ctranslate2" else "onnx")
+    encoded = [item.payload for item in exported.encode(TRAINED_ON[:5])]
+    assert exported.run(encoded, 100) == saved.run(encoded, 100)
+    exported.close()
 
 
 def test_a_model_that_points_is_known_by_its_architecture(tmp_path):
