@@ -93,8 +93,8 @@ def load_config(name: str, **changes) -> PreTrainedConfig:
         MaskError: a mask of it cannot be read.
     """
     check_not_a_missing_path(name, "a folder that holds a model")
-    _check_json_files(Path(name))
-    with _naming(f"the config of {name}" + (f" with {changes}" if changes else ""), name):
+    check_json_files(Path(name))
+    with naming_load_errors(f"the config of {name}" + (f" with {changes}" if changes else ""), name):
         return AutoConfig.from_pretrained(name, trust_remote_code=False, **changes)
 
 
@@ -135,7 +135,7 @@ def load_model(
     """
     if not options.get("trust_remote_code"):
         check_kind(name, config, auto_class)
-    with _naming(f"the weights of {name}", name):
+    with naming_load_errors(f"the weights of {name}", name):
         try:
             model, loaded = auto_class.from_pretrained(
                 name, config=config, dtype=dtype or "auto", output_loading_info=True, **options
@@ -154,7 +154,7 @@ def load_model(
     return model.eval()
 
 
-def _check_json_files(folder: Path) -> None:
+def check_json_files(folder: Path) -> None:
     """Read the JSON files of a folder, because Transformers names neither file nor line, and ignores some broken ones.
 
     Raises:
@@ -182,7 +182,7 @@ def load_tokenizer_or_processor(name: str, config: PreTrainedConfig) -> Any:
     """
     if config.model_type != CrossMaskBridgeConfig.model_type:
         return load_tokenizer(name)
-    with _naming(f"the processor of {name}", name):
+    with naming_load_errors(f"the processor of {name}", name):
         return CrossMaskBridgeProcessor.from_pretrained(name)
 
 
@@ -193,7 +193,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         OSError: it does not exist, or cannot be fetched.
         InputError: a file that cannot be read.
     """
-    with _naming(f"the tokenizer of {name}", name):
+    with naming_load_errors(f"the tokenizer of {name}", name):
         try:
             return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         except Exception as error:
@@ -204,7 +204,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 @contextmanager
-def _naming(subject: str, name: str) -> Iterator[None]:
+def naming_load_errors(subject: str, name: str) -> Iterator[None]:
     """Name what cannot be loaded: as an InputError from a folder, as an OSError from the Hub."""
     try:
         yield

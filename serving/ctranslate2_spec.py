@@ -19,6 +19,7 @@ from ..utils.errors import InputError
 from .ctranslate2_refusals import ACTIVATIONS, generation_rules, read_window, refusals
 from .generation import end_tokens, exported_generation
 from .libraries import require
+from .model_checks import check_network, check_tokenizer
 
 _PURPOSE = "export to CTranslate2"
 DTYPES = ("float32", "int8", "int8_float32", "bfloat16", "int8_bfloat16", "float16", "int8_float16")
@@ -30,6 +31,8 @@ def check_expressible(model: Any) -> None:
     Raises:
         InputError: with all reasons.
     """
+    if isinstance(model.config, CrossMaskConfig):
+        check_network(model, "")
     if reasons := refusals(model.config, model.generation_config):
         raise InputError(f"the model must be one that CTranslate2 can express: {'; '.join(reasons)}")
 
@@ -202,12 +205,8 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, size: int) -> list[str]:
     Raises:
         InputError: the tokenizer has more tokens than `size`.
     """
+    check_tokenizer(tokenizer, size)
     names = {number: token for token, number in tokenizer.get_vocab().items()}
-    if max(names) >= size:
-        raise InputError(
-            f"the tokenizer must have ids below the model's vocab_size={size}, got {max(names)}; give the tokenizer "
-            "that the model was trained with"
-        )
     known = set(names.values())
     unused = (name for number in range(size) if (name := f"<unused{number}>") not in known)
     return [names[number] if number in names else next(unused) for number in range(size)]

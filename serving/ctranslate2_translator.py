@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import GenerationConfig
-
 from ..inference.loading import load_tokenizer
 from ..inference.options import check_value
 from ..inference.texts import Bar, batches_of
@@ -13,7 +11,7 @@ from ..inference.translator import Translator, check_known
 from ..utils.errors import InputError
 from .ctranslate2_model import CTranslate2Model
 from .ctranslate2_spec import vocabulary
-from .generation import start_token
+from .generation import read_generation, start_token
 from .libraries import require
 from .manifest import Manifest
 
@@ -68,8 +66,8 @@ class CTranslate2Translator(Translator):
                 "again, or leave device and dtype out"
             ) from error
         self.dtype = self.translator.compute_type
+        self.generation = read_generation(folder)
         self.tokenizer = load_tokenizer(str(folder))
-        self.generation = GenerationConfig.from_pretrained(folder)
         self.weight_files = tuple(folder / name for name in ("model.bin", "shared_vocabulary.json"))
         config = manifest.model_config
         self.model = CTranslate2Model(config, self.generation, self._generate, OPTIONS)

@@ -17,13 +17,12 @@ from ..inference.loading import load_model_and_tokenizer
 from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError, InputTypeError
 from ..utils.type_checks import check_choice
-from .ctranslate2_spec import DTYPES as CTRANSLATE2_DTYPES
 from .ctranslate2_spec import check_expressible, save_ctranslate2
 from .generation import exported_generation, longest_output
 from .libraries import require
-from .manifest import Manifest
-from .onnx_export import DTYPES as ONNX_DTYPES
-from .onnx_export import mask_inputs, save_onnx
+from .manifest import DTYPES, Manifest
+from .model_checks import check_tokenizer
+from .onnx_export import check_exportable, mask_inputs, save_onnx
 from .web import ALL, SUFFIXES, save_web
 
 
@@ -32,21 +31,20 @@ class _Target:
     """What a model can be exported to.
 
     Attributes:
-        dtypes: of the weights; the first is the default.
         extra: of this package, which installs the libraries. libraries: that are needed, and whose versions are noted.
+        check: refuses a model that it cannot express.
         write: the files but for the tokenizer's, into a folder that exists, in one of the dtypes.
         masks: the masks that a call may give as tensors, by the config.
     """
 
-    dtypes: tuple[str, ...]
     extra: str
     libraries: tuple[str, ...]
+    check: Callable[[Any], None]
     write: Callable[[Any, PreTrainedTokenizerBase, Path, str], None]
     masks: Callable[[Any], tuple[str, ...]] = lambda config: ()
 
 
 def _write_ctranslate2(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: str) -> None:
-    check_expressible(model)
     save_ctranslate2(model, tokenizer, folder, dtype)
     generation: Any = exported_generation(model)
     # CTranslate2 has no defaults: every option has a value, and the length is one of new tokens.
@@ -56,9 +54,9 @@ def _write_ctranslate2(model: Any, tokenizer: PreTrainedTokenizerBase, folder: P
 
 
 def _write_onnx(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: str) -> None:
-    save_onnx(model, folder, {dtype: ""})
-    (folder / "config.json").write_text(model.config.to_json_string())
     exported_generation(model).save_pretrained(folder)
+    (folder / "config.json").write_text(model.config.to_json_string())
+    save_onnx(model, folder, {dtype: ""})
 
 
 def _write_web(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: str) -> None:
@@ -67,12 +65,10 @@ def _write_web(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dty
 
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 _TARGETS = {
-    "ctranslate2": _Target(CTRANSLATE2_DTYPES, "ctranslate2", ("ctranslate2",), _write_ctranslate2),
-    "onnx": _Target(ONNX_DTYPES, "onnx", _ONNX, _write_onnx, mask_inputs),
-    "web": _Target((ALL, *SUFFIXES), "onnx", _ONNX, _write_web, mask_inputs),
+    "ctranslate2": _Target("ctranslate2", ("ctranslate2",), check_expressible, _write_ctranslate2),
+    "onnx": _Target("onnx", _ONNX, check_exportable, _write_onnx, mask_inputs),
+    "web": _Target("onnx", _ONNX, check_exportable, _write_web, mask_inputs),
 }
-DTYPES = {name: target.dtypes for name, target in _TARGETS.items()}
-"""By engine, the dtypes that a model can be exported in; the first is the default."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,8 @@ def export(
         dtype: one of `DTYPES[to]`: what the weights are stored in; the first of them by default.
 
     Raises:
-        InputError: a model that the engine cannot express, with all reasons; an output that exists.
+        InputError: a model that the engine cannot express, with all reasons, or one without a language-model head; a
+            tokenizer with more tokens than the model; an output that exists.
         MissingLibraryError: the engine is not installed.
         OSError: a model that does not exist, or an output that cannot be written.
     """
@@ -131,6 +128,8 @@ def export(
     if folder.exists():
         raise InputError(f"{folder} must not exist yet; delete it, or choose another output")
     network, tokenizer = _load(model, tokenizer)
+    _TARGETS[to].check(network)
+    check_tokenizer(tokenizer, network.config.vocab_size)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         with naming_full_disks(folder.parent):

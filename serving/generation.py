@@ -1,10 +1,12 @@
 """A model's settings of generation with what `generate()` fills in, so that a folder starts and ends outputs alike."""
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig
 
+from ..inference.loading import check_json_files, naming_load_errors
 from ..utils.errors import InputError
 
 
@@ -40,6 +42,17 @@ def exported_generation(model: Any) -> GenerationConfig:
     if generation.pad_token_id is None and ends:
         generation.pad_token_id = ends[0]
     return generation
+
+
+def read_generation(folder: Path) -> GenerationConfig:
+    """The settings in an exported folder.
+
+    Raises:
+        InputError: they cannot be read. OSError: the folder is not complete.
+    """
+    check_json_files(folder)
+    with naming_load_errors(f"the generation config of {folder}", str(folder)):
+        return GenerationConfig.from_pretrained(folder)
 
 
 def longest_output(model: Any) -> int:

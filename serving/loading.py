@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 
 from ..inference.generate_translator import GenerateTranslator
 from ..inference.loading import choose_dtype, load_model_and_tokenizer, load_tokenizer
@@ -15,6 +14,7 @@ from ..utils.errors import InputError
 from ..utils.hardware import device_named
 from ..utils.type_checks import check_choice
 from .ctranslate2_translator import CTranslate2Translator
+from .generation import read_generation
 from .manifest import Manifest, read_manifest
 from .onnx_model import OnnxModel
 from .web import GRAPHS, SUFFIXES
@@ -88,8 +88,7 @@ def _onnx_translator(
     dtype = dtypes[0] if dtype == "auto" else dtype
     is_web = manifest.engine == "web"
     graphs, suffix = (folder / GRAPHS, SUFFIXES[dtype]) if is_web else (folder, "")
-    generation = GenerationConfig.from_pretrained(folder)
-    model = OnnxModel(graphs, manifest.model_config, generation, threads=threads, suffix=suffix)
+    model = OnnxModel(graphs, manifest.model_config, read_generation(folder), threads=threads, suffix=suffix)
     files = tuple(graphs.glob(f"*model*{suffix}.onnx*"))
     translator = GenerateTranslator(model, load_tokenizer(str(folder)), "onnx", files)
     translator.dtype = dtype

@@ -8,12 +8,17 @@ from typing import Any
 
 from ..configuration.crossmask import CrossMaskConfig
 from ..data.text_files import read_json
+from ..inference.loading import naming_load_errors
 from ..utils.atomic_write import write_text
 from ..utils.errors import InputError
-from ..utils.type_checks import check_choice
+from ..utils.type_checks import check_choice, check_type
+from .ctranslate2_spec import DTYPES as CTRANSLATE2_DTYPES
+from .onnx_export import DTYPES as ONNX_DTYPES
+from .web import ALL, SUFFIXES
 
 NAME = "crossmask_export.json"
-ENGINES = ("ctranslate2", "onnx", "web")
+DTYPES = {"ctranslate2": CTRANSLATE2_DTYPES, "onnx": ONNX_DTYPES, "web": (ALL, *SUFFIXES)}
+"""By engine, the dtypes that a model can be exported in; the first is the default."""
 FORMAT = 1
 """Of exported folders. It grows when an older version of this package could not read what a newer one writes."""
 
@@ -59,14 +64,21 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     values = read_json(path)
     names = {item.name for item in fields(Manifest)}
-    if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+    if not isinstance(values, dict) or type(values.get("format")) is not int:
         raise InputError(f"{path} must hold what was exported, with its format; export the model again")
     if values["format"] != FORMAT:
         raise InputError(
             f"{path}: format must be {FORMAT}, got {values['format']}, of another version of crossmask; export the "
             "model again with this version"
         )
-    if values.keys() != names or not isinstance(values["config"], dict):
+    if values.keys() != names:
         raise InputError(f"{path} must have exactly {', '.join(sorted(names))}; export the model again")
-    check_choice(f"{path}: engine", values["engine"], ENGINES)
-    return Manifest(**{**values, "mask_inputs": tuple(values["mask_inputs"])})
+    check_choice(f"{path}: engine", values["engine"], DTYPES)
+    check_choice(f"{path}: dtype", values["dtype"], DTYPES[values["engine"]])
+    for name, declared in (("config", dict), ("versions", dict[str, str]), ("mask_inputs", list[str])):
+        check_type(f"{path}: {name}", values[name], declared)
+    check_choice(f"{path}: model_type of config", values["config"].get("model_type"), [CrossMaskConfig.model_type])
+    manifest = Manifest(**{**values, "mask_inputs": tuple(values["mask_inputs"])})
+    with naming_load_errors(f"{path}: config", str(folder)):
+        _ = manifest.model_config
+    return manifest

@@ -14,6 +14,7 @@ from ..masks.scope import SCOPES
 from ..modeling.crossmask import CrossMaskForConditionalGeneration
 from ..utils.errors import InputError
 from .libraries import require
+from .model_checks import check_network
 from .onnx_graphs import DECODER, ENCODER, DecoderGraph, EncoderGraph, MemoryDecoderGraph, cache_names
 from .onnx_program import make_graph, without_known_warnings
 
@@ -43,11 +44,7 @@ def check_exportable(model: Any) -> None:
     Raises:
         InputError: with its class.
     """
-    if not isinstance(model.config, CrossMaskConfig):
-        raise InputError(
-            f"the model must be a CrossMaskForConditionalGeneration, got {type(model).__name__}; export others with "
-            "Optimum, whose graphs have no masks"
-        )
+    check_network(model, "export others with Optimum, whose graphs have no masks")
 
 
 def check_hidden_words(config: CrossMaskConfig, dtypes: Container[str]) -> None:

@@ -34,13 +34,13 @@ def save_web(model: CrossMaskForConditionalGeneration, folder: Path, dtypes: Ite
         InputError: it is not our own network. MissingLibraryError: ONNX is not installed.
     """
     check_exportable(model)
-    (folder / GRAPHS).mkdir()
-    save_onnx(model, folder / GRAPHS, {dtype: SUFFIXES[dtype] for dtype in dtypes})
     write_text(folder / "config.json", json.dumps(web_config(model), indent=2) + "\n")
     generation: Any = exported_generation(model)
     # transformers.js has another default, and counts it otherwise.
     generation.max_length, generation.max_new_tokens = longest_output(model), None
     generation.save_pretrained(folder)
+    (folder / GRAPHS).mkdir()
+    save_onnx(model, folder / GRAPHS, {dtype: SUFFIXES[dtype] for dtype in dtypes})
 
 
 def web_config(model: CrossMaskForConditionalGeneration) -> dict[str, Any]:

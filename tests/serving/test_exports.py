@@ -5,11 +5,13 @@ from itertools import product
 
 import pytest
 import torch
-from small_models import small_model, tokens
+from small_models import small_config, small_model, tokens
 from trained_models import tokenizer
+from transformers import BartConfig, BartForConditionalGeneration
 
-from crossmask import CrossMaskForConditionalGeneration
+from crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
 from crossmask.serving import export
+from crossmask.utils.errors import InputError
 
 NEEDS = {"ctranslate2": "ctranslate2", "onnx": "onnxscript", "web": "onnxscript"}
 WEIGHTS = ("model.bin", "*.onnx", "onnx/*.onnx")
@@ -89,3 +91,45 @@ def test_a_model_in_memory_stays_as_it_was_and_is_exported_as_from_its_folder(
     assert after == before
     assert weights(written) == files_of_folder(engine)
     assert len(weights(written)) == {"ctranslate2": 1, "onnx": 2, "web": 4}[engine]
+
+
+@pytest.mark.parametrize("engine", NEEDS)
+@pytest.mark.parametrize(
+    ("model", "given", "message"),
+    [
+        (
+            lambda: CrossMaskModel(small_config()),
+            tokenizer,
+            "got CrossMaskModel; load it with its language-model head",
+        ),
+        (
+            lambda: small_model(vocab_size=40),
+            tokenizer,
+            r"ids below the model's vocab_size=40, got \d\d; give the tokenizer",
+        ),
+        (lambda: small_model(), lambda: "tokenizer.json", "tokenizer must be a tokenizer of Transformers, got str"),
+    ],
+)
+def test_what_no_engine_can_run_is_refused_before_work(engine, model, given, message, tmp_path):
+    pytest.importorskip(NEEDS[engine])
+    with pytest.raises(InputError, match=message) as error:
+        export(model(), engine, tmp_path / "new", tokenizer=given())
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("engine", NEEDS)
+def test_a_model_of_another_package_is_refused_with_where_to_go(engine, tmp_path):
+    pytest.importorskip(NEEDS[engine])
+    bart = BartForConditionalGeneration(
+        BartConfig(
+            vocab_size=60,
+            d_model=8,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+        )
+    )
+    with pytest.raises(InputError, match=r"must be a CrossMaskForConditionalGeneration, got .*; (export|use) "):
+        export(bart, engine, tmp_path / "new", tokenizer=tokenizer())

@@ -1,5 +1,6 @@
 """One interface over all engines: the same texts come out, a piece at a time too, and nothing is accepted in vain."""
 
+import json
 import sys
 
 import pytest
@@ -162,20 +163,75 @@ def test_an_export_that_cannot_be_is_refused(arguments, message, tmp_path):
 
 def test_folders_that_are_not_whole_are_refused(folders, tmp_path):
     written = export(folders("torch"), "ctranslate2", tmp_path / "new").folder
-    (written / "model.bin").write_bytes(b"")
-    with pytest.raises(InputError, match=r"must be a complete export to CTranslate2, .*; export it again"):
-        load_translator(written)
-    text = (written / NAME).read_text()
-    for broken, message in (
-        (text.replace('"format": 1', '"format": 2'), "format must be 1, got 2, of another version of crossmask"),
-        (text.replace('"dtype"', '"kind"', 1), "must have exactly config, dtype, engine"),
-        (
-            text.replace('"ctranslate2"', '"tensorrt"', 1),
-            "engine must be one of ctranslate2, onnx, web, got 'tensorrt'",
-        ),
-        ("[]", "must hold what was exported"),
-        ("{", "not valid JSON|must be JSON|JSON"),
+    for name, message in (
+        ("model.bin", "must be a complete export to CTranslate2, .*; export it again"),
+        ("generation_config.json", r"generation_config.json, line \d+, column \d+: must be valid JSON"),
+        ("tokenizer.json", r"tokenizer.json, line \d+, column \d+: must be valid JSON"),
     ):
-        (written / NAME).write_text(broken)
+        content = (written / name).read_bytes()
+        (written / name).write_bytes(content[:20])
         with pytest.raises(InputError, match=message):
             load_translator(written)
+        (written / name).write_bytes(content)
+
+
+MANIFEST = {
+    "engine": "onnx",
+    "dtype": "float32",
+    "config": trained_model().config.to_dict(),
+    "versions": {"torch": "2.13.0"},
+    "mask_inputs": ["cross_mask"],
+    "format": 1,
+}
+
+
+def without(name: str) -> dict:
+    return {key: value for key, value in MANIFEST.items() if key != name}
+
+
+def with_config(**fields) -> dict:
+    return {**MANIFEST, "config": {**MANIFEST["config"], **fields}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "must have at least one line, got an empty file"),
+        (b"{", "line 1, column 2: must be valid JSON"),
+        (b"\xff", "must be UTF-8, got byte 0xff"),
+        *(
+            (value, "must hold what was exported, with its format; export the model again")
+            for value in ([], 3, None, {})
+        ),
+        (without("config"), "must have exactly config, dtype, engine, .*; export the model again"),
+        ({**MANIFEST, "more": 1}, "must have exactly config, dtype, engine, .*; export the model again"),
+        (without("format"), "must hold what was exported, with its format"),
+        ({**MANIFEST, "format": True}, "must hold what was exported, with its format"),
+        ({**MANIFEST, "format": 2}, "format must be 1, got 2, of another version of crossmask"),
+        ({**MANIFEST, "engine": "tensorrt"}, "engine must be one of ctranslate2, onnx, web, got 'tensorrt'"),
+        ({**MANIFEST, "engine": ["onnx"]}, r"engine must be one of ctranslate2, onnx, web, got \['onnx'\]"),
+        ({**MANIFEST, "dtype": 3}, "dtype must be one of float32, int8, got 3"),
+        ({**MANIFEST, "dtype": "bfloat16"}, "dtype must be one of float32, int8, got 'bfloat16'"),
+        ({**MANIFEST, "mask_inputs": None}, "mask_inputs must be a list, each item text, got None"),
+        ({**MANIFEST, "mask_inputs": [1]}, r"mask_inputs must be a list, each item text, got \[1\]"),
+        ({**MANIFEST, "versions": ["2.13.0"]}, "versions must be a mapping from text to text, got"),
+        ({**MANIFEST, "config": "crossmask"}, "config must be a mapping, got 'crossmask'"),
+        ({**MANIFEST, "config": {}}, "model_type of config must be one of crossmask, got None"),
+        (with_config(model_type="bart"), "model_type of config must be one of crossmask, got 'bart'"),
+        (with_config(hidden_size="wide"), "config cannot be loaded: .*hidden_size.* expected int"),
+        (with_config(cross_mask="wait_k("), "config cannot be loaded: cross_mask: a mask's text must be"),
+        (with_config(dtype="float31"), "config cannot be loaded: "),
+    ],
+)
+def test_a_damaged_account_of_the_export_is_one_line(content, message, tmp_path):
+    (tmp_path / NAME).write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    with pytest.raises(InputError, match=message) as error:
+        load_translator(tmp_path)
+    assert str(error.value).startswith(str(tmp_path / NAME))
+    assert "\n" not in str(error.value)
+
+
+def test_an_account_that_is_whole_is_read(tmp_path):
+    (tmp_path / NAME).write_text(json.dumps(MANIFEST))
+    manifest = read_manifest(tmp_path)
+    assert (manifest.engine, manifest.mask_inputs) == ("onnx", ("cross_mask",))
