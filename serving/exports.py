@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -166,10 +167,19 @@ def _load(
     return model, tokenizer
 
 
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Without the padding and truncation of its last call, which the library `tokenizers` would take from the file."""
+    saved = deepcopy(tokenizer)
+    if saved.is_fast:
+        saved.backend_tokenizer.no_padding()
+        saved.backend_tokenizer.no_truncation()
+    saved.save_pretrained(folder)
+
+
 def _write(model: Any, tokenizer: PreTrainedTokenizerBase, to: str, folder: Path, dtype: str) -> Manifest:
     target = _TARGETS[to]
     target.write(model, tokenizer, folder, dtype)
-    tokenizer.save_pretrained(folder)
+    _save_tokenizer(tokenizer, folder)
     versions = {
         "crossmask": __version__,
         **{name: version(name) for name in ("torch", "transformers", *target.libraries)},

@@ -6,7 +6,8 @@ from itertools import product
 import pytest
 import torch
 from small_models import small_config, small_model, tokens
-from trained_models import tokenizer
+from tokenizers import Tokenizer
+from trained_models import TEXTS, tokenizer
 from transformers import BartConfig, BartForConditionalGeneration
 
 from crossmask import CrossMaskForConditionalGeneration, CrossMaskModel
@@ -133,3 +134,16 @@ def test_a_model_of_another_package_is_refused_with_where_to_go(engine, tmp_path
     )
     with pytest.raises(InputError, match=r"must be a CrossMaskForConditionalGeneration, got .*; (export|use) "):
         export(bart, engine, tmp_path / "new", tokenizer=tokenizer())
+
+
+def test_the_tokenizer_is_saved_without_what_its_last_call_set(tmp_path):
+    pytest.importorskip("ctranslate2")
+    used, text = copy.deepcopy(tokenizer()), TEXTS[2]
+    used([text], truncation=True, max_length=3, padding="max_length")
+    settings = used.backend_tokenizer.truncation, used.backend_tokenizer.padding
+    assert None not in settings
+    written = export(small_model(vocab_size=len(used)), "ctranslate2", tmp_path / "new", tokenizer=used).folder
+    alone = Tokenizer.from_file(str(written / "tokenizer.json"))
+    assert alone.encode(text).ids == tokenizer()(text)["input_ids"]
+    assert alone.encode("a").ids == tokenizer()("a")["input_ids"]
+    assert (used.backend_tokenizer.truncation, used.backend_tokenizer.padding) == settings
