@@ -1,7 +1,7 @@
 """What a request says: its fields, from JSON, a form or the query, and checks of their types and sizes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -33,7 +33,7 @@ async def read_fields(request: Request, settings: Settings, known: Sequence[str]
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     fields = _pairs(request.scope.get("query_string", b""), "the query", lists)
     if kind == "application/json":
-        given = _json(body)
+        given = json_object(body, "the body")
     elif kind == "application/x-www-form-urlencoded" or not body:
         given = _pairs(body, "the form", lists)
     else:
@@ -46,21 +46,35 @@ async def read_fields(request: Request, settings: Settings, known: Sequence[str]
         if name in fields:
             raise bad_request(f"{name[:40]!r} must be given once, got it in the query and in the body")
         fields[name] = value
-    known = (*known, "api_key")
-    for name in fields:
-        if name not in known:
-            near = did_you_mean(name[:80], known)
-            raise bad_request(f"fields must be among {', '.join(known)}, got {name[:80]!r}; {near or 'leave it out'}")
+    check_known(fields, (*known, "api_key"))
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _json(body: bytes) -> dict[str, Any]:
+def check_known(fields: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse a field that would do nothing. Raises ApiError 400, with those that there are."""
+    for name in fields:
+        if name not in known:
+            near = did_you_mean(name, known)
+            raise bad_request(f"fields must be among {', '.join(known)}, got {name[:80]!r}; {near or 'leave it out'}")
+
+
+def json_object(body: bytes, name: str) -> dict[str, Any]:
+    """The fields of a JSON object. Raises ApiError 400, which calls the body by `name`."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in fields:
+                raise bad_request(f"{key[:40]!r} must be given once, got it several times in {name}")
+            fields[key] = value
+        return fields
+
     try:
-        values = json.loads(body)
+        values = json.loads(body, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits, bytes that are not UTF-8, depth
-        raise bad_request(f"the body must be JSON: {str(error)[:120]}; check it") from None
+        raise bad_request(f"{name} must be JSON: {str(error)[:120]}; check it") from None
     if not isinstance(values, dict):
-        raise bad_request(f"the body must be a JSON object, {{...}}, got {type(values).__name__}")
+        raise bad_request(f"{name} must be a JSON object, {{...}}, got {brief(values)}")
     return values
 
 
@@ -86,7 +100,7 @@ def text_field(fields: dict[str, Any], name: str, settings: Settings) -> str:
     if isinstance(value, str) and value:
         _check_length(value, name, settings)
         return value
-    raise bad_request(f"{name} must be a text that is not empty, got {_brief(value)}; give one")
+    raise bad_request(f"{name} must be a text that is not empty, got {brief(value)}; give one")
 
 
 def texts_field(fields: dict[str, Any], name: str, settings: Settings) -> tuple[list[str], bool]:
@@ -106,7 +120,7 @@ def texts_field(fields: dict[str, Any], name: str, settings: Settings) -> tuple[
         )
     for index, text in enumerate(value):
         if not isinstance(text, str):
-            raise bad_request(f"{name}[{index}] must be text, got {_brief(text)}")
+            raise bad_request(f"{name}[{index}] must be text, got {brief(text)}")
         _check_length(text, f"{name}[{index}]", settings)
     return value, True
 
@@ -116,7 +130,10 @@ def _check_length(text: str, name: str, settings: Settings) -> None:
         raise too_large(f"{name} must have at most {settings.max_characters} characters, got {len(text)}; split it")
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
+    """What an error says of a value that came as JSON: the beginning of a text, a number, or only the type."""
     if value is None:
         return "nothing"
-    return repr(value) if value in ("", True, False) else type(value).__name__
+    if isinstance(value, str):
+        return repr(value[:40])
+    return repr(value)[:40] if isinstance(value, bool | int | float) else type(value).__name__

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from ..utils.type_checks import did_you_mean
 from .errors import ApiError, bad_request
 from .events import EXAMPLE, EventStream
-from .fields import text_field, texts_field
+from .fields import brief, text_field, texts_field
 from .models import TextModel
 from .openapi import TEXT, TEXT_OR_LIST, describe
 from .service import Service
@@ -80,9 +80,12 @@ def _source(text: str, pair: LanguagePair, model: TextModel) -> str:
 def _pair(fields: dict[str, Any], model: TextModel) -> LanguagePair:
     """The direction that a request asks for, after checks of the other fields. Raises ApiError 400."""
     if fields.get("format", "text") != "text":
-        raise bad_request(f"format must be 'text', got {str(fields['format'])[:40]!r}; send plain text")
-    if fields.get("alternatives", 0) not in (0, "0"):
-        raise bad_request("alternatives must be 0, since one translation is given; leave it out")
+        raise bad_request(f"format must be 'text', got {brief(fields['format'])}; send plain text")
+    alternatives = fields.get("alternatives", 0)
+    if alternatives not in (0, "0") or isinstance(alternatives, bool):
+        raise bad_request(
+            f"alternatives must be 0, since one translation is given, got {brief(alternatives)}; leave it out"
+        )
     return find_pair(fields, model.pairs)
 
 
@@ -93,7 +96,7 @@ def find_pair(fields: dict[str, Any], pairs: tuple[LanguagePair, ...]) -> Langua
     sources = sorted({pair.source for pair in pairs})
     for name, value in (("source", source), ("target", target)):
         if not isinstance(value, str) or not value:
-            raise bad_request(f"{name} must be the code of a language, got nothing; give it")
+            raise bad_request(f"{name} must be the code of a language, got {brief(value)}; give it")
     if source not in sources:
         fix = "give it, since this server detects no languages" if source == "auto" else did_you_mean(source, sources)
         raise bad_request(f"source must be one of {', '.join(sources)}, got {source[:20]!r}{fix and f'; {fix}'}")

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 
-from .errors import ApiError, ClientGone
+from .errors import ApiError, ClientGone, bad_request
 from .fields import read_fields
 from .limits import ApiKeys, Places, RateLimiter
 from .metrics import Metrics
@@ -56,18 +57,23 @@ class Service:
     async def fields(self, request: Request, *known: str, lists: Sequence[str] = ()) -> dict[str, Any]:
         """The fields of a request whose client may ask. Raises ApiError."""
         fields = await read_fields(request, self.settings, known, lists)
-        key = fields.pop("api_key", None)
-        if key is not None and not isinstance(key, str):
-            raise ApiError(400, f"api_key must be text, got {type(key).__name__}")
-        self.admit(request.headers.get("authorization"), key, request.client)
+        self.admit(request, fields)
         return fields
 
-    def admit(self, authorization: str | None, key: str | None, address: Any) -> None:
-        """Check the key of a request and count it. Raises ApiError: 403, 429, or 503 at the server's end."""
+    def admit(self, connection: HTTPConnection, fields: dict[str, Any]) -> None:
+        """Take the key out of the fields of a request, check it and count the request.
+
+        Raises:
+            ApiError: 400 for a key that is not text, 403, 429, or 503 at the server's end.
+        """
+        key = fields.pop("api_key", None)
+        if key is not None and not isinstance(key, str):
+            raise bad_request(f"api_key must be text, got {type(key).__name__}; put it in quotes")
         if self.is_draining.is_set():
             raise ApiError(503, "the server must be running, got its end; ask again later", 5)
-        bearer = (authorization or "").removeprefix("Bearer ").strip()
-        self.rate.check(self.keys.client(key or bearer, address.host if address else "unknown"))
+        bearer = connection.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        address = connection.client.host if connection.client else "unknown"
+        self.rate.check(self.keys.client(key or bearer, address))
 
     async def answers(self, request: Request, inputs: Sequence[Any]) -> list[Any]:
         """The model's results for inputs.

@@ -18,8 +18,8 @@ from ..masks import MaskError
 from ..seq2seq.simultaneous.policies import AlignAtt
 from ..streaming.text import TextStream
 from ..utils.errors import InputError
-from ..utils.type_checks import did_you_mean
 from .errors import ApiError, bad_request, too_large
+from .fields import brief, check_known, json_object
 from .libretranslate import find_pair
 from .models import TextModel
 from .service import Service
@@ -57,10 +57,9 @@ async def _converse(socket: WebSocket, service: Service, model: TextModel) -> No
     start = await _receive(socket, service, service.settings.read_timeout)
     if start is None:
         return
-    key = start.pop("api_key", None)
-    if key is not None and not isinstance(key, str):
-        raise bad_request(f"api_key must be text, got {type(key).__name__}")
-    service.admit(socket.headers.get("authorization"), key, socket.client)
+    if socket.scope["query_string"]:
+        raise bad_request("the URL must be without a query, got one; send the fields in the first message")
+    service.admit(socket, start)
     options = _options(start)
     prefix = model.prefix + find_pair(start, model.pairs).prefix
     if model.engine != "torch":
@@ -134,28 +133,31 @@ def _as_bad_request() -> Iterator[None]:
 def _options(start: dict[str, Any]) -> dict[str, Any]:
     """Options of a `TextStream` by the policy that a first message names. Raises ApiError 400."""
     policy = start.get("policy")
-    if policy not in _OPTIONS:
-        raise bad_request(f"policy must be one of {', '.join(_OPTIONS)}, got {str(policy)[:20]!r}")
+    if not isinstance(policy, str) or policy not in _OPTIONS:
+        raise bad_request(f"policy must be one of {', '.join(_OPTIONS)}, got {brief(policy)}; give one")
     name, lowest = _OPTIONS[policy]
-    _check_known(start, (*_START, name))
+    check_known(start, (*_START, name))
     value = start.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= _MOST:
         raise bad_request(
-            f"{name} must be a whole number from {lowest} to {_MOST} for {policy}, got {str(value)[:20]!r}"
+            f"{name} must be a whole number from {lowest} to {_MOST} for {policy}, got {brief(value)}; give one"
         )
     return {"cross_mask": f"wait_k({value})"} if policy == "wait_k" else {"policy": AlignAtt(value)}
 
 
 def _words(message: dict[str, Any], text: _Text, service: Service) -> tuple[list[str], bool]:
     """The words of a message, and whether they are the last of their text. Raises ApiError: 400, 413."""
-    _check_known(message, ("words", "ended"))
+    check_known(message, ("words", "ended"))
     words, ended = message.get("words", ""), message.get("ended", False)
-    if isinstance(words, list) and all(isinstance(word, str) for word in words):
+    if isinstance(words, list):
+        for index, word in enumerate(words):
+            if not isinstance(word, str):
+                raise bad_request(f"words[{index}] must be text, got {brief(word)}; put it in quotes")
         words = " ".join(words)
     if not isinstance(words, str):
-        raise bad_request(f"words must be a text or a list of texts, got {type(words).__name__}")
+        raise bad_request(f"words must be a text or a list of texts, got {brief(words)}; give one, or leave it out")
     if not isinstance(ended, bool):
-        raise bad_request(f"ended must be true or false, got {type(ended).__name__}")
+        raise bad_request(f"ended must be true or false, got {brief(ended)}; give one, or leave it out")
     text.characters += len(words)
     if text.characters > service.settings.max_characters:
         raise too_large(
@@ -163,13 +165,6 @@ def _words(message: dict[str, Any], text: _Text, service: Service) -> tuple[list
             f"{text.characters}; end it"
         )
     return words.split(), ended
-
-
-def _check_known(message: dict[str, Any], known: tuple[str, ...]) -> None:
-    for name in message:
-        if name not in known:
-            near = did_you_mean(name[:80], known)
-            raise bad_request(f"fields must be among {', '.join(known)}, got {name[:80]!r}; {near or 'leave it out'}")
 
 
 async def _receive(socket: WebSocket, service: Service, timeout: float) -> dict[str, Any] | None:
@@ -193,18 +188,13 @@ async def _receive(socket: WebSocket, service: Service, timeout: float) -> dict[
         await asyncio.wait([receiving, draining])
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1005))
-    body = message.get("text") or message.get("bytes") or ""
+    text = message.get("text")
+    body = (message.get("bytes") or b"") if text is None else text.encode(errors="surrogatepass")
     if len(body) > service.settings.max_body:
         raise too_large(
             f"a message must have at most {service.settings.max_body} bytes, got {len(body)}; send several"
         )
-    try:
-        values = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise bad_request(f"a message must be JSON: {str(error)[:120]}; check it") from None
-    if not isinstance(values, dict):
-        raise bad_request(f"a message must be a JSON object, {{...}}, got {type(values).__name__}")
-    return values
+    return json_object(body, "a message")
 
 
 async def _send(socket: WebSocket, values: dict[str, Any]) -> None:

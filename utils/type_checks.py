@@ -49,7 +49,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
 
 def did_you_mean(value: Any, known: Sequence[str]) -> str:
     """A question with the nearest of the known names, or "" where none is near."""
-    near = difflib.get_close_matches(str(value), known, n=1)
+    near = difflib.get_close_matches(str(value)[:80], known, n=1)  # quick for a text of any length
     return f"did you mean {near[0]!r}?" if near else ""
 
 

@@ -119,16 +119,15 @@ def converse(socket, sentence: str) -> tuple[str, list[int]]:
 START = {"source": "en", "target": "de", "policy": "wait_k", "k": 3}
 REFUSED = [
     (["{"], 1008, "a message must be JSON"),
+    ([b"{\xff}"], 1008, "a message must be JSON"),
+    (['{"source": "en", "source": "de"}'], 1008, "'source' must be given once, got it several times in a message"),
     (["[" * 2000], 1008, "a message must be JSON"),
     (["[]"], 1008, "a message must be a JSON object"),
     ([{**START, "policy": "guess"}], 1008, "policy must be one of wait_k, align_att, got 'guess'"),
-    ([{**START, "k": 0}], 1008, "k must be a whole number from 1 to 1000 for wait_k, got '0'"),
+    ([{**START, "k": 0}], 1008, "k must be a whole number from 1 to 1000 for wait_k, got 0"),
     ([{**START, "k": 10**9}], 1008, "k must be a whole number from 1 to 1000"),
     ([{**START, "f": 2}], 1008, "fields must be among source, target, policy, api_key, k, got 'f'"),
     ([{**START, "target": "zh"}], 1008, "target must be one of de, fr"),
-    ([{**START, "api_key": 3}], 1008, "api_key must be text, got int"),
-    ([START, {"words": 3}], 1008, "words must be a text or a list of texts, got int"),
-    ([START, {"words": "a", "ended": 1}], 1008, "ended must be true or false, got int"),
     ([START, {"word": "a"}], 1008, "did you mean 'words'?"),
     ([START, {"words": "a\ud800"}], 1008, "lone surrogate"),
     ([START, {"words": "x" * 101}], 1009, "the words of a text must have at most 100 characters"),
@@ -143,7 +142,7 @@ def test_messages_that_cannot_be_used_are_answered_and_end_the_connection():
         for messages, code, error in REFUSED:
             with connect(address) as socket:
                 for message in messages:
-                    socket.send(message if isinstance(message, str) else json.dumps(message))
+                    socket.send(json.dumps(message) if isinstance(message, dict) else message)
                 answers = [json.loads(socket.recv()) for _ in messages]
                 assert error in answers[-1]["error"]
                 with pytest.raises(ConnectionClosed) as closed:
@@ -161,6 +160,48 @@ def test_messages_that_cannot_be_used_are_answered_and_end_the_connection():
             ask(gone, policy="wait_k", k=3)
             gone.socket.shutdown(SHUT_RDWR)  # without a word
             wait_for(lambda: server.service.streams.taken == 0)
+
+
+VALUES = [None, True, -1, 2.5, 10**400, float("nan"), "", "x", [], ["a", 3], [[]], {}, {"a": {}}]
+FIELDS = {
+    "source": (START, []),
+    "target": (START, []),
+    "policy": (START, []),
+    "k": (START, []),
+    "f": ({"source": "en", "target": "de", "policy": "align_att"}, []),
+    "api_key": (START, [None, "", "x"]),
+    "words": ({}, ["", "x", []]),
+    "ended": ({"words": "a"}, [True]),
+}
+"""The message of each field, and those of the values that it may have."""
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_field_of_a_message_that_has_another_type_is_named_with_what_it_has(field):
+    message, usable = FIELDS[field]
+    with listening(translating()) as server:
+        for value in VALUES:
+            if any(value == other and type(value) is type(other) for other in usable):
+                continue
+            with connect(address_of(server)) as socket:
+                if field in ("words", "ended"):
+                    ask(socket, policy="wait_k", k=3)
+                socket.send(json.dumps({**message, field: value}))
+                answer = json.loads(socket.recv())
+                assert answer["error"].startswith((f"{field} must be", f"{field}[")), answer
+                assert ", got " in answer["error"]
+                assert answer["status"] == 400
+                assert len(answer["error"]) < 250
+                with pytest.raises(ConnectionClosed) as closed:
+                    socket.recv()
+                assert closed.value.rcvd.code == 1008
+        wait_for(lambda: server.service.streams.taken == 0)
+
+
+def test_a_query_in_the_url_of_a_stream_of_words_is_refused():
+    with listening(translating()) as server, connect(f"{address_of(server)}?api_key=one") as socket:
+        socket.send(json.dumps(START))
+        assert "the URL must be without a query" in json.loads(socket.recv())["error"]
 
 
 def test_a_stream_of_words_ends_when_nothing_comes_and_when_the_server_ends():
