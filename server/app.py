@@ -1,6 +1,5 @@
 """The application: the endpoints that the model has, errors in LibreTranslate's form, metrics and health."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,7 +19,6 @@ from .settings import Settings
 from .simultaneous import simultaneous_routes
 from .texts import answer_routes, summarization_routes
 
-logger = logging.getLogger(__name__)
 _DESCRIPTION = """Errors are `{"error": ...}`, as LibreTranslate gives them, with `Retry-After` where it helps to wait.
 
 A WebSocket at `/translate/simultaneous` of a translation model takes words as they come; docs/server.md says how."""
@@ -78,8 +76,7 @@ def _add_errors(app: FastAPI) -> None:
         return JSONResponse({"error": one_line(reason)}, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
-    async def bug(request: Request, error: Exception) -> Response:
-        logger.error("an error of the server at %s", request.url.path, exc_info=error)
+    async def bug(request: Request, error: Exception) -> Response:  # Starlette raises it again, and uvicorn logs it
         return JSONResponse({"error": "the server failed, which is logged; try again later"}, 500)
 
 

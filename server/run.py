@@ -1,11 +1,17 @@
 """uvicorn with the limits of the server: connections that send nothing are closed, and streams end in order."""
 
 import asyncio
+import copy
+import logging
 import socket
+import traceback
 from typing import Any
 
 import uvicorn
+from uvicorn.config import LOGGING_CONFIG
+from uvicorn.logging import DefaultFormatter
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from .settings import Settings
 
@@ -46,6 +52,35 @@ class TimedProtocol(H11Protocol):
             self.head_timer = None
 
 
+class QuietWebSocket(WebSocketsSansIOProtocol):
+    """Logs no URLs, as `access_log=False` does for HTTP alone, and closes a connection whose head cannot be read."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.logger = self.conn.logger = logging.getLogger("uvicorn.error.websocket")
+        self.logger.setLevel(logging.ERROR)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated:  # the whole head is there, with a line that is longer than websockets takes
+            self.transport.close()
+
+    def handle_text(self, event: Any) -> None:
+        self.handle_bytes(event)  # so that the application answers what is not UTF-8, as over HTTP
+
+
+class ErrorFormatter(DefaultFormatter):
+    """Says of an exception what it is and where it was raised, but not its message, which may have a text."""
+
+    def formatException(self, ei: Any) -> str:
+        parts: list[str] = []
+        error: BaseException | None = ei[1]
+        while error is not None:
+            parts = [*traceback.format_tb(error.__traceback__), f"{type(error).__name__}\n", *parts]
+            error = error.__cause__ or error.__context__
+        return "".join(parts).rstrip()
+
+
 class Server(uvicorn.Server):
     """Ends in order: what was accepted is answered, and streams of words end after the words that they were given."""
 
@@ -62,18 +97,22 @@ class Server(uvicorn.Server):
 def make_server(app: Any, settings: Settings, host: str, port: int) -> Server:
     """A server that has not begun."""
     protocol = type("TimedProtocol", (TimedProtocol,), {"read_timeout": settings.read_timeout})
+    log_config = copy.deepcopy(LOGGING_CONFIG)
+    log_config["formatters"]["default"]["()"] = ErrorFormatter
+    log_config["loggers"]["asyncio"] = {"handlers": ["default"], "level": "WARNING", "propagate": False}
     return Server(
         uvicorn.Config(
             app,
             host=host,
             port=port,
             http=protocol,
-            ws="websockets-sansio",
+            ws=QuietWebSocket,
             ws_max_size=settings.max_body,
             h11_max_incomplete_event_size=_HEAD + _ENCODED * settings.max_characters,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=int(settings.shutdown_timeout),
             access_log=False,  # queries have texts and keys
+            log_config=log_config,
             server_header=False,
         )
     )

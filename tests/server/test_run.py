@@ -7,6 +7,7 @@ import random
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -15,6 +16,8 @@ pytest.importorskip("fastapi")
 
 import httpx2 as httpx
 from servers import TEXTS, HeldModel, asking, expected, listening, translating, wait_for
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from crossmask.server import Settings
 
@@ -227,3 +230,59 @@ def test_ten_thousand_requests_leave_memory_flat():
         assert sizes[-1] - sizes[1] < 25, sizes
         assert threading.active_count() < 20
     expected.cache_clear()
+
+
+SECRET = "geheim"
+
+
+def ask_in_every_way(server) -> None:
+    """Requests that have the secret in every place, some of which uvicorn or websockets refuse."""
+    address = f"ws://127.0.0.1:{server.address[1]}/translate/simultaneous"
+    secret = {"Authorization": f"Bearer {SECRET}", "X-Secret": SECRET}
+    start = json.dumps({"source": "en", "target": "de", "policy": "wait_k", "k": 3})
+    httpx.post(f"{server.url}/translate", params=asking(SECRET, api_key=SECRET), headers=secret, timeout=20)
+    httpx.post(f"{server.url}/translate", json=asking(SECRET), timeout=20)
+    httpx.post(f"{server.url}/{SECRET}", content=SECRET.encode(), timeout=20)
+    httpx.get(f"{server.url}/health", headers={**secret, "Connection": "upgrade", "Upgrade": SECRET}, timeout=20)
+    upgrade = b"Host: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    for line in (
+        b"GET /%b?q=%b HTTP/1.1\r\n%bSec-WebSocket-Key: %b\r\n\r\n",
+        b"GET /%b?q=%b HTTP/1.1\r\n%bSec-WebSocket-Key: MDEyMzQ1Njc4OUFCQ0RFRg==\r\nX: \xff%b\r\n\r\n",
+        b"GET /%b" + b"a" * 10_000 + b"?q=%b HTTP/1.1\r\n%bX: %b\r\n\r\n",
+        b"GET %b %b %b %b\r\n\r\n",
+    ):
+        exchange(server.address, line % (SECRET.encode(), SECRET.encode(), upgrade, SECRET.encode()))
+    for path in ("", f"/{SECRET}", f"?q={SECRET}"):
+        try:
+            with connect(address + path, additional_headers=secret) as websocket:
+                websocket.send(start)
+                websocket.recv()
+                websocket.send(json.dumps({"words": SECRET, "ended": True}))
+                websocket.recv()
+        except (InvalidStatus, ConnectionClosed):
+            pass
+    for message in (SECRET, json.dumps({SECRET: SECRET}), SECRET * 2**18):
+        with connect(address) as websocket, suppress(ConnectionClosed):
+            websocket.send(message)
+            websocket.recv()
+    for frame in (b"\x81\x87\0\0\0\0\xff" + SECRET.encode(), b"\xff" + SECRET.encode()):  # not UTF-8, and no frame
+        with connect(address) as websocket, suppress(ConnectionClosed):
+            websocket.socket.sendall(frame)
+            websocket.recv()
+
+
+def test_nothing_of_a_request_is_logged(capsys, monkeypatch):
+    def fail(self, *arguments, **options):
+        raise RuntimeError(SECRET) from KeyError(SECRET)
+
+    with listening(translating()) as server:
+        ask_in_every_way(server)
+        assert "Exception" not in capsys.readouterr().err
+    monkeypatch.setattr("crossmask.server.models.TextModel.run", fail)
+    monkeypatch.setattr("crossmask.server.simultaneous._Text.push", fail)
+    with listening(translating()) as server:
+        ask_in_every_way(server)
+    logged = "".join(capsys.readouterr())
+    assert "Uvicorn running on" in logged
+    assert logged.count("in fail\n") == logged.count("KeyError\n") == logged.count("RuntimeError\n") > 2
+    assert SECRET not in logged

@@ -149,6 +149,9 @@ def test_messages_that_cannot_be_used_are_answered_and_end_the_connection():
                     socket.recv()
                 assert closed.value.rcvd.code == code, error
             wait_for(lambda: server.service.streams.taken == 0)
+        with connect(address) as socket:
+            socket.send(b'{"source": "\xff"}', text=True)
+            assert "a message must be JSON: 'utf-8' codec" in json.loads(socket.recv())["error"]
         with connect(address) as first:
             ask(first, policy="wait_k", k=3)
             with connect(address) as second:
