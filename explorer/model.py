@@ -12,12 +12,13 @@ import torch
 
 from ..auditing import audit
 from ..auditing.expected_masks import actual_masks
-from ..inference.texts import is_blank, tokenizers_of
+from ..inference.texts import tokenizers_of
 from ..masks.scope import SCOPES
 from ..seq2seq.attention_weights import attending_eagerly
 from ..seq2seq.lengths import longest_source, longest_target
 from ..streaming.text import TextStream
 from ..utils.errors import InputError
+from ..utils.text import is_blank
 from .question import TEXT_LIMIT, TOKENS_LIMIT, Question
 from .words import show_tokens, source_tokens
 

@@ -21,8 +21,9 @@ from ..pipelines.pieces import Splitter, join, sentences
 from ..utils.atomic_write import write_bytes, write_text
 from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
+from ..utils.text import is_blank
 from .digests import digest
-from .texts import Bar, encode, is_blank
+from .texts import Bar, encode
 from .translator import Translator
 
 PORTION = 4096  # lines; sorted by length among themselves, and a run that is stopped loses no more than these

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixi
 from ..data.length_buckets import bucket_batches
 from ..seq2seq.lengths import longest_source
 from ..utils.errors import InputError, InputTypeError
-from ..utils.text import check_unicode
+from ..utils.text import check_text, is_blank
 from .options import check_options
 
 
@@ -48,15 +48,15 @@ def translate_batch(
 
     Args:
         texts: sources, of any length that the model takes: a list, or any iterable of texts. Each is one example, also
-            with several lines. The output for a blank text is empty.
+            with several lines. The output for a text with nothing visible is empty.
         batch_tokens: source tokens in a batch at most, padding included; a longer text has a batch of its own.
         progress: whether to show a progress bar.
         generate_kwargs: for `model.generate`: beams, lengths, masks as rules.
 
     Raises:
         TypeError: an item that is not text; an option that is a tensor, which would belong to one batch.
-        ValueError: a text longer than the model takes, or not valid Unicode; an option with which no text can be
-            generated.
+        ValueError: a text longer than the model takes, not valid Unicode, or with NUL; an option with which no text
+            can be generated.
     """
     check_options(model, generate_kwargs)
     sources = token_ids(tokenizer, texts, longest_source(model))
@@ -127,17 +127,12 @@ def tokenizers_of(
     return tokenizer, tokenizer
 
 
-def is_blank(text: str) -> bool:
-    """Whether a text is empty or whitespace only, so that there is nothing to translate."""
-    return not text.strip()
-
-
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], limit: int | None) -> list[list[int]]:
     """The token ids of checked texts; none for a blank text.
 
     Raises:
         TypeError: texts that are not a list of texts.
-        ValueError: one has more tokens than `limit`, or is not valid Unicode.
+        ValueError: one has more tokens than `limit`, is not valid Unicode, or has NUL.
     """
     if isinstance(texts, str):
         raise InputTypeError(f"texts must be a list of texts, got one text {texts[:40]!r}; write [text]")
@@ -147,7 +142,7 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], limit: i
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputTypeError(f"texts[{index}] must be text, got {type(text).__name__}")
-        check_unicode(text, f"texts[{index}]")
+        check_text(text, f"texts[{index}]")
     sources = encode(tokenizer, texts)
     for index, source in enumerate(sources):
         if limit is not None and len(source) > limit:

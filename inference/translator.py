@@ -10,9 +10,10 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..utils.errors import InputError, InputTypeError
+from ..utils.text import is_blank
 from ..utils.type_checks import did_you_mean
 from .digests import digest, digest_of_files, digest_of_weights
-from .texts import Bar, is_blank, token_ids, tokenizers_of
+from .texts import Bar, token_ids, tokenizers_of
 
 
 class Translator(ABC):
@@ -59,7 +60,8 @@ class Translator(ABC):
             options: further options of generation, such as `max_new_tokens`; which there are depends on the engine.
 
         Raises:
-            InputError: a text that is too long or not valid Unicode, or an option that the engine does not have.
+            InputError: a text that is too long, not valid Unicode, or with NUL, or an option that the engine does not
+                have.
         """
         chosen = {**options, **({} if num_beams is None else {"num_beams": num_beams})}
         self.check_options(chosen)

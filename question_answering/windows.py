@@ -98,6 +98,11 @@ def encode_windows(
     return windows
 
 
+def longest_question(tokenizer: Any, max_length: int = 384, stride: int = 128) -> int:
+    """The most tokens of a question that leave a place for the context; arguments are those of `encode_windows`."""
+    return max_length - stride - tokenizer.num_special_tokens_to_add(pair=True) - 1
+
+
 def _trim(context: str, first: int, last: int) -> tuple[int, int]:
     """The characters without whitespace at their ends, which some tokenizers count to a word."""
     part = context[first:last]
@@ -147,12 +152,12 @@ def _check_answers(contexts: Sequence[str], answers: Sequence[tuple[int, int] | 
 def _check_lengths(tokenizer: Any, questions: Sequence[str], max_length: int, stride: int) -> None:
     if stride < 0:
         raise ValueError(f"stride must be at least 0, got {stride}")
-    special = tokenizer.num_special_tokens_to_add(pair=True)
+    longest = longest_question(tokenizer, max_length, stride)
     encoded = tokenizer(list(questions), add_special_tokens=False, verbose=False)["input_ids"]
     for index, ids in enumerate(encoded):
-        if len(ids) + special + stride >= max_length:
+        if len(ids) > longest:
             raise ValueError(
-                f"questions[{index}] has {len(ids)} tokens, which leave {max_length - len(ids) - special} of "
+                f"questions[{index}] has {len(ids)} tokens, which leave {longest - len(ids) + stride + 1} of "
                 f"max_length={max_length} to the context, no more than stride={stride}; shorten it, raise max_length "
                 "or lower stride"
             )

@@ -1,6 +1,8 @@
 """What a server answers with where it cannot do what was asked: LibreTranslate's form, `{"error": ...}`."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class ApiError(Exception):
@@ -34,6 +36,15 @@ class ClientGone(Exception):
 def bad_request(message: str) -> ApiError:
     """400: the request is not what the endpoint takes."""
     return ApiError(400, message)
+
+
+@contextmanager
+def as_bad_request(*errors: type[Exception]) -> Iterator[None]:
+    """Answer errors of these classes with 400, in a block."""
+    try:
+        yield
+    except errors as error:
+        raise bad_request(str(error)) from error
 
 
 def too_large(message: str) -> ApiError:

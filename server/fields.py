@@ -7,9 +7,11 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request
 
+from ..utils.errors import InputError
+from ..utils.text import check_text
 from ..utils.type_checks import did_you_mean
 from .bodies import read_body
-from .errors import ApiError, bad_request, too_large
+from .errors import ApiError, as_bad_request, bad_request, too_large
 from .settings import Settings
 
 _MOST_FIELDS = 1000
@@ -95,10 +97,10 @@ def _pairs(text: bytes, name: str, lists: Sequence[str]) -> dict[str, Any]:
 
 
 def text_field(fields: dict[str, Any], name: str, settings: Settings) -> str:
-    """A text. Raises ApiError: 400 if it is missing, empty or of another type, 413 if it is too long."""
+    """A text. Raises ApiError: 400 if it is missing or cannot be used, 413 if it is too long."""
     value = fields.get(name)
     if isinstance(value, str) and value:
-        _check_length(value, name, settings)
+        _check(value, name, settings)
         return value
     raise bad_request(f"{name} must be a text that is not empty, got {brief(value)}; give one")
 
@@ -121,13 +123,15 @@ def texts_field(fields: dict[str, Any], name: str, settings: Settings) -> tuple[
     for index, text in enumerate(value):
         if not isinstance(text, str):
             raise bad_request(f"{name}[{index}] must be text, got {brief(text)}")
-        _check_length(text, f"{name}[{index}]", settings)
+        _check(text, f"{name}[{index}]", settings)
     return value, True
 
 
-def _check_length(text: str, name: str, settings: Settings) -> None:
+def _check(text: str, name: str, settings: Settings) -> None:
     if len(text) > settings.max_characters:
         raise too_large(f"{name} must have at most {settings.max_characters} characters, got {len(text)}; split it")
+    with as_bad_request(InputError):
+        check_text(text, name)
 
 
 def brief(value: Any) -> str:

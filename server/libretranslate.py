@@ -54,7 +54,7 @@ def translation_routes(service: Service, model: TextModel) -> APIRouter:
         fields = await service.fields(request, *_FIELDS, lists=("q",))
         texts, is_list = texts_field(fields, "q", service.settings)
         pair = _pair(fields, model)
-        outputs = await service.answers(request, [_source(text, pair, model) for text in texts])
+        outputs = await service.answers(request, texts, prefix=pair.prefix)
         return JSONResponse({"translatedText": outputs if is_list else outputs[0]})
 
     @router.post(
@@ -65,16 +65,10 @@ def translation_routes(service: Service, model: TextModel) -> APIRouter:
     async def translate_stream(request: Request) -> Response:
         fields = await service.fields(request, *_FIELDS)
         text = text_field(fields, "q", service.settings)
-        source = _source(text, _pair(fields, model), model)
-        stream = await service.stream(request, source, lambda: model.stream(source))
+        stream = await service.stream(request, text, model, prefix=_pair(fields, model).prefix)
         return EventStream(stream, lambda whole: {"translatedText": whole})
 
     return router
-
-
-def _source(text: str, pair: LanguagePair, model: TextModel) -> str:
-    """What is read of a text; a blank one stays blank."""
-    return model.prefix + pair.prefix + text if text.strip() else ""
 
 
 def _pair(fields: dict[str, Any], model: TextModel) -> LanguagePair:

@@ -19,14 +19,14 @@ from ..inference.texts import encode, tokenizers_of
 from ..inference.translator import Translator
 from ..pipelines.generated_answers import ANSWER, SEPARATOR, TEMPLATE
 from ..pipelines.registration import attach_saved_masks
-from ..question_answering.windows import encode_windows
+from ..question_answering.windows import encode_windows, longest_question
 from ..serving.loading import load_translator
 from ..serving.manifest import read_manifest
 from ..utils.errors import InputError
 from ..utils.hardware import device_named
-from ..utils.text import check_unicode
+from ..utils.text import check_text, is_blank
 from ..utils.type_checks import check_choice
-from .errors import bad_request, too_large
+from .errors import as_bad_request, too_large
 from .scheduler import Encoded
 from .settings import LanguagePair
 
@@ -51,7 +51,7 @@ class ServedModel(ABC):
 
     @abstractmethod
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
-        """Inputs as `run` takes them. Raises ApiError: 400 for one that cannot be used, 413 for one too long."""
+        """Inputs, checked as texts, as `run` takes them. Raises ApiError 413 for one that is too long."""
 
     @abstractmethod
     def run(self, payloads: list[Any], batch_tokens: int) -> list[Any]:
@@ -90,30 +90,27 @@ class TextModel(ServedModel):
         # Of its own, since a tokenizer cannot be used by two threads at a time.
         self.tokenizer = copy.deepcopy(tokenizers_of(translator.tokenizer)[0])
 
-    def encode(self, inputs: Sequence[str]) -> list[Encoded]:
-        for index, text in enumerate(inputs):
-            _check_unicode(text, index)
-        limit, sources = self.translator.max_source_length, encode(self.tokenizer, inputs)
-        for index, ids in enumerate(sources):
-            if limit is not None and len(ids) > limit:
-                raise too_large(
-                    f"text {index + 1} must have at most {limit} tokens, which is what the model takes, got "
-                    f"{len(ids)}; split it"
-                )
+    def encode(self, inputs: Sequence[str], prefix: str = "") -> list[Encoded]:
+        """`prefix` is that of a language pair; it and the model's are not counted in errors."""
+        prefix = self.prefix + prefix
+        sources, limit = encode(self.tokenizer, inputs, prefix), self.translator.max_source_length
+        for index, (ids, text) in enumerate(zip(sources, inputs, strict=True)):
+            check_tokens(ids, limit, f"text {index + 1}", text, self.tokenizer)
         return [Encoded(ids, max(1, len(ids))) for ids in sources]
 
     def run(self, payloads: list[list[int]], batch_tokens: int) -> list[str]:
         with tqdm(disable=True) as bar:
             return self.translator.translate_ids(payloads, batch_tokens, bar, self.options)
 
-    def stream(self, text: str) -> Iterator[str]:
-        """The greedy output for a text, a piece at a time."""
-        return self.translator.stream(text, **{k: v for k, v in self.options.items() if k != "num_beams"})
+    def stream(self, text: str, prefix: str = "") -> Iterator[str]:
+        """The greedy output for a text, a piece at a time; `prefix` as for `encode`."""
+        source = "" if is_blank(text) else self.prefix + prefix + text
+        return self.translator.stream(source, **{k: v for k, v in self.options.items() if k != "num_beams"})
 
     def source_of(self, question: str, context: str) -> str:
         """What is read for a question about a context."""
         template = self.source_template or TEMPLATE
-        return self.prefix + template.replace("{context}", "\0").replace("{question}", question).replace("\0", context)
+        return template.replace("{context}", "\0").replace("{question}", question).replace("\0", context)
 
     @staticmethod
     def answer_in(text: str) -> str:
@@ -137,13 +134,12 @@ class ReadingModel(ServedModel):
 
     def encode(self, inputs: Sequence[tuple[str, str]]) -> list[Encoded]:
         questions, contexts = [question for question, _ in inputs], [context for _, context in inputs]
-        for index, pair in enumerate(inputs):
-            for text in pair:
-                _check_unicode(text, index)
-        try:
+        longest = longest_question(self.tokenizer)
+        for index, ids in enumerate(self.tokenizer(questions, add_special_tokens=False, verbose=False)["input_ids"]):
+            if len(ids) > longest:
+                raise too_large(f"question {index + 1} must have at most {longest} tokens, got {len(ids)}; shorten it")
+        with as_bad_request(ValueError):  # a text without tokens
             windows = encode_windows(self.tokenizer, questions, contexts)
-        except ValueError as error:  # a question that is too long, a text without tokens
-            raise bad_request(str(error)) from error
         counts = [sum(len(window["input_ids"]) for window in own) for own in windows]
         return [Encoded(pair, count) for pair, count in zip(inputs, counts, strict=True)]
 
@@ -184,6 +180,7 @@ def load_served_model(
         MissingLibraryError: the engine is not installed.
     """
     check_choice("task", task, ("auto", *TASKS))
+    check_text(source_prefix, "source_prefix")
     name = os.fspath(name)
     card = _card(name)
     is_exported = read_manifest(Path(name)) is not None
@@ -259,8 +256,17 @@ def _pair_of(card: Mapping[str, Any], name: str) -> tuple[LanguagePair, ...]:
     return (LanguagePair(str(languages[0]), str(languages[1])),)
 
 
-def _check_unicode(text: str, index: int) -> None:
-    try:
-        check_unicode(text, f"text {index + 1}")
-    except InputError as error:
-        raise bad_request(str(error)) from error
+def check_tokens(ids: Sequence[int], limit: int | None, name: str, text: str, tokenizer: Any) -> None:
+    """Refuse a source with more tokens than the model takes.
+
+    Args:
+        ids: of the source. text: it without the server's own prefix, which the error does not count.
+
+    Raises:
+        ApiError: 413.
+    """
+    if limit is None or len(ids) <= limit:
+        return
+    alone = len(encode(tokenizer, [text])[0])
+    limit -= len(ids) - alone
+    raise too_large(f"{name} must have at most {limit} tokens, which is what the model takes, got {alone}; split it")

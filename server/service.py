@@ -1,7 +1,7 @@
 """The life of a request: who asks, a place, its tokens, its batch, its answer; and what ends it early."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .errors import ApiError, ClientGone, bad_request
 from .fields import read_fields
 from .limits import ApiKeys, Places, RateLimiter
 from .metrics import Metrics
-from .models import ServedModel
+from .models import ServedModel, TextModel
 from .scheduler import Scheduler
 from .settings import Settings
 
@@ -75,29 +75,32 @@ class Service:
         address = connection.client.host if connection.client else "unknown"
         self.rate.check(self.keys.client(key or bearer, address))
 
-    async def answers(self, request: Request, inputs: Sequence[Any]) -> list[Any]:
+    async def answers(self, request: Request, inputs: Sequence[Any], **options: Any) -> list[Any]:
         """The model's results for inputs.
+
+        Args:
+            options: of the model's `encode`.
 
         Raises:
             ApiError: 400 or 413 for an input, 503 where there is no place, or where it takes too long.
             ClientGone: the client went away, and its inputs left the queue.
         """
         with self.texts.take(len(inputs)):
-            return await self._in_time(_unless_gone(request, self._compute(inputs)))
+            return await self._in_time(_unless_gone(request, self._compute(inputs, options)))
 
-    async def stream(self, request: Request, source: str, begin: Callable[[], Iterator[str]]) -> "OpenStream":
-        """The output for one source, a piece at a time; the first piece is there already when this returns.
+    async def stream(self, request: Request, text: str, model: TextModel, **options: Any) -> "OpenStream":
+        """The model's output for one text, a piece at a time; the first piece is there already when this returns.
 
         Args:
-            source: what is read. begin: makes the iterator of pieces, in the thread of the model.
+            options: of the model's `encode` and `stream`.
 
         Raises:
             ApiError, ClientGone: as `answers`, before the first piece.
         """
         async with AsyncExitStack() as stack:
             stack.enter_context(self.streams.take())
-            await self._encode([source])  # to refuse what the model cannot take
-            generator: Any = self.scheduler.stream(begin, self.settings.timeout)
+            await self._encode([text], options)  # to refuse what the model cannot take
+            generator: Any = self.scheduler.stream(partial(model.stream, text, **options), self.settings.timeout)
             stream = await stack.enter_async_context(aclosing(generator))
             first = await self._in_time(_unless_gone(request, _next(stream)))
             return OpenStream(first, stream, stack.pop_all().aclose)
@@ -106,11 +109,12 @@ class Service:
         """A call in the thread of the model, in time. Raises ApiError 503 where it takes too long."""
         return await self._in_time(self.scheduler.call(function, *arguments))
 
-    async def _compute(self, inputs: Sequence[Any]) -> list[Any]:
-        return await self.scheduler.submit(await self._encode(inputs))
+    async def _compute(self, inputs: Sequence[Any], options: dict[str, Any]) -> list[Any]:
+        return await self.scheduler.submit(await self._encode(inputs, options))
 
-    async def _encode(self, inputs: Sequence[Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.encoder, self.model.encode, inputs)
+    async def _encode(self, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
+        encode = partial(self.model.encode, inputs, **options)
+        return await asyncio.get_running_loop().run_in_executor(self.encoder, encode)
 
     async def _in_time(self, work: Coroutine[Any, Any, Result]) -> Result:
         try:

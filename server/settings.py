@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..data.text_files import read_lines
 from ..utils.errors import InputError
+from ..utils.text import check_text
 
 _CODE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 
@@ -31,6 +32,7 @@ class LanguagePair:
         for name in ("source", "target"):
             if not _CODE.fullmatch(getattr(self, name)):
                 raise InputError(f"{name} must be the code of a language such as en, got {getattr(self, name)!r}")
+        check_text(self.prefix, f"the prefix of {self.source}:{self.target}")
 
     @classmethod
     def parse(cls, text: str) -> "LanguagePair":

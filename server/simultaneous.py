@@ -14,14 +14,15 @@ from typing import Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from ..masks import MaskError
+from ..inference.texts import encode, tokenizers_of
 from ..seq2seq.simultaneous.policies import AlignAtt
 from ..streaming.text import TextStream
 from ..utils.errors import InputError
-from .errors import ApiError, bad_request, too_large
+from ..utils.text import check_text, is_blank
+from .errors import ApiError, as_bad_request, bad_request, too_large
 from .fields import brief, check_known, json_object
 from .libretranslate import find_pair
-from .models import TextModel
+from .models import TextModel, check_tokens
 from .service import Service
 
 _START = ("source", "target", "policy", "api_key")
@@ -87,25 +88,33 @@ class _Text:
     def __init__(self, model: TextModel, prefix: str, options: dict[str, Any]):
         translator: Any = model.translator  # of PyTorch
         self.model: Any = translator.model
-        self.prefix, self.read, self.characters = prefix.split(), 0, 0
+        self.prefix, self.waiting, self.read, self.characters = prefix.split(), prefix.split(), 0, 0
+        self.tokenizer, self.limit = tokenizers_of(translator.tokenizer)[0], translator.max_source_length
+        self.ended_blank = False
         self.looks_at_attention = "policy" in options
-        with _as_bad_request(), self._attention():
+        with as_bad_request(ValueError), self._attention():
             self.stream = TextStream(self.model, model.translator.tokenizer, **options)
 
     @property
     def finished(self) -> bool:
-        return self.stream.finished[0]
+        return self.ended_blank or self.stream.finished[0]
 
     def push(self, words: list[str], ended: bool) -> list[str]:
         """The target words that source words complete."""
         self.read += len(words)
         if self.finished:
             return []
-        if self.prefix and (words or ended):
-            words, self.prefix = [*self.prefix, *words], []
-        if not words and not self.stream.source[0]:
+        self.waiting += words
+        source = self.stream.source[0]
+        if not source and is_blank(" ".join(self.waiting[len(self.prefix) :])):  # as everywhere, it stays blank
+            self.ended_blank = ended
             return []
-        with _as_bad_request(), self._attention():
+        words, self.waiting = self.waiting, []
+        whole = [*source, *words]
+        (ids,) = encode(self.tokenizer, [" ".join(whole)])
+        own = " ".join(whole[len(self.prefix) :])
+        check_tokens(ids, self.limit, "the words of a text", own, self.tokenizer)
+        with as_bad_request(ValueError), self._attention():
             return self.stream.push([words], ended=ended)[0]
 
     @contextmanager
@@ -120,14 +129,6 @@ class _Text:
             yield
         finally:
             self.model.set_attn_implementation(own)
-
-
-@contextmanager
-def _as_bad_request() -> Iterator[None]:
-    try:
-        yield
-    except (InputError, MaskError, ValueError) as error:
-        raise bad_request(str(error)) from error
 
 
 def _options(start: dict[str, Any]) -> dict[str, Any]:
@@ -149,22 +150,24 @@ def _words(message: dict[str, Any], text: _Text, service: Service) -> tuple[list
     """The words of a message, and whether they are the last of their text. Raises ApiError: 400, 413."""
     check_known(message, ("words", "ended"))
     words, ended = message.get("words", ""), message.get("ended", False)
-    if isinstance(words, list):
-        for index, word in enumerate(words):
-            if not isinstance(word, str):
-                raise bad_request(f"words[{index}] must be text, got {brief(word)}; put it in quotes")
-        words = " ".join(words)
-    if not isinstance(words, str):
+    if not isinstance(words, str | list):
         raise bad_request(f"words must be a text or a list of texts, got {brief(words)}; give one, or leave it out")
+    named = {"words": words} if isinstance(words, str) else {f"words[{i}]": word for i, word in enumerate(words)}
+    for name, word in named.items():
+        if not isinstance(word, str):
+            raise bad_request(f"{name} must be text, got {brief(word)}; put it in quotes")
+        with as_bad_request(InputError):
+            check_text(word, name)
     if not isinstance(ended, bool):
         raise bad_request(f"ended must be true or false, got {brief(ended)}; give one, or leave it out")
-    text.characters += len(words)
+    joined = " ".join(named.values())
+    text.characters += len(joined)
     if text.characters > service.settings.max_characters:
         raise too_large(
             f"the words of a text must have at most {service.settings.max_characters} characters, got "
             f"{text.characters}; end it"
         )
-    return words.split(), ended
+    return joined.split(), ended
 
 
 async def _receive(socket: WebSocket, service: Service, timeout: float) -> dict[str, Any] | None:

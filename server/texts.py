@@ -7,9 +7,10 @@ from fastapi.responses import JSONResponse, Response
 
 from ..pipelines.inputs import PipelineInputError
 from ..pipelines.questions import as_questions
-from .errors import bad_request, too_large
+from ..utils.text import is_blank
+from .errors import as_bad_request, bad_request, too_large
 from .events import EXAMPLE, EventStream
-from .fields import text_field, texts_field
+from .fields import brief, text_field, texts_field
 from .models import ReadingModel, TextModel
 from .openapi import TEXT, TEXT_OR_LIST, describe
 from .service import Service
@@ -30,7 +31,7 @@ def summarization_routes(service: Service, model: TextModel) -> APIRouter:
     async def summarize(request: Request) -> Response:
         fields = await service.fields(request, "text", lists=("text",))
         texts, is_list = texts_field(fields, "text", service.settings)
-        outputs = await service.answers(request, [_source(text, model) for text in texts])
+        outputs = await service.answers(request, texts)
         return JSONResponse({"summary_text": outputs if is_list else outputs[0]})
 
     @router.post(
@@ -40,8 +41,7 @@ def summarization_routes(service: Service, model: TextModel) -> APIRouter:
     )
     async def summarize_stream(request: Request) -> Response:
         fields = await service.fields(request, "text")
-        source = _source(text_field(fields, "text", service.settings), model)
-        stream = await service.stream(request, source, lambda: model.stream(source))
+        stream = await service.stream(request, text_field(fields, "text", service.settings), model)
         return EventStream(stream, lambda whole: {"summary_text": whole})
 
     return router
@@ -76,10 +76,6 @@ def answer_routes(service: Service, model: TextModel | ReadingModel) -> APIRoute
     return router
 
 
-def _source(text: str, model: TextModel) -> str:
-    return model.prefix + text if text.strip() else ""
-
-
 def _questions(fields: dict[str, Any], service: Service) -> tuple[list[tuple[str, str]], bool]:
     """The questions with their contexts, and whether they were a list. Raises ApiError."""
     most = service.settings.max_characters
@@ -87,12 +83,10 @@ def _questions(fields: dict[str, Any], service: Service) -> tuple[list[tuple[str
     contexts, _ = texts_field(fields, "context", service.settings)
     for name, texts in (("question", questions), ("context", contexts)):
         for text in texts:
-            if not text.strip():
-                raise bad_request(f"{name} must have something in it, got {text[:20]!r}; give one")
-    try:
+            if is_blank(text):
+                raise bad_request(f"{name} must have something in it, got {brief(text)}; give one")
+    with as_bad_request(PipelineInputError):
         items = as_questions((), questions if is_list else questions[0], fields["context"])
-    except PipelineInputError as error:
-        raise bad_request(str(error)) from error
     pairs = [(item["question"], item["context"]) for item in (items if is_list else [items])]
     for question, context in pairs:
         if len(question) + len(context) > most:

@@ -6,11 +6,11 @@ from itertools import islice
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..inference.texts import is_blank, tokenizers_of
+from ..inference.texts import tokenizers_of
 from ..masks import MaskError
 from ..seq2seq.lengths import longest_source
 from ..utils.errors import InputError, InputTypeError
-from ..utils.text import check_unicode
+from ..utils.text import check_text, is_blank
 
 
 class TextStream:
@@ -79,7 +79,7 @@ class TextStream:
         known = self.stream.arrived[row]
         self.source[row] += words
         text = " ".join(self.source[row])
-        check_unicode(text, f"the source of stream {row}")
+        check_text(text, f"the source of stream {row}")
         ids = self._tokens(text, ended)
         if ids[: len(known)] != known:
             raise InputError(

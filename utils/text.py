@@ -1,6 +1,10 @@
-"""Checks of text: it has to be valid Unicode."""
+"""Checks of text: it has to be valid Unicode, and what is read by a model has no NUL and something visible."""
+
+import unicodedata
 
 from .errors import InputError
+
+_INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})  # categories of control, format and space characters
 
 
 def check_unicode(text: str, name: str) -> None:
@@ -16,3 +20,19 @@ def check_unicode(text: str, name: str) -> None:
             f"{name} must be valid Unicode, got a lone surrogate {text[error.start]!a} at character "
             f"{error.start + 1}; convert it to UTF-8"
         ) from None
+
+
+def check_text(text: str, name: str) -> None:
+    """Refuse text that no model is to read: not valid Unicode, or with NUL, as files of text are refused.
+
+    Raises:
+        InputError: with `name` and where in the text the character is.
+    """
+    check_unicode(text, name)
+    if "\0" in text:
+        raise InputError(f"{name} must be without NUL, got one at character {text.index(chr(0)) + 1}; leave it out")
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has nothing visible: it is empty, or whitespace, control and zero-width characters only."""
+    return all(unicodedata.category(character) in _INVISIBLE for character in text)

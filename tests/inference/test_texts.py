@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_named(model, tokenizer, texts, options, error, mes
         translate_batch(model, tokenizer, texts, progress=False, **options)
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u00a0\u2003", "\u3000"])
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u00a0\u2003", "\u3000", "\u200b\u200d\ufeff", "\x01\x1b"])
 def test_nothing_is_made_of_a_blank_text(model, tokenizer, blank):
     outputs = translate_batch(model, tokenizer, ["a dog", blank, "a cat"], progress=False, **LENGTHS)
     assert outputs == [alone(model, tokenizer, "a dog"), "", alone(model, tokenizer, "a cat")]
@@ -193,6 +193,7 @@ def test_a_target_may_fill_all_positions(model, tokenizer):
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
+        (["a dog", "a\0cat"], r"texts\[1\] must be without NUL, got one at character 2; leave it out"),
         (["a dog", "a \udcff"], r"texts\[1\] must be valid Unicode, got a lone surrogate '\\udcff' at character 3"),
         (b"a dog", "texts must be a list of texts, got bytes"),
         ({"text": "a dog"}, "texts must be a list of texts, got dict"),

@@ -35,19 +35,19 @@ def test_every_way_in_which_clients_send_a_text():
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"max_new_tokens": 2}])
 def test_lists_are_answered_in_order_and_equal_translate_batch(options):
-    texts = [*TEXTS[:20], " \n", "", *TEXTS[20:]]
+    texts = [*TEXTS[:20], " \n", "", "\u200b\x01", *TEXTS[20:]]
     wanted = translate_batch(*small(), texts, progress=False, **options)
     form = urlencode([("q", texts[0]), ("q", texts[1]), ("source", "en"), ("target", "de")])
     requests = {"json": asking(texts)}, {"content": form, "headers": FORM}
     answers = [answer.json()["translatedText"] for answer in asked(translating(**options), None, *requests)]
     assert answers == [wanted, wanted[:2]]
-    assert wanted[20:22] == ["", ""]
+    assert wanted[20:23] == ["", "", ""]
 
 
 def test_a_pair_of_languages_may_have_a_prefix():
-    (answer,) = asked(translating(), None, {"json": {**asking(["man", " "]), "target": "fr"}})
+    (answer,) = asked(translating(), None, {"json": {**asking(["man", " ", "\u200b"]), "target": "fr"}})
     wanted = translate_batch(*small(), ["two old man"], progress=False)
-    assert answer.json() == {"translatedText": [*wanted, ""]}
+    assert answer.json() == {"translatedText": [*wanted, "", ""]}
 
 
 def test_the_languages_and_their_targets():
@@ -70,7 +70,10 @@ WRONG = [
     (asking(3), 400, "q must be a text that is not empty, got 3"),
     (asking(["a", 3]), 400, "q[1] must be text, got 3"),
     (asking({"a": 1}), 400, "got dict"),
-    (asking("a\ud800"), 400, "lone surrogate"),
+    (asking("a\ud800"), 400, "q must be valid Unicode, got a lone surrogate '\\ud800' at character 2"),
+    ({**asking("a\ud800"), "target": "fr"}, 400, "at character 2"),
+    (asking("a\0"), 400, "q must be without NUL, got one at character 2; leave it out"),
+    ({**asking(["a", "\0"]), "target": "fr"}, 400, "q[1] must be without NUL, got one at character 1"),
     ({"q": "a", "target": "de"}, 400, "source must be the code of a language, got nothing"),
     ({"q": "a", "source": "en"}, 400, "target must be the code of a language, got nothing"),
     ({"q": "a", "source": ["en"], "target": "de"}, 400, "source must be the code of a language, got list"),
@@ -93,6 +96,7 @@ WRONG = [
     (asking(["a", "x" * 101]), 413, "q[1] must have at most 100 characters, got 101"),
     (asking(["a"] * 5), 413, "q must have at most 4 texts, got 5"),
     (asking("!?" * 45), 413, "text 1 must have at most 64 tokens, which is what the model takes, got"),
+    ({**asking(["a", "!?" * 45]), "target": "fr"}, 413, "text 2 must have at most 61 tokens, which is what the model"),
     (asking("a", format="y" * 3000), 413, "the body must have at most 2000 bytes"),
 ]
 

@@ -56,7 +56,7 @@ def test_sockets_that_send_half_a_request_are_answered_or_closed():
 
 
 def test_bodies_of_a_megabyte_and_control_characters_are_answered():
-    control = "".join(map(chr, range(32))) + "\x7f\u202e\ufeff\uffff\u2028"
+    control = "".join(map(chr, range(1, 32))) + "\x7f\u202e\ufeff\uffff\u2028"
     with (
         listening(translating(), Settings(max_body=2**19)) as server,
         httpx.Client(base_url=server.url, timeout=30) as client,
@@ -64,7 +64,7 @@ def test_bodies_of_a_megabyte_and_control_characters_are_answered():
         for q, status in (
             (control, 200),
             ("a" * 2**20, 413),
-            ("\x00", 200),
+            ("\x00", 400),
             (["a"] * 2**18, 413),
             ("a" * 9 * 2**20, 413),
         ):

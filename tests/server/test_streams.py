@@ -130,13 +130,16 @@ REFUSED = [
     ([{**START, "target": "zh"}], 1008, "target must be one of de, fr"),
     ([START, {"word": "a"}], 1008, "did you mean 'words'?"),
     ([START, {"words": "a\ud800"}], 1008, "lone surrogate"),
+    ([START, {"words": "a\0"}], 1008, "words must be without NUL, got one at character 2"),
+    ([START, {"words": ["a", "\0"]}], 1008, "words[1] must be without NUL, got one at character 1"),
     ([START, {"words": "x" * 101}], 1009, "the words of a text must have at most 100 characters"),
-    ([START, {"words": "!?" * 45}], 1008, "must have at most 64 tokens"),
+    ([START, {"words": "!?" * 45}], 1009, "the words of a text must have at most 64 tokens"),
+    ([{**START, "target": "fr"}, {"words": "!?" * 45}], 1009, "of a text must have at most 61 tokens"),
 ]
 
 
 def test_messages_that_cannot_be_used_are_answered_and_end_the_connection():
-    settings = Settings(max_characters=100, max_streams=1)
+    settings = Settings(max_characters=100, max_streams=1, max_body=4000)
     with listening(translating(), settings) as server:
         address = address_of(server)
         for messages, code, error in REFUSED:
@@ -145,6 +148,7 @@ def test_messages_that_cannot_be_used_are_answered_and_end_the_connection():
                     socket.send(json.dumps(message) if isinstance(message, dict) else message)
                 answers = [json.loads(socket.recv()) for _ in messages]
                 assert error in answers[-1]["error"]
+                assert answers[-1]["status"] == (413 if code == 1009 else 400)
                 with pytest.raises(ConnectionClosed) as closed:
                     socket.recv()
                 assert closed.value.rcvd.code == code, error
@@ -152,6 +156,11 @@ def test_messages_that_cannot_be_used_are_answered_and_end_the_connection():
         with connect(address) as socket:
             socket.send(b'{"source": "\xff"}', text=True)
             assert "a message must be JSON: 'utf-8' codec" in json.loads(socket.recv())["error"]
+        with connect(address) as socket:
+            socket.send(" " * (settings.max_body + 1))
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.recv()
+        assert closed.value.rcvd.code == 1009
         with connect(address) as first:
             ask(first, policy="wait_k", k=3)
             with connect(address) as second:
@@ -205,6 +214,19 @@ def test_a_query_in_the_url_of_a_stream_of_words_is_refused():
     with listening(translating()) as server, connect(f"{address_of(server)}?api_key=one") as socket:
         socket.send(json.dumps(START))
         assert "the URL must be without a query" in json.loads(socket.recv())["error"]
+
+
+@pytest.mark.parametrize("target", ["de", "fr"])
+def test_a_text_with_nothing_visible_stays_blank(target):
+    with listening(translating()) as server, connect(address_of(server)) as socket:
+        ask(socket, target=target, policy="wait_k", k=1)
+        for words, read in (("", 0), (" \n", 0), ("\u200b \ufeff", 2), (["\x01"], 1)):
+            for message in ({"words": words}, {"ended": True}):
+                socket.send(json.dumps(message))
+                answer = json.loads(socket.recv())
+                assert answer == {"words": [], "read": read, "finished": message.get("ended", False)}
+        socket.send(json.dumps({"words": SENTENCES[0], "ended": True}))
+        assert json.loads(socket.recv())["words"]
 
 
 def test_a_stream_of_words_ends_when_nothing_comes_and_when_the_server_ends():

@@ -80,7 +80,9 @@ def test_questions_that_cannot_be_used(model):
         ({"question": "a", "context": ["a", "b"]}, 400, "context must be a text, as question is one"),
         ({"question": ["a", "b"], "context": ["a", "b", "c"]}, 400, "one for each of 2 questions, got 3"),
         ({"question": "a" * 60, "context": "b" * 60}, 413, "at most 100 characters together, got 120"),
-        ({"question": "a\ud800", "context": "b"}, 400, "lone surrogate"),
+        ({"question": "\u200b", "context": "a"}, 400, "question must have something in it"),
+        ({"question": "a\ud800", "context": "b"}, 400, "question must be valid Unicode, got a lone surrogate"),
+        ({"question": ["a", "b"], "context": ["c", "d\0"]}, 400, "context[1] must be without NUL, got one at"),
         ({"question": "a", "context": "b", "top_k": 3}, 400, "got 'top_k'"),
     ]
 
@@ -91,3 +93,9 @@ def test_questions_that_cannot_be_used(model):
     for answer, (_, status, message) in zip(asyncio.run(main()), cases, strict=True):
         assert answer.status_code == status, message
         assert message in answer.json()["error"]
+
+
+def test_a_question_that_leaves_no_place_for_a_context_is_413():
+    (answer,) = asked(reading(), None, {"json": {"question": "where " * 400, "context": "a"}}, path="/answer")
+    assert answer.status_code == 413
+    assert "question 1 must have at most 252 tokens, got 400; shorten it" in answer.json()["error"]
