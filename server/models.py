@@ -28,7 +28,7 @@ from ..utils.text import check_text, is_blank
 from ..utils.type_checks import check_choice
 from .errors import as_bad_request, too_large
 from .scheduler import Encoded
-from .settings import LanguagePair
+from .settings import LanguagePair, check_pairs
 
 TASKS = ("translation", "summarization", "question-answering")
 
@@ -181,6 +181,7 @@ def load_served_model(
     """
     check_choice("task", task, ("auto", *TASKS))
     check_text(source_prefix, "source_prefix")
+    check_pairs(pairs)
     name = os.fspath(name)
     card = _card(name)
     is_exported = read_manifest(Path(name)) is not None

@@ -12,7 +12,7 @@ from ..serving.ray_translation import absolute
 from ..utils.errors import InputError
 from ..utils.type_checks import did_you_mean
 from .models import load_served_model
-from .settings import LanguagePair, Settings, read_api_keys
+from .settings import LanguagePair, Settings, check_pairs, read_api_keys
 
 _PURPOSE = "serve a model by Ray Serve"
 _LOADING = ("engine", "task", "source_prefix", "source_template", "device", "dtype")
@@ -92,6 +92,7 @@ def build(arguments: Mapping[str, str]) -> Any:
     if "model" not in arguments:
         raise InputError("model must be given; write model=FOLDER")
     pairs = [LanguagePair.parse(text) for text in str(arguments.get("languages", "")).split(",") if text]
+    check_pairs(pairs)
     numbers = {name: _number(name, arguments[name], kind) for name, kind in _NUMBERS.items() if name in arguments}
     options = {name: numbers.pop(name) for name in ("num_beams", "max_new_tokens") if name in numbers}
     chosen = {

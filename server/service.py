@@ -71,9 +71,11 @@ class Service:
             raise bad_request(f"api_key must be text, got {type(key).__name__}; put it in quotes")
         if self.is_draining.is_set():
             raise ApiError(503, "the server must be running, got its end; ask again later", 5)
-        bearer = connection.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        scheme, _, bearer = connection.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            bearer = ""
         address = connection.client.host if connection.client else "unknown"
-        self.rate.check(self.keys.client(key or bearer, address))
+        self.rate.check(self.keys.client(key or bearer.strip(), address))
 
     async def answers(self, request: Request, inputs: Sequence[Any], **options: Any) -> list[Any]:
         """The model's results for inputs.

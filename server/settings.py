@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -44,6 +45,17 @@ class LanguagePair:
         return cls(source, target, prefix)
 
 
+def check_pairs(pairs: Sequence[LanguagePair]) -> None:
+    """Refuse a direction that is given twice, of which only one prefix could be used. Raises InputError."""
+    seen: set[tuple[str, str]] = set()
+    for pair in pairs:
+        if (pair.source, pair.target) in seen:
+            raise InputError(
+                f"languages must have each pair once, got {pair.source}:{pair.target} twice; leave one of them out"
+            )
+        seen.add((pair.source, pair.target))
+
+
 @dataclass(frozen=True)
 class Settings:
     """Limits and batches of a server.
@@ -64,7 +76,7 @@ class Settings:
         allow_origins: origins whose pages in browsers may call the server, `*` for all.
 
     Raises:
-        InputError: a number out of its bounds.
+        InputError: a number out of its bounds, a key that cannot be sent in a header.
     """
 
     api_keys: frozenset[str] = frozenset()
@@ -95,18 +107,30 @@ class Settings:
                 f"max_queue must be at least max_texts={self.max_texts}, got {self.max_queue}; a request of that many "
                 "texts could never be accepted"
             )
-        if "" in self.api_keys:
-            raise InputError("api_keys must not be empty texts")
+        for key in self.api_keys:
+            _check_key(key)
 
 
 def read_api_keys(path: str | Path) -> frozenset[str]:
     """The keys in a file, one a line; blank lines and lines that begin with # are passed over.
 
     Raises:
-        OSError: the file cannot be read. InputError: it has no key.
+        OSError: the file cannot be read. InputError: it has no key, or one that cannot be sent in a header.
     """
-    lines = (line.strip() for line in read_lines(path))
-    keys = frozenset(line for line in lines if line and not line.startswith("#"))
+    keys = set()
+    for number, line in enumerate(read_lines(path), start=1):
+        if (key := line.strip()) and not key.startswith("#"):
+            _check_key(key, f"{path}, line {number}: ")
+            keys.add(key)
     if not keys:
         raise InputError(f"{path} must have an API key on a line, got none; write one, or serve without keys")
-    return keys
+    return frozenset(keys)
+
+
+def _check_key(key: str, place: str = "") -> None:
+    """Refuse a key that clients cannot send in a header, whose bytes beyond ASCII have no encoding (RFC 9110)."""
+    if not re.fullmatch(r"[!-~]+", key):
+        raise InputError(
+            f"{place}API keys must be of visible ASCII characters, got one with others or none; make another, for "
+            "example by `openssl rand -hex 16`"
+        )

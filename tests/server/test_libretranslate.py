@@ -154,7 +154,12 @@ def test_keys_are_asked_for_in_the_body_or_the_header():
         ({"api_key": ""}, {}, 403),
         ({"api_key": "one"}, {}, 200),
         ({}, {"authorization": "Bearer two"}, 200),
+        ({}, {"authorization": "bearer two"}, 200),
+        ({}, {"authorization": "BEARER  two "}, 200),
         ({}, {"authorization": "Bearer "}, 403),
+        ({}, {"authorization": "two"}, 403),
+        ({}, {"authorization": "Basic two"}, 403),
+        ({}, {"authorization": b"Bearer zw\xc3\xb6lf"}, 403),
     ]
     requests = [{"data": asking(TEXT, **fields), "headers": headers} for fields, headers, _ in cases]
     answers = asked(translating(), Settings(api_keys=frozenset({"one", "two"})), *requests)

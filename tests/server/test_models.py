@@ -140,7 +140,9 @@ def test_code_beside_a_model_runs_only_when_told_to(folder, tmp_path):
         ({"timeout": float("nan")}, "timeout must be a finite number"),
         ({"max_delay": -1.0}, "max_delay must be"),
         ({"requests_per_minute": 0}, "requests_per_minute must be at least 1"),
-        ({"api_keys": frozenset({""})}, "api_keys must not be empty"),
+        ({"api_keys": frozenset({""})}, "API keys must be of visible ASCII characters"),
+        ({"api_keys": frozenset({"one", "kéy"})}, "API keys must be of visible ASCII characters"),
+        ({"api_keys": frozenset({"a b"})}, "API keys must be of visible ASCII characters"),
     ],
 )
 def test_settings_that_cannot_be_used(fields, message):
@@ -156,9 +158,27 @@ def test_languages_and_keys_are_read_from_text(tmp_path):
     path = tmp_path / "keys"
     path.write_text("# of the team\none\n\n two \n")
     assert read_api_keys(path) == {"one", "two"}
+    path.write_text("one\n\nschlüssel\n", encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"keys, line 3: API keys must be of visible ASCII characters.*; make another"
+    ) as e:
+        read_api_keys(path)
+    assert "schl" not in str(e.value)
     path.write_text("# none\n")
     with pytest.raises(InputError, match="must have an API key on a line"):
         read_api_keys(path)
+
+
+def test_a_pair_of_languages_that_is_given_twice_is_refused(folder, capsys, monkeypatch):
+    from crossmask import server
+
+    monkeypatch.setattr(server, "serve", lambda model, settings, **where: None)
+    twice = ["--languages", "en:de=<2de> ", "--languages", "en:fr", "--languages", "en:de=<formal> "]
+    assert main(["serve", str(folder), *twice]) == 2
+    error = "languages must have each pair once, got en:de twice; leave one of them out"
+    assert capsys.readouterr().err.strip().endswith(error)
+    with pytest.raises(InputError, match=error):
+        load_served_model(folder, pairs=[*PAIRS, PAIRS[0]])
 
 
 def test_the_command_serves_with_its_options(folder, monkeypatch, tmp_path):

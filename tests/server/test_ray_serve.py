@@ -28,6 +28,7 @@ from crossmask.utils.errors import InputError, MissingLibraryError
         ({"model": "m", "threads": None}, "threads must be a whole number, got None"),
         ({"model": "m", "max_delay": "x"}, "max_delay must be a number, got 'x'"),
         ({"model": "m", "max_texts": "0"}, "max_texts must be"),
+        ({"model": "m", "languages": "en:de,en:de=<2de> "}, "languages must have each pair once, got en:de twice"),
         ({"model": "m", "languages": "en-de"}, "languages must be SOURCE:TARGET"),
     ],
 )
