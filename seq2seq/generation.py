@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from transformers import GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
 
-from ..masks.expressions import Mask
+from ..masks.expressions import Mask, MaskError
 from ..masks.scope import SCOPES
 from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, check_fit
 from .call_checks import check_not_packed
@@ -67,6 +67,11 @@ class MaskedGenerationMixin(GenerationMixin):
 
     def _validate_model_kwargs(self, model_kwargs: dict) -> None:
         check_not_packed(model_kwargs)
+        mask = model_kwargs.get("attention_mask")
+        if mask is not None and not isinstance(mask, torch.Tensor):
+            raise MaskError(
+                f"the attention mask must be a torch tensor, got {type(mask).__name__}; write torch.as_tensor(...)"
+            )
         super()._validate_model_kwargs(model_kwargs)
 
     def _prepare_generation_config(
@@ -90,9 +95,14 @@ class MaskedGenerationMixin(GenerationMixin):
         """What stands for the source's ids where its encoder's output is given, a tuple too; never a source made up.
 
         Raises:
-            ValueError: there is no source.
+            ValueError: there is no source, or it is not a tensor.
         """
         if inputs is not None:
+            if not isinstance(inputs, torch.Tensor):
+                raise ValueError(
+                    f"{self.main_input_name} must be a torch tensor, got {type(inputs).__name__}; write "
+                    "torch.as_tensor(...)"
+                )
             return cast(torch.LongTensor, inputs)
         encoder_outputs = model_kwargs.get("encoder_outputs")
         if encoder_outputs is None:
@@ -119,6 +129,8 @@ class MaskedGenerationMixin(GenerationMixin):
         """
         # Here the length is known without asking the device; a static cache hides it from the forward pass.
         self.check_tensor_masks(*input_ids.shape, decoder_mask=decoder_mask, cross_mask=cross_mask)
+        for name in ("tokenizer", "assistant_tokenizer"):  # of stop strings and drafts; Transformers passes them on
+            kwargs.pop(name, None)
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
         extra = {
             "decoder_mask": decoder_mask,

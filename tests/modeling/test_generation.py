@@ -7,6 +7,7 @@ import torch
 from small_models import PAD, START, pad, small_model, tokens
 
 from crossmask import masks
+from crossmask.data.tokenizer_training import train_tokenizer
 
 FIELDS = {
     "plain": {},
@@ -357,3 +358,16 @@ def test_labels_of_another_length_are_named():
         ValueError, match=r"labels must be \(2, 4\), one for each of the decoder's inputs, got \(2, 3\)"
     ):
         model(input_ids=tokens(2, 5), decoder_input_ids=tokens(2, 4), labels=tokens(2, 3))
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_strings_that_stop(beams):
+    tokenizer = train_tokenizer(["abcdef"], vocab_size=40, byte_fallback=False)
+    source, options = tokens(2, 5), {"num_beams": beams, "tokenizer": tokenizer}
+    model = small_model(vocab_size=len(tokenizer), tie_word_embeddings=False)
+    source = source % len(tokenizer)
+    plain = model.generate(source, num_beams=beams, max_new_tokens=NEW)
+    stop = tokenizer.decode(plain[0, 2])
+    stopped = generate(model, source[:1], min_new_tokens=0, stop_strings=[stop], **options)
+    assert stopped.shape[1] < plain.shape[1]
+    assert stop in tokenizer.decode(stopped[0])

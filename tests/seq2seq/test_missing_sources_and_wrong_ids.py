@@ -83,3 +83,12 @@ def test_lengths_that_an_attached_model_does_not_take():
             model(**given)
     with pytest.raises(ValueError, match="the source must have at most 64 tokens"):
         model.generate(long, max_new_tokens=2)
+
+
+@models
+def test_a_source_that_is_not_a_tensor(name):
+    model = MODELS[name]()
+    with pytest.raises(ValueError, match=r"input_ids must be a torch tensor, got list; write torch.as_tensor\(...\)"):
+        model.generate([[5, 6, 7]], max_new_tokens=2)
+    with pytest.raises(ValueError, match="the attention mask must be a torch tensor, got list"):
+        model.generate(torch.tensor([[5, 6, 7]]), attention_mask=[[1, 1, 1]], max_new_tokens=2)
