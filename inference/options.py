@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any, Literal
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 
 from ..masks import MaskLike, TensorMask
 from ..masks.expressions import Mask
@@ -15,6 +16,8 @@ from ..utils.errors import InputError, InputTypeError
 from ..utils.type_checks import check_type
 
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
+# Arguments of `generate` that are neither settings nor for the model.
+_OF_GENERATE = {*signature(GenerationMixin.generate).parameters, "tokenizer", "assistant_tokenizer"}
 # They belong to one batch, whatever type they have.
 _OF_A_BATCH = (
     "input_ids",
@@ -60,6 +63,7 @@ def check_options(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
         MaskError: a mask that cannot be read.
         InputTypeError: a tensor, or a mask with a table for each example.
         InputError: a number out of its bounds, more tokens than the model has positions, several texts for each.
+        ValueError: what the model's `generate` refuses itself, such as an unknown option.
     """
     for name, value in options.items():
         if name in MASKS:
@@ -81,6 +85,8 @@ def check_options(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
             "num_return_sequences and return_dict_in_generate must be left out: translate_batch returns one text "
             "each; call model.generate"
         )
+    if "custom_generate" not in chosen:  # which may take any
+        _check_by_model(model, options)
 
 
 def check_mask(name: str, value: MaskLike | None) -> None:
@@ -127,6 +133,15 @@ def check_value(name: str, value: Any, field: str | None = None) -> None:
     elif lowest != -math.inf:
         expected = f"at least {lowest}" if value < lowest else f"at most {highest}"
     raise InputError(f"{field} must be {expected}, got {value}")
+
+
+def _check_by_model(model: Any, options: Mapping[str, Any]) -> None:
+    """What the model's `generate` would refuse at the first batch, such as an option that nothing has."""
+    own = {name: value for name, value in options.items() if name in _OF_GENERATE and value is not None}
+    rest = {name: value for name, value in options.items() if name not in _OF_GENERATE}
+    settings, model_kwargs = model._prepare_generation_config(options.get("generation_config"), **rest)
+    model._validate_model_kwargs(dict(model_kwargs))
+    model._validate_generation_mode(settings.get_generation_mode(own.get("assistant_model")), settings, own)
 
 
 def _check_beams(model: PreTrainedModel, chosen: Mapping[str, Any]) -> None:

@@ -13,16 +13,18 @@ from pathlib import Path
 
 import pytest
 import transformers
-from transformers import GenerationMixin, Pipeline, PreTrainedModel, Trainer
+from transformers import GenerationConfig, GenerationMixin, Pipeline, PreTrainedModel, Trainer
 from transformers.utils import PushToHubMixin
 
 import crossmask
 
 ROOT = Path(crossmask.__file__).parent
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
-OWNERS = {owner.__name__: owner for owner in (GenerationMixin, Pipeline, PreTrainedModel, PushToHubMixin, Trainer)}
+CLASSES = GenerationConfig, GenerationMixin, Pipeline, PreTrainedModel, PushToHubMixin, Trainer
+OWNERS = {owner.__name__: owner for owner in CLASSES}
 
 METHODS = {
+    "GenerationConfig._get_default_generation_params": "",
     "GenerationMixin._assisted_decoding": (
         "input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus, streamer, "
         "inputs_tensor, assistant_model, assistant_tokenizer, tokenizer, **model_kwargs"
@@ -68,6 +70,7 @@ METHODS = {
     "GenerationMixin._update_model_kwargs_for_generation": (
         "outputs, model_kwargs, is_encoder_decoder, num_new_tokens"
     ),
+    "GenerationMixin._validate_generation_mode": "generation_mode, generation_config, generation_mode_kwargs",
     "GenerationMixin._validate_model_kwargs": "model_kwargs",
     "Pipeline._forward": "input_tensors, **forward_parameters",
     "Pipeline._prepare_generate_kwargs": "generate_kwargs, **overrides",

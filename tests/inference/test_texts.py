@@ -94,6 +94,8 @@ def test_nothing_gives_nothing(model, tokenizer):
         (["a"], {"cross_mask": torch.ones(1, 3, 2).bool()}, TypeError, "cross_mask must not be laid out"),
         (["a"], {"cross_mask": masks.keep(examples=(((0, 1),),))}, TypeError, "cross_mask must not be laid out"),
         (["a"], {"num_return_sequences": 2}, ValueError, "must be left out"),
+        ([], {"num_beam": 2}, ValueError, "num_beam"),
+        ([], {"num_beams": 2, "streamer": object()}, ValueError, "`streamer` cannot be used with beam search"),
         (["a"], {"return_dict_in_generate": True}, ValueError, "must be left out"),
     ],
 )  # fmt: skip
