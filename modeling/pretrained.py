@@ -13,7 +13,7 @@ from transformers.utils import logging
 from ..configuration.crossmask import CrossMaskConfig
 from ..seq2seq.call_checks import check_length
 from ..seq2seq.interactive_attention import InteractiveAttention
-from ..seq2seq.token_ids import check_ids
+from ..seq2seq.token_ids import check_batch_of_ids, check_ids, check_tokens
 from .memory import FixedLengthMemory
 from .ties import TIED, change_ties, complete, differing, names_of_one, present_ties, tie_again
 
@@ -174,25 +174,14 @@ def embed(side: PreTrainedModel, input_ids: torch.Tensor | None, inputs_embeds: 
         raise ValueError(
             "give either ids or embeddings of the source, and likewise of the target: exactly one of the two"
         )
-    name, tokens = ("ids", input_ids) if inputs_embeds is None else ("inputs_embeds", inputs_embeds)
-    name = f"the {type(side).__name__}'s {name}"
-    if not isinstance(tokens, torch.Tensor):
-        raise ValueError(f"{name} must be a torch tensor, got {type(tokens).__name__}; write torch.as_tensor(...)")
-    shape = tuple(tokens.shape)
-    if 0 in shape[:2]:
-        raise ValueError(
-            f"{type(side).__name__}: an input of shape {shape} has no tokens; leave empty batches out, and let an "
-            "empty text have its end token"
-        )
+    name = type(side).__name__
     if inputs_embeds is not None:
-        width = side.config.embedding_size or side.config.hidden_size
+        check_tokens(name, "inputs_embeds", inputs_embeds)
+        width, shape = side.config.embedding_size or side.config.hidden_size, tuple(inputs_embeds.shape)
         if len(shape) != 3 or shape[2] != width:
-            raise ValueError(f"{name} must be (batch, length, {width}), got {shape}")
+            raise ValueError(f"the {name}'s inputs_embeds must be (batch, length, {width}), got {shape}")
         return inputs_embeds
-    if len(shape) != 2:
-        raise ValueError(f"{name} must be (batch, length), got {shape}; give a single text as ids[None]")
-    if tokens.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"{name} must be int64, got {tokens.dtype}; write ids.long()")
+    check_batch_of_ids(name, input_ids)
     if torch.compiler.is_compiling():  # which reads no handlers of errors
         return side.embed_tokens(input_ids)
     try:

@@ -1,7 +1,6 @@
 """CTranslate2 behind `generate()`, so that pipelines and other callers of Transformers' models run on it."""
 
-from collections.abc import Callable, Mapping
-from copy import deepcopy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,29 +8,33 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
 from ..configuration.crossmask import CrossMaskConfig
+from ..inference.options import check_options, check_value
 from ..modeling.pretrained import CrossMaskPreTrainedModel
+from ..seq2seq.generation import MaskedGenerationMixin
 from ..utils.errors import InputError
-from .ctranslate2_refusals import generation_refusals
+from .call_checks import check_source
+from .ctranslate2_refusals import FIX, generation_refusals
 from .generation import end_tokens, start_token
 
-Run = Callable[[list[list[int]], Mapping[str, Any]], list[list[int]]]
+OPTIONS = ("num_beams", "max_new_tokens", "length_penalty", "early_stopping")
+_SOURCE = ("input_ids", "attention_mask")
+# Arguments of `generate()` that CTranslate2 does not have, with the values besides None that change nothing.
+_NEUTRAL: dict[str, Any] = {"logits_processor": [], "stopping_criteria": [], "synced_gpus": False}
+Run = Callable[[list[list[int]], GenerationConfig], list[list[int]]]
 
 
-class CTranslate2Model(CrossMaskPreTrainedModel):
+class CTranslate2Model(CrossMaskPreTrainedModel, MaskedGenerationMixin):
     """A model without weights whose `generate()` is CTranslate2's. There is no `forward`, and so are no scores.
 
     Args:
         config: of the model that was exported. generation: its settings of generation.
-        run: from sources and options to tokens, the start token included. options: that `run` takes.
+        run: from sources and settings to tokens, the start token included.
     """
 
-    def __init__(
-        self, config: CrossMaskConfig, generation: GenerationConfig, run: Run, options: tuple[str, ...]
-    ) -> None:
+    def __init__(self, config: CrossMaskConfig, generation: GenerationConfig, run: Run) -> None:
         super().__init__(config)
-        self.generation_config, self._run, self._options = generation, run, options
-        # The engine's own; `generation_config` may be changed later.
-        self._tokens = {"decoder_start_token_id": start_token(generation), "eos_token_id": end_tokens(generation)}
+        self.generation_config, self._run = generation, run
+        self._start = start_token(generation)  # the engine's own; `generation_config` may be changed later
 
     @classmethod
     def can_generate(cls) -> bool:
@@ -55,58 +58,71 @@ class CTranslate2Model(CrossMaskPreTrainedModel):
         )
 
     @torch.no_grad()
-    def generate(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        generation_config: GenerationConfig | None = None,
-        **options: Any,
+    def generate(  # type: ignore[override]  # arguments that it does not have are refused
+        self, inputs: torch.Tensor | None = None, generation_config: GenerationConfig | None = None, **options: Any
     ) -> torch.Tensor:
         """As `GenerationMixin.generate`, greedily or with beams: one sequence for each source.
 
         Args:
-            input_ids, attention_mask: (B, S) int64. generation_config: by default the model's own.
-            options: settings of generation that come before those of `generation_config`.
+            inputs: (B, S) int64, also as `input_ids`. generation_config: by default the model's own.
+            options: `attention_mask`, (B, S), and settings that come before those of `generation_config`.
 
         Returns:
             (B, 1 + T) int64, with the start token, padded on the right.
 
         Raises:
-            InputError: a setting that CTranslate2 does not have, or an argument that is none.
+            InputError: a setting or an argument that CTranslate2 does not have.
+            ValueError: ids or a mask that the exported model refuses too.
         """
-        if input_ids is None:
-            raise InputError("input_ids must be given, got None; CTranslate2 reads tokens")
-        settings = GenerationConfig() if generation_config is None else deepcopy(generation_config)
-        settings.update(**self.generation_config.to_dict(), defaults_only=True, allow_custom_entries=True)
-        if unknown := settings.update(**options):
+        settings, arguments = self.settings(generation_config, **options)
+        ids, _, arguments = self._prepare_model_inputs(inputs, None, arguments)  # type: ignore[misc]
+        shown = check_source(self.config, ids, arguments.get("attention_mask"))
+        if hidden := (~shown.any(-1)).nonzero().flatten().tolist():
             raise InputError(
-                f"{sorted(unknown)[0]} must be left out on CTranslate2, which has no such argument; export to "
-                '"onnx", or load the model that was exported'
+                f"attention_mask must show a token of every row on CTranslate2, got none in row {hidden[0]}; leave "
+                f"the row out, or {FIX}"
             )
+        sources = [row[mask].tolist() for row, mask in zip(ids, shown, strict=True)]
+        padding, ends = settings.pad_token_id, end_tokens(settings)
+        padding = next(iter(ends), 0) if padding is None else padding
+        written = [torch.tensor(tokens) for tokens in self._run(sources, settings)]
+        return pad_sequence(written, batch_first=True, padding_value=padding).to(ids.device)
+
+    def settings(
+        self, generation_config: GenerationConfig | None = None, **options: Any
+    ) -> tuple[GenerationConfig, dict[str, Any]]:
+        """The settings of a call of `generate()`, with what the model has besides, and the source of the call.
+
+        Raises:
+            InputError: a setting or an argument that CTranslate2 does not have, with all such settings.
+        """
+        given = (options.get("max_length"), getattr(generation_config, "max_length", None))
+        settings, arguments = self._prepare_generation_config(generation_config, **options)
         reasons = list(generation_refusals(settings))
-        reasons += [
-            f"generation_config.{name} must be left out, got {value}; {fix}"
-            for name, fix in (
-                ("max_length", "give max_new_tokens"),
-                ("num_return_sequences", "one sequence is written for each source"),
-                ("return_dict_in_generate", "sequences alone are returned"),
+        if start_token(settings) != self._start:
+            reasons.append(
+                f"decoder_start_token_id must be the exported model's {self._start}, got {start_token(settings)}; "
+                "leave it out, or set it in the model's generation_config and export that again"
             )
-            if (value := getattr(settings, name)) not in (None, 1, False)
-        ]
-        of_call = {"decoder_start_token_id": start_token(settings), "eos_token_id": end_tokens(settings)}
+        last = self.config.vocab_size - 1
         reasons += [
-            f"{name} must be the exported model's {self._tokens[name]}, got {token}; leave it out, or set it in the "
-            "model's generation_config and export that again"
-            for name, token in of_call.items()
-            if token != self._tokens[name]
+            f"eos_token_id must be tokens of the model, from 0 to {last}, got {token}; leave it out"
+            for token in end_tokens(settings)
+            if type(token) is not int or not 0 <= token <= last
+        ]
+        reasons += [f"max_length must be left out, got {n}; give max_new_tokens" for n in given if n is not None]
+        reasons += [
+            f"{name} must be left out on CTranslate2, which has no such argument; {FIX}"
+            for name, value in arguments.items()
+            if name not in _SOURCE and not hasattr(settings, name) and not _is_neutral(name, value)
         ]
         if reasons:
             raise InputError("; ".join(reasons))
-        chosen = {name: value for name in self._options if (value := getattr(settings, name, None)) is not None}
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        sources = [row[mask.bool()].tolist() for row, mask in zip(input_ids, attention_mask, strict=True)]
-        (end,) = self._tokens["eos_token_id"]
-        padding = end if settings.pad_token_id is None else settings.pad_token_id
-        written = [torch.tensor(tokens) for tokens in self._run(sources, chosen)]
-        return pad_sequence(written, batch_first=True, padding_value=padding).to(input_ids.device)
+        for name in OPTIONS:
+            check_value(name, getattr(settings, name))
+        check_options(self, {name: getattr(settings, name) for name in OPTIONS})
+        return settings, arguments
+
+
+def _is_neutral(name: str, value: Any) -> bool:
+    return value is None or (name in _NEUTRAL and value == _NEUTRAL[name])

@@ -26,31 +26,28 @@ ACTIVATIONS = {
     "tanh": "Tanh",
 }
 ROPE_TYPES = ("default", "linear")
-# Settings of generation that change what is written and that CTranslate2 does not have, or computes otherwise, with
-# the values that change nothing.
+# Settings of generation that are done as by `generate()`; the model itself checks their values.
+_DONE = (
+    *("num_beams", "length_penalty", "early_stopping", "max_new_tokens", "max_length"),
+    *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
+)
+# `generate()` reads them only where it samples.
+_OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
+_DEFAULTS: Mapping[str, Any] = GenerationConfig._get_default_generation_params()
+# The values that change nothing, besides None and Transformers' defaults. All other settings are refused, those too
+# that a later Transformers has.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "do_sample": (False,),
-    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty"), (1,)),
-    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length", "min_new_tokens"), (0,)),
-    **dict.fromkeys(("renormalize_logits", "remove_invalid_values"), (False,)),
-    "num_beam_groups": (1,),
     "guidance_scale": (1,),
+    "min_new_tokens": (0,),
     **dict.fromkeys(
         (
-            "forced_bos_token_id",
-            "forced_eos_token_id",
-            "suppress_tokens",
-            "begin_suppress_tokens",
-            "bad_words_ids",
-            "sequence_bias",
-            "exponential_decay_length_penalty",
-            "penalty_alpha",
-            "dola_layers",
-            "prompt_lookup_num_tokens",
+            *("output_attentions", "output_hidden_states", "output_logits", "renormalize_logits", "token_healing"),
+            *("disable_compile", "is_assistant", "low_memory", "use_mtp"),
         ),
-        (),
+        (False,),
     ),
 }
+FIX = 'export to "onnx", or generate with the model in PyTorch'
 _TO_ONNX = 'export to "onnx", which has it'
 
 
@@ -72,9 +69,11 @@ def refusals(config: PreTrainedConfig, generation: GenerationConfig | None = Non
             f"the model must be a CrossMaskForConditionalGeneration, got a model of {type(config).__name__}; use "
             "CTranslate2's own converter, which has no masks"
         ]
+    reasons = [*_of_masks(config), *_of_network(config)]
+    if generation is None:
+        return [*reasons, *_of_ends("", config)]
     # `generate()` does not ask the config for the end.
-    rest = _of_ends("", config) if generation is None else generation_refusals(generation)
-    return [*_of_masks(config), *_of_network(config), *rest]
+    return [*reasons, *_of_ends("generation_config.", generation), *generation_refusals(generation)]
 
 
 def read_window(rule: Mask) -> int:
@@ -158,12 +157,13 @@ def generation_refusals(generation: GenerationConfig) -> Iterator[str]:
     """Why CTranslate2 cannot decode under these settings, as `refusals`."""
     if type(start := start_token(generation)) is not int:
         yield f"generation_config.decoder_start_token_id must be one token, got {start}; set it to the tokenizer's"
-    yield from _of_ends("generation_config.", generation)
-    for name, neutral in _NEUTRAL.items():
-        value = getattr(generation, name, None)
-        if value is not None and value not in neutral:
-            fix = f"set it to {neutral[0]}" if neutral else "leave it out"
-            yield f"generation_config.{name} must have no effect, got {value}; {fix}, or {_TO_ONNX}"
+    for name, value in vars(generation).items():
+        if name.startswith("_") or name in ("transformers_version", *_DONE, *_OF_SAMPLING):
+            continue
+        default = _DEFAULTS.get(name)
+        if value is not None and value != default and value not in _NEUTRAL.get(name, ()):
+            fix = "leave it out" if default is None else f"set it to {default}"
+            yield f"generation_config.{name} must have no effect, got {value}; {fix}, or {FIX}"
     if generation.early_stopping == "never" and generation.length_penalty not in (0, None):
         yield (
             'generation_config.early_stopping must not be "never", since CTranslate2 stops at num_beams finished '

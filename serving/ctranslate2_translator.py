@@ -4,20 +4,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers import GenerationConfig
+
 from ..inference.loading import load_tokenizer
 from ..inference.options import check_value
 from ..inference.texts import Bar, batches_of
 from ..inference.translator import Translator, check_known
 from ..utils.errors import InputError
-from .ctranslate2_model import CTranslate2Model
+from .ctranslate2_model import OPTIONS, CTranslate2Model
 from .ctranslate2_spec import vocabulary
-from .generation import read_generation, start_token
+from .generation import end_tokens, read_generation, start_token
 from .libraries import require
 from .manifest import Manifest
 
-OPTIONS = ("num_beams", "max_new_tokens", "length_penalty", "early_stopping")
 _PURPOSE = "run a folder exported to CTranslate2"
 _ALMOST_0 = 1e-12
+_OF_STREAMS = ("end_token", "max_decoding_length", "min_decoding_length", "max_input_length")
 
 
 class CTranslate2Translator(Translator):
@@ -70,7 +72,7 @@ class CTranslate2Translator(Translator):
         self.tokenizer = load_tokenizer(str(folder))
         self.weight_files = tuple(folder / name for name in ("model.bin", "shared_vocabulary.json"))
         config = manifest.model_config
-        self.model = CTranslate2Model(config, self.generation, self._generate, OPTIONS)
+        self.model = CTranslate2Model(config, self.generation, self._generate)
         self.max_source_length = self.max_target_length = config.max_position_embeddings
         self.vocab_size = config.vocab_size
         self.names = vocabulary(self.tokenizer, self.vocab_size)
@@ -84,36 +86,24 @@ class CTranslate2Translator(Translator):
         check_known(options, OPTIONS, "CTranslate2")
         for name, value in options.items():
             check_value(name, value)
-        chosen = self._chosen(options)
-        if chosen["early_stopping"] == "never" and chosen["length_penalty"]:
-            raise InputError('early_stopping must be true or false, got "never", which CTranslate2 does not have')
-        if chosen["max_new_tokens"] > self.max_target_length:
-            raise InputError(
-                f"max_new_tokens must be at most {self.max_target_length}, the model's max_position_embeddings, got "
-                f"{chosen['max_new_tokens']}; lower it"
-            )
-        if chosen["num_beams"] > self.vocab_size:
-            raise InputError(
-                f"num_beams must be at most the vocabulary's {self.vocab_size}, got {chosen['num_beams']}"
-            )
+        self._settings(options)
 
-    def _chosen(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Each of `OPTIONS`: as given, or else the model's own."""
-        return {name: options.get(name, getattr(self.generation, name)) for name in OPTIONS}
+    def _settings(self, options: Mapping[str, Any]) -> GenerationConfig:
+        return self.model.settings(**options)[0]
 
-    def _decoding(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _decoding(self, settings: GenerationConfig) -> dict[str, Any]:
         """Arguments of CTranslate2 with which it decodes as `generate()` does."""
-        chosen = self._chosen(options)
-        stops_early = chosen["early_stopping"] is True
-        penalty = chosen["length_penalty"]
+        stops_early = settings.early_stopping is True
+        penalty = settings.length_penalty
         return {
-            "beam_size": chosen["num_beams"],
+            "beam_size": settings.num_beams,
             "patience": 1 if stops_early else 2,
             # At exactly 0 CTranslate2 stops with the first beam, however many hypotheses are finished.
             "length_penalty": _ALMOST_0 if stops_early and penalty == 0 else penalty,
+            "end_token": end_tokens(settings),
             # The end counts to a hypothesis' length.
             "return_end_token": True,
-            "max_decoding_length": chosen["max_new_tokens"],
+            "max_decoding_length": settings.max_new_tokens,
             "min_decoding_length": 0,  # 1 by default
             "max_input_length": 0,  # by default longer sources are cut off
         }
@@ -124,8 +114,9 @@ class CTranslate2Translator(Translator):
         outputs = [""] * len(sources)
         batches = batches_of(sources, batch_tokens)
         bar.update(len(sources) - sum(map(len, batches)))
+        decoding = self._decoding(self._settings(options))
         # All are handed over at once, so that every worker has something to do.
-        pending = [self._submit([sources[index] for index in batch], options) for batch in batches]
+        pending = [self._submit([sources[index] for index in batch], decoding) for batch in batches]
         for batch, results in zip(batches, pending, strict=True):
             texts = self.tokenizer.batch_decode(self._ids(results), skip_special_tokens=True)
             for index, text in zip(batch, texts, strict=True):
@@ -133,16 +124,13 @@ class CTranslate2Translator(Translator):
             bar.update(len(batch))
         return outputs
 
-    def _generate(self, sources: list[list[int]], options: Mapping[str, Any]) -> list[list[int]]:
+    def _generate(self, sources: list[list[int]], settings: GenerationConfig) -> list[list[int]]:
         """The tokens for each source of one batch, from the start token to the end token."""
-        self.check_options(options)
-        if (longest := max(map(len, sources), default=0)) > self.max_source_length:
-            raise InputError(f"sources must have at most {self.max_source_length} tokens, got {longest}; split them")
-        return self._ids(self._submit(sources, options))
+        return self._ids(self._submit(sources, self._decoding(settings)))
 
-    def _submit(self, sources: list[list[int]], options: Mapping[str, Any]) -> list[Any]:
+    def _submit(self, sources: list[list[int]], decoding: Mapping[str, Any]) -> list[Any]:
         names = [[self.names[token] for token in source] for source in sources]
-        pending: list[Any] = self.translator.translate_batch(names, asynchronous=True, **self._decoding(options))
+        pending: list[Any] = self.translator.translate_batch(names, asynchronous=True, **decoding)
         return pending
 
     def _ids(self, results: list[Any]) -> list[list[int]]:
@@ -150,11 +138,11 @@ class CTranslate2Translator(Translator):
         return [[self.start, *(self.ids[name] for name in hypothesis)] for hypothesis in hypotheses]
 
     def stream_ids(self, source: list[int], options: Mapping[str, Any]) -> Iterator[int]:
-        decoding = self._decoding(options)
+        decoding = self._decoding(self._settings(options))
         yield self.start
         steps = self.translator.generate_tokens(
             [self.names[token] for token in source],
-            **{name: decoding[name] for name in ("max_decoding_length", "min_decoding_length", "max_input_length")},
+            **{name: decoding[name] for name in _OF_STREAMS},
         )
         for step in steps:
             yield step.token_id

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import GenerationConfig
 from transformers.cache_utils import DynamicCache, DynamicLayer, EncoderDecoderCache
+from transformers.generation import GenerationMode
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from ..configuration.crossmask import CrossMaskConfig
@@ -18,6 +19,7 @@ from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.shared_source_generation import SharedSourceGenerationMixin
 from ..seq2seq.unfinished_rows import UnfinishedRows
 from ..utils.errors import InputError
+from .call_checks import check_attention_mask, check_source, check_target
 from .onnx_export import mask_inputs
 from .onnx_graphs import DECODER, ENCODER, cache_names
 from .onnx_session import open_session, run_session
@@ -97,6 +99,7 @@ class OnnxModel(CrossMaskPreTrainedModel, SharedSourceGenerationMixin):
         settings, model_kwargs = super()._prepare_generation_config(*args, **kwargs)
         if settings.use_cache is False:
             raise InputError("use_cache must be true: the decoder's graph has the cache; leave it out")
+        _check_outputs(vars(settings))
         return settings, model_kwargs
 
     def unfinished_rows(self, *args: Any, **kwargs: Any) -> UnfinishedRows | None:
@@ -104,10 +107,13 @@ class OnnxModel(CrossMaskPreTrainedModel, SharedSourceGenerationMixin):
         found = super().unfinished_rows(*args, **kwargs)
         return found if found is not None and found.rows_per_example == 1 else None
 
-    def _assisted_decoding(self, *args: Any, **kwargs: Any) -> Any:
-        raise InputError(
-            "assistant_model and prompt_lookup_num_tokens must be left out: graphs take no drafts; decode greedily"
-        )
+    def _validate_generation_mode(self, generation_mode: GenerationMode, *args: Any, **kwargs: Any) -> None:
+        if generation_mode == GenerationMode.ASSISTED_GENERATION:
+            raise InputError(
+                "assistant_model, assistant_early_exit, prompt_lookup_num_tokens and use_mtp must be left out: graphs "
+                "take no drafts; decode greedily"
+            )
+        super()._validate_generation_mode(generation_mode, *args, **kwargs)  # type: ignore[misc]
 
     @checked_call
     def forward(
@@ -138,6 +144,7 @@ class OnnxModel(CrossMaskPreTrainedModel, SharedSourceGenerationMixin):
 
         Raises:
             InputError: a mask that is not in the graphs, or padding in the target.
+            ValueError: ids or an attention mask that the exported model refuses too.
         """
         _check_outputs(kwargs)
         if encoder_outputs is None:
@@ -152,14 +159,18 @@ class OnnxModel(CrossMaskPreTrainedModel, SharedSourceGenerationMixin):
         states: Any = CrossMaskEncoderOutput.of(encoder_outputs).last_hidden_state
         if attention_mask is None:
             attention_mask = torch.ones(states.shape[:2], dtype=torch.long)
+        length = states.shape[1] if self.config.memory_length is None else attention_mask.shape[-1]
+        attention_mask = check_attention_mask(attention_mask, len(states), length)
         if example_ids is not None and len(example_ids) != len(states):
             states, attention_mask = states[example_ids], attention_mask[example_ids]
         cache = past_key_values if past_key_values is not None else EncoderDecoderCache(DynamicCache(), DynamicCache())
-        feed: dict[str, torch.Tensor] = {"input_ids": decoder_input_ids, "encoder_hidden_states": states}
+        past = self._tensors(cache, len(decoder_input_ids))
+        cached = past[0].shape[2]
+        check_target(self.config, decoder_input_ids, cached)
+        new = decoder_input_ids.shape[1]
+        feed: dict[str, torch.Tensor] = {"input_ids": decoder_input_ids.long(), "encoder_hidden_states": states}
         if self._takes_source:
             feed["encoder_attention_mask"] = attention_mask.long()
-        past = self._tensors(cache, len(decoder_input_ids))
-        cached, new = past[0].shape[2], decoder_input_ids.shape[1]
         rows = torch.arange(cached, cached + new)
         for name, mask, columns in (
             ("decoder_mask", decoder_mask, cached + new),
@@ -215,9 +226,8 @@ class OnnxEncoder(nn.Module):
     ) -> CrossMaskEncoderOutput:
         """(B, S) int64 to states (B, S, hidden), or (B, N, hidden) with a memory of N vectors."""
         _check_outputs(kwargs)
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        feed = {"input_ids": input_ids, "attention_mask": attention_mask.long()}
+        shown = check_source(self.config, input_ids, attention_mask)
+        feed = {"input_ids": input_ids.long(), "attention_mask": shown.long()}
         given = read_tensor(encoder_mask, "encoder_mask", self.config)
         if given is not None:
             length = input_ids.shape[1]

@@ -57,6 +57,7 @@ METHODS = {
         "input_ids_length, inputs_tensor"
     ),
     "GenerationMixin._prepare_generation_config": "generation_config, **kwargs",
+    "GenerationMixin._prepare_model_inputs": "inputs, bos_token_id, model_kwargs",
     "GenerationMixin._prepare_special_tokens": "generation_config, kwargs_has_attention_mask, device, batch_size",
     "GenerationMixin._prepare_static_cache": (
         "cache_implementation, batch_size, max_cache_len, prefill_chunk_size, model_kwargs"

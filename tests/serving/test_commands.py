@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,7 +38,12 @@ def folder(request, tmp_path_factory):
     if request.param == "onnx":
         pytest.importorskip("onnxruntime")
     place = tmp_path_factory.mktemp("exported") / request.param
-    return export(trained_model(), request.param, place, tokenizer=tokenizer()).folder
+    return exported(trained_model(), request.param, place)
+
+
+def exported(model, engine: str, place: Path) -> Path:
+    tokenizer().backend_tokenizer.no_padding()  # which a call may have left, and which would be saved
+    return export(model, engine, place, tokenizer=tokenizer()).folder
 
 
 @pytest.fixture
@@ -76,7 +82,7 @@ def test_an_export_that_was_written_again_does_not_continue_a_run(folder, lines,
     with monkeypatch.context() as patch:
         patch.setattr(files.LineTranslator, "portion", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         assert translate(arguments) == 130
-    again = export(trained_model(1), load_translator(folder).engine, tmp_path / "again", tokenizer=tokenizer()).folder
+    again = exported(trained_model(1), load_translator(folder).engine, tmp_path / "again")
     capsys.readouterr()
     folder.rename(tmp_path / "kept")
     again.rename(folder)
@@ -137,19 +143,18 @@ def test_what_generate_of_ctranslate2_refuses(saved, tmp_path):
         assert torch.equal(model.generate(**inputs), wanted)
         for options, message in (
             ({"do_sample": True}, "do_sample must have no effect, got True"),
-            ({"num_beams": 2, "num_return_sequences": 2}, "num_return_sequences must be left out, got 2"),
+            (
+                {"num_beams": 2, "num_return_sequences": 2},
+                "num_return_sequences must have no effect, got 2",
+            ),
             ({"max_length": 9}, "max_length must be left out, got 9; give max_new_tokens"),
-            ({"streamer": None}, "streamer must be left out on CTranslate2"),
+            ({"streamer": object()}, "streamer must be left out on CTranslate2"),
             ({"max_new_tokens": 99}, "max_new_tokens must be at most 64"),
         ):
             with pytest.raises(InputError, match=message):
                 model.generate(**inputs, **options)
-        with pytest.raises(InputError, match="input_ids must be given"):
-            model.generate()
         with pytest.raises(InputError, match="forward must not be called on CTranslate2"):
             model(**inputs)
-        with pytest.raises(InputError, match="sources must have at most 64 tokens, got 65"):
-            model.generate(torch.full((1, 65), 5))
 
 
 def test_answers_are_written_by_engines(folder, saved, monkeypatch, capsys):

@@ -175,9 +175,9 @@ def test_settings_of_generation_that_it_lacks_are_refused():
     model.generation_config.update(repetition_penalty=1.3, forced_bos_token_id=5, min_new_tokens=2, do_sample=True)
     reasons = refusals(model.config, model.generation_config)
     assert [reason.split()[0].partition(".")[2] for reason in reasons] == [
+        "min_new_tokens",
         "do_sample",
         "repetition_penalty",
-        "min_new_tokens",
         "forced_bos_token_id",
     ]
 

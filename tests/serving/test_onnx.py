@@ -166,7 +166,7 @@ def test_tensors_are_taken_as_masks(model, graphs):
         ({"cross_mask": "wait_k(2)"}, r"cross_mask must be a boolean tensor, got the rule wait_k\(2\)"),
         ({"encoder_mask": "causal()"}, "encoder_mask must be a boolean tensor"),
         ({"use_cache": False}, "use_cache must be true"),
-        ({"prompt_lookup_num_tokens": 2}, "assistant_model and prompt_lookup_num_tokens must be left out"),
+        ({"prompt_lookup_num_tokens": 2}, "prompt_lookup_num_tokens and use_mtp must be left out"),
         ({"output_attentions": True, "return_dict_in_generate": True}, "output_attentions must be false"),
         ({"passage_ids": torch.zeros(1, 6)}, "no argument is called passage_ids"),
         ({"decoder_input_ids": torch.tensor([[0, 1, 5]])}, "decoder_attention_mask must be all ones"),

@@ -107,7 +107,7 @@ def test_an_engine_without_masks_refuses_them(folders):
         pytest.raises(InputError, match=r"options of CTranslate2 must be among num_beams, .* got 'cross_mask'"),
     ):
         translator.translate(TEXTS[:1], cross_mask="wait_k(3)")
-    with pytest.raises(InputError, match='early_stopping must be true or false, got "never"'):
+    with pytest.raises(InputError, match='early_stopping must not be "never"'):
         translator.translate(TEXTS[:1], early_stopping="never")
 
 
