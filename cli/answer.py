@@ -1,6 +1,7 @@
 """`crossmask answer`: answers to questions about contexts."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from .command import (
     Model,
     Quiet,
     add,
+    each_item,
     load_pipeline,
     progress,
     read_input,
@@ -22,6 +24,8 @@ from .command import (
     whole_number,
     write_json,
 )
+
+_WANTED = "{'question': ..., 'context': ...}, or a whole text beside --question"
 
 
 def register(app: typer.Typer) -> None:
@@ -49,11 +53,16 @@ def register(app: typer.Typer) -> None:
         An answer a line, empty where there is none; with --json what the pipeline returns: score, start and end too.
         """
         options = {} if source_template is None else {"source_template": source_template}
-        items = _items(input, question)
         pipe = load_pipeline("question-answering", model, device, dtype, engine, **options)
         several = {"top_k": top_k} if not pipe.model.can_generate() else _beams(top_k)
+        run = partial(pipe, batch_size=batch_size, **several)
+        found_all: Iterator[Any]
+        if question is None:
+            found_all = (found for _, found in each_item(read_items(input, _WANTED), run))
+        else:
+            found_all = iter([run({"question": question, "context": "\n".join(read_input(input))})])
         with progress("questions", None, quiet) as bar:
-            for found in pipe(items, batch_size=batch_size, **several):
+            for found in found_all:
                 answers = found if isinstance(found, list) else [found]
                 if json:
                     write_json(answers if top_k > 1 else answers[0])
@@ -64,9 +73,3 @@ def register(app: typer.Typer) -> None:
 
 def _beams(top_k: int) -> dict[str, int]:
     return {"num_beams": top_k, "num_return_sequences": top_k} if top_k > 1 else {}
-
-
-def _items(path: str, question: str | None) -> Iterator[dict[str, Any]]:
-    if question is not None:
-        return iter([{"question": question, "context": "\n".join(read_input(path))}])
-    return read_items(path, "{'question': ..., 'context': ...}, or a whole text beside --question")

@@ -1,5 +1,6 @@
 """`crossmask classify`: a label for each line."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from .command import (
     Model,
     Quiet,
     add,
+    each_line,
     load_pipeline,
     progress,
     read_input,
@@ -36,13 +38,17 @@ def register(app: typer.Typer) -> None:
         device: Device = None,
         quiet: Quiet = False,
     ) -> None:
-        """Classify texts, a line at a time: `label TAB score`, or with --json what the pipeline returns."""
+        """Classify texts, a line at a time: `label TAB score`, or with --json what the pipeline returns.
+
+        A blank line gives a blank one, or null.
+        """
         pipe = load_pipeline("text-classification", model, device, dtype)
         options = {"truncation": True} if truncate else {}
         with progress("lines", None, quiet) as bar:
-            for labels in pipe(read_input(input), batch_size=batch_size, top_k=top_k, **options):
+            run = partial(pipe, batch_size=batch_size, top_k=top_k, **options)
+            for labels in each_line(read_input(input), run):
                 if json:
-                    write_json(labels if top_k > 1 else labels[0])
+                    write_json(labels if top_k > 1 or labels is None else labels[0])
                 else:
-                    print("\t".join(f"{one['label']}\t{one['score']:.4f}" for one in labels), flush=True)
+                    print("\t".join(f"{one['label']}\t{one['score']:.4f}" for one in labels or ()), flush=True)
                 bar.update(1)

@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from itertools import repeat
 from typing import Annotated, Any, Literal
 
 import typer
@@ -152,8 +154,55 @@ def read_input(path: str) -> Iterator[str]:
     return decode_lines(bounded_lines(sys.stdin.buffer, "standard input"), "standard input")
 
 
-def read_items(path: str, wanted: str) -> Iterator[dict[str, Any]]:
-    """The lines of a file, or of standard input for `-`, each a mapping in JSON; blank lines are left out.
+def each_item(items: Iterable[tuple[int, Any]], results: Callable[[Iterator[Any]], Any]) -> Iterator[tuple[int, Any]]:
+    """What a pipeline makes of items, each with the number of its line, by which errors call it.
+
+    Args:
+        items: each with its number. results: runs the pipeline.
+
+    Raises:
+        InputError: an item that the pipeline cannot use.
+    """
+    from crossmask.pipelines.inputs import PipelineInputError
+    from crossmask.utils.errors import InputError
+
+    numbers: list[int] = []
+
+    def read() -> Iterator[Any]:
+        for number, item in items:
+            numbers.append(number)
+            yield item
+
+    try:
+        for index, result in enumerate(results(read())):
+            yield numbers[index], result
+    except PipelineInputError as error:
+        named = re.sub(r"^inputs\[(\d+)\]", lambda match: f"line {numbers[int(match[1])]}", str(error))
+        raise InputError(named) from error
+
+
+def each_line(lines: Iterable[str], results: Callable[[Iterator[str]], Any]) -> Iterator[Any]:
+    """What a pipeline makes of each line, None for a blank one. Raises InputError, as `each_item`."""
+    from crossmask.utils.text import is_blank
+
+    read = 0
+
+    def shown() -> Iterator[tuple[int, str]]:
+        nonlocal read
+        for read, line in enumerate(lines, start=1):
+            if not is_blank(line):
+                yield read, line
+
+    written = 0
+    for number, result in each_item(shown(), results):
+        yield from repeat(None, number - written - 1)
+        yield result
+        written = number
+    yield from repeat(None, read - written)
+
+
+def read_items(path: str, wanted: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The lines of a file, or of standard input for `-`, each a mapping in JSON, with its number; no blank lines.
 
     Args:
         wanted: what errors say that a line must be.
@@ -169,7 +218,7 @@ def read_items(path: str, wanted: str) -> Iterator[dict[str, Any]]:
             raise InputError(f"line {number} must be JSON, {wanted}, got {line[:40]!r} ({error})") from None
         if not isinstance(item, dict):
             raise InputError(f"line {number} must be {wanted}, got {line[:40]!r}")
-        yield item
+        yield number, item
 
 
 def write_json(value: Any) -> None:

@@ -1,6 +1,8 @@
 """`crossmask label`: the arguments of predicates."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +15,8 @@ from .command import (
     Model,
     Quiet,
     add,
+    each_item,
+    each_line,
     load_pipeline,
     progress,
     read_input,
@@ -39,17 +43,22 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Label semantic roles: lines {"text": ..., "predicate": ...} of JSON, or {"words": [...], "predicate": N}.
 
-        A line each, with the arguments in brackets; with --json what the pipeline returns.
+        A line each, with the arguments in brackets, blank for a blank text; with --json what the pipeline returns.
         """
+        pipe = load_pipeline("semantic-role-labeling", model, device, dtype)
+        run = partial(pipe, batch_size=batch_size)
+        results: Iterator[Any]
         if predicate is None:
             items = read_items(input, "{'text': ..., 'predicate': ...}, or a text beside --predicate")
+            results = (found for _, found in each_item(items, run))
         else:
-            items = ({"text": line, "predicate": predicate} for line in read_input(input))
-        pipe = load_pipeline("semantic-role-labeling", model, device, dtype)
+            results = each_line(
+                read_input(input), lambda lines: run({"text": line, "predicate": predicate} for line in lines)
+            )
         with progress("lines", None, quiet) as bar:
-            for found in pipe(items, batch_size=batch_size):
+            for found in results:
                 if json:
                     write_json(found)
                 else:
-                    print(found["text"], flush=True)
+                    print("" if found is None else found["text"], flush=True)
                 bar.update(1)

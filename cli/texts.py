@@ -56,7 +56,7 @@ TopP = Annotated[
     float | None,
     typer.Option(parser=above_0, metavar="X", help="Sample from the likeliest with this probability (1)."),
 ]
-Seed = Annotated[int, whole_number("Of sampling.", 0)]
+Seed = Annotated[int | None, whole_number("Of sampling (0).", 0)]
 Ray = Annotated[bool, typer.Option("--ray", help="Translate by actors of Ray, on this machine or a cluster.")]
 RayActors = Annotated[int | None, whole_number("Actors, each with --threads processors (what the cluster has).")]
 
@@ -86,7 +86,7 @@ def _register(app: typer.Typer, name: str, what: str) -> None:
         temperature: Temperature = None,
         top_k: TopK = None,
         top_p: TopP = None,
-        seed: Seed = 0,
+        seed: Seed = None,
         encoder_mask: Mask = None,
         decoder_mask: Mask = None,
         cross_mask: Mask = None,
@@ -123,7 +123,7 @@ def _check(given: dict[str, Any]) -> None:
 
     for name in MASKS:
         check_mask(name, given[name])
-    if not given["sample"] and (idle := [name for name in SAMPLING if given[name] is not None]):
+    if not given["sample"] and (idle := [name for name in (*SAMPLING, "seed") if given[name] is not None]):
         flag = f"--{idle[0].replace('_', '-')}"
         raise InputError(f"{flag} must come with --sample, without which it does nothing; give both or neither")
     if given["json"] and given["pairs"]:
@@ -167,7 +167,7 @@ def _generate(name: str, given: dict[str, Any], generation: dict[str, Any]) -> N
             overlong=given["overlong"],
             splitter=splitter,
             batch_tokens=given["batch_tokens"],
-            seed=given["seed"],
+            seed=given["seed"] or 0,
             options=generation,
         )
         translate = RayLines(one, loading, given["ray_actors"]) if given["ray"] else one

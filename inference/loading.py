@@ -99,14 +99,16 @@ def load_config(name: str, **changes) -> PreTrainedConfig:
 
 
 def check_kind(name: str, config: PreTrainedConfig, auto_class: Any = AutoModelForSeq2SeqLM) -> None:
-    """Refuse a model that an Auto class does not load, by its config.
+    """Refuse a model that an Auto class does not load, or that has another head, by its config.
 
     Raises:
         InputError: with the command that it is for, where there is one.
     """
-    if type(config) in auto_class._model_mapping:
-        return
     found = ", ".join(config.architectures or ()) or f"a {config.model_type} model"
+    wanted = auto_class.__name__.removeprefix("AutoModel").replace("ForSeq2SeqLM", "ForConditionalGeneration")
+    has_other_head = found.endswith(tuple(_COMMANDS)) and not found.endswith(wanted)
+    if type(config) in auto_class._model_mapping and not has_other_head:
+        return
     command = next((one for ending, one in _COMMANDS.items() if found.endswith(ending)), None)
     fix = "give another model" if command is None else f"give another model, or use it with {command}"
     raise InputError(f"{name} must be a model that {auto_class.__name__} loads, got {found}; {fix}")
@@ -133,7 +135,7 @@ def load_model(
         OSError: it does not exist, or cannot be fetched.
         InputError: weights that cannot be read, are missing or do not fit the config.
     """
-    if not options.get("trust_remote_code"):
+    if not options.get("trust_remote_code") and not may_lack_weights:
         check_kind(name, config, auto_class)
     with naming_load_errors(f"the weights of {name}", name):
         try:

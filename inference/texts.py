@@ -3,7 +3,7 @@
 A batch takes as long as its longest text, and random batches of real sentences are half padding.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixi
 
 from ..data.length_buckets import bucket_batches
 from ..seq2seq.lengths import longest_source
-from ..utils.errors import InputError, InputTypeError
-from ..utils.text import check_text, is_blank
+from ..utils.errors import InputError
+from ..utils.text import check_texts, is_blank
 from .options import check_options
 
 
@@ -134,15 +134,7 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], limit: i
         TypeError: texts that are not a list of texts.
         ValueError: one has more tokens than `limit`, is not valid Unicode, or has NUL.
     """
-    if isinstance(texts, str):
-        raise InputTypeError(f"texts must be a list of texts, got one text {texts[:40]!r}; write [text]")
-    if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
-        raise InputTypeError(f"texts must be a list of texts, got {type(texts).__name__}")
-    texts = list(texts)
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputTypeError(f"texts[{index}] must be text, got {type(text).__name__}")
-        check_text(text, f"texts[{index}]")
+    texts = check_texts(texts)
     sources = encode(tokenizer, texts)
     for index, source in enumerate(sources):
         if limit is not None and len(source) > limit:

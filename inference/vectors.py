@@ -11,10 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.encoder_batches import EncoderCollator
 from ..data.length_buckets import bucket_batches
-from ..data.tokenization import check_texts
 from ..heads.sequence_classification import CrossMaskForSequenceClassification
 from ..seq2seq.pretrained_parts import encoder_of
 from ..utils.errors import InputError
+from ..utils.text import check_texts, is_blank
 
 LONGEST = 10**9  # more than any model takes; tokenizers without a limit have a larger number
 
@@ -53,16 +53,14 @@ def encode_texts(
         InputError: no list of texts, a text that is empty or too long, a tokenizer without a padding token.
         TypeError: a mask for a model that takes none of that name.
     """
-    if isinstance(texts, str | bytes) or not all(isinstance(text, str) for text in texts):
-        raise InputError(f"texts must be a list of texts, got {type(texts).__name__}; write [text]")
+    texts = check_texts(texts)
     for index, text in enumerate(texts):
-        if not text.strip():
-            raise InputError(f"texts[{index}] is empty; leave it out")
+        if is_blank(text):
+            raise InputError(f"texts[{index}] must have something in it, got {text[:20]!r}; leave it out")
     if not len(texts):
         raise InputError("texts must have at least one text, got none")
     if tokenizer.pad_token_id is None:
         raise InputError(f"{type(tokenizer).__name__} has no padding token; set tokenizer.pad_token")
-    check_texts(texts)
     limit = min(getattr(model.config, "max_position_embeddings", None) or LONGEST, tokenizer.model_max_length)
     cut = {"truncation": True, "max_length": limit} if truncate and limit < LONGEST else {}
     encoded = tokenizer(list(texts), verbose=False, **cut)

@@ -127,9 +127,11 @@ def _tokens_of(answer: tuple[int, int] | None, window: Window) -> tuple[int, int
 
 def _check_texts(questions: Sequence[str], contexts: Sequence[str]) -> None:
     for name, texts in (("questions", questions), ("contexts", contexts)):
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        if isinstance(texts, str | bytes):
             raise ValueError(f"{name} must be a list of texts, got {type(texts).__name__}; write [text]")
         for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ValueError(f"{name}[{index}] must be text, got {type(text).__name__}")
             if not text.strip():
                 raise ValueError(f"{name}[{index}] is empty; leave the example out")
     if len(questions) != len(contexts) or not len(questions):

@@ -71,7 +71,8 @@ def test_answers_of_lines_and_of_one_text(tmp_path, monkeypatch, capsys):
     for bad, message in (
         ("{", "line 1 must be JSON"),
         ("3", "line 1 must be {'question'"),
-        ("{}", "inputs[0] must have"),
+        ("{}", "line 1 must have"),
+        ('{"question": "a", "context": "ann"}\n\n{"question": "a"}', "line 3 must have 'context'"),
     ):
         give(monkeypatch, bad)
         assert main(["answer", str(tmp_path), *PLAIN]) == 2
@@ -105,9 +106,12 @@ def test_labels(tmp_path, monkeypatch, capsys):
     give(monkeypatch, lines)
     assert main(["classify", str(tmp_path), "--json", "--top-k", "3", *PLAIN]) == 0
     assert [len(labels) for labels in read(capsys)] == [3, 3]
-    give(monkeypatch, "ann\n\n")
-    assert main(["classify", str(tmp_path), *PLAIN]) == 2
-    assert "inputs[1] must have something in it" in capsys.readouterr().err
+    give(monkeypatch, "\n\u200b\nann left\n \nbob is in the garden\n\n\n")
+    assert main(["classify", str(tmp_path), *PLAIN]) == 0
+    assert capsys.readouterr().out.splitlines() == ["", "", wanted[0], "", wanted[1], "", ""]
+    give(monkeypatch, "\n\n")
+    assert main(["classify", str(tmp_path), "--json", *PLAIN]) == 0
+    assert read(capsys) == [None, None]
 
 
 def test_semantic_roles(tmp_path, monkeypatch, capsys):
@@ -126,6 +130,12 @@ def test_semantic_roles(tmp_path, monkeypatch, capsys):
     assert main(["label", str(tmp_path), "--predicate", "left", "--json", *PLAIN]) == 0
     (found,) = read(capsys)
     assert found["tags"] == pipe(items[0])["tags"]
+    give(monkeypatch, "\nbob left\n")
+    assert main(["label", str(tmp_path), "--predicate", "left", *PLAIN]) == 0
+    assert [bool(line) for line in capsys.readouterr().out.splitlines()] == [False, True]
+    give(monkeypatch, "ann left\n\nbob sits\n")
+    assert main(["label", str(tmp_path), "--predicate", "left", *PLAIN]) == 2
+    assert "line 3: 'predicate' must be a word that is there once, got 'left'" in capsys.readouterr().err
     give(monkeypatch, "ann left\n")
     assert main(["label", str(tmp_path), *PLAIN]) == 2
     assert (
@@ -240,6 +250,36 @@ def test_a_model_for_another_task_is_refused(folder, capsys):
     data = "{format: tsv, path: nowhere.tsv}"
     assert main(["evaluate", str(folder), "--task", "extractive-question-answering", "--data", data, *PLAIN]) == 2
     assert "must be a model for task extractive-question-answering" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["translate", "summarize", "answer", "label", "stream", "audit", "export"])
+def test_a_model_of_another_kind_is_refused(command, tmp_path, monkeypatch, capsys):
+    model = BertForSequenceClassification(encoder_config("bert"))
+    for part in (model, tiny_tokenizer()):
+        part.save_pretrained(tmp_path)
+    give(monkeypatch, "{}\n")
+    more = {"audit": ["--source", "ann"], "export": [str(tmp_path / "out"), "--to", "onnx"]}.get(command, [])
+    assert main([command, str(tmp_path), *more]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path} must be a model that AutoModelFor" in error
+    assert "got BertForSequenceClassification; give another model, or use it with crossmask classify" in error
+    assert len(error) < 500
+
+
+def test_a_translator_does_not_classify(folder, capsys):
+    assert main(["classify", str(folder), *PLAIN]) == 2
+    assert "got CrossMaskForConditionalGeneration; give another model, or use it with crossmask translate or" in (
+        capsys.readouterr().err
+    )
+
+
+def test_options_of_one_kind_of_model(folder, tmp_path, monkeypatch, capsys):
+    for part in tiny_reader(False):
+        part.save_pretrained(tmp_path)
+    assert main(["answer", str(tmp_path), "--source-template", "{question} {context}", *PLAIN]) == 2
+    assert "options must be among top_k, " in capsys.readouterr().err
+    assert main(["translate", str(folder), "--seed", "5", *PLAIN]) == 2
+    assert "--seed must come with --sample, without which it does nothing" in capsys.readouterr().err
 
 
 def test_a_column_of_a_recipe(tmp_path, capsys):

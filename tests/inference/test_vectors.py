@@ -59,11 +59,11 @@ def test_masks_hold_for_all_texts():
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ("ann", r"texts must be a list of texts, got str; write \[text\]"),
-        ([b"ann"], "texts must be a list of texts"),
-        ([None], "texts must be a list of texts"),
+        ("ann", r"texts must be a list of texts, got one text 'ann'; write \[text\]"),
+        ([b"ann"], r"texts\[0\] must be text, got bytes"),
+        (["ann", None], r"texts\[1\] must be text, got NoneType"),
         ([], "texts must have at least one text"),
-        (["ann", " "], r"texts\[1\] is empty; leave it out"),
+        (["ann", " "], r"texts\[1\] must have something in it, got ' '; leave it out"),
         (["ann", "bob " * 80], r"texts\[1\] has 82 tokens, and the model takes 64; split it, or give truncate=True"),
     ],
 )

@@ -217,7 +217,7 @@ def test_collator_of_transformers_is_enough_where_there_are_token_types():
     [
         ({"questions": []}, "0 questions and 1 contexts"),
         ({"questions": QUESTION}, r"questions must be a list of texts, got str; write \[text\]"),
-        ({"contexts": [3]}, "contexts must be a list of texts"),
+        ({"contexts": [3]}, r"contexts\[0\] must be text, got int"),
         ({"contexts": [" "]}, r"contexts\[0\] is empty"),
         ({"answers": []}, "0 answers and 1 contexts"),
         ({"answers": [(3, 3)]}, r"answers\[0\] must be \(first character, one past the last\) within the 106"),
