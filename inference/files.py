@@ -26,7 +26,7 @@ from .digests import digest
 from .texts import Bar, encode
 from .translator import Translator
 
-PORTION = 4096  # lines; sorted by length among themselves, and a run that is stopped loses no more than these
+PORTION = 1024  # lines; sorted by length among themselves, and a run that is stopped loses no more than these
 NumberedPortion = tuple[int, tuple[str, ...]]
 _BLANKS = str.maketrans("\t\n\r", "   ")
 

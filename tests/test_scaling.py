@@ -64,7 +64,7 @@ def test_the_costs_are_what_the_formula_gives():
 
 
 def test_costs_of_known_cases():
-    assert seconds(100.0, 1) == START_UP + 245 * 40.96
-    assert seconds(100.0, 245) == seconds(100.0, 1000) == START_UP + 40.96
+    assert seconds(100.0, 1) == START_UP + 977 * 10.24
+    assert seconds(100.0, 977) == seconds(100.0, 1000) == START_UP + 10.24
     assert duration(90) == "1.5 min"
     assert duration(7200) == "2.0 h"

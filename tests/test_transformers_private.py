@@ -121,6 +121,7 @@ ATTRIBUTES = {
     "_load_tokenizer": "pipelines.base",
     "_load_video_processor": "pipelines.base",
     "_is_stateful": "modeling_utils",
+    "_model_mapping": "models.auto.auto_factory",  # the configs that an Auto class knows
     "_no_split_modules": "modeling_utils",
     "_pipeline_calls_generate": "pipelines.base",
     "_reorder_cache": "generation.utils",  # is asked for where a model has one
@@ -156,6 +157,8 @@ OTHERS = {
     # argparse
     "_actions",
     "_option_string_actions",
+    # collections, of named tuples
+    "_asdict",
     # abc, of every class that has abstract bases
     "_abc_impl",
 }
