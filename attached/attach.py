@@ -19,7 +19,7 @@ from .attention_sites import SITE, Attentions, Site, configs_with_attention, dep
 from .current_call import AttachedCall, KeepsCall
 from .packing import packing_refusal
 from .positions import GivesPositions, TakesPositions, position_table
-from .sides import NO_ENCODER_MASK, OWN_RULE, AfterSide, DecoderSide, EncoderSide
+from .sides import NO_ENCODER_MASK, OWN_RULE, AfterSide, DecoderSide, EncoderSide, check_states_are_counted
 
 MaskOrText = Mask | LayerTexts
 
@@ -192,6 +192,8 @@ def _compiler(model: PreTrainedModel, scope: Scope, attentions: Attentions) -> L
     rules, _ = masks.rules()
     if not modules and rules != (own,):
         raise MaskError(NO_ENCODER_MASK)
+    if scope == "encoder" and rules != (own,):
+        check_states_are_counted(model.get_encoder())
     check_heads(masks.of_layers, heads, name)
     check_lasting(masks.of_layers, name)
     return masks

@@ -294,15 +294,25 @@ def source_of(encoder: Any, given: dict[str, Any]) -> tuple[int, int, torch.devi
     try:
         length = int(encoder._get_feat_extract_output_lengths(torch.tensor(frames)))
     except AttributeError as error:  # there is no such method, or as in Moonshine's streaming encoder a broken one
-        raise MaskError(
-            f"encoder_mask must be full() where {type(encoder).__name__} encodes, since nothing tells the number of "
-            "its states; give a cross_mask"
-        ) from error
+        raise _of_unknown_length(encoder) from error
     if padding is not None and hasattr(encoder, "_get_feature_vector_attention_mask"):
         padding = encoder._get_feature_vector_attention_mask(length, padding)
     else:
         padding = None
     return features.shape[0], length, features.device, padding
+
+
+def check_states_are_counted(encoder: PreTrainedModel) -> None:
+    """Refuse an encoder of which nothing says how many states it makes, such as one of images. Raises MaskError."""
+    if encoder.main_input_name != "input_ids" and not hasattr(encoder, "_get_feat_extract_output_lengths"):
+        raise _of_unknown_length(encoder)
+
+
+def _of_unknown_length(encoder: Any) -> MaskError:
+    return MaskError(
+        f"encoder_mask must be full() where {type(encoder).__name__} encodes, since nothing tells the number of its "
+        "states; give a cross_mask"
+    )
 
 
 def refuse_segments(kwargs: dict[str, Any]) -> None:

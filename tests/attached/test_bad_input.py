@@ -12,11 +12,15 @@ from transformers import (
     GPT2LMHeadModel,
     T5Config,
     T5EncoderModel,
+    VisionEncoderDecoderConfig,
+    VisionEncoderDecoderModel,
+    ViTConfig,
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from crossmask import attach, detach
 from crossmask.attached.sides import source_of
+from crossmask.masks import MaskError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -244,3 +248,18 @@ class BrokenEncoder:
 def test_an_encoder_of_which_nothing_tells_the_number_of_states_is_refused():
     with pytest.raises(ValueError, match=r"encoder_mask must be full\(\) where BrokenEncoder encodes"):
         source_of(BrokenEncoder(), {"input_values": torch.zeros(1, 8)})
+
+
+def test_an_encoder_of_images_takes_no_mask_and_a_decoder_does():
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    encoder = ViTConfig(**sizes, image_size=32, patch_size=16)
+    decoder = BertConfig(**sizes, vocab_size=60, is_decoder=True, add_cross_attention=True)
+    model = VisionEncoderDecoderModel(VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)).eval()
+    model.set_attn_implementation("eager")
+    with pytest.raises(MaskError, match=r"encoder_mask must be full\(\) where ViTModel encodes, since nothing tells"):
+        attach(model, encoder_mask="window(1)")
+    assert type(model) is VisionEncoderDecoderModel
+    attach(model, cross_mask="keep((0, 2))")
+    images, target = torch.randn(1, 3, 32, 32), torch.tensor([[1, 5]])
+    outputs = model(pixel_values=images, decoder_input_ids=target, output_attentions=True)
+    assert outputs.cross_attentions[0][..., 2:].abs().max() == 0
