@@ -43,18 +43,20 @@ class MaskedConfig(PreTrainedConfig):
         super().__setattr__(key, value)  # type: ignore[no-untyped-call]
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], **kwargs: Any) -> Any:  # type: ignore[override]
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> Any:
         """As Transformers does, but of another type of model neither a part nor fields of the same name are taken.
 
         Raises:
             ValueError: the config is of another type.
         """
-        values, unused = cls.get_config_dict(name, **kwargs)
+        values, unused = cls.get_config_dict(pretrained_model_name_or_path, **kwargs)
         if (found := values.get("model_type", cls.model_type)) != cls.model_type:
             classes = " or ".join(values.get("architectures") or ["AutoModel"])
             raise ValueError(
-                f"{name} must be a model of type {cls.model_type}, got {found}; load it by {classes}.from_pretrained, "
-                "or by an Auto class"
+                f"{pretrained_model_name_or_path} must be a model of type {cls.model_type}, got {found}; load it by "
+                f"{classes}.from_pretrained, or by an Auto class"
             )
         return cls.from_dict(values, **unused)
 
