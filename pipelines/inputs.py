@@ -100,13 +100,15 @@ def check_text(text: Any, name: str) -> str:
     """A text with something in it.
 
     Raises:
-        PipelineInputError: no text, an empty one, or one that is not valid Unicode.
+        PipelineInputError: no text, an empty one, one with NUL, or one that is not valid Unicode.
     """
     if not isinstance(text, str):
         fix = "; decode it" if isinstance(text, bytes | bytearray) else ""
         raise PipelineInputError(f"{name} must be text, got {type(text).__name__}{fix}")
     if not text.strip():
         raise PipelineInputError(f"{name} must have something in it, got {text[:20]!r}; leave it out")
+    if "\0" in text:
+        raise PipelineInputError(f"{name} must be without NUL, got one at {text.index(chr(0))}; leave it out")
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -125,6 +125,8 @@ class QuestionAnsweringPipeline(BasePipeline):
         """The windows of a context, each with its ids, (1, S)."""
         length = max_seq_len or min(WINDOW, self._longest())
         stride = min(STRIDE, length // 3) if doc_stride is None else doc_stride
+        if not 0 <= stride < length:
+            raise PipelineInputError(f"doc_stride must be from 0 to below max_seq_len, {length}, got {stride}")
         question, context = item["question"], item["context"]
         if max_question_len is not None:
             offsets = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]

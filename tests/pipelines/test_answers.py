@@ -225,3 +225,9 @@ def test_options_that_nothing_takes_are_refused(options, message):
         pipe(ITEMS[0], **options)
     with pytest.raises(PipelineInputError, match=message):
         pipeline("question-answering", model=pipe.model, tokenizer=pipe.tokenizer, device="cpu", **options)
+
+
+@pytest.mark.parametrize("stride", [-1, 40])
+def test_a_stride_that_leaves_no_window_is_refused(stride):
+    with pytest.raises(PipelineInputError, match=f"doc_stride must be from 0 to below max_seq_len, 40, got {stride}"):
+        reader(False)(ITEMS[2], max_seq_len=40, doc_stride=stride)

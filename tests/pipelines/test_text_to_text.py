@@ -244,6 +244,7 @@ BAD = {
     "empty": ([TEXTS[0], TEXTS[0], " "], r"inputs\[2\] must have something in it, got ' '; leave it out"),
     "number": (3, "the input must be text, got int"),
     "surrogate": (["a\ud800"], r"inputs\[0\] must be valid Unicode"),
+    "nul": (["a\0b"], r"inputs\[0\] must be without NUL, got one at 1; leave it out"),
     "no text": ([{"source": "a"}], r"inputs\[0\] must have 'text', got 'source'"),
     "another key": ({"text": "a", "mask": 1}, "the input must have no other keys than .*, got 'mask'"),
     "long": (
