@@ -74,6 +74,11 @@ class EncoderHeadModel(PreTrainedModel):
         config.encoder = encoder.config  # one object: what is set in it holds for the module
         self.supports_gradient_checkpointing = encoder.supports_gradient_checkpointing
 
+    @property
+    def max_source_length(self) -> int | None:
+        """The most tokens of a text, None for any number."""
+        return self.foreign_encoder.max_length
+
     @classmethod
     def from_encoder_pretrained(
         cls, encoder: str | PreTrainedModel, *, encoder_kwargs: dict[str, Any] | None = None, **fields: Any

@@ -11,7 +11,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.encoder_batches import EncoderCollator
 from ..data.length_buckets import bucket_batches
+from ..heads.base import EncoderHeadModel
 from ..heads.sequence_classification import CrossMaskForSequenceClassification
+from ..heads.token_classification import CrossMaskForTokenClassification
+from ..question_answering.modeling import CrossMaskForQuestionAnswering
+from ..seq2seq.lengths import longest_source
 from ..seq2seq.pretrained_parts import encoder_of
 from ..utils.errors import InputError
 from ..utils.text import check_texts, is_blank
@@ -39,8 +43,8 @@ def encode_texts(
     ```
 
     Of a `CrossMaskForSequenceClassification` it is what the classes are scored by. Of a network of crossmask with a
-    memory it is the memory, its vectors one after the other. Of any other model of Transformers it is the mean of the
-    encoder's states, as in sentence-transformers.
+    memory it is the memory, its vectors one after the other. Of any other model it is the mean of the states of its
+    encoder, or of what is below its head, as in sentence-transformers.
 
     Args:
         normalize: whether vectors have length 1, for cosine similarity.
@@ -61,7 +65,7 @@ def encode_texts(
         raise InputError("texts must have at least one text, got none")
     if tokenizer.pad_token_id is None:
         raise InputError(f"{type(tokenizer).__name__} has no padding token; set tokenizer.pad_token")
-    limit = min(getattr(model.config, "max_position_embeddings", None) or LONGEST, tokenizer.model_max_length)
+    limit = min(longest_source(model) or LONGEST, tokenizer.model_max_length)
     cut = {"truncation": True, "max_length": limit} if truncate and limit < LONGEST else {}
     encoded = tokenizer(list(texts), verbose=False, **cut)
     lengths = [len(ids) for ids in encoded["input_ids"]]
@@ -70,7 +74,10 @@ def encode_texts(
             raise InputError(
                 f"texts[{index}] has {length} tokens, and the model takes {limit}; split it, or give truncate=True"
             )
-    head = model if isinstance(model, CrossMaskForSequenceClassification) else encoder_of(model)
+    if isinstance(model, CrossMaskForQuestionAnswering):
+        raise InputError("model must read texts without questions, got one that answers; give its encoder")
+    # What stands below a head of Transformers; one of crossmask knows of masks.
+    head = model if isinstance(model, EncoderHeadModel) else encoder_of(model).base_model
     taken = inspect.signature(head.forward).parameters.keys()
     for name in masks:
         if name not in taken:
@@ -85,11 +92,14 @@ def encode_texts(
             for bucket in bucket_batches(lengths, None, batch_tokens):
                 rows = [{name: encoded[name][index] for name in names} for index in bucket]
                 batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
-                outputs: Any = head(**batch, **masks)
+                wanted = {"output_hidden_states": True} if isinstance(model, CrossMaskForTokenClassification) else {}
+                outputs: Any = head(**batch, **masks, **wanted)
                 if isinstance(model, CrossMaskForSequenceClassification):
                     found = outputs.pooler_output
                 elif getattr(model.config, "memory_length", None) is not None:
                     found = outputs.last_hidden_state.flatten(1)
+                elif wanted:
+                    found = _mean(outputs.hidden_states[-1], batch["attention_mask"])
                 else:
                     found = _mean(outputs.last_hidden_state, batch["attention_mask"])
                 for index, vector in zip(bucket, found.float().cpu(), strict=True):

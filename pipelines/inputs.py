@@ -9,6 +9,9 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 from transformers.pipelines.base import ChunkPipeline
 
+from ..seq2seq.lengths import longest_source
+from ..seq2seq.pretrained_parts import is_encoder_decoder
+
 _ChunkPipeline: Any = ChunkPipeline  # whose type hints leave subclasses no parameters of their own
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
 GENERATION, CLASSES, TAGS, SPANS = HEADS = (
@@ -37,17 +40,35 @@ class PipelineInputError(ValueError):
 
 
 def check_head(model: PreTrainedModel, wanted: str) -> None:
-    """Refuse a model for another kind of task.
+    """Refuse a model for another kind of task. Wrappers of other libraries are taken, whatever they are called.
 
     Args:
-        wanted: how the names of such classes end. Other endings than those of `HEADS` say nothing.
+        wanted: what the names of such classes have, one of `HEADS`.
 
     Raises:
-        PipelineInputError: the model's class has another one of `HEADS`.
+        PipelineInputError: a model without such a head; for `GENERATION` one that is no encoder-decoder.
     """
     name = type(model).__name__
-    if name.endswith(HEADS) and not name.endswith(wanted):
+    if wanted == GENERATION:
+        fits = model.can_generate() and is_encoder_decoder(model.config)
+    else:
+        fits = wanted in name or not isinstance(model, PreTrainedModel)
+    if not fits:
         raise PipelineInputError(f"model must be one {wanted}, got {name}; give it to the pipeline of its own task")
+
+
+def longest_text(model: PreTrainedModel, tokenizer: Any) -> int | None:
+    """The most tokens of a text that a model and its tokenizer take, None without a limit."""
+    limits = (longest_source(model), tokenizer.model_max_length)
+    return min((limit for limit in limits if limit is not None and limit < 10**9), default=None)
+
+
+def check_length(length: int, limit: int | None, name: str, fix: str) -> None:
+    """Refuse a text of more tokens than `limit`. Raises PipelineInputError."""
+    if limit is not None and length > limit:
+        raise PipelineInputError(
+            f"{name} must have at most {limit} tokens, which is what the model takes, got {length}; {fix}"
+        )
 
 
 def refuse_options(options: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.pipelines import PIPELINE_REGISTRY, REMOVED_TASKS
+from transformers.pipelines.text_classification import TextClassificationPipeline
 
 from ..attached import attach
 from ..attached.attached_model import AttachedModel
@@ -75,6 +76,20 @@ class AnsweringPipeline:
         return QuestionAnsweringPipeline(model=model, **options)
 
 
+class ClassifyingPipeline:
+    """`ClassificationPipeline` for models of crossmask, and Transformers' own for others."""
+
+    _load_processor = False
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_video_processor = False
+    _load_tokenizer = True
+
+    def __new__(cls, model: PreTrainedModel, **options: Any) -> Any:
+        is_ours = isinstance(getattr(model, "config", None), MaskedConfig)
+        return (ClassificationPipeline if is_ours else TextClassificationPipeline)(model=model, **options)
+
+
 KINDS = (
     Kind("text2text-generation", TextToTextPipeline, AutoModelForSeq2SeqLM),
     Kind("translation", TranslationPipeline, AutoModelForSeq2SeqLM),
@@ -130,7 +145,9 @@ class RegisteredTask(dict[str, Any]):
 
 
 def register_pipelines() -> None:
-    """Register every kind under its name behind `crossmask-`, and under its own where Transformers removed that task.
+    """Register every kind under its name, and behind `crossmask-`.
+
+    Under its own name `text-classification` stays as it is for models that are not of crossmask.
 
     Calling this again changes nothing.
     """
@@ -141,8 +158,11 @@ def register_pipelines() -> None:
         if kind.name == "question-answering":
             task.update(impl=AnsweringPipeline, pt=(AnsweringModel,))
         PIPELINE_REGISTRY.supported_tasks[PREFIX + kind.name] = task
-        if REMOVED_TASKS.pop(kind.name, None) is not None:  # which Transformers refuses before it looks them up
-            PIPELINE_REGISTRY.supported_tasks[kind.name] = task
+        REMOVED_TASKS.pop(kind.name, None)  # which Transformers refuses before it looks them up
+        theirs = PIPELINE_REGISTRY.supported_tasks.get(kind.name, task)
+        if kind.pipeline is ClassificationPipeline:  # a task of Transformers too
+            task = RegisteredTask(**{**theirs, "impl": ClassifyingPipeline})
+        PIPELINE_REGISTRY.supported_tasks[kind.name] = task
 
 
 def attach_saved_masks(model: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -9,7 +10,6 @@ from transformers import PreTrainedModel
 
 from ..heads.bio import BioDecoder, bracketed, spans_of_tags
 from ..heads.words import encode_words, marks_of, word_scores
-from ..seq2seq.lengths import longest_source
 from .alignment import word_spans
 from .inputs import (
     TAGS,
@@ -19,8 +19,10 @@ from .inputs import (
     check_head,
     check_inputs,
     check_keys,
+    check_length,
     check_text,
     group_by_masks,
+    longest_text,
     masks_of,
     masks_taken,
     refuse_options,
@@ -55,6 +57,7 @@ class SemanticRoleLabelingPipeline(BasePipeline):
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
         check_head(model, TAGS)
         super().__init__(model=model.eval(), **options)
+        self._longest = longest_text(model, self.tokenizer)
         names = self.model.config.id2label
         try:
             self._decoder = BioDecoder([names[index] for index in range(self.model.config.num_labels)])
@@ -62,6 +65,13 @@ class SemanticRoleLabelingPipeline(BasePipeline):
             raise PipelineInputError(f"the model must have BIO tags as its classes: {error}") from error
         taken = inspect.signature(self.model.forward).parameters
         self._marks = "marker_ids" if "marker_ids" in taken else "token_type_ids"
+        sizes = {"marker_ids": "marker_vocab_size", "token_type_ids": "type_vocab_size"}
+        fewest = {"marker_ids": 1, "token_type_ids": 2}[self._marks]
+        if self._marks not in taken or (getattr(self.model.config, sizes[self._marks], None) or 0) < fewest:
+            raise PipelineInputError(
+                f"the model must have marks or token types for the predicate, got {type(self.model).__name__} without "
+                "either; take another"
+            )
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """Label one sentence, or several: a list, a dataset, a generator."""
@@ -103,13 +113,7 @@ class SemanticRoleLabelingPipeline(BasePipeline):
         """The tokens of a sentence, (1, S), and which of them stand for its words."""
         words = [item["text"][start:end] for start, end in item["offsets"]]
         (encoded,) = encode_words(self.tokenizer, [words])
-        limits = (longest_source(self.model), self.tokenizer.model_max_length)
-        limit = min(limit for limit in (*limits, 10**9) if limit is not None)
-        if len(encoded.input_ids) > limit:
-            raise PipelineInputError(
-                f"{item['name']} must have at most {limit} tokens, which is what the model takes, got "
-                f"{len(encoded.input_ids)}; shorten it"
-            )
+        check_length(len(encoded.input_ids), self._longest, item["name"], "shorten it")
         yield {
             "input_ids": torch.tensor([encoded.input_ids]),
             "attention_mask": torch.ones(1, len(encoded.input_ids), dtype=torch.int64),
@@ -166,8 +170,8 @@ def _number(predicate: Any, words: Sequence[str], name: str) -> int:
                 "times; give its number, from 0"
             )
         return words.index(predicate)
-    if type(predicate) is not int or not 0 <= predicate < len(words):
+    if isinstance(predicate, bool) or not isinstance(predicate, Integral) or not 0 <= int(predicate) < len(words):
         raise PipelineInputError(
             f"{name}: 'predicate' must be a word or the number of one, 0 to {len(words) - 1}, got {predicate!r}"
         )
-    return predicate
+    return int(predicate)

@@ -15,8 +15,10 @@ from .inputs import (
     check_head,
     check_inputs,
     check_keys,
+    check_length,
     check_text,
     group_by_masks,
+    longest_text,
     masks_of,
     masks_taken,
     rows_of_batch,
@@ -57,6 +59,7 @@ class ClassificationPipeline(_TextClassificationPipeline):
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
         check_head(model, CLASSES)
         super().__init__(model=model.eval(), **options)
+        self._longest = longest_text(model, self.tokenizer)
 
     def check_model_type(self, supported_models: Any) -> None:
         """Models of other packages classify too."""
@@ -97,7 +100,10 @@ class ClassificationPipeline(_TextClassificationPipeline):
 
     def preprocess(self, item: Mapping[str, Any], **tokenizer_options: Any) -> Any:
         """The ids of a text, (1, S), and its masks."""
-        encoded = self.tokenizer(**item["texts"], return_tensors="pt", **tokenizer_options)
+        if tokenizer_options.get("truncation") and self._longest is not None:
+            tokenizer_options = {"max_length": self._longest, **tokenizer_options}
+        encoded = self.tokenizer(**item["texts"], return_tensors="pt", verbose=False, **tokenizer_options)
+        check_length(encoded["input_ids"].shape[1], self._longest, item["name"], "shorten it, or give truncation=True")
         return {**encoded, "item": {"name": item["name"], "masks": item["masks"]}}
 
     def _forward(self, batch: dict[str, Any], **masks: Any) -> dict[str, torch.Tensor]:

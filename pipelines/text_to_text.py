@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..seq2seq.lengths import longest_source, longest_target
+from ..seq2seq.lengths import longest_target
 from .alignment import align, read_again, target_offsets
 from .inputs import (
     GENERATION,
@@ -20,6 +20,7 @@ from .inputs import (
     check_keys,
     check_text,
     group_by_masks,
+    longest_text,
     masks_of,
     rows_of_batch,
 )
@@ -189,7 +190,7 @@ class TextToTextPipeline(BasePipeline):
         return_alignment: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """The pieces of an input, each with its ids, (1, S)."""
-        name, limit = item["name"], max_source_length or self._longest_source()
+        name, limit = item["name"], max_source_length or longest_text(self.model, self.tokenizer)
         cut = {"truncation": True, "max_length": limit} if overlong == "truncate" and limit is not None else {}
         encode = partial(
             self.tokenizer, return_tensors="pt", return_offsets_mapping=return_alignment, verbose=False, **cut
@@ -222,10 +223,6 @@ class TextToTextPipeline(BasePipeline):
                 "masks": item["masks"],
                 "name": name,
             }
-
-    def _longest_source(self) -> int | None:
-        limits = [longest_source(self.model), self.tokenizer.model_max_length]
-        return min((limit for limit in limits if limit is not None and limit < 10**9), default=None)
 
     @staticmethod
     def _check_length(length: int, limit: int | None, piece: Piece, name: str, overlong: Overlong) -> None:

@@ -2,9 +2,13 @@
 
 from transformers import PreTrainedModel
 
+from .pretrained_parts import first_position_of, is_encoder_decoder, max_length_of
+
 
 def longest_source(model: PreTrainedModel) -> int | None:
-    """The most source tokens that an encoder-decoder takes; None for any number."""
+    """The most source tokens that a model takes; None for any number."""
+    if getattr(model, "max_source_length", None) is None and not is_encoder_decoder(model.config):
+        return max_length_of(model.config, first_position_of(model))
     return _limit(model, "max_source_length")
 
 

@@ -48,7 +48,8 @@ class TextClassification(SequenceClassification):
     @classmethod
     def options_of_saved(cls, config: PreTrainedConfig) -> dict[str, Any]:
         saved = classes_of(config)
-        return {"labels": saved} if cls.has_head(config) and not is_unnamed(saved, len(saved)) else {}
+        # Two without names are taken in the order of the labels by default.
+        return {"labels": saved} if cls.has_head(config) and not is_unnamed(saved, 2) else {}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -63,7 +64,9 @@ class TextClassification(SequenceClassification):
     def _name_of(self, given: Any, record: Mapping[str, Any]) -> str:
         if given in self.labels:
             return str(given)
-        number = int(given) if isinstance(given, str) and given.isdecimal() else given
+        # Where names are numbers themselves, a number as text is one of them or wrong.
+        is_number = isinstance(given, str) and given.isdecimal() and not any(map(str.isdecimal, self.labels))
+        number = int(given) if is_number else given
         if type(number) is not int or not 0 <= number < len(self.labels):
             raise InputError(
                 f"column {self.label_column!r} must be one of {', '.join(self.labels)}, or a number from 0 to "

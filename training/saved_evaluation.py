@@ -142,6 +142,10 @@ def evaluate_saved(
         limits = dataclasses.replace(limits, **cast(Any, {field: most}))
     split = evaluation_split(limits, task, tokenizer, examples)
     model = attach_masks(load_model(name, config, dtype, auto_class=task.auto_class), {})
+    try:
+        task.check_model(model, packed=False)
+    except InputError as error:
+        raise InputError(f"{name} must be a model for task {task.name}: {error}") from error
     with tempfile.TemporaryDirectory() as folder:
         arguments = Seq2SeqTrainingArguments(
             output_dir=folder, report_to=[], use_cpu=device.type == "cpu", disable_tqdm=quiet

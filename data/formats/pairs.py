@@ -1,5 +1,6 @@
 """Pairs of text: parallel files, tab-separated values, JSON lines."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -10,6 +11,7 @@ from ..text_files import parse_json, read_lines
 from .records import Columns, Text, as_text, look_up
 from .registry import register_format
 
+logger = logging.getLogger(__name__)
 Files = str | Path | Sequence[str | Path]
 
 
@@ -83,19 +85,20 @@ def _index_in(header: list[str], column: str | int, path: str | Path) -> int:
 
 
 @register_format("jsonl")
-def read_jsonl(*, path: str | Path, columns: Columns | None = None) -> Iterator[dict[str, Text]]:
+def read_jsonl(*, path: str | Path, columns: Columns | None = None) -> Iterator[dict[str, Any]]:
     """JSON lines: one object a line.
 
     `columns` maps a record's columns to keys of the objects, with dots into nested ones (`translation.en`). Without it
-    they are the keys that all objects have with such values, `source` and `target` in any case where the first object
-    has one of them. Values are text, numbers (taken as text) or lists of text.
+    they are the keys that all objects have with such values, and a warning names others; `source` and `target` in any
+    case where the first object has both. Values are text, numbers (taken as text), lists of text, or objects of lists,
+    such as the `answers` of SQuAD.
     """
     objects: Iterable[tuple[str, Any]] = _objects(path)
     if not columns:
         objects = list(objects)  # a pipe is read once
         columns = {name: name for name in _common_keys(path, objects)}
     for place, record in objects:
-        yield {name: as_text(look_up(record, str(key), place), place, str(key)) for name, key in columns.items()}
+        yield {name: _value(look_up(record, str(key), place), place, str(key)) for name, key in columns.items()}
 
 
 def _objects(path: str | Path) -> Iterator[tuple[str, Any]]:
@@ -115,16 +118,30 @@ def _common_keys(path: str | Path, objects: Iterable[tuple[str, Any]]) -> list[s
     for place, record in objects:
         if common is None and isinstance(record, Mapping):
             common = list(record)
-            needed = ["source", "target"] if {"source", "target"} & record.keys() else []
+            needed = ["source", "target"] if {"source", "target"} <= record.keys() else []
         for name in needed:
             as_text(look_up(record, name, place), place, name)
         if common is None or not isinstance(record, Mapping):
             raise InputError(f"{place}: must be an object, got {str(record)[:40]}; write {{...}}")
-        common = [name for name in common if _is_text(record.get(name))]
+        for name in [name for name in common if not _is_usable(record.get(name))]:
+            common.remove(name)
+            logger.warning("%s has no text in %r: no record has this column; map columns to keep it", place, name)
     if common == []:
         raise InputError(f"{path} must have a key with text that all lines have, got none; map columns")
     return common or []
 
 
-def _is_text(value: Any) -> bool:
-    return type(value) in (str, int, float) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+def _is_usable(value: Any) -> bool:
+    is_list = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return type(value) in (str, int, float) or is_list or _has_lists(value)
+
+
+def _has_lists(value: Any) -> bool:
+    """Whether a value is an object of lists, each of texts or of whole numbers."""
+    lists = list(value.values()) if isinstance(value, Mapping) else []
+    kinds = [{type(one) for one in each} if isinstance(each, list) else {object} for each in lists]
+    return bool(lists) and all(kind <= {str} or kind <= {int} for kind in kinds)
+
+
+def _value(value: Any, place: str, key: str) -> Any:
+    return value if _has_lists(value) else as_text(value, place, key)

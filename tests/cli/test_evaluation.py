@@ -150,7 +150,9 @@ def test_other_classes_are_refused(classified):
     assert "a head of 3 classes" in classified(CLASSES, *two, status=2)
     unnamed = [f"LABEL_{at}" for at in range(3)]
     assert "a head of 3 classes (LABEL_0, LABEL_1, LABEL_2)" in classified(unnamed, *two, status=2)
-    assert "which must be the 2 of the task (negative, positive)" in classified(unnamed, status=2)  # by default
+    assert "must be one of LABEL_0, LABEL_1, LABEL_2, or a number from 0 to 2, got 'bad'" in classified(
+        unnamed, status=2
+    )
 
 
 def test_the_tags_of_a_test_are_written(tmp_path):

@@ -510,3 +510,13 @@ def test_real_corpora():
         len(load_split({"format": "babi", "path": story, "part": "test", "held_out": 0.1, "split_by": "story"}))
         == 1000
     )
+
+
+def test_the_columns_of_jsonl_are_those_that_all_lines_have(tmp_path, caplog):
+    answers = {"text": ["b"], "answer_start": [2]}
+    rows = [{"text": "a", "label": n, "answers": answers, "source": "web", "note": "c"} for n in range(2)]
+    rows[1]["note"] = None
+    path = write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    loaded = load_split({"format": "jsonl", "path": path})
+    assert loaded[1] == {"text": "a", "label": "1", "answers": answers, "source": "web"}
+    assert "a.jsonl, line 2 has no text in 'note': no record has this column" in caplog.text

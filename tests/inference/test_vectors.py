@@ -4,9 +4,16 @@ import pytest
 import torch
 from question_cases import tiny_tokenizer
 from tiny_encoders import encoder_config
-from transformers import AutoModel, BertModel
+from transformers import AutoModel, AutoModelForSequenceClassification, BertModel
 
-from crossmask import CrossMaskForSequenceClassification, CrossMaskModel, encode_texts
+from crossmask import (
+    CrossMaskForQuestionAnswering,
+    CrossMaskForSequenceClassification,
+    CrossMaskForTokenClassification,
+    CrossMaskModel,
+    encode_texts,
+)
+from crossmask.utils.errors import InputError
 
 TEXTS = ["ann is here", "bob sits in the garden near carl and dora", "who left ?"]
 
@@ -47,6 +54,29 @@ def test_vectors_are_what_each_kind_of_model_has():
         torch.testing.assert_close(encode("bert", TEXTS[1:2]), expected)
         memory = model_of("memory").encoder(input_ids=inputs["input_ids"]).last_hidden_state
         torch.testing.assert_close(encode("memory", TEXTS[1:2]), memory.flatten(1))
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "deberta-v2"])
+def test_below_a_head_of_transformers_are_the_states_of_its_encoder(family):
+    torch.manual_seed(0)
+    config = encoder_config(family)
+    config.vocab_size = len(tiny_tokenizer())
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    encoder = AutoModel.from_config(config).eval()
+    encoder.load_state_dict(model.base_model.state_dict(), strict=False)
+    found = encode_texts(model, tiny_tokenizer(), TEXTS)
+    torch.testing.assert_close(found, encode_texts(encoder, tiny_tokenizer(), TEXTS))
+
+
+def test_of_a_tagger_and_of_a_reader():
+    tagger = CrossMaskForTokenClassification.from_encoder_pretrained(model_of("bert"), encoder_mask="window(1)").eval()
+    free = CrossMaskForTokenClassification.from_encoder_pretrained(model_of("bert")).eval()
+    found, unmasked = (encode_texts(model, tiny_tokenizer(), TEXTS) for model in (tagger, free))
+    torch.testing.assert_close(unmasked, encode("bert"))
+    assert (found - unmasked).abs().max() > 1e-3  # the mask of the config holds
+    reader = CrossMaskForQuestionAnswering.from_encoder_pretrained(model_of("bert"))
+    with pytest.raises(InputError, match="model must read texts without questions"):
+        encode_texts(reader, tiny_tokenizer(), TEXTS)
 
 
 def test_masks_hold_for_all_texts():

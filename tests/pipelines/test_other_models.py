@@ -1,11 +1,12 @@
 """A pipeline that is given a model for another kind of task, or none, says so in one line."""
 
 import pytest
+from causal_lms import causal_lm
 from head_cases import head
 from question_cases import tiny_reader, tiny_tokenizer
 from streaming_cases import tiny
 from tiny_encoders import encoder_config
-from transformers import BertForSequenceClassification, pipeline
+from transformers import BertForSequenceClassification, BertModel, pipeline
 
 from crossmask.pipelines import PipelineInputError
 
@@ -31,5 +32,8 @@ def test_a_model_of_another_kind_is_refused(task):
         if kind not in TASKS[task]:
             with pytest.raises(PipelineInputError, match=rf"model must be one {TASKS[task][-1]}, got \w+{kind}; give"):
                 pipeline(f"crossmask-{task}", model=model(), tokenizer=tiny_tokenizer(), device="cpu")
+    for model in (BertModel(encoder_config("bert")), causal_lm("llama")):
+        with pytest.raises(PipelineInputError, match=rf"model must be one {TASKS[task][-1]}|{TASKS[task][0]}, got"):
+            pipeline(f"crossmask-{task}", model=model, tokenizer=tiny_tokenizer(), device="cpu")
     with pytest.raises(PipelineInputError, match=r"model must be given, .*, got none"):
         pipeline(f"crossmask-{task}")

@@ -7,7 +7,7 @@ import torch
 from head_cases import head
 from question_cases import tiny_tokenizer
 from tiny_encoders import encoder_config
-from transformers import BertForTokenClassification, pipeline
+from transformers import AutoModelForTokenClassification, BertForTokenClassification, pipeline
 
 from crossmask.heads.bio import bio_tags, spans_of_tags
 from crossmask.heads.words import label_words
@@ -115,3 +115,12 @@ def test_a_model_of_other_classes_is_refused():
             tokenizer=tiny_tokenizer(),
             device="cpu",
         )
+
+
+@pytest.mark.parametrize("family", ["distilbert", "roberta"])
+def test_a_model_that_cannot_be_told_of_the_predicate_is_refused(family):
+    config = encoder_config(family)
+    config.vocab_size, config.id2label = len(tiny_tokenizer()), dict(enumerate(TAGS))
+    model = AutoModelForTokenClassification.from_config(config)
+    with pytest.raises(PipelineInputError, match="the model must have marks or token types for the predicate, got"):
+        pipeline("semantic-role-labeling", model=model, tokenizer=tiny_tokenizer(), device="cpu")

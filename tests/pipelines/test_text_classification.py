@@ -7,7 +7,12 @@ import torch
 from head_cases import head
 from question_cases import tiny_tokenizer
 from tiny_encoders import encoder_config
-from transformers import BertForSequenceClassification, TextClassificationPipeline, pipeline
+from transformers import (
+    BertForSequenceClassification,
+    RobertaForSequenceClassification,
+    TextClassificationPipeline,
+    pipeline,
+)
 
 from crossmask import masks
 from crossmask.pipelines import ClassificationPipeline, PipelineInputError
@@ -123,3 +128,33 @@ def test_options_that_nothing_takes_are_refused(options, message):
         classifier()([{"text": "a", "cross_mask": "full()"}])
     with pytest.raises(PipelineInputError, match="cross_mask must be a rule or its text for a whole call"):
         masked_classifier()("ann", cross_mask=torch.ones(3, dtype=torch.bool))
+
+
+def test_a_text_over_the_limit_is_named_and_cut_on_demand():
+    long = "ann is here " * 99
+    for pipe in (classifier(), masked_classifier()):
+        limit = pipe.model.config.get_text_config().max_position_embeddings
+        with pytest.raises(
+            PipelineInputError, match=rf"inputs\[1\] must have at most {limit} tokens, which is what the"
+        ):
+            pipe([TEXTS[0], long])
+        assert pipe(long, truncation=True)[0]["score"] > 0
+    config = encoder_config("roberta")  # which counts positions from 2
+    config.vocab_size, config.num_labels = len(tiny_tokenizer()), 2
+    model = RobertaForSequenceClassification(config).eval()
+    pipe = pipeline("crossmask-text-classification", model=model, tokenizer=tiny_tokenizer(), device="cpu")
+    assert pipe(long, truncation=True)
+    with pytest.raises(PipelineInputError, match="the input must have at most 64 tokens"):
+        pipe(long)
+
+
+def test_the_plain_name_takes_masks_for_models_of_crossmask_and_is_transformers_own_for_others():
+    for model, kind in ((masked_classifier().model, ClassificationPipeline), (classifier().model, None)):
+        for task in ("text-classification", "sentiment-analysis"):
+            pipe = pipeline(task, model=model, tokenizer=tiny_tokenizer(), device="cpu")
+            assert type(pipe) is (kind or TextClassificationPipeline)
+    hidden = [
+        masked_classifier()([{"text": t, "cross_mask": "blind((1, 3))"}])
+        for t in ("ann bob is here", "dora carl is here")
+    ]
+    assert hidden[0] == hidden[1]

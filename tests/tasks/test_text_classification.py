@@ -141,3 +141,11 @@ def test_models_that_do_not_fit_the_task(task):
         task.changes_of_saved(config)
     config.id2label = dict(enumerate(task.class_names))
     assert task.changes_of_saved(config) == {}
+
+
+def test_numbers_that_are_names_are_names():
+    stars = get_task("text-classification", labels=["1", "2", "3"])
+    assert stars.example({"text": "a", "label": "1"}).target == "1"
+    assert stars.example({"text": "a", "label": 0}).target == "1"  # a number, not text
+    with pytest.raises(ValueError, match=r"column 'label' must be one of 1, 2, 3, .*got '0'"):
+        stars.example({"text": "a", "label": "0"})
