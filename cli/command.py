@@ -92,10 +92,10 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="Folder or Hub id of
 Input = Annotated[str, typer.Argument(metavar="INPUT", help="File, plain or gzip; - is standard input.")]
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; an accelerator where there is one.")]
 Dtype = Annotated[
-    Literal["auto", "saved", "float32", "bfloat16", "float16"],
+    Literal["auto", "saved", "float32", "bfloat16", "float16", "int8"],
     typer.Option(
         help="auto is bfloat16 where the device multiplies in it natively, float32 elsewhere; of an exported model "
-        "what it was exported in."
+        "what it was exported in. int8 is for exported models."
     ),
 ]
 Engine = Annotated[

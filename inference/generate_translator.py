@@ -13,7 +13,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from ..seq2seq.lengths import longest_source
 from .options import check_options
-from .texts import Bar, pad, translate_ids
+from .texts import Bar, pad, tokenizer_of_stops, translate_ids
 from .translator import Translator
 
 
@@ -46,7 +46,8 @@ class GenerateTranslator(Translator):
         def write() -> None:
             stop = StoppingCriteriaList([_Closed(closed)])
             try:
-                self.model.generate(**inputs, **options, streamer=_TokenQueue(tokens), stopping_criteria=stop)
+                stops = tokenizer_of_stops(self.model, self.tokenizer, options)
+                self.model.generate(**inputs, **options, **stops, streamer=_TokenQueue(tokens), stopping_criteria=stop)
             finally:
                 tokens.put(None)
 

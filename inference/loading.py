@@ -24,6 +24,7 @@ from ..data.text_files import read_json
 from ..utils.errors import InputError
 from ..utils.hardware import multiplies_bfloat16
 from ..utils.hub_names import check_not_a_missing_path
+from ..utils.type_checks import check_choice
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype | None:
     `auto` is bfloat16 where the device multiplies in it natively, float32 elsewhere. A warning is logged where
     bfloat16 is wanted and the device only emulates it.
     """
+    check_choice("dtype", name, DTYPES)
     if name == "saved":
         return None
     is_native = multiplies_bfloat16(device)

@@ -66,6 +66,8 @@ def check_options(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
         ValueError: what the model's `generate` refuses itself, such as an unknown option.
     """
     for name, value in options.items():
+        if name == "tokenizer":
+            raise InputError("tokenizer must be left out: that of the model is used for stop_strings")
         if name in MASKS:
             check_mask(name, value)
         elif name in _OF_A_BATCH or isinstance(value, torch.Tensor):
@@ -80,11 +82,12 @@ def check_options(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
         check_value(name, value)
     _check_beams(model, chosen)
     _check_lengths(model, chosen)
-    if chosen.get("num_return_sequences", 1) != 1 or chosen.get("return_dict_in_generate"):
-        raise InputError(
-            "num_return_sequences and return_dict_in_generate must be left out: translate_batch returns one text "
-            "each; call model.generate"
-        )
+    for name, neutral in (("num_return_sequences", 1), ("return_dict_in_generate", False)):
+        if chosen.get(name, neutral) != neutral:
+            whose = name if options.get(name) is not None else f"{name} in the model's generation_config"
+            raise InputError(
+                f"{whose} must be left out, got {chosen[name]}: one text is written for each; call model.generate"
+            )
     if "custom_generate" not in chosen:  # which may take any
         _check_by_model(model, options)
 

@@ -3,7 +3,7 @@
 A batch takes as long as its longest text, and random batches of real sentences are half padding.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -114,7 +114,16 @@ def batches_of(sources: Sequence[Sequence[int]], batch_tokens: int) -> list[list
 
 def generate_texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **inputs) -> list[str]:
     """The texts generated for one batch, without special tokens; `inputs` are those of `model.generate`."""
-    return tokenizers_of(tokenizer)[1].batch_decode(model.generate(**inputs), skip_special_tokens=True)
+    target_tokenizer = tokenizers_of(tokenizer)[1]
+    sequences = model.generate(**inputs, **tokenizer_of_stops(model, tokenizer, inputs))
+    return target_tokenizer.batch_decode(sequences, skip_special_tokens=True)
+
+
+def tokenizer_of_stops(model: Any, tokenizer: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The argument of `generate` that `stop_strings` need, in its options or in its settings; none without them."""
+    settings = options.get("generation_config") or model.generation_config
+    has_stops = options.get("stop_strings") or getattr(settings, "stop_strings", None)
+    return {"tokenizer": tokenizers_of(tokenizer)[1]} if has_stops else {}
 
 
 def tokenizers_of(

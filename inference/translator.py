@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from tqdm.auto import tqdm
+from transformers import GenerationConfig
 
 from ..utils.errors import InputError, InputTypeError
 from ..utils.text import is_blank
@@ -154,7 +155,7 @@ def check_known(options: Mapping[str, Any], known: Iterable[str], engine: str) -
     known = list(known)
     for name in options:
         if name not in known:
-            near = did_you_mean(name, known)
+            near = None if hasattr(GenerationConfig(), name) else did_you_mean(name, known)
             raise InputError(
                 f"options of {engine} must be among {', '.join(known)}, got {name!r}; "
                 f"{near or 'leave it out, or use another engine'}"

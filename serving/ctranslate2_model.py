@@ -83,6 +83,13 @@ class CTranslate2Model(CrossMaskPreTrainedModel, MaskedGenerationMixin):
                 f"the row out, or {FIX}"
             )
         sources = [row[mask].tolist() for row, mask in zip(ids, shown, strict=True)]
+        marks: Any = (self.config.bos_token_id, self.config.eos_token_id)
+        for index, source in enumerate(sources):
+            if tuple(source) in (marks, marks[:1], marks[1:]):
+                raise InputError(
+                    "input_ids must have more than begin and end tokens in every row on CTranslate2, which writes "
+                    f"nothing then, got {source} in row {index}; leave the row out, or {FIX}"
+                )
         padding, ends = settings.pad_token_id, end_tokens(settings)
         padding = next(iter(ends), 0) if padding is None else padding
         written = [torch.tensor(tokens) for tokens in self._run(sources, settings)]

@@ -53,6 +53,11 @@ class CTranslate2Translator(Translator):
         workers: int = 1,
     ):
         library = require("ctranslate2", "ctranslate2", _PURPOSE)
+        known = ("default", "auto", *sorted(library.get_supported_compute_types(device)))
+        if compute_type not in known:
+            raise InputError(
+                f"dtype must be one of {', '.join(known[1:])} on this machine, got {compute_type}; give one"
+            )
         try:
             self.translator = library.Translator(
                 str(folder),

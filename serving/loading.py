@@ -88,7 +88,10 @@ def _onnx_translator(
     dtype = dtypes[0] if dtype == "auto" else dtype
     is_web = manifest.engine == "web"
     graphs, suffix = (folder / GRAPHS, SUFFIXES[dtype]) if is_web else (folder, "")
-    model = OnnxModel(graphs, manifest.model_config, read_generation(folder), threads=threads, suffix=suffix)
+    generation: Any = read_generation(folder)
+    if is_web:  # transformers.js reads max_length, which counts the start token
+        generation.max_new_tokens, generation.max_length = generation.max_length - 1, None
+    model = OnnxModel(graphs, manifest.model_config, generation, threads=threads, suffix=suffix)
     files = tuple(graphs.glob(f"*model*{suffix}.onnx*"))
     translator = GenerateTranslator(model, load_tokenizer(str(folder)), "onnx", files)
     translator.dtype = dtype

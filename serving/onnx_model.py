@@ -11,7 +11,7 @@ from transformers.generation import GenerationMode
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from ..configuration.crossmask import CrossMaskConfig
-from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, describe, rows_for
+from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, check_fit, describe, rows_for
 from ..modeling.pretrained import CrossMaskPreTrainedModel
 from ..seq2seq.call_checks import checked_call
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
@@ -163,6 +163,10 @@ class OnnxModel(CrossMaskPreTrainedModel, SharedSourceGenerationMixin):
         attention_mask = check_attention_mask(attention_mask, len(states), length)
         if example_ids is not None and len(example_ids) != len(states):
             states, attention_mask = states[example_ids], attention_mask[example_ids]
+        if len(decoder_input_ids) != len(states):
+            raise InputError(
+                f"decoder_input_ids must have a row for each of {len(states)} sources, got {len(decoder_input_ids)}"
+            )
         cache = past_key_values if past_key_values is not None else EncoderDecoderCache(DynamicCache(), DynamicCache())
         past = self._tensors(cache, len(decoder_input_ids))
         cached = past[0].shape[2]
@@ -171,12 +175,14 @@ class OnnxModel(CrossMaskPreTrainedModel, SharedSourceGenerationMixin):
         feed: dict[str, torch.Tensor] = {"input_ids": decoder_input_ids.long(), "encoder_hidden_states": states}
         if self._takes_source:
             feed["encoder_attention_mask"] = attention_mask.long()
-        rows = torch.arange(cached, cached + new)
+        rows, batch = torch.arange(cached, cached + new), len(decoder_input_ids)
+        sizes: dict[str, Any] = {"batch": batch, "heads": self.config.num_attention_heads, "queries": cached + new}
         for name, mask, columns in (
             ("decoder_mask", decoder_mask, cached + new),
             ("cross_mask", cross_mask, attention_mask.shape[1]),
         ):
             if (given := read_tensor(mask, name, self.config)) is not None:
+                check_fit(given, name, **sizes, keys=columns, may_grow=name == "decoder_mask")
                 feed[name] = rows_for(given, rows=rows, columns=columns)
         logits, *present = run_session(self.session, {**feed, **dict(zip(self._past, past, strict=True))})
         self._store(cache, present)
@@ -230,7 +236,9 @@ class OnnxEncoder(nn.Module):
         feed = {"input_ids": input_ids.long(), "attention_mask": shown.long()}
         given = read_tensor(encoder_mask, "encoder_mask", self.config)
         if given is not None:
-            length = input_ids.shape[1]
+            (batch, length), heads = input_ids.shape, self.config.num_attention_heads
+            sizes: dict[str, Any] = {"batch": batch, "heads": heads, "queries": length, "keys": length}
+            check_fit(given, "encoder_mask", **sizes, may_grow=False, has_all_rows=True)
             feed["encoder_mask"] = rows_for(given, rows=torch.arange(length), columns=length)
         (states,) = run_session(self.session, feed)
         return CrossMaskEncoderOutput(last_hidden_state=states, encoder_mask=describe(given))

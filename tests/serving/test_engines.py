@@ -1,8 +1,12 @@
 """Engines do what the model in PyTorch does with a call of `generate()`, or refuse it; nothing is ignored."""
 
+import json
+
 import pytest
 import torch
 from small_models import END, pad
+from streaming_cases import TEXTS as SENTENCES
+from streaming_cases import tiny
 from trained_models import TEXTS, tokenizer, trained_model
 from transformers import CompileConfig, GenerationConfig, LogitsProcessorList, WatermarkingConfig
 
@@ -279,3 +283,89 @@ def test_an_option_is_refused_before_a_text_is_read(translator, case):
             translator.translate(texts, **UNUSABLE[case])
     with pytest.raises(ValueError, match=name):
         translator.stream("", **{key: value for key, value in UNUSABLE[case].items() if key != "num_beams"})
+
+
+@pytest.mark.parametrize("beams", [{}, BEAMS], ids=["greedy", "beams"])
+@pytest.mark.parametrize("ids", [[[END]], [[1]], [[1, END]]])
+def test_a_source_of_begin_and_end_alone_is_written_as_in_pytorch_or_refused(translator, ids, beams):
+    call = {"input_ids": torch.tensor(ids), "max_new_tokens": 4, **beams}
+    found = outcome(translator.model, call)
+    if translator.engine == "ctranslate2":
+        assert isinstance(found, InputError)
+        assert "input_ids must have more than begin and end tokens in every row" in str(found)
+    else:
+        assert found == outcome(trained_model(), call)
+
+
+def masks_of_other_sizes():
+    """For each mask of a call shapes that do not fit six sources of this length."""
+    rows, length = IDS.shape
+    heads = trained_model().config.num_attention_heads
+    for columns in (length - 1, length + 3):
+        yield "cross_mask", (rows, 12, columns)
+        yield "encoder_mask", (rows, length, columns)
+    for others in ((rows + 1, length, length), (rows, heads + 1, length, length), (rows, length - 1, length)):
+        yield "encoder_mask", others
+    yield "cross_mask", (rows + 1, 12, length)
+    yield "cross_mask", (rows, heads + 1, 12, length)
+    yield "decoder_mask", (rows, 3, 3)
+
+
+@pytest.mark.parametrize(("name", "shape"), list(masks_of_other_sizes()))
+def test_a_mask_of_another_size_is_refused_in_the_same_words_in_graphs(folders, name, shape):
+    call = batch(max_new_tokens=8, **{name: torch.ones(shape, dtype=torch.bool)})
+    with load_translator(folders("onnx"), threads=1) as made:
+        expected, found = outcome(trained_model(), call), outcome(made.model, call)
+    assert isinstance(expected, ValueError)
+    assert (type(found), str(found)) == (type(expected), str(expected))
+
+
+def test_as_many_rows_of_the_target_as_of_the_source(folders):
+    with load_translator(folders("onnx"), threads=1) as made, pytest.raises(InputError, match="a row for each of 6"):
+        made.model(**batch(decoder_input_ids=torch.tensor([[1, 5]])))
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_stop_strings_find_the_tokenizer(engine, tmp_path):
+    """In a call, and in the settings of a saved model, as a server has them."""
+    (model, words), folder = tiny(), tmp_path / engine
+    if engine == "torch":
+        for part in (model, words):
+            part.save_pretrained(folder)
+    else:
+        pytest.importorskip(NEEDS[engine])
+        export(model, engine, folder, tokenizer=words)
+    with load_translator(folder, dtype="float32" if engine == "torch" else "auto") as made:
+        (whole,) = made.translate(SENTENCES[:1], max_new_tokens=12)
+        stop = whole.split()[1]
+        (cut,) = made.translate(SENTENCES[:1], max_new_tokens=12, stop_strings=[stop])
+        assert cut.split() == whole.split()[:2]
+        with pytest.raises(InputError, match="tokenizer must be left out"):
+            made.translate(SENTENCES[:1], stop_strings=[stop], tokenizer=words)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**settings, "stop_strings": [stop]}))
+    with load_translator(folder, dtype="float32" if engine == "torch" else "auto") as made:
+        assert made.translate(SENTENCES[:1], max_new_tokens=12) == [cut]
+        assert "".join(made.stream(SENTENCES[0], max_new_tokens=12)) == cut
+
+
+def test_a_setting_of_the_folder_that_cannot_be_used_is_named_as_such(tmp_path):
+    for part in (trained_model(), tokenizer()):
+        part.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "generation_config.json").read_text())
+    (tmp_path / "generation_config.json").write_text(json.dumps({**settings, "return_dict_in_generate": True}))
+    with (
+        load_translator(tmp_path) as made,
+        pytest.raises(InputError, match="return_dict_in_generate in the model's generation_config must be left out"),
+    ):
+        made.translate(TEXTS[:1])
+
+
+def test_no_other_option_is_suggested_for_one_that_transformers_has(folders):
+    with load_translator(folders("ctranslate2"), threads=1) as made:
+        with pytest.raises(InputError, match="got 'min_new_tokens'; leave it out, or use another engine"):
+            made.translate(TEXTS[:1], min_new_tokens=3)
+        with pytest.raises(InputError, match="got 'num_beam'; did you mean 'num_beams'"):
+            made.translate(TEXTS[:1], num_beam=3)
+    with pytest.raises(InputError, match=r"dtype must be one of auto, .* on this machine, got float8"):
+        load_translator(folders("ctranslate2"), dtype="float8")
