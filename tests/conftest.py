@@ -29,6 +29,14 @@ def pytest_collection_finish():
     gc.enable()
 
 
+@pytest.fixture(autouse=True)
+def same_verbosity():
+    """Commands of the package keep messages of Transformers away, in the process that they run in."""
+    before = transformers.logging.get_verbosity()
+    yield
+    transformers.logging.set_verbosity(before)
+
+
 @pytest.fixture
 def without_kernels(monkeypatch):
     """FlexAttention without its kernel, which takes minutes to build; FlashAttention's functions in plain torch."""

@@ -1,6 +1,7 @@
 """Outputs a piece at a time: tokens as Server-Sent Events, and words over a WebSocket while the source arrives."""
 
 import asyncio
+import copy
 import json
 from socket import SHUT_RDWR
 
@@ -77,11 +78,9 @@ def test_words_are_translated_while_they_arrive_as_the_policy_says():
         with connect(address_of(server)) as other:
             ask(other, policy="align_att", f=2)
             text, delays = converse(other, SENTENCES[0])
-        model.set_attn_implementation("eager")
-        try:
-            (wanted,) = translate(model, tokenizer, SENTENCES[:1], policy=AlignAtt(2))
-        finally:
-            model.set_attn_implementation(attention)
+        eager = copy.deepcopy(model)  # the server is about to begin the next text with its own
+        eager.set_attn_implementation("eager")
+        (wanted,) = translate(eager, tokenizer, SENTENCES[:1], policy=AlignAtt(2))
         assert (text, delays) == (wanted.text, wanted.delays)
         with connect(address_of(server)) as other:
             ask(other, target="fr", policy="wait_k", k=2)
