@@ -6,7 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from .inputs import MASKS, PipelineInputError, masks_of
+from .inputs import PipelineInputError
+from .item_masks import MASKS, masks_of
 from .questions import as_questions, check_question, create_sample
 from .text_to_text import TextToTextPipeline
 

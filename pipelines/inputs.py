@@ -1,10 +1,8 @@
 """What a pipeline is called with: one input, several, or a stream of them, each checked and named in errors."""
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 from transformers.pipelines.base import ChunkPipeline
@@ -13,13 +11,8 @@ from ..seq2seq.lengths import longest_source
 from ..seq2seq.pretrained_parts import is_encoder_decoder
 
 _ChunkPipeline: Any = ChunkPipeline  # whose type hints leave subclasses no parameters of their own
-MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
-GENERATION, CLASSES, TAGS, SPANS = HEADS = (
-    "ForConditionalGeneration",
-    "ForSequenceClassification",
-    "ForTokenClassification",
-    "ForQuestionAnswering",
-)
+GENERATION, CLASSES = "ForConditionalGeneration", "ForSequenceClassification"
+TAGS, SPANS = "ForTokenClassification", "ForQuestionAnswering"
 """How the names of model classes end, by what they are for."""
 Check = Callable[[Any, str], dict[str, Any]]
 """Takes an input and its name in errors, and returns what the pipeline reads of it."""
@@ -43,7 +36,7 @@ def check_head(model: PreTrainedModel, wanted: str) -> None:
     """Refuse a model for another kind of task. Wrappers of other libraries are taken, whatever they are called.
 
     Args:
-        wanted: what the names of such classes have, one of `HEADS`.
+        wanted: what the names of such classes have, such as `GENERATION`.
 
     Raises:
         PipelineInputError: a model without such a head; for `GENERATION` one that is no encoder-decoder.
@@ -151,65 +144,3 @@ def check_keys(item: Mapping[str, Any], name: str, needed: Sequence[str], option
         if key not in needed and key not in optional:
             known = ", ".join(map(repr, (*needed, *optional)))
             raise PipelineInputError(f"{name} must have no other keys than {known}, got {key!r}; leave it out")
-
-
-def masks_of(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The masks that an input has of its own."""
-    return {key: item[key] for key in MASKS if item.get(key) is not None}
-
-
-def masks_taken(model: PreTrainedModel) -> tuple[str, ...]:
-    """The masks that a model's `forward` takes."""
-    return tuple(name for name in MASKS if name in inspect.signature(model.forward).parameters)
-
-
-def call_masks(model: PreTrainedModel, **given: Any) -> dict[str, Any]:
-    """The masks that a call has for all of its inputs.
-
-    Raises:
-        PipelineInputError: a tensor, which is for one input, or a mask that the model does not take.
-    """
-    masks = {name: mask for name, mask in given.items() if mask is not None}
-    taken = masks_taken(model)
-    for name, mask in masks.items():
-        if name not in taken:
-            known = f"takes {', '.join(taken)}" if taken else "takes no masks"
-            raise PipelineInputError(f"{name} must be left out with {type(model).__name__}, which {known}")
-        if isinstance(mask, torch.Tensor):
-            raise PipelineInputError(f"{name} must be a rule or its text for a whole call; give an input its tensor")
-    return masks
-
-
-def group_by_masks(
-    rows: Sequence[Mapping[str, Any]], call_masks: Mapping[str, Any]
-) -> list[tuple[list[int], dict[str, Any]]]:
-    """Which rows of a batch a model takes together, and their masks.
-
-    Args:
-        rows: each with the `name` of its input and its `masks`. A tensor is without the batch axis.
-        call_masks: those of the call, for all rows.
-
-    Raises:
-        PipelineInputError: a mask of a row that the call has too.
-    """
-    alone: list[tuple[list[int], dict[str, Any]]] = []
-    groups: list[tuple[list[int], dict[str, Any]]] = []
-    for index, row in enumerate(rows):
-        own: dict[str, Any] = row["masks"]
-        if both := own.keys() & call_masks.keys():
-            mask = sorted(both)[0]
-            raise PipelineInputError(f"{row['name']} must have no {mask} beside that of the call; leave one out")
-        if any(isinstance(mask, torch.Tensor) for mask in own.values()):
-            alone.append(([index], {k: m[None] if isinstance(m, torch.Tensor) else m for k, m in own.items()}))
-        elif members := next((members for members, masks in groups if masks == own), None):
-            members.append(index)
-        else:
-            groups.append(([index], own))
-    return [(members, {**call_masks, **masks}) for members, masks in (*alone, *groups)]
-
-
-def rows_of_batch(inputs: Mapping[str, torch.Tensor], members: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Some rows of a batch, (B, S) to (members, shorter S): without the columns in which they all have padding."""
-    rows = {name: tensor[list(members)] for name, tensor in inputs.items()}
-    used = rows["attention_mask"].any(0)
-    return {name: tensor[:, used] for name, tensor in rows.items()}

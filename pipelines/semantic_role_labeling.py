@@ -15,19 +15,15 @@ from .inputs import (
     TAGS,
     BasePipeline,
     PipelineInputError,
-    call_masks,
     check_head,
     check_inputs,
     check_keys,
     check_length,
     check_text,
-    group_by_masks,
     longest_text,
-    masks_of,
-    masks_taken,
     refuse_options,
-    rows_of_batch,
 )
+from .item_masks import call_masks, group_by_masks, masks_of, masks_taken, rows_of_batch
 
 
 class SemanticRoleLabelingPipeline(BasePipeline):

@@ -11,18 +11,14 @@ from transformers.pipelines.text_classification import TextClassificationPipelin
 from .inputs import (
     CLASSES,
     PipelineInputError,
-    call_masks,
     check_head,
     check_inputs,
     check_keys,
     check_length,
     check_text,
-    group_by_masks,
     longest_text,
-    masks_of,
-    masks_taken,
-    rows_of_batch,
 )
+from .item_masks import call_masks, group_by_masks, masks_of, masks_taken, rows_of_batch
 
 _TextClassificationPipeline: Any = TextClassificationPipeline  # whose options a type checker need not compare
 

@@ -12,18 +12,16 @@ from ..seq2seq.lengths import longest_target
 from .alignment import align, read_again, target_offsets
 from .inputs import (
     GENERATION,
-    MASKS,
     BasePipeline,
     PipelineInputError,
     check_head,
     check_inputs,
     check_keys,
+    check_length,
     check_text,
-    group_by_masks,
     longest_text,
-    masks_of,
-    rows_of_batch,
 )
+from .item_masks import MASKS, group_by_masks, masks_of, rows_of_batch
 from .pieces import Piece, Splitter, join, sentences, whole
 
 Overlong = Literal["error", "split", "truncate"]
@@ -226,13 +224,10 @@ class TextToTextPipeline(BasePipeline):
 
     @staticmethod
     def _check_length(length: int, limit: int | None, piece: Piece, name: str, overlong: Overlong) -> None:
-        if limit is None or length <= limit:
-            return
-        which = name if overlong == "error" else f"{name}: the sentence {piece.text[:40]!r}..."
-        fix = "shorten it, or give overlong='split' or 'truncate'" if overlong == "error" else "shorten it"
-        raise PipelineInputError(
-            f"{which} must have at most {limit} tokens, which is what the model takes, got {length}; {fix}"
-        )
+        if overlong == "error":
+            check_length(length, limit, name, "shorten it, or give overlong='split' or 'truncate'")
+        else:
+            check_length(length, limit, f"{name}: the sentence {piece.text[:40]!r}...", "shorten it")
 
     def _forward(
         self,
