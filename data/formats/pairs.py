@@ -108,10 +108,10 @@ def _objects(path: str | Path) -> Iterator[tuple[str, Any]]:
 
 
 def _common_keys(path: str | Path, objects: Iterable[tuple[str, Any]]) -> list[str]:
-    """The keys of which all objects have text, a number or a list of text.
+    """The keys whose values all objects have in a form that records take.
 
     Raises:
-        InputError: an object without `source` or `target`, or with another value, where the first has one of them.
+        InputError: an object without `source` or `target`, or with another value, where the first has both.
     """
     common: list[str] | None = None
     needed: list[str] = []
