@@ -83,6 +83,7 @@ def encode_texts(
         if name not in taken:
             raise TypeError(f"{name} must be left out for {type(head).__name__}, which takes none")
     names = [name for name in encoded if name in taken]
+    wanted = {"output_hidden_states": True} if isinstance(model, CrossMaskForTokenClassification) else {}
     collate = EncoderCollator(tokenizer.pad_token_id)
     vectors: list[torch.Tensor | None] = [None] * len(texts)
     training = model.training
@@ -92,7 +93,6 @@ def encode_texts(
             for bucket in bucket_batches(lengths, None, batch_tokens):
                 rows = [{name: encoded[name][index] for name in names} for index in bucket]
                 batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
-                wanted = {"output_hidden_states": True} if isinstance(model, CrossMaskForTokenClassification) else {}
                 outputs: Any = head(**batch, **masks, **wanted)
                 if isinstance(model, CrossMaskForSequenceClassification):
                     found = outputs.pooler_output

@@ -13,8 +13,7 @@ from ..masks.rules import blind, keep
 from ..question_answering.decoding import WindowSpans, best_answers, spans_of_windows
 from ..question_answering.window_masks import hidden_tokens, kept_tokens
 from ..question_answering.windows import encode_windows
-from ..seq2seq.lengths import longest_source
-from .inputs import SPANS, BasePipeline, PipelineInputError, check_head, check_inputs, refuse_options
+from .inputs import SPANS, BasePipeline, PipelineInputError, check_head, check_inputs, longest_text, refuse_options
 from .questions import as_questions, check_question, create_sample
 
 WINDOW = 384
@@ -64,6 +63,7 @@ class QuestionAnsweringPipeline(BasePipeline):
                 f"tokenizer must tell from which characters a token is, got {type(self.tokenizer).__name__}; give a "
                 "fast one"
             )
+        self._longest = longest_text(model, self.tokenizer)
         self._takes_masks = "cross_mask" in inspect.signature(self.model.forward).parameters
 
     def __call__(
@@ -123,7 +123,7 @@ class QuestionAnsweringPipeline(BasePipeline):
         max_question_len: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """The windows of a context, each with its ids, (1, S)."""
-        length = max_seq_len or min(WINDOW, self._longest())
+        length = max_seq_len or min(WINDOW, self._longest or WINDOW)
         stride = min(STRIDE, length // 3) if doc_stride is None else doc_stride
         if not 0 <= stride < length:
             raise PipelineInputError(f"doc_stride must be from 0 to below max_seq_len, {length}, got {stride}")
@@ -147,10 +147,6 @@ class QuestionAnsweringPipeline(BasePipeline):
                 "kept": None if kept is None else kept[number],
                 "hidden": None if hidden is None else hidden[number],
             }
-
-    def _longest(self) -> int:
-        limits = [self.tokenizer.model_max_length, longest_source(self.model)]
-        return min(limit for limit in (*limits, WINDOW) if limit is not None)
 
     def _forward(
         self,

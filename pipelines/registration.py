@@ -22,7 +22,7 @@ from ..attached import attach
 from ..attached.attached_model import AttachedModel
 from ..configuration.base import MASK_FIELDS, MaskedConfig
 from .generated_answers import GeneratedAnswersPipeline
-from .inputs import PipelineInputError
+from .inputs import BasePipeline, PipelineInputError
 from .question_answering import QuestionAnsweringPipeline
 from .semantic_role_labeling import SemanticRoleLabelingPipeline
 from .summarization import SummarizationPipeline
@@ -60,14 +60,10 @@ class AnsweringModel:
         return auto_class_for("question-answering", config).from_pretrained(name, **options)
 
 
-class AnsweringPipeline:
+class AnsweringPipeline(BasePipeline):
     """The pipeline that fits the model: `GeneratedAnswersPipeline` or `QuestionAnsweringPipeline`."""
 
-    _load_processor = None
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_video_processor = False
-    _load_tokenizer = True
+    _load_processor = None  # of a bridge
 
     def __new__(cls, model: PreTrainedModel, **options: Any) -> Any:
         if model.can_generate():
@@ -76,14 +72,8 @@ class AnsweringPipeline:
         return QuestionAnsweringPipeline(model=model, **options)
 
 
-class ClassifyingPipeline:
+class ClassifyingPipeline(BasePipeline):
     """`ClassificationPipeline` for models of crossmask, and Transformers' own for others."""
-
-    _load_processor = False
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_video_processor = False
-    _load_tokenizer = True
 
     def __new__(cls, model: PreTrainedModel, **options: Any) -> Any:
         is_ours = isinstance(getattr(model, "config", None), MaskedConfig)

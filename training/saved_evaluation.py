@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -127,13 +128,11 @@ def evaluate_saved(
     config = load_config(name)
     if saved := task.options_of_saved(config):
         task = task_by_column(data.task, {**saved, **given}, report_by)
-    try:
+    with _naming_task(name, task):
         task.check_config(config)
         task.check_trained(config)
         tokenizer = load_tokenizer_or_processor(name, config)
         task.check_tokenizer(tokenizer, config)
-    except InputError as error:
-        raise InputError(f"{name} must be a model for task {task.name}: {error}") from error
     examples = read_examples(data.sources("test"), task, "test", data.data_dir)[:limit]
     positions = {field: size for field, size in task.max_positions(config).items() if size is not None}
     limits = data.limits
@@ -142,10 +141,8 @@ def evaluate_saved(
         limits = dataclasses.replace(limits, **cast(Any, {field: most}))
     split = evaluation_split(limits, task, tokenizer, examples)
     model = attach_masks(load_model(name, config, dtype, auto_class=task.auto_class), {})
-    try:
+    with _naming_task(name, task):
         task.check_model(model, packed=False)
-    except InputError as error:
-        raise InputError(f"{name} must be a model for task {task.name}: {error}") from error
     with tempfile.TemporaryDirectory() as folder:
         arguments = Seq2SeqTrainingArguments(
             output_dir=folder, report_to=[], use_cpu=device.type == "cpu", disable_tqdm=quiet
@@ -164,6 +161,14 @@ def evaluate_saved(
     groups = None if report_by is None else score_groups(task, trainer.predictions, examples)
     scores = {**trainer.scores, "loss": metrics["test_loss"]}
     return Evaluation(task, examples, trainer.predictions, scores, groups, report_by)
+
+
+@contextmanager
+def _naming_task(name: str, task: Task) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name} must be a model for task {task.name}: {error}") from error
 
 
 def _given_length(data: DataArguments, field: str) -> int:
