@@ -67,7 +67,7 @@ def attend(
         attention_mask = _causal_by_itself(module, query, key, kwargs.get("is_causal"))
     joined = masks.join(attention_mask, allowed, query, additive)
     output, weights = function(module, query, key, value, joined.mask, **kwargs)
-    if additive or joined.mask.dtype != torch.bool or kwargs.get("position_bias") is not None:
+    if joined.mask is not joined.allowed or kwargs.get("position_bias") is not None:
         seeing = joined.seeing()
         output = output * seeing.transpose(1, 2)
         weights = None if weights is None else weights * seeing

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ..attention.dense import open_empty_rows
 from ..masks.expressions import Mask, MaskError
 from ..masks.scope import Scope
 
@@ -19,7 +20,8 @@ class Joined:
     """The mask to attend under, and what it was made from.
 
     Attributes:
-        mask: (B, 1 or H, T, S), boolean, or to be added to the scores.
+        mask: (B, 1 or H, T, S), boolean, or to be added to the scores. On an accelerator a query with nothing to see
+            sees everything under it, as in `open_empty_rows`.
         allowed: (B, 1 or H, T, S) bool.
     """
 
@@ -101,7 +103,9 @@ def join_masks(own: torch.Tensor | None, allowed: torch.Tensor, query: torch.Ten
             allowed = allowed & own
         else:
             bias, allowed = own, allowed & (own > lowest)
+    opened, seeing = open_empty_rows(allowed, query.device)
     if bias is None and not additive:
-        return Joined(allowed, allowed)
+        return Joined(allowed if opened is None else opened, allowed, seeing)
     bias = torch.zeros((), dtype=query.dtype, device=query.device) if bias is None else bias.to(query.dtype)
-    return Joined(torch.where(allowed, bias, lowest), allowed)
+    mask = torch.where(allowed, bias, lowest)
+    return Joined(mask if seeing is None else mask.masked_fill(~seeing, 0.0), allowed, seeing)

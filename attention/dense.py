@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.integrations.sdpa_attention import repeat_kv
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..masks.materialize import compile_mask
@@ -57,6 +57,21 @@ class SdpaBackend(DenseBackend):
     def __init__(self) -> None:
         super().__init__("sdpa")
 
+    def attend(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        compiled_mask: torch.Tensor | None,
+        *,
+        additive: bool = False,
+        **kwargs: Any,
+    ) -> AttentionResult:
+        opened, seeing = open_empty_rows(compiled_mask, query.device)
+        output, weights = super().attend(module, query, key, value, opened, additive=additive, **kwargs)
+        return output if seeing is None else output * seeing.transpose(1, 2), weights
+
 
 class EagerBackend(DenseBackend):
     """Plain matrix products; returns the attention weights, and computes additive scores.
@@ -95,6 +110,48 @@ def fold_mask(mask: torch.Tensor, beams_per_source: int) -> torch.Tensor:
     by_source = mask.unflatten(0, (sources, beams_per_source)).transpose(1, 2)
     folded: torch.Tensor = by_source.reshape(sources, heads, beams_per_source * length, keys)
     return folded
+
+
+def open_empty_rows(
+    allowed: torch.Tensor | None, device: torch.device
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """A mask for a fused kernel of an accelerator, under which a query that may see no key sees all of them.
+
+    Some kernels make NaN of such a query: the gradients of cuDNN's do where the number of keys is 64 more than a
+    multiple of 128 (https://github.com/pytorch/pytorch/issues/196678), and PyTorch prefers them on Hopper GPUs.
+
+    Args:
+        allowed: (1 or B, 1 or H, T, S) bool, or None where everything is allowed.
+
+    Returns:
+        The mask, and which queries may see any key (1 or B, 1 or H, T, 1) bool, by which the output is to be
+        multiplied. None on CPU, where no kernel needs it, and where everything is allowed.
+    """
+    if allowed is None or device.type == "cpu":
+        return allowed, None
+    seeing = allowed.any(dim=-1, keepdim=True)
+    return allowed | ~seeing, seeing
+
+
+def sdpa_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs: Any,
+) -> AttentionResult:
+    """PyTorch's fused attention, which gives zero to a query that may see no key on every device.
+
+    Args:
+        query: (B, H, T, D). key, value: (B, H / groups, S, D). attention_mask: bool, broadcast to (B, H, T, S).
+
+    Returns:
+        (B, T, H, D), and None instead of the weights.
+    """
+    opened, seeing = open_empty_rows(attention_mask, query.device)
+    output, _ = sdpa_attention_forward(module, query, key, value, opened, **kwargs)
+    return output if seeing is None else output * seeing.transpose(1, 2), None
 
 
 def masked_softmax(scores: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:

@@ -3,8 +3,10 @@
 import pytest
 import torch
 from attached_families import attached, ids, plain
+from transformers.modeling_utils import AttentionInterface
 
 from crossmask import masks
+from crossmask.attached import side_masks
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -143,3 +145,36 @@ def test_masks_that_the_config_gets_later_are_in_force():
     assert not torch.equal(masked, untouched)
     model.config.cross_mask = "full()"
     assert torch.equal(model(**given).logits, untouched)
+
+
+@each_family
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_no_kernel_of_an_accelerator_is_given_a_query_without_keys(family, implementation, monkeypatch):
+    """Of which some make NaN; what is done about it there is done here on CPU."""
+    given = {"input_ids": ids(2, 9), "labels": ids(2, 5, seed=1), "cross_mask": "wait_k(2) & ~prefix(4)"}
+    given |= {"encoder_mask": "window(2)", "attention_mask": (torch.arange(9) < torch.tensor([[9], [6]])).long()}
+    model = attached(family, implementation)
+
+    def numbers():
+        outputs = model(**given)
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return outputs.logits, *torch.autograd.grad(outputs.loss, parameters, allow_unused=True)
+
+    expected, seen = numbers(), []
+    open_empty_rows = side_masks.open_empty_rows
+    monkeypatch.setattr(side_masks, "open_empty_rows", lambda mask, _: open_empty_rows(mask, torch.device("cuda")))
+    monkeypatch.setattr(AttentionInterface, "_global_mapping", dict(AttentionInterface._global_mapping))
+    plain_sdpa = AttentionInterface()["sdpa"]
+
+    def kernel(module, query, key, value, mask, **kwargs):
+        lowest = torch.finfo(query.dtype).min / 2
+        seen.append(mask is None or bool((mask if mask.dtype == torch.bool else mask > lowest).any(-1).all()))
+        return plain_sdpa(module, query, key, value, mask, **kwargs)
+
+    AttentionInterface.register("sdpa", kernel)
+    for got, wanted in zip(numbers(), expected, strict=True):
+        assert (got is None) == (wanted is None)
+        if got is not None:
+            torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    assert all(seen)
+    assert seen or implementation == "eager"

@@ -17,7 +17,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterf
 from transformers.utils.generic import is_flash_attention_requested
 
 from crossmask import CrossMaskForConditionalGeneration, masks
-from crossmask.attention import AttentionBackend, MaskRequest, backends, register_backend
+from crossmask.attention import AttentionBackend, MaskRequest, backends, dense, register_backend
 from crossmask.attention.backends import BACKENDS, attend, compile_masks
 from crossmask.masks.rule_docs import summary, when_to_use
 from crossmask.seq2seq import mask_compiler
@@ -119,6 +119,29 @@ def test_same_numbers_with_additive_scores(name):
     expected = numbers(on("eager", **fields), inputs("padded"))
     for got, wanted in zip(numbers(on(name, **fields), inputs("padded")), expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5 * max(1.0, float(wanted.abs().max())))
+
+
+@pytest.mark.parametrize("kind", ["padded", "packed"])
+@pytest.mark.parametrize("name", ["sdpa", "blockwise"])
+def test_no_kernel_of_an_accelerator_is_given_a_query_without_keys(name, kind, monkeypatch):
+    """Of which some make NaN; what is done about it there is done here on CPU."""
+    seen = []
+
+    def kernel(module, query, key, value, mask, **kwargs):
+        seen.append(mask is None or bool(mask.any(-1).all()))
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+
+    open_empty_rows = dense.open_empty_rows
+    monkeypatch.setattr(dense, "open_empty_rows", lambda mask, _: open_empty_rows(mask, torch.device("cuda")))
+    monkeypatch.setattr(dense, "sdpa_attention_forward", kernel)
+    AttentionInterface.register("sdpa", kernel)
+    fields = {**MASKS, "cross_mask": "wait_k(2) & ~prefix(4)"}  # the first queries see nothing
+    for got, wanted in zip(
+        numbers(on(name, **fields), inputs(kind)), numbers(on("eager", **fields), inputs(kind)), strict=True
+    ):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5 * max(1.0, float(wanted.abs().max())))
+    assert seen
+    assert all(seen)
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
