@@ -59,6 +59,10 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             arguments.device.type == "cpu",
             "a processor has no cache to empty",
         ),
+        "tf32": (
+            bool(arguments.tf32) and arguments.device.type == "cpu",
+            "it is a mode of a GPU's matrix units",
+        ),
         **dict.fromkeys(
             ("hub_token", "hub_private_repo", "hub_revision"),
             (not arguments.push_to_hub, "set push_to_hub: nothing is uploaded without"),

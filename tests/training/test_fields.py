@@ -117,7 +117,7 @@ IDLE = [
     ({"debug": "tpu_metrics_debug"}, "must not be tpu_metrics_debug without a TPU"),
     ({"fsdp": True}, "must be left out in one process, got .*; start train.py with torchrun"),
     ({"fsdp": "true"}, "must be left out in one process, got .*; start train.py with torchrun"),
-    ({"tf32": True, "use_cpu": True}, "--tf32 requires"),
+    ({"tf32": True, "use_cpu": True}, "tf32"),
     ({"lr_scheduler_type": "cosin"}, "lr_scheduler_type must be one of .*, got 'cosin'; did you mean 'cosine'"),
     ({"optim": "adamw"}, "optim must be one of .*, got 'adamw'"),
     ({"save_strategy": "sometimes"}, "save_strategy must be one of .*, got 'sometimes'"),
