@@ -48,8 +48,8 @@ class MaskRequest:
     @property
     def allows_all(self) -> bool:
         """Whether nothing is forbidden; attention then gets None instead of a mask."""
-        segments = (self.query.segments, self.key.segments)
-        return self.tensor_mask is None and segments == (None, None) and self.rule == full()
+        tensors = (self.tensor_mask, self.query.segments, self.key.segments)
+        return all(tensor is None for tensor in tensors) and self.rule == full()
 
 
 class AttentionBackend:

@@ -13,7 +13,7 @@ def enforced(mask: Mask) -> frozenset[blind]:
         return frozenset([mask])
     if isinstance(mask, And):
         return frozenset().union(*map(enforced, mask.parts))
-    if isinstance(mask, Or | heads):
+    if isinstance(mask, (Or, heads)):
         return frozenset.intersection(*map(enforced, mask.parts if isinstance(mask, Or) else mask.values()))
     return frozenset()
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import cast
 
 import torch
 
@@ -82,17 +83,15 @@ def materialize_unchecked(
     return allowed.expand(-1, -1, query.length, key.length)
 
 
-class BroadcastPositions(TokenPosition):
-    """The positions of one side as tensors that broadcast to (B, H, T, S), each made when a rule asks for it."""
+class BroadcastPositions:
+    """The positions of one side as tensors that broadcast to (B, H, T, S), each made when a rule asks for it.
 
-    side: Layout
-    dim: int
-    heads: int
+    It has the attributes of a `TokenPosition` without being one: `torch.compile` before PyTorch 2.12 cannot make
+    objects of a frozen dataclass whose constructor is not the generated one.
+    """
 
-    def __init__(self, side: Layout, dim: int, heads: int = 1):
-        # Not by the base's constructor: that class is frozen, and its fields are the properties below.
-        for name, value in (("side", side), ("dim", dim), ("heads", heads)):
-            object.__setattr__(self, name, value)
+    def __init__(self, side: Layout, dim: int, heads: int):
+        self.side, self.dim, self.heads = side, dim, heads
 
     @property
     def position(self) -> torch.Tensor:
@@ -122,4 +121,4 @@ class BroadcastPositions(TokenPosition):
 
 def positions_of(side: Layout, dim: int, heads: int = 1) -> TokenPosition:
     """A side as a rule is asked about it: queries along T (`dim=-1` is added), or keys along S (`dim=-2` is added)."""
-    return BroadcastPositions(side, dim, heads)
+    return cast(TokenPosition, BroadcastPositions(side, dim, heads))

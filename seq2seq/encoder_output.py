@@ -34,13 +34,13 @@ class CrossMaskEncoderOutput(BaseModelOutput):
         """
         if isinstance(encoder_outputs, cls):
             return encoder_outputs
-        if isinstance(encoder_outputs, ModelOutput | dict) and not encoder_outputs.keys() & _OF_DECODERS:
+        if isinstance(encoder_outputs, (ModelOutput, dict)) and not encoder_outputs.keys() & _OF_DECODERS:
             fields = cls.__dataclass_fields__.keys() & encoder_outputs.keys()  # some have pooled states besides
             output = cls(**{name: encoder_outputs[name] for name in fields})
-        elif isinstance(encoder_outputs, tuple | list):
+        elif isinstance(encoder_outputs, (tuple, list)):
             # Hidden states are recorded after the output is made, so they follow the mask in its tuple.
-            masks = [part for part in encoder_outputs if isinstance(part, Mask | str)]
-            states = [part for part in encoder_outputs if not isinstance(part, Mask | str)]
+            masks = [part for part in encoder_outputs if isinstance(part, (Mask, str))]
+            states = [part for part in encoder_outputs if not isinstance(part, (Mask, str))]
             names = ("last_hidden_state", "hidden_states", "attentions")
             output = cls(**dict(zip(names, states, strict=False)), encoder_mask=masks[0] if masks else None)
         else:

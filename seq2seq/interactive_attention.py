@@ -124,7 +124,7 @@ class InteractiveAttention(MaskedAttention):
         Raises:
             MaskError: a mask that cannot be read, or does not fit.
         """
-        by_hand = isinstance(attention_mask, Mask | str | TensorMask | torch.Tensor) or any(
+        by_hand = isinstance(attention_mask, (Mask, str, TensorMask, torch.Tensor)) or any(
             is_foreign(attention_mask, kind) for kind in (Mask, TensorMask)
         )
         query = self.split(self.q_proj(hidden_states))

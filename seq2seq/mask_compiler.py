@@ -218,7 +218,7 @@ def _blind(layers: tuple[Mask, ...]) -> Mask:
 def _over_memory(rule: Mask) -> Mask | None:
     """What is left of a call's cross mask where the decoder reads a memory: blind spans concern the encoder."""
     parts = rule.parts if isinstance(rule, And) else (rule,)
-    if all(isinstance(part, blind | full) for part in parts):
+    if all(isinstance(part, (blind, full)) for part in parts):
         return None
     raise MaskError(
         f"cross_mask: {rule} cannot be combined with memory_length: the memory has no source positions; put the rule "

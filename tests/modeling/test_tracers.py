@@ -30,6 +30,7 @@ MODELS = {
     "memory and rules": {"memory_length": 2, "encoder_mask": "blocks(3)", "decoder_mask": "causal() & ~window(0, 0)"},
     "lower ties": {"tie_word_embeddings": "head", "num_key_value_heads": 4, "cross_mask": "chunked(2, 1)"},
 }
+GUARDS = {"check_guards": not torch.__version__.startswith("2.9.")}  # whose own code for them does not run
 ATTENTIONS = ["eager", "sdpa", "blockwise"]
 SIZES = [(2, 9, 5), (3, 4, 7), (1, 12, 1), (4, 1, 2), (1, 1, 1)]
 SHORT = [("memory and rules", "sdpa"), ("heads and layers", "blockwise")]
@@ -123,7 +124,7 @@ def test_export_with_sizes_that_vary(kind, attention, strict):
     rows, source, target = Dim("rows"), Dim("source"), Dim("target")
     shapes = ({0: rows, 1: source},) * 2 + ({0: rows, 1: target},) * 2
     program = torch.export.export(model, batch(2, 9, 5), dynamic_shapes=(shapes,), strict=strict)
-    agree(program.module(), model)
+    agree(program.module(**GUARDS), model)
 
 
 def packed(rows: int, source: list[int], target: list[int]) -> tuple[torch.Tensor, ...]:
@@ -145,7 +146,7 @@ def make_trace(model, inputs):
 def make_export(model, inputs):
     rows, source, target = Dim("rows"), Dim("source"), Dim("target")
     shapes = ({0: rows, 1: source},) * 2 + ({0: rows, 1: target},) * 2
-    return torch.export.export(model, inputs, dynamic_shapes=(shapes,), strict=False).module()
+    return torch.export.export(model, inputs, dynamic_shapes=(shapes,), strict=False).module(**GUARDS)
 
 
 def make_compiled(model, inputs):
