@@ -30,6 +30,7 @@ class MaskRequest:
         beams_per_source: G, the number of rows of queries that share a row of keys, as the beams of a source do. If it
             is above 1, attention has B / G rows, each with the queries of G beams one after the other.
         additive: whether scores are additive (Bahdanau et al. 2015) instead of scaled dot products.
+        head_dim: the width of a head, None where it is not known.
     """
 
     rule: Mask
@@ -40,6 +41,7 @@ class MaskRequest:
     batch: int = 1
     beams_per_source: int = 1
     additive: bool = False
+    head_dim: int | None = None
 
     @property
     def device(self) -> torch.device:

@@ -117,8 +117,9 @@ def open_empty_rows(
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """A mask for a fused kernel of an accelerator, under which a query that may see no key sees all of them.
 
-    Some kernels make NaN of such a query: the gradients of cuDNN's do where the number of keys is 64 more than a
-    multiple of 128 (https://github.com/pytorch/pytorch/issues/196678), and PyTorch prefers them on Hopper GPUs.
+    cuDNN's kernels, which PyTorch prefers on Hopper GPUs, give such a query a mean of values that it may not see. Its
+    gradients are NaN where the number of keys is 64 more than a multiple of 128
+    (https://github.com/pytorch/pytorch/issues/196678). Both were seen with PyTorch 2.11 on an H100.
 
     Args:
         allowed: (1 or B, 1 or H, T, S) bool, or None where everything is allowed.

@@ -18,6 +18,8 @@ from .dense import eager_attention
 
 SIZE = 128
 """The queries and the keys of a block: FlexAttention's default."""
+NARROWEST = 16
+"""The width of a head that its kernels need on an accelerator."""
 
 
 class FlexBackend(AttentionBackend):
@@ -37,6 +39,8 @@ class FlexBackend(AttentionBackend):
             return "its kernel runs under torch.compile, but not under other tracers"
         if _needs_missing_gradient(request.device):
             return "FlexAttention has no gradient on CPU"
+        if _is_too_narrow(request.head_dim, request.device):
+            return f"its kernels need heads of at least {NARROWEST} numbers, and these have {request.head_dim}"
         reason = super().supports(request)
         if reason is None and request.query.length == 1:
             reason = "blocks save nothing for a single query"
@@ -57,7 +61,8 @@ class FlexBackend(AttentionBackend):
         if compiled_mask is None:
             # The queries of a step of beam search are fewer than a block has.
             short_query = query.shape[2] < SIZE
-            if short_query or _needs_missing_gradient(query.device) or _is_recorded():
+            is_narrow = _is_too_narrow(query.shape[-1], query.device)
+            if short_query or is_narrow or _needs_missing_gradient(query.device) or _is_recorded():
                 return False
         return super().takes(query, compiled_mask, additive)
 
@@ -85,6 +90,10 @@ def _is_recorded() -> bool:
 def _needs_missing_gradient(device: torch.device) -> bool:
     """Whether gradients are enabled on CPU, where FlexAttention has none."""
     return device.type == "cpu" and torch.is_grad_enabled()
+
+
+def _is_too_narrow(head_dim: int | None, device: torch.device) -> bool:
+    return device.type != "cpu" and head_dim is not None and head_dim < NARROWEST
 
 
 def _uses_lookup_table(rule: Mask) -> bool:
@@ -138,4 +147,6 @@ def _position_at(
 
 def _at(tensor: torch.Tensor, *indices: torch.Tensor) -> torch.Tensor:
     """The number at these indices; along a dimension of size 1 it is the same for all."""
-    return tensor[tuple(index if size > 1 else 0 for index, size in zip(indices, tensor.shape, strict=True))]
+    # All of them tensors: beside a number, PyTorch 2.9 would ask for the values of the others.
+    sides = zip(indices, tensor.shape, strict=True)
+    return tensor[tuple(index if size > 1 else torch.zeros_like(index) for index, size in sides)]

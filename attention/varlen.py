@@ -68,7 +68,7 @@ def _form_of(mask: Mask) -> _Form | None:
                 bands.append((left, right))
             case passages():
                 by_passage = True
-            case _ if all(isinstance(rule, keep | blind | prefix) for rule in part.rules()):
+            case _ if all(isinstance(rule, (keep, blind, prefix)) for rule in part.rules()):
                 chosen.append(part)
             case _:
                 return None

@@ -326,7 +326,7 @@ class CrossMaskBridgeForConditionalGeneration(
         states = encoder_outputs[0]
         batch, length = inputs.shape[:2]
         use_cache = self.decoder_side.uses_cache if use_cache is None else use_cache
-        cache = read_cache(past_key_values, self.decoder.config, bool(use_cache) and not self.training)
+        cache = read_cache(past_key_values, bool(use_cache) and not self.training, self.decoder.config)
         own_cache = None if cache is None else cache.self_attention_cache
         target = lay_out_target(
             length,
@@ -414,7 +414,7 @@ class CrossMaskBridgeForConditionalGeneration(
         dynamic = generation_config.cache_implementation in (None, "dynamic")
         if given is None and dynamic and generation_config.use_cache is not False:
             # Transformers' own asks each layer of the decoder for keys, and recurrent ones have none.
-            model_kwargs["past_key_values"] = read_cache(None, self.decoder.config, True)
+            model_kwargs["past_key_values"] = read_cache(None, True, self.decoder.config)
             if generation_config.is_assistant:
                 model_kwargs["past_key_values"].activate_past_recording()
             return

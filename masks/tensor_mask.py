@@ -82,7 +82,7 @@ def as_mask(mask: MaskLike | None, name: str = "mask") -> Mask | TensorMask | No
         MaskError: it is neither a mask, nor its text, nor a boolean tensor; the message starts with `name`.
     """
     try:
-        if mask is None or isinstance(mask, Mask | TensorMask):
+        if mask is None or isinstance(mask, (Mask, TensorMask)):
             return mask
         if isinstance(mask, torch.Tensor):
             return tensor(mask)

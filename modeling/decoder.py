@@ -112,7 +112,7 @@ class CrossMaskDecoder(CrossMaskPreTrainedModel):
         embeddings = embed(self, input_ids, inputs_embeds)
         batch, length = embeddings.shape[:2]
         use_cache = self.config.use_cache if use_cache is None else use_cache
-        past_key_values = read_cache(past_key_values, self.config, use_cache and not self.training)
+        past_key_values = read_cache(past_key_values, use_cache and not self.training)
         target = lay_out_target(
             length,
             *cached_sizes(past_key_values, length),

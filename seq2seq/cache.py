@@ -26,10 +26,15 @@ def check_cache(cache: Cache | None) -> None:
         )
 
 
-def read_cache(cache: Cache | None, decoder_config: PreTrainedConfig, wanted: bool) -> EncoderDecoderCache | None:
+def read_cache(
+    cache: Cache | None, wanted: bool, decoder_config: PreTrainedConfig | None = None
+) -> EncoderDecoderCache | None:
     """The cache of both attentions: as it was given, around one of the target's alone, or a new one if wanted.
 
     That of the source has no sliding windows, whatever the decoder has.
+
+    Args:
+        decoder_config: says of which layers a new cache is; None where all of them keep every token.
 
     Raises:
         ValueError: it is not a cache.

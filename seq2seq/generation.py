@@ -14,6 +14,7 @@ from ..masks.tensor_mask import MaskLike, TensorMask, as_mask, check_fit
 from .call_checks import check_not_packed
 from .encoder_output import CrossMaskEncoderOutput
 from .mask_compiler import LayerMasks, check_blind
+from .token_ids import check_ids_on_accelerator
 
 MASKS = tuple(f"{scope}_mask" for scope in SCOPES)
 
@@ -72,6 +73,8 @@ class MaskedGenerationMixin(GenerationMixin):
             raise MaskError(
                 f"the attention mask must be a torch tensor, got {type(mask).__name__}; write torch.as_tensor(...)"
             )
+        prompts = model_kwargs.get("decoder_input_ids")
+        check_ids_on_accelerator("decoder_input_ids", self.get_decoder(), prompts)
         super()._validate_model_kwargs(model_kwargs)
 
     def _prepare_generation_config(
@@ -103,6 +106,7 @@ class MaskedGenerationMixin(GenerationMixin):
                     f"{self.main_input_name} must be a torch tensor, got {type(inputs).__name__}; write "
                     "torch.as_tensor(...)"
                 )
+            check_ids_on_accelerator(self.main_input_name, self.get_encoder(), inputs)
             return cast(torch.LongTensor, inputs)
         encoder_outputs = model_kwargs.get("encoder_outputs")
         if encoder_outputs is None:

@@ -125,7 +125,8 @@ class LayerMasks:
         distinct, of_layer = self.rules(rule, training)
         if is_last:
             distinct = tuple(full() if rule == causal() else rule for rule in distinct)
-        common = (query, key, tensor_mask, self.heads, batch, beams_per_source, self.additive)
+        head_dim = getattr(self.config, "head_dim", None)
+        common = (query, key, tensor_mask, self.heads, batch, beams_per_source, self.additive, head_dim)
         try:
             requests = [MaskRequest(rule, *common) for rule in distinct]
             compiled_masks = compile_masks(backend or self.config._attn_implementation, requests)

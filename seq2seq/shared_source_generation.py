@@ -174,7 +174,7 @@ class SharedSourceGenerationMixin(UnfinishedRowsMixin):
         if kwargs.get("use_cache") is False and kwargs.get("past_key_values") is None:
             kwargs["decoder_mask"] = closed_ahead(input_ids, **kwargs)
         elif generation_config.return_dict_in_generate and kwargs.get("past_key_values") is not None:
-            cache = read_cache(kwargs["past_key_values"], self.config, wanted=False)
+            cache = read_cache(kwargs["past_key_values"], wanted=False)
             kwargs["past_key_values"] = cache
             # Recurrent states before the last step are gone, so there is nothing to go on from.
             recurrent = is_recurrent(cache.self_attention_cache)

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from ..masks.fast_paths import is_observed
+
 
 def check_tokens(side: str, name: str, tokens: Any) -> None:
     """Refuse ids or embeddings without tokens.
@@ -58,7 +60,7 @@ def check_range(name: str, side: str, vocab_size: int, ids: torch.Tensor) -> Non
 def check_ids(name: str, side: PreTrainedModel, ids: torch.Tensor | None) -> None:
     """Say which ids an embedding does not have, after it has failed: calls that succeed are not looked at.
 
-    On an accelerator there is no error to follow up: the device stops by itself.
+    On an accelerator there is no error to follow up: the device fails, and stays so; see `check_ids_on_accelerator`.
 
     Args:
         name: of the argument, for the error. side: whose embedding it is. ids: (B, L) that it was given, if any.
@@ -69,3 +71,15 @@ def check_ids(name: str, side: PreTrainedModel, ids: torch.Tensor | None) -> Non
     if ids is not None and ids.numel():
         embeddings: Any = side.get_input_embeddings()
         check_range(name, type(side).__name__, embeddings.weight.shape[0], ids)
+
+
+def check_ids_on_accelerator(name: str, side: PreTrainedModel, ids: Any) -> None:
+    """`check_ids` before an accelerator reads them, which an id without an embedding stops for the whole process.
+
+    The host waits for the device, so it is done once in a `generate()`, and not in every pass. Elsewhere than on an
+    accelerator, and for what are no ids, nothing is done.
+    """
+    if not isinstance(ids, torch.Tensor) or ids.device.type in ("cpu", "meta") or ids.is_floating_point():
+        return
+    if not is_observed():
+        check_ids(name, side, ids)

@@ -7,6 +7,8 @@ from bridge_families import bridge_of
 from head_cases import HEADS, batch_of, head
 from small_models import small_model
 
+from crossmask.seq2seq import generation
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 MODELS = {
     "own": small_model,
@@ -62,6 +64,17 @@ def test_ids_outside_of_a_vocabulary(name):
             model(input_ids=bad, decoder_input_ids=tokens)
     with pytest.raises(ValueError, match=r"labels must be from 0 to \d+"):
         model(input_ids=tokens, labels=torch.tensor([[99, 5, -100]]))
+
+
+@models
+def test_ids_are_looked_at_before_an_accelerator_reads_them(name, monkeypatch):
+    """In `generate()`, once: one without an embedding would stop the device for the whole process."""
+    seen, tokens = {}, torch.tensor([[5, 6, 7]])
+    check = lambda name, side, ids: seen.setdefault(name, ids)  # noqa: E731
+    monkeypatch.setattr(generation, "check_ids_on_accelerator", check)
+    MODELS[name]().generate(tokens, decoder_input_ids=tokens[:, 1:], max_new_tokens=2)
+    assert torch.equal(seen["input_ids"], tokens)
+    assert torch.equal(seen["decoder_input_ids"], tokens[:, 1:])
 
 
 @pytest.mark.parametrize("name", list(HEADS)[:2])

@@ -83,7 +83,8 @@ def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):
 
 def test_an_evaluation_loss_that_is_not_finite_ends_the_run(tmp_path, monkeypatch):
     job = job_of(recipe_file(tmp_path, **EVERY_TWO))
-    result = BatchResult(torch.tensor([NAN, 1.0], dtype=torch.float64), None)
+    sums = torch.tensor([NAN, 1.0], dtype=torch.float64, device=job.trainer.args.device)
+    result = BatchResult(sums, None)
     monkeypatch.setattr(TextToText, "evaluate_batch", lambda *_: result)
     with pytest.raises(DivergedError, match=r"eval_loss is nan in step 2 at learning rate 0.1; lower learning_rate"):
         execute(job)

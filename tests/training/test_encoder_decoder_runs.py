@@ -324,7 +324,8 @@ def test_a_model_is_trained_under_masks_and_saved_with_them(tmp_path, family):
     model = job.trainer.model
     assert isinstance(model, AttachedModel)
     batch = job.trainer.data_collator([{"input_ids": [5, 6, 7, 2], "labels": [7, 8, 2]}])
-    other = {**batch, "input_ids": torch.tensor([[5, 6, 7, 9]])}
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    other = {**batch, "input_ids": torch.tensor([[5, 6, 7, 9]], device=model.device)}
     with torch.no_grad():
         one, another = (model.eval()(**inputs).logits for inputs in (batch, other))
     torch.testing.assert_close(another[:, :2], one[:, :2], rtol=0, atol=0)  # which have read less than all of it
