@@ -9,8 +9,7 @@ itself instead, which its residual connection reads anyway; only our own attenti
 """
 
 from collections.abc import Sequence
-from copy import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -67,8 +66,9 @@ def encoder_mask_for(
             f"encoder_mask must be full(), and rows must not be packed, where {type(encoder).__name__} encodes: it "
             f"has layers of {unknown[0]}; take an encoder of another family"
         )
+    arguments["config"] = _AskingForBooleans(config)
     own: dict[str | None, Any] = {
-        kind: functions[kind or "full_attention"](config=_sdpa(config), **arguments) for kind in dict.fromkeys(kinds)
+        kind: functions[kind or "full_attention"](**arguments) for kind in dict.fromkeys(kinds)
     }
     itself = torch.eye(inputs_embeds.shape[1], dtype=torch.bool, device=inputs_embeds.device)
     return _joined(own, kinds, compiled_masks, inputs_embeds, None, "encoder_mask", itself)
@@ -96,7 +96,7 @@ def decoder_mask_for(
     _check_dense(config, "decoder_mask")
     # Some families have one of their own.
     own = getattr(decoder, "create_masks_for_generate", create_masks_for_generate)(
-        config=_sdpa(config),
+        config=cast(PreTrainedConfig, _AskingForBooleans(config)),
         inputs_embeds=inputs_embeds,
         attention_mask=attention_mask,
         past_key_values=past_key_values,
@@ -107,7 +107,7 @@ def decoder_mask_for(
     kinds: list[str | None] = [None] * len(compiled_masks) if types is None else list(types)
     if not isinstance(own, dict):
         own, kinds = {None: own}, [None] * len(compiled_masks)
-    if any(mask is not None and mask.ndim != 4 for mask in own.values()) or None in own.values():
+    if any(mask is not None and mask.ndim != 4 for mask in own.values()) or any(mask is None for mask in own.values()):
         raise MaskError(
             f"decoder_mask must be causal(), and rows must not be packed, where {type(decoder).__name__} decodes: it "
             "has layers that take no finished mask; take a decoder of another family"
@@ -159,11 +159,22 @@ def _allow_all(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key
     return key == key
 
 
-def _sdpa(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The config, asking for boolean masks."""
-    asking = copy(config)
-    asking._attn_implementation_internal = "sdpa"
-    return asking
+class _AskingForBooleans:
+    """A config whose attention implementation is `sdpa`, for which Transformers makes boolean masks.
+
+    Not a copy: `torch.compile` before PyTorch 2.12 cannot follow `copy.copy`.
+    """
+
+    _attn_implementation = _attn_implementation_internal = "sdpa"
+
+    def __init__(self, config: PreTrainedConfig):
+        self._config = config
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._config, name)
+
+    def get_text_config(self, **sides: bool) -> "_AskingForBooleans":
+        return _AskingForBooleans(self._config.get_text_config(**sides))
 
 
 def _check_dense(config: PreTrainedConfig, name: str) -> None:
