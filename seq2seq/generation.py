@@ -30,6 +30,8 @@ class MaskedGenerationMixin(GenerationMixin):
     generation_config: GenerationConfig
     main_input_name: str
     forward: Callable[..., Any]
+    get_encoder: Callable[[], Any]
+    get_decoder: Callable[[], Any]
 
     @property
     def mask_compilers(self) -> tuple[LayerMasks, LayerMasks, LayerMasks]:
