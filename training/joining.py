@@ -119,7 +119,8 @@ def load_processor_of_parts(arguments: ModelArguments) -> CrossMaskBridgeProcess
 def processor_of(arguments: ModelArguments, source: Any, target: Any) -> CrossMaskBridgeProcessor:
     """The tokenizers of both parts as one processor. Raises InputError as `load_processor_of_parts`."""
     with naming_parts(arguments):
-        return CrossMaskBridgeProcessor(source, None if source.get_vocab() == target.get_vocab() else target)
+        is_one = source.get_vocab() == target.get_vocab() and source.special_tokens_map == target.special_tokens_map
+        return CrossMaskBridgeProcessor(source, None if is_one else target)
 
 
 def bridge_class(task: Task) -> Any:
