@@ -35,7 +35,7 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
             default it is what the config says, else that of the task `question-answering`. T5's is
             `"question: {question} context: {context}"`. It is for all calls of a pipeline.
 
-    Where the model writes what its answer follows from, and `Answer:` before the answer, the rest is left out.
+    Where the model writes what its answer follows from, and `Answer:` before the answer, that is the `rationale`.
     """
 
     create_sample = staticmethod(create_sample)
@@ -91,4 +91,5 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         return super()._sanitize_parameters(**options)
 
     def result(self, text: str) -> dict[str, Any]:
-        return {"answer": text.rpartition(ANSWER)[2].strip()}
+        rationale, _, answer = (part.strip() for part in text.rpartition(ANSWER))
+        return {"answer": answer, "rationale": rationale} if rationale else {"answer": answer}

@@ -8,6 +8,7 @@ from functools import cached_property
 from string import Formatter
 from typing import Any
 
+from ..seq2seq.sentences import sentence_around
 from ..utils.errors import InputError
 from .base import Example, PrimaryMetric, Scores
 from .metrics import load_metric
@@ -35,6 +36,8 @@ class QuestionAnswering(TextToText):
         rationale_column: the column with what the answer follows from. The decoder then learns to write this text
             first, after it `Answer: ` and the answer; only what follows the last `Answer: ` is scored. Sources are as
             without it, so nothing of the column is needed to answer a question.
+        rationale_sentence: that text is the sentence of `context` in which the first answer starts, by SQuAD's
+            `answer_start`. A small decoder learns to copy from it, of which a short answer alone teaches too little.
         group_column: the column with the group; every record must have it. None: a column
             `group` is used where there is one.
 
@@ -51,6 +54,7 @@ class QuestionAnswering(TextToText):
 
     source_template: str = "{question}" + SEPARATOR + " {context}"
     rationale_column: str | None = None
+    rationale_sentence: bool = False
     group_column: str | None = None
 
     def __post_init__(self) -> None:
@@ -68,6 +72,10 @@ class QuestionAnswering(TextToText):
         for name in names:
             if not name.isidentifier():
                 raise InputError(f"source_template={self.source_template!r} has {{{name}}}: not a column name")
+        if self.rationale_sentence and self.rationale_column is not None:
+            raise InputError(
+                "rationale_sentence must be left out beside rationale_column, which names the same text; give one"
+            )
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
@@ -85,8 +93,7 @@ class QuestionAnswering(TextToText):
         return Example(source, self._target(record, answers[0]), answers, group_of(record, self.group_column))
 
     def postprocess(self, prediction: str) -> str:
-        answer = prediction if self.rationale_column is None else prediction.rpartition(ANSWER.strip())[2]
-        return answer.strip()
+        return (prediction.rpartition(ANSWER.strip())[2] if self._has_rationale else prediction).strip()
 
     def pipeline_options(self) -> dict[str, str]:
         names = set(self._template_columns)
@@ -95,14 +102,41 @@ class QuestionAnswering(TextToText):
     def metrics(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         return self.by_group(predictions, examples, self._score)
 
+    @property
+    def _has_rationale(self) -> bool:
+        return self.rationale_sentence or self.rationale_column is not None
+
     def _target(self, record: Mapping[str, Any], answer: str) -> str:
-        if self.rationale_column is None:
+        if not self._has_rationale:
             return answer
+        return f"{self._rationale(record, answer).strip()} {ANSWER}{answer}".lstrip()
+
+    def _rationale(self, record: Mapping[str, Any], answer: str) -> str:
+        if self.rationale_column is None:
+            context = text_column(record, "context", "leave the task option rationale_sentence out")
+            start = self._first_start(record)
+            first, last = sentence_around(context, start, start + len(answer))
+            return context[first:last]
         rationale = column(record, self.rationale_column, "set the task option rationale_column to one of them")
         if not isinstance(rationale, str):
             kind = type(rationale).__name__
             raise InputError(f"column {self.rationale_column!r} must hold text, got {kind} in {excerpt(record)}")
-        return f"{rationale.strip()} {ANSWER}{answer}".lstrip()
+        return rationale
+
+    @staticmethod
+    def _first_start(record: Mapping[str, Any]) -> int:
+        """The character of the context that the first answer starts at."""
+        answers = record.get("answers")
+        if isinstance(answers, Sequence) and answers and isinstance(answers[0], Mapping):
+            starts: Any = [answers[0].get("answer_start")]
+        else:
+            starts = answers.get("answer_start") if isinstance(answers, Mapping) else None
+        if not isinstance(starts, Sequence) or not starts or type(starts[0]) is not int:
+            raise InputError(
+                "answers must have SQuAD's answer_start where the task option rationale_sentence is set, got "
+                f"{excerpt(record)}; add it, or leave the option out"
+            )
+        return int(starts[0])
 
     @staticmethod
     def _answers(record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> N
     (folder / "log.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     images, groups = write_plots(folder, outcome), None
     if (column := run.recipe.report.report_by) is not None:
-        groups = score_groups(outcome.task, outcome.predictions, outcome.test, seed=run.arguments.seed)
+        groups = score_groups(outcome.task, outcome.predictions, outcome.test)  # as `crossmask evaluate` does
         images |= plot_groups(folder, groups, column)
     card = write_card(folder, card_facts(run, outcome, list(samples.values()), images, name, groups))
     card.write_text(run.secrets.hide(card.read_text(encoding="utf-8")), encoding="utf-8")

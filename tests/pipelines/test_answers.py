@@ -154,7 +154,9 @@ def test_a_decoder_writes_its_answers(writer):
 def test_what_an_answer_follows_from_is_left_out(writer):
     model, tokenizer = writer
     pipe = pipeline("question-answering", model=model, tokenizer=tokenizer, device="cpu")
-    assert pipe.result("Ann went to the garden. Answer: garden") == {"answer": "garden"}
+    written = "Ann went to the garden. Answer: garden"
+    assert pipe.result(written) == {"answer": "garden", "rationale": "Ann went to the garden."}
+    assert pipe.result("Answer: garden") == pipe.result("garden") == {"answer": "garden"}
 
 
 def test_a_saved_model_says_how_its_sources_are_made(writer, tmp_path):

@@ -1,6 +1,7 @@
 import pytest
 
 from crossmask.tasks import Example, get_task
+from crossmask.utils.errors import InputError
 
 ROW = {"question": "Where is Ann?", "context": "Ann went {home}. Bob left."}
 
@@ -38,6 +39,35 @@ def test_rationale_is_learned_and_not_scored():
         task.example(ROW | {"answer": "home"})
     with pytest.raises(ValueError, match="column 'support' must hold text, got list"):
         task.example(ROW | {"answer": "home", "support": ["a"]})
+
+
+CONTEXT = "Bob left. Ann went to the garden. She sang!"
+GARDEN = CONTEXT.index("the garden")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"text": ["the garden", "garden"], "answer_start": [GARDEN, GARDEN + 4]},
+        [{"text": "the garden", "answer_start": GARDEN}, {"text": "garden", "answer_start": GARDEN + 4}],
+    ],
+    ids=["as on the Hub", "as in files"],
+)
+def test_the_rationale_is_the_sentence_of_the_answer(answers):
+    task = get_task("question-answering", rationale_sentence=True)
+    example = task.example({"question": "Where is Ann?", "context": CONTEXT, "answers": answers})
+    assert example.target == "Ann went to the garden. Answer: the garden"
+    assert example.references == ("the garden", "garden")
+    assert task.metrics(["Bob left. Answer: the garden"], [example])["exact_match"] == 100.0
+
+
+@pytest.mark.parametrize("answers", [{"text": ["home"]}, [{"text": "home"}], ["home"]], ids=str)
+def test_the_sentence_of_an_answer_needs_its_place(answers):
+    task = get_task("question-answering", rationale_sentence=True)
+    with pytest.raises(InputError, match=r"answers must have SQuAD's answer_start where .* rationale_sentence is set"):
+        task.example({"question": "Where?", "context": "Ann went home.", "answers": answers})
+    with pytest.raises(InputError, match="rationale_sentence must be left out beside rationale_column"):
+        get_task("question-answering", rationale_sentence=True, rationale_column="support")
 
 
 @pytest.mark.parametrize(
