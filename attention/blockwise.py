@@ -7,17 +7,19 @@ function is called for each block.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from ..masks.expressions import Mask
 from ..masks.key_ranges import blocks_in_reach
 from ..masks.layout import Layout
 from ..masks.materialize import check, materialize_unchecked, positions_of
 from .base import AttentionBackend, AttentionResult, MaskRequest
-from .dense import additive_attention, eager_attention, sdpa_attention
+from .dense import additive_attention, attend_opened, eager_attention
 from .packed import ExamplesMask, attention_by_example, compile_by_example
 
 ROWS, COLUMNS = 128, 64
@@ -157,7 +159,7 @@ def blockwise_attention(
     if inner is None:
         # Measured: in half precision on CPU, SDPA takes twice as long as matrix products, forward and backward.
         half = query.device.type == "cpu" and query.dtype != torch.float32
-        inner = eager_attention if half else sdpa_attention
+        inner = eager_attention if half else partial(attend_opened, sdpa_attention_forward)
     if isinstance(attention_mask, ExamplesMask):
         return attention_by_example(module, query, key, value, attention_mask, inner, **kwargs)
     keys, values = (_Pieces(states, COLUMNS) for states in (key, value))

@@ -4,11 +4,12 @@ Letters: B batch, S source length, T target length, H query heads, D head width.
 Masks are boolean, True = allowed. A query that may see no key gets zero, and so do its gradients.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..masks.materialize import compile_mask
@@ -68,9 +69,8 @@ class SdpaBackend(DenseBackend):
         additive: bool = False,
         **kwargs: Any,
     ) -> AttentionResult:
-        opened, seeing = open_empty_rows(compiled_mask, query.device)
-        output, weights = super().attend(module, query, key, value, opened, additive=additive, **kwargs)
-        return output if seeing is None else output * seeing.transpose(1, 2), weights
+        attend = super().attend
+        return attend_opened(attend, module, query, key, value, compiled_mask, additive=additive, **kwargs)
 
 
 class EagerBackend(DenseBackend):
@@ -134,7 +134,8 @@ def open_empty_rows(
     return allowed | ~seeing, seeing
 
 
-def sdpa_attention(
+def attend_opened(
+    function: Callable[..., AttentionResult],
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -142,17 +143,18 @@ def sdpa_attention(
     attention_mask: torch.Tensor | None,
     **kwargs: Any,
 ) -> AttentionResult:
-    """PyTorch's fused attention, which gives zero to a query that may see no key on every device.
+    """What a fused attention function computes, and zero for a query that may see no key, on every device.
 
     Args:
+        function: as `sdpa_attention_forward` of Transformers, which gets the rest.
         query: (B, H, T, D). key, value: (B, H / groups, S, D). attention_mask: bool, broadcast to (B, H, T, S).
 
     Returns:
-        (B, T, H, D), and None instead of the weights.
+        (B, T, H, D), and the function's weights, if it has any.
     """
     opened, seeing = open_empty_rows(attention_mask, query.device)
-    output, _ = sdpa_attention_forward(module, query, key, value, opened, **kwargs)
-    return output if seeing is None else output * seeing.transpose(1, 2), None
+    output, weights = function(module, query, key, value, opened, **kwargs)
+    return output if seeing is None else output * seeing.transpose(1, 2), weights
 
 
 def masked_softmax(scores: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:

@@ -107,7 +107,7 @@ def decoder_mask_for(
     kinds: list[str | None] = [None] * len(compiled_masks) if types is None else list(types)
     if not isinstance(own, dict):
         own, kinds = {None: own}, [None] * len(compiled_masks)
-    if any(mask is not None and mask.ndim != 4 for mask in own.values()) or any(mask is None for mask in own.values()):
+    if any(mask is None or mask.ndim != 4 for mask in own.values()):
         raise MaskError(
             f"decoder_mask must be causal(), and rows must not be packed, where {type(decoder).__name__} decodes: it "
             "has layers that take no finished mask; take a decoder of another family"

@@ -17,7 +17,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterf
 from transformers.utils.generic import is_flash_attention_requested
 
 from crossmask import CrossMaskForConditionalGeneration, masks
-from crossmask.attention import AttentionBackend, MaskRequest, backends, dense, register_backend
+from crossmask.attention import AttentionBackend, MaskRequest, backends, blockwise, dense, register_backend
 from crossmask.attention.backends import BACKENDS, attend, compile_masks
 from crossmask.masks.rule_docs import summary, when_to_use
 from crossmask.seq2seq import mask_compiler
@@ -133,7 +133,7 @@ def test_no_kernel_of_an_accelerator_is_given_a_query_without_keys(name, kind, m
 
     open_empty_rows = dense.open_empty_rows
     monkeypatch.setattr(dense, "open_empty_rows", lambda mask, _: open_empty_rows(mask, torch.device("cuda")))
-    monkeypatch.setattr(dense, "sdpa_attention_forward", kernel)
+    monkeypatch.setattr(blockwise, "sdpa_attention_forward", kernel)
     AttentionInterface.register("sdpa", kernel)
     fields = {**MASKS, "cross_mask": "wait_k(2) & ~prefix(4)"}  # the first queries see nothing
     for got, wanted in zip(
