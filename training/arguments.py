@@ -163,6 +163,12 @@ class ModelArguments(RecipeGroup):
             "new one, whose tokenizer is trained on the targets."
         },
     )
+    share_embeddings: bool = field(
+        default=False,
+        metadata={
+            "help": "A new decoder has the encoder's tokenizer, and its embeddings of tokens begin as the encoder's."
+        },
+    )
     attn_implementation: str | None = field(
         default=None, metadata={"help": "Attention backend to train with; eager is the fastest on CPU for short rows."}
     )
@@ -184,6 +190,11 @@ class ModelArguments(RecipeGroup):
             raise InputError(
                 f"encoder_name_or_path must be given with decoder_name_or_path, got the decoder "
                 f"{self.decoder_name_or_path} alone"
+            )
+        if self.share_embeddings and (self.decoder_name_or_path or not self.encoder_name_or_path):
+            raise InputError(
+                "share_embeddings must be left out without a new decoder on a pretrained encoder, got True; give "
+                "encoder_name_or_path and model.decoder"
             )
 
 

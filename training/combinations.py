@@ -37,6 +37,8 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
     chosen: Any = arguments  # whose choices are enums by now
     optim = chosen.optim.value
     named = set(arguments.report_to) - {"tensorboard", "codecarbon", "dvclive", "azure_ml"}
+    of_model = recipe.model
+    saved = (of_model.model_name_or_path, of_model.decoder_name_or_path, of_model.share_embeddings)
     unfit = {
         "dataloader_drop_last": (
             batching in ("buckets", "stream"),
@@ -68,8 +70,8 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             (not arguments.push_to_hub, "set push_to_hub: nothing is uploaded without"),
         ),
         "tokenizer": (
-            bool(recipe.model.model_name_or_path or recipe.model.decoder_name_or_path),
-            "a pretrained model has a tokenizer of its own; train a new model to use another",
+            any(saved),
+            "the pretrained model has a tokenizer of its own; train a new one, without its embeddings, to use another",
         ),
         "source_prefix": (
             bool(recipe.tokenizer.source_language or recipe.tokenizer.target_language),
@@ -103,7 +105,6 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             batching not in kinds,
             f"with batching: {batching} nothing reads it; it belongs to {_listed(kinds)}",
         )
-    saved = (recipe.model.model_name_or_path, recipe.model.decoder_name_or_path)
     if any(saved) or isinstance(recipe.tokenizer.tokenizer, str):
         unfit["tokenizer_examples"] = (True, _SAVED_TOKENIZER)
     for item, value in all_fields(recipe, arguments):
@@ -136,6 +137,7 @@ def check_task_fields(recipe: RecipeArguments, arguments: RunArguments, task: Ta
     of_encoder = {
         "tokenizer": "the pretrained encoder has a tokenizer of its own",
         "tokenizer_examples": _SAVED_TOKENIZER,
+        "share_embeddings": "models for this task have no decoder",
     }
     for item, value in recipe.items() if recipe.model.encoder_name_or_path and task.bridge_class is None else ():
         if item.name in of_encoder and value != default_of(item):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -39,6 +40,8 @@ def joined_config(arguments: ModelArguments, task: Task) -> PreTrainedConfig:
         encoder = load_config(str(arguments.encoder_name_or_path))
         if arguments.decoder_name_or_path is None:
             decoder = new_decoder_config(arguments, ANY_TOKENS)
+            if arguments.share_embeddings:
+                _check_width(encoder, decoder)
             special: dict[str, int | None] = {**ANY_TOKENS, "decoder_start_token_id": ANY_TOKENS["bos_token_id"]}
         else:
             decoder = load_config(arguments.decoder_name_or_path)
@@ -68,6 +71,8 @@ def join_parts(arguments: ModelArguments, task: Task, processor: Any) -> PreTrai
             names = ("pad_token_id", "bos_token_id", "eos_token_id")
             of_tokenizer = {"vocab_size": len(processor.decoder_tokenizer), **{name: special[name] for name in names}}
             decoder = AutoModelForCausalLM.from_config(new_decoder_config(arguments, of_tokenizer), **attention)
+            if arguments.share_embeddings:
+                _copy_embeddings(encoder, decoder)
         else:
             decoder = load_model(decoder_name, load_config(decoder_name), auto_class=AutoModelForCausalLM, **options)
         check_causal(decoder)
@@ -96,6 +101,36 @@ def new_decoder_config(arguments: ModelArguments, of_tokenizer: Mapping[str, Any
     check_names("model.decoder", given, sorted(known - of_tokenizer.keys()))
     config: PreTrainedConfig = config_class(**of_tokenizer, **{k: v for k, v in given.items() if k != "model_type"})
     return config
+
+
+def _check_width(encoder: PreTrainedConfig, decoder: PreTrainedConfig) -> None:
+    """Refuse a decoder that cannot begin with the encoder's embeddings, as they have another width."""
+    text = encoder.get_text_config(encoder=True)
+    width = getattr(text, "embedding_size", None) or text.hidden_size
+    if decoder.hidden_size != width:
+        raise InputError(
+            f"model.decoder must have a hidden_size of {width}, the width of the encoder's embeddings, with "
+            f"share_embeddings, got {decoder.hidden_size}"
+        )
+
+
+def _copy_embeddings(encoder: PreTrainedModel, decoder: PreTrainedModel) -> None:
+    """Begin a decoder's embeddings of tokens (V, E) with those of the encoder, where both have rows."""
+    source, own = (part.get_input_embeddings().weight for part in (encoder, decoder))
+    rows = min(len(source), len(own))
+    with torch.no_grad():
+        own[:rows] = source[:rows]
+
+
+def writing_tokenizer(tokenizer: Any) -> Any:
+    """An encoder's tokenizer for a decoder.
+
+    Where it has no tokens for the beginning and the end of a text, these are its class token and its separator.
+    """
+    own = deepcopy(tokenizer)
+    own.bos_token = own.bos_token or own.cls_token
+    own.eos_token = own.eos_token or own.sep_token
+    return own
 
 
 def _fields_of_bridge(arguments: ModelArguments) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from .checkpoint_averaging import load_average_if_better
 from .combinations import check_metric, check_task_fields
 from .continuation import check_settings_kept, check_weights_fit, settings_of
 from .encoder_cache import check_encoder_cache
-from .joining import joins, load_processor_of_parts, processor_of
+from .joining import joins, load_processor_of_parts, processor_of, writing_tokenizer
 from .multi_path import Multipath
 from .parsing import RunSpec
 from .parts import freeze_parts, trained_parameters
@@ -163,6 +163,8 @@ def prepare_tokenizer(
         of_encoder = load_tokenizer("encoder_name_or_path", recipe.model.encoder_name_or_path)
         if not joins(recipe.model, task):
             return of_encoder
+        if recipe.model.share_embeddings:
+            return processor_of(recipe.model, of_encoder, writing_tokenizer(of_encoder))
     examples = train.first(recipe.tokenizer.tokenizer_examples) if isinstance(train, ExampleStream) else train
     new = build_tokenizer(recipe.tokenizer, recipe.data, task, examples, targets_only=of_encoder is not None)
     return new if of_encoder is None else processor_of(recipe.model, of_encoder, new)

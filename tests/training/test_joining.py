@@ -7,13 +7,16 @@ import pytest
 import torch
 import yaml
 from saved_parts import NO_PARTS, PACKED, UNPACKED, save_parts
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from training_jobs import assert_goes_on, corpus, job_of, recipe_file, tiny_tokenizer, trained
-from transformers import AutoModel, AutoModelForSeq2SeqLM
+from transformers import AutoModel, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
 from crossmask.bridge import CrossMaskBridgeForConditionalGeneration
 from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.inference import translate_batch
 from crossmask.inference.loading import load_model_and_tokenizer
+from crossmask.training.joining import writing_tokenizer
 from crossmask.training.run import execute
 from crossmask.utils.errors import InputError
 
@@ -93,9 +96,44 @@ def test_a_new_decoder_is_trained_on_a_pretrained_encoder(tmp_path, parts, batch
     torch.testing.assert_close(saved.encoder.state_dict(), encoder, rtol=0, atol=0)
 
 
+def test_a_new_decoder_begins_with_the_encoders_embeddings(tmp_path, parts):
+    changes = {**parts, **ON_AN_ENCODER, "tokenizer": None, "share_embeddings": True}
+    recipe = recipe_file(tmp_path, **changes, **UNPACKED, freeze=["encoder"])
+    job = job_of(recipe)
+    model, processor = job.trainer.model, job.trainer.processing_class
+    source, own = (part.get_input_embeddings().weight for part in (model.encoder, model.decoder))
+    assert torch.equal(own, source)
+    assert own is not source
+    assert processor.decoder_tokenizer.get_vocab() == processor.encoder_tokenizer.get_vocab()
+    assert model.config.eos_token_id == processor.decoder_tokenizer.eos_token_id
+    assert assert_goes_on(recipe, 2) == 4
+
+
+def test_a_tokenizer_that_only_reads_gets_tokens_to_write_with():
+    backend = Tokenizer(WordLevel({"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3}))
+    reads = PreTrainedTokenizerFast(tokenizer_object=backend, cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]")
+    writes = writing_tokenizer(reads)
+    assert (writes.bos_token, writes.eos_token) == ("[CLS]", "[SEP]")
+    assert (reads.bos_token, reads.eos_token) == (None, None)
+    reads.bos_token = reads.eos_token = "a"
+    assert (writing_tokenizer(reads).bos_token, writing_tokenizer(reads).eos_token) == ("a", "a")
+
+
+SHARED = {"share_embeddings": True, "tokenizer": None}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {**SHARED, "model": {"decoder": {**NEW_DECODER, "hidden_size": 16}}},
+            "model.decoder must have a hidden_size of 32, the width of the encoder's .* share_embeddings, got 16",
+        ),
+        ({"share_embeddings": True}, "tokenizer must be left out, got .* without its embeddings, to use another"),
+        (
+            {**SHARED, "encoder_name_or_path": None, "model": None},
+            "share_embeddings must be left out without a new decoder on a pretrained encoder, got True",
+        ),
         ({"model": None}, "decoder_name_or_path must be given, or model.decoder with the model_type .* got None"),
         ({"model": {"decoder": {"hidden_size": 32}}}, "decoder_name_or_path must be given, or model.decoder with"),
         ({"model": {"decoder": {"model_type": "lama"}}}, "model.decoder.model_type .*did you mean 'llama'"),
