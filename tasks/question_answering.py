@@ -18,6 +18,7 @@ from .text_to_text import TextToText
 
 SEPARATOR = "<sep>"
 ANSWER = "Answer: "
+RATIONALE = "rationale"
 
 
 @register_task
@@ -38,6 +39,7 @@ class QuestionAnswering(TextToText):
             without it, so nothing of the column is needed to answer a question.
         rationale_sentence: that text is the sentence of `context` in which the first answer starts, by SQuAD's
             `answer_start`. A small decoder learns to copy from it, of which a short answer alone teaches too little.
+            `source_template` may name it, as `{rationale}`: an easier task to begin with.
         group_column: the column with the group; every record must have it. None: a column
             `group` is used where there is one.
 
@@ -87,8 +89,13 @@ class QuestionAnswering(TextToText):
 
     def example(self, record: Mapping[str, Any]) -> Example:
         fix = "rename the column, or set the task option source_template"
-        texts = {name: text_column(record, name, fix) for name in self._template_columns}
         answers = self._answers(record)
+        texts = {
+            name: self._rationale(record, answers[0])
+            if name == RATIONALE and self.rationale_sentence
+            else text_column(record, name, fix)
+            for name in self._template_columns
+        }
         source = self.source_template.format_map(texts)
         return Example(source, self._target(record, answers[0]), answers, group_of(record, self.group_column))
 

@@ -59,6 +59,9 @@ def test_the_rationale_is_the_sentence_of_the_answer(answers):
     assert example.target == "Ann went to the garden. Answer: the garden"
     assert example.references == ("the garden", "garden")
     assert task.metrics(["Bob left. Answer: the garden"], [example])["exact_match"] == 100.0
+    easier = get_task("question-answering", rationale_sentence=True, source_template="{question}<sep> {rationale}")
+    example = easier.example({"question": "Where is Ann?", "context": CONTEXT, "answers": answers})
+    assert example.source == "Where is Ann?<sep> Ann went to the garden."
 
 
 @pytest.mark.parametrize("answers", [{"text": ["home"]}, [{"text": "home"}], ["home"]], ids=str)
