@@ -114,7 +114,7 @@ def _check_width(encoder: PreTrainedConfig, decoder: PreTrainedConfig) -> None:
         )
 
 
-def _copy_embeddings(encoder: PreTrainedModel, decoder: PreTrainedModel) -> None:
+def _copy_embeddings(encoder: Any, decoder: Any) -> None:
     """Begin a decoder's embeddings of tokens (V, E) with those of the encoder, where both have rows."""
     source, own = (part.get_input_embeddings().weight for part in (encoder, decoder))
     rows = min(len(source), len(own))
