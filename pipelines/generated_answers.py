@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from ..seq2seq.sentences import split_answer
 from .inputs import PipelineInputError
 from .item_masks import MASKS, masks_of
 from .questions import as_questions, check_question, create_sample
@@ -13,7 +14,6 @@ from .text_to_text import TextToTextPipeline
 
 SEPARATOR = "<sep>"
 TEMPLATE = "{question}" + SEPARATOR + " {context}"
-ANSWER = "Answer:"
 _KEYS = {"question", "context"}
 
 
@@ -91,5 +91,5 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         return super()._sanitize_parameters(**options)
 
     def result(self, text: str) -> dict[str, Any]:
-        rationale, _, answer = (part.strip() for part in text.rpartition(ANSWER))
+        rationale, answer = split_answer(text)
         return {"answer": answer, "rationale": rationale} if rationale else {"answer": answer}

@@ -1,4 +1,4 @@
-"""Where the sentences of a text are."""
+"""Where the sentences of a text are, and the answer in a text that says first what it follows from."""
 
 import re
 from itertools import pairwise
@@ -31,3 +31,17 @@ def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
     """The sentence, or the run of sentences, that the characters from `start` to before `end` are in."""
     touched = [(first, last) for first, last in sentence_spans(text) if first < end and last > start]
     return (min(touched[0][0], start), max(touched[-1][1], end)) if touched else (start, end)
+
+
+_ANSWER = re.compile(r"answer\s*:", re.IGNORECASE)
+
+
+def split_answer(text: str) -> tuple[str, str]:
+    """What stands before the last `Answer:` of a text, and what stands behind it, which is all where there is none.
+
+    Tokenizers that lowercase or cut punctuation off write it as `answer :`.
+    """
+    marks = list(_ANSWER.finditer(text))
+    if not marks:
+        return "", text.strip()
+    return text[: marks[-1].start()].strip(), text[marks[-1].end() :].strip()

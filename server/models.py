@@ -17,9 +17,10 @@ from ..inference.generate_translator import GenerateTranslator
 from ..inference.loading import choose_dtype, load_config, load_model, load_tokenizer
 from ..inference.texts import encode, tokenizers_of
 from ..inference.translator import Translator
-from ..pipelines.generated_answers import ANSWER, SEPARATOR, TEMPLATE
+from ..pipelines.generated_answers import SEPARATOR, TEMPLATE
 from ..pipelines.registration import attach_saved_masks
 from ..question_answering.windows import encode_windows, longest_question
+from ..seq2seq.sentences import split_answer
 from ..serving.loading import load_translator
 from ..serving.manifest import read_manifest
 from ..utils.errors import InputError
@@ -115,7 +116,7 @@ class TextModel(ServedModel):
     @staticmethod
     def answer_in(text: str) -> str:
         """The answer in what was written, which may have reasons before it."""
-        return text.rpartition(ANSWER)[2].strip()
+        return split_answer(text)[1]
 
     def close(self) -> None:
         self.translator.close()

@@ -8,7 +8,7 @@ from functools import cached_property
 from string import Formatter
 from typing import Any
 
-from ..seq2seq.sentences import sentence_around
+from ..seq2seq.sentences import sentence_around, split_answer
 from ..utils.errors import InputError
 from .base import Example, PrimaryMetric, Scores
 from .metrics import load_metric
@@ -100,7 +100,7 @@ class QuestionAnswering(TextToText):
         return Example(source, self._target(record, answers[0]), answers, group_of(record, self.group_column))
 
     def postprocess(self, prediction: str) -> str:
-        return (prediction.rpartition(ANSWER.strip())[2] if self._has_rationale else prediction).strip()
+        return split_answer(prediction)[1] if self._has_rationale else prediction.strip()
 
     def pipeline_options(self) -> dict[str, str]:
         names = set(self._template_columns)

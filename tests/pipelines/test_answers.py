@@ -156,6 +156,7 @@ def test_what_an_answer_follows_from_is_left_out(writer):
     pipe = pipeline("question-answering", model=model, tokenizer=tokenizer, device="cpu")
     written = "Ann went to the garden. Answer: garden"
     assert pipe.result(written) == {"answer": "garden", "rationale": "Ann went to the garden."}
+    assert pipe.result("she went . answer : the garden") == {"answer": "the garden", "rationale": "she went ."}
     assert pipe.result("Answer: garden") == pipe.result("garden") == {"answer": "garden"}
 
 

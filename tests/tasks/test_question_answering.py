@@ -30,11 +30,12 @@ def test_rationale_is_learned_and_not_scored():
         "Ann went home. Answer: home",
         "Answer: away Answer: home",
         "Answer:home",
+        "ann went home. answer : home",
         "Ann went. Answer: away",
         "Bob.",
     ]
     scores = [task.metrics([text], [example])["exact_match"] for text in said]
-    assert scores == [100.0, 100.0, 100.0, 0.0, 0.0]
+    assert scores == [100.0, 100.0, 100.0, 100.0, 0.0, 0.0]
     with pytest.raises(ValueError, match=r"must have a column 'support'.*rationale_column"):
         task.example(ROW | {"answer": "home"})
     with pytest.raises(ValueError, match="column 'support' must hold text, got list"):
