@@ -5,6 +5,7 @@ Masks are boolean, True = allowed. A query that may see no key gets zero, and so
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,10 +44,12 @@ class DenseBackend(AttentionBackend):
         additive: bool = False,
         **kwargs: Any,
     ) -> AttentionResult:
-        # Looked up at each call, since another function may be registered under the name at any time.
-        function = ALL_ATTENTION_FUNCTIONS.get_interface(self.name, eager_attention)
-        result: AttentionResult = function(module, query, key, value, compiled_mask, **kwargs)
-        return result
+        return self.function()(module, query, key, value, compiled_mask, **kwargs)
+
+    def function(self) -> Callable[..., AttentionResult]:
+        """Looked up at each call, since another function may be registered under the name at any time."""
+        function: Callable[..., AttentionResult] = ALL_ATTENTION_FUNCTIONS.get_interface(self.name, eager_attention)
+        return function
 
 
 class SdpaBackend(DenseBackend):
@@ -58,19 +61,8 @@ class SdpaBackend(DenseBackend):
     def __init__(self) -> None:
         super().__init__("sdpa")
 
-    def attend(
-        self,
-        module: nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        compiled_mask: torch.Tensor | None,
-        *,
-        additive: bool = False,
-        **kwargs: Any,
-    ) -> AttentionResult:
-        attend = super().attend
-        return attend_opened(attend, module, query, key, value, compiled_mask, additive=additive, **kwargs)
+    def function(self) -> Callable[..., AttentionResult]:
+        return partial(attend_opened, super().function())
 
 
 class EagerBackend(DenseBackend):
