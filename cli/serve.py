@@ -57,7 +57,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         num_beams: Annotated[int | None, whole_number("(The model's.)")] = None,
         max_new_tokens: Annotated[int | None, whole_number("Tokens in an output at most (the model's).")] = None,
-        source_prefix: Annotated[str, _TEXT] = "",
+        source_prefix: Annotated[str | None, _TEXT] = None,
         source_template: Annotated[
             str | None,
             typer.Option(metavar="TEXT", help="What an encoder-decoder reads, with {question} and {context}."),

@@ -27,6 +27,7 @@ from .command import (
 SAMPLING = ("temperature", "top_k", "top_p")
 Overlong = Literal["error", "truncate", "drop", "split"]
 _KEYS = {"translate": "translation_text", "summarize": "summary_text"}
+_TASKS = {"translate": "translation", "summarize": "summarization"}
 
 Output = Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="gzip if it ends with .gz; - is stdout.")]
 Pairs = Annotated[
@@ -35,7 +36,10 @@ Pairs = Annotated[
         "--pairs", help="Write `output TAB input`: a source {format: tsv} to train the other direction from."
     ),
 ]
-Prefix = Annotated[str, typer.Option(metavar="TEXT", help="Goes before every line, such as <2de>.")]
+Prefix = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Goes before every line, such as <2de> (the model's, if it has one)."),
+]
 MaxSource = Annotated[int | None, whole_number("Tokens in a line at most (what the model takes).")]
 OverlongOption = Annotated[
     Overlong, typer.Option(help="What is done with longer lines; split: sentence by sentence, joined as they were.")
@@ -74,7 +78,7 @@ def _register(app: typer.Typer, name: str, what: str) -> None:
         output: Output = "-",
         json: AsJson = False,
         pairs: Pairs = False,
-        source_prefix: Prefix = "",
+        source_prefix: Prefix = None,
         max_source_length: MaxSource = None,
         overlong: OverlongOption = "error",
         language: Language = None,
@@ -139,6 +143,7 @@ def _generate(name: str, given: dict[str, Any], generation: dict[str, Any]) -> N
 
     from crossmask.inference.files import LineTranslator, translate_file
     from crossmask.inference.texts import tokenizers_of
+    from crossmask.pipelines.saved_options import saved_options
     from crossmask.serving import RayLines, load_translator
     from crossmask.serving.libraries import require
     from crossmask.utils.disk import naming_full_disks
@@ -156,6 +161,9 @@ def _generate(name: str, given: dict[str, Any], generation: dict[str, Any]) -> N
     quieten()
     loading = {key: given[key] for key in ("model", "engine", "device", "dtype", "threads")}
     with load_translator(**loading) as translator:
+        if given["source_prefix"] is None:
+            saved = saved_options(translator.model.config, _TASKS[name], ["prefix"])
+            given["source_prefix"] = saved.get("prefix", "")
         one = LineTranslator(
             translator,
             max_source_length=given["max_source_length"]

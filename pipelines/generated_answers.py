@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ..seq2seq.sentences import split_answer
+from ..seq2seq.sentences import is_no_answer, split_answer
 from .inputs import PipelineInputError
 from .item_masks import MASKS, masks_of
 from .questions import as_questions, check_question, create_sample
@@ -34,14 +34,17 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         source_template: what the encoder reads, as the model was trained, with `{question}` and `{context}`. By
             default it is what the config says, else that of the task `question-answering`. T5's is
             `"question: {question} context: {context}"`. It is for all calls of a pipeline.
+        no_answer: what the model writes where the context has no answer; the answer is `""` then. By default it is
+            what the config says. It is for all calls of a pipeline.
 
     Where the model writes what its answer follows from, and `Answer:` before the answer, that is the `rationale`.
     """
 
     create_sample = staticmethod(create_sample)
     return_name = "answer"
-    saved_options = (*TextToTextPipeline.saved_options, "source_template")
+    saved_options = (*TextToTextPipeline.saved_options, "source_template", "no_answer")
     source_template = ""
+    no_answer: str | None = None
 
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
         super().__init__(model, **options)
@@ -62,8 +65,9 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         **options: Any,
     ) -> Any:
         """Answer one question, or several."""
-        if "source_template" in options:
-            raise PipelineInputError("source_template must be given to pipeline(...), for all calls, got it in one")
+        for name in ("source_template", "no_answer"):
+            if name in options:
+                raise PipelineInputError(f"{name} must be given to pipeline(...), for all calls, got it in one")
         given = as_questions(inputs, question, context)
         results = super().__call__(given, **options)
         is_one = isinstance(given, dict) and len(results) == 1
@@ -76,7 +80,7 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         return {"name": name, "text": text, "masks": masks_of(item)}
 
     def _sanitize_parameters(  # type: ignore[override]  # which has further options
-        self, source_template: str | None = None, **options: Any
+        self, source_template: str | None = None, no_answer: str | None = None, **options: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if source_template is not None:
             names = {name for _, name, _, _ in Formatter().parse(source_template) if name is not None}
@@ -86,10 +90,13 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
                     f"{source_template!r}"
                 )
             self.source_template = source_template
+        if no_answer is not None:
+            self.no_answer = no_answer
         if options.get("overlong") == "split":
             raise PipelineInputError("overlong must be error or truncate for questions, got 'split'")
         return super()._sanitize_parameters(**options)
 
     def result(self, text: str) -> dict[str, Any]:
         rationale, answer = split_answer(text)
+        answer = "" if is_no_answer(answer, self.no_answer) else answer
         return {"answer": answer, "rationale": rationale} if rationale else {"answer": answer}

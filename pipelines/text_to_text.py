@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..seq2seq.lengths import longest_target
 from .alignment import align, read_again, target_offsets
@@ -23,6 +23,7 @@ from .inputs import (
 )
 from .item_masks import MASKS, group_by_masks, masks_of, rows_of_batch
 from .pieces import Piece, Splitter, join, sentences, whole
+from .saved_options import saved_options
 
 Overlong = Literal["error", "split", "truncate"]
 NEW_TOKENS = 256
@@ -86,7 +87,8 @@ class TextToTextPipeline(BasePipeline):
         check_head(model, GENERATION)
         if (attach := type(self).attach_masks) is not None:
             model = attach(model)
-        options = {**self._saved_options(model.config, options.get("task", "")), **options}
+        known = dict.fromkeys([*vars(GenerationConfig()), *self.saved_options])
+        options = {**saved_options(model.config, options.get("task", ""), known), **options}
         super().__init__(model=model.eval(), **options)
         if self.tokenizer is None:
             raise PipelineInputError("tokenizer must be given with a model that is not a folder or a name; pass it")
@@ -96,12 +98,6 @@ class TextToTextPipeline(BasePipeline):
             self._generation_defaults.pop("pad_token_id", None)  # the source's
         limit = longest_target(self.model)
         self._generation_defaults["max_new_tokens"] = NEW_TOKENS if limit is None else min(NEW_TOKENS, limit)
-
-    def _saved_options(self, config: PreTrainedConfig, task: str) -> dict[str, Any]:
-        """The options that a config has for a task in `task_specific_params`, as T5's has a prefix for some."""
-        saved = (getattr(config, "task_specific_params", None) or {}).get(task.removeprefix("crossmask-"), {})
-        known = {*vars(GenerationConfig()), *self.saved_options}
-        return {name: value for name, value in saved.items() if name in known}
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
         """Save the model and its tokenizer, or its processor."""

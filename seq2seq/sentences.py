@@ -45,3 +45,8 @@ def split_answer(text: str) -> tuple[str, str]:
     if not marks:
         return "", text.strip()
     return text[: marks[-1].start()].strip(), text[marks[-1].end() :].strip()
+
+
+def is_no_answer(text: str, no_answer: str | None) -> bool:
+    """Whether an answer is the text that says there is none; case and the space around it do not count."""
+    return no_answer is not None and text.strip().casefold() == no_answer.strip().casefold()

@@ -19,8 +19,9 @@ from ..inference.texts import encode, tokenizers_of
 from ..inference.translator import Translator
 from ..pipelines.generated_answers import SEPARATOR, TEMPLATE
 from ..pipelines.registration import attach_saved_masks
+from ..pipelines.saved_options import saved_options
 from ..question_answering.windows import encode_windows, longest_question
-from ..seq2seq.sentences import split_answer
+from ..seq2seq.sentences import is_no_answer, split_answer
 from ..serving.loading import load_translator
 from ..serving.manifest import read_manifest
 from ..utils.errors import InputError
@@ -69,6 +70,7 @@ class TextModel(ServedModel):
         options: of generation, for all requests; those of the engine.
         prefix: put before each text; not that of a language pair.
         source_template: what is read for a question, with `{question}` and `{context}`.
+        no_answer: what is written for a question that the context does not answer.
 
     Raises:
         InputError: an option that the engine does not have.
@@ -83,10 +85,12 @@ class TextModel(ServedModel):
         options: Mapping[str, Any] | None = None,
         prefix: str = "",
         source_template: str | None = None,
+        no_answer: str | None = None,
     ):
         self.translator, self.name, self.task, self.pairs = translator, name, task, tuple(pairs)
         self.engine, self.dtype = translator.engine, translator.dtype
         self.options, self.prefix, self.source_template = dict(options or {}), prefix, source_template
+        self.no_answer = no_answer
         translator.check_options(self.options)
         # Of its own, since a tokenizer cannot be used by two threads at a time.
         self.tokenizer = copy.deepcopy(tokenizers_of(translator.tokenizer)[0])
@@ -113,10 +117,10 @@ class TextModel(ServedModel):
         template = self.source_template or TEMPLATE
         return template.replace("{context}", "\0").replace("{question}", question).replace("\0", context)
 
-    @staticmethod
-    def answer_in(text: str) -> str:
-        """The answer in what was written, which may have reasons before it."""
-        return split_answer(text)[1]
+    def answer_in(self, text: str) -> str:
+        """The answer in what was written, which may have reasons before it; empty where there is none."""
+        answer = split_answer(text)[1]
+        return "" if is_no_answer(answer, self.no_answer) else answer
 
     def close(self) -> None:
         self.translator.close()
@@ -157,7 +161,7 @@ def load_served_model(
     task: str = "auto",
     pairs: Sequence[LanguagePair] = (),
     options: Mapping[str, Any] | None = None,
-    source_prefix: str = "",
+    source_prefix: str | None = None,
     source_template: str | None = None,
     device: str | None = None,
     dtype: str = "auto",
@@ -172,7 +176,8 @@ def load_served_model(
         task: one of `TASKS`; `auto` goes by the architecture and the folder's model card.
         pairs: what a translation model translates; by default from the first to the second language of its card.
         options: of generation, such as `num_beams`.
-        source_prefix: put before every text. source_template: of questions, for a model that writes its answers.
+        source_prefix: put before every text; by default what the config has, where no pair has one of its own.
+        source_template: of questions, for a model that writes its answers; by default what the config has.
         trust_remote_code: whether code files beside the model may be run. A model of crossmask needs none.
 
     Raises:
@@ -181,7 +186,8 @@ def load_served_model(
         MissingLibraryError: the engine is not installed.
     """
     check_choice("task", task, ("auto", *TASKS))
-    check_text(source_prefix, "source_prefix")
+    if source_prefix is not None:
+        check_text(source_prefix, "source_prefix")
     check_pairs(pairs)
     name = os.fspath(name)
     card = _card(name)
@@ -217,9 +223,15 @@ def load_served_model(
         raise InputError(f"pairs must be left out for {task}, got {len(pairs)} of languages")
     if source_template is not None and task != "question-answering":
         raise InputError(f"source_template must be left out for {task}, got {source_template!r}")
+    saved = saved_options(translator.model.config, task, ("prefix", "source_template", "no_answer"))
+    if source_prefix is None:
+        source_prefix = "" if any(pair.prefix for pair in pairs) else saved.get("prefix", "")
     if task == "question-answering":
+        source_template = source_template or saved.get("source_template")
         _check_template(source_template, translator)
-    return TextModel(translator, name, task, pairs, options, source_prefix, source_template)
+    return TextModel(
+        translator, name, task, pairs, options, source_prefix, source_template, no_answer=saved.get("no_answer")
+    )
 
 
 def _check_template(template: str | None, translator: Translator) -> None:

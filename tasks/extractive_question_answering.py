@@ -27,10 +27,12 @@ from ..utils.errors import InputError
 from .base import BatchResult, Collator, Example, LengthLimits, PrimaryMetric, Sample, Scores, sample_indices
 from .encoder_heads import EncoderHead
 from .metrics import load_metric
-from .records import column, excerpt, group_of, text_column
+from .records import group_of, text_column
 from .registry import register_task
+from .squad_answers import answer_spans
 
 NOTHING = "(no answer)"
+NO_PLACE = "add where answers start, or take task question-answering, which writes them"
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,7 @@ class ExtractiveQuestionAnswering(EncoderHead):
 
     def example(self, record: Mapping[str, Any]) -> QuestionExample:
         question, context = (text_column(record, name, "rename the column") for name in ("question", "context"))
-        answers = column(record, "answers", "add SQuAD's {'text': [...], 'answer_start': [...]}")
-        spans = _spans(answers, context, record)
+        spans = answer_spans(record, context, NO_PLACE)
         texts = tuple(dict.fromkeys(context[start:end] for start, end in spans)) or ("",)
         span = max(spans, key=spans.count) if spans else None
         target = "" if span is None else context[slice(*span)]
@@ -271,23 +272,3 @@ def _question(example: Example) -> QuestionExample:
     if not isinstance(example, QuestionExample):
         raise TypeError(f"an example must be a QuestionExample, got {type(example).__name__}")
     return example
-
-
-def _spans(answers: Any, context: str, record: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """The characters of the answers, `(first, one past the last)`.
-
-    Raises:
-        InputError: they are not as SQuAD has them, or not in the context where they say they are.
-    """
-    wanted = "{'text': [...], 'answer_start': [...]}"
-    if not isinstance(answers, Mapping) or not {"text", "answer_start"} <= answers.keys():
-        raise InputError(f"column 'answers' must be {wanted}, got {excerpt({'answers': answers})}")
-    texts, starts = answers["text"], answers["answer_start"]
-    if len(texts) != len(starts):
-        raise InputError(f"column 'answers' has {len(texts)} texts and {len(starts)} starts in {excerpt(record)}")
-    spans = []
-    for text, start in zip(texts, starts, strict=True):
-        if not text or start < 0 or context[start : start + len(text)] != text:
-            raise InputError(f"the answer {text!r} is not in the context at answer_start={start}: {excerpt(record)}")
-        spans.append((start, start + len(text)))
-    return spans

@@ -8,12 +8,16 @@ from functools import cached_property
 from string import Formatter
 from typing import Any
 
-from ..seq2seq.sentences import sentence_around, split_answer
+from transformers import PreTrainedConfig
+
+from ..pipelines.saved_options import saved_options
+from ..seq2seq.sentences import is_no_answer, sentence_around, split_answer
 from ..utils.errors import InputError
 from .base import Example, PrimaryMetric, Scores
 from .metrics import load_metric
-from .records import check_text, column, excerpt, group_of, text_column
+from .records import column, excerpt, group_of, text_column
 from .registry import register_task
+from .squad_answers import answer_spans, answer_texts
 from .text_to_text import TextToText
 
 SEPARATOR = "<sep>"
@@ -40,11 +44,13 @@ class QuestionAnswering(TextToText):
         rationale_sentence: that text is the sentence of `context` in which the first answer starts, by SQuAD's
             `answer_start`. A small decoder learns to copy from it, of which a short answer alone teaches too little.
             `source_template` may name it, as `{rationale}`: an easier task to begin with.
+        no_answer: what the decoder writes where the context has no answer (SQuAD 2), such as `unanswerable`; pipelines
+            give `""` for it. None: records without an answer are refused.
         group_column: the column with the group; every record must have it. None: a column
             `group` is used where there is one.
 
-    Metrics, after SQuAD 1.1's evaluation (Rajpurkar et al. 2016): `exact_match` and `f1`, each the best over
-    the references.
+    Metrics, after SQuAD's evaluation (Rajpurkar et al. 2016, 2018): `exact_match` and `f1`, each the best over the
+    references; where some questions have no answer, also `HasAns_exact`, `HasAns_f1`, `NoAns_exact` and `NoAns_f1`.
 
     >>> QuestionAnswering().example({"question": "Where is Ann?", "context": "Ann is here.", "answer": "here"}).source
     'Where is Ann?<sep> Ann is here.'
@@ -57,6 +63,7 @@ class QuestionAnswering(TextToText):
     source_template: str = "{question}" + SEPARATOR + " {context}"
     rationale_column: str | None = None
     rationale_sentence: bool = False
+    no_answer: str | None = None
     group_column: str | None = None
 
     def __post_init__(self) -> None:
@@ -78,6 +85,8 @@ class QuestionAnswering(TextToText):
             raise InputError(
                 "rationale_sentence must be left out beside rationale_column, which names the same text; give one"
             )
+        if self.no_answer is not None and not self.no_answer.strip():
+            raise InputError(f"no_answer must be a text such as 'unanswerable', got {self.no_answer!r}")
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
@@ -89,22 +98,37 @@ class QuestionAnswering(TextToText):
 
     def example(self, record: Mapping[str, Any]) -> Example:
         fix = "rename the column, or set the task option source_template"
-        answers = self._answers(record)
+        references, rationale = answer_texts(record), ""
+        if not references and self.no_answer is None:
+            raise InputError(
+                f"column 'answers' is empty in the record {excerpt(record)}; set the task option no_answer to what is "
+                "written then, or drop such rows"
+            )
+        if self._has_rationale:
+            rationale = self._rationale(record, is_answered=bool(references))
         texts = {
-            name: self._rationale(record, answers[0])
-            if name == RATIONALE and self.rationale_sentence
-            else text_column(record, name, fix)
+            name: rationale if name == RATIONALE and self.rationale_sentence else text_column(record, name, fix)
             for name in self._template_columns
         }
         source = self.source_template.format_map(texts)
-        return Example(source, self._target(record, answers[0]), answers, group_of(record, self.group_column))
+        target = references[0] if references else str(self.no_answer)
+        if self._has_rationale:
+            target = f"{rationale.strip()} {ANSWER}{target}".lstrip()
+        return Example(source, target, references or ("",), group_of(record, self.group_column))
 
     def postprocess(self, prediction: str) -> str:
-        return split_answer(prediction)[1] if self._has_rationale else prediction.strip()
+        answer = split_answer(prediction)[1]
+        return "" if is_no_answer(answer, self.no_answer) else answer
+
+    @classmethod
+    def options_of_saved(cls, config: PreTrainedConfig) -> dict[str, Any]:
+        return saved_options(config, cls.name, ("source_template", "no_answer"))
 
     def pipeline_options(self) -> dict[str, str]:
-        names = set(self._template_columns)
-        return {"source_template": self.source_template} if names == {"question", "context"} else {}
+        if set(self._template_columns) != {"question", "context"}:
+            return {}
+        no_answer = {} if self.no_answer is None else {"no_answer": self.no_answer}
+        return {"source_template": self.source_template, **no_answer}
 
     def metrics(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         return self.by_group(predictions, examples, self._score)
@@ -113,16 +137,13 @@ class QuestionAnswering(TextToText):
     def _has_rationale(self) -> bool:
         return self.rationale_sentence or self.rationale_column is not None
 
-    def _target(self, record: Mapping[str, Any], answer: str) -> str:
-        if not self._has_rationale:
-            return answer
-        return f"{self._rationale(record, answer).strip()} {ANSWER}{answer}".lstrip()
-
-    def _rationale(self, record: Mapping[str, Any], answer: str) -> str:
+    def _rationale(self, record: Mapping[str, Any], is_answered: bool) -> str:
         if self.rationale_column is None:
-            context = text_column(record, "context", "leave the task option rationale_sentence out")
-            start = self._first_start(record)
-            first, last = sentence_around(context, start, start + len(answer))
+            if not is_answered:
+                return ""
+            fix = "leave the task option rationale_sentence out"
+            context = text_column(record, "context", fix)
+            first, last = sentence_around(context, *answer_spans(record, context, fix)[0])
             return context[first:last]
         rationale = column(record, self.rationale_column, "set the task option rationale_column to one of them")
         if not isinstance(rationale, str):
@@ -130,44 +151,6 @@ class QuestionAnswering(TextToText):
             raise InputError(f"column {self.rationale_column!r} must hold text, got {kind} in {excerpt(record)}")
         return rationale
 
-    @staticmethod
-    def _first_start(record: Mapping[str, Any]) -> int:
-        """The character of the context that the first answer starts at."""
-        answers = record.get("answers")
-        if isinstance(answers, Sequence) and answers and isinstance(answers[0], Mapping):
-            starts: Any = [answers[0].get("answer_start")]
-        else:
-            starts = answers.get("answer_start") if isinstance(answers, Mapping) else None
-        if not isinstance(starts, Sequence) or not starts or type(starts[0]) is not int:
-            raise InputError(
-                "answers must have SQuAD's answer_start where the task option rationale_sentence is set, got "
-                f"{excerpt(record)}; add it, or leave the option out"
-            )
-        return int(starts[0])
-
-    @staticmethod
-    def _answers(record: Mapping[str, Any]) -> tuple[str, ...]:
-        name = "answers" if "answers" in record else "answer"
-        if name == "answer":
-            fix = "add 'answer' (a text) or 'answers' (a list of texts, or SQuAD's {'text': [...]})"
-            return (text_column(record, name, fix),)
-        answers = record[name]
-        kind = type(answers).__name__
-        if isinstance(answers, Mapping):
-            kind = (
-                "a mapping without 'text'" if "text" not in answers else f"'text' as {type(answers['text']).__name__}"
-            )
-            answers = answers.get("text")
-        if isinstance(answers, str) or not isinstance(answers, Sequence):
-            wanted = "a list of texts or SQuAD's {'text': [...]}"
-            raise InputError(f"column 'answers' must hold {wanted}, got {kind} in {excerpt(record)}")
-        if not answers:
-            raise InputError(
-                f"column 'answers' is an empty list in the record {excerpt(record)}; drop unanswerable rows"
-            )
-        answers = [answer.get("text") if isinstance(answer, Mapping) else answer for answer in answers]
-        return tuple(dict.fromkeys(check_text(answer, name, record) for answer in answers))
-
     def _score(self, predictions: list[str], examples: list[Example], group: str | None) -> Scores:
-        references = [list(example.references) for example in examples]
+        references = [list(map(self.postprocess, example.references)) for example in examples]
         return load_metric("seq2seq_qa").compute(predictions=predictions, references=references)

@@ -50,7 +50,7 @@ class DataArguments(RecipeGroup):
         default=None,
         metadata={
             "help": "Text that stands before every source, for models that take their task as text, such as T5: "
-            "'translate English to German: '. Users of the model give it too."
+            "'translate English to German: '. The model's config keeps it, for pipelines and commands."
         },
     )
     max_source_length: int = field(default=256, metadata={"help": "Tokens in a source at most, end token included."})

@@ -62,8 +62,9 @@ class RunResult:
 
 def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> None:
     """Write model, tokenizer, code files, scores, predictions, log, samples, pictures and card into `folder`."""
-    if options := pipeline_options(run, outcome.task):
-        outcome.model.config.task_specific_params = options
+    config, options = outcome.model.config, pipeline_options(run, outcome.task)
+    if options or getattr(config, "task_specific_params", None):  # T5's prefixes, which this training did without
+        config.task_specific_params = options or None
     outcome.model.save_pretrained(folder)
     outcome.tokenizer.save_pretrained(folder)
     samples = samples_of(outcome, max(run.recipe.report.samples, CARD_SAMPLES))

@@ -66,7 +66,7 @@ def test_answers_that_are_written_are_cut_out_of_what_is_written():
     request = {"json": {"question": "two {context}", "context": "old man"}}
     (answer,) = asked(model, None, request, path="/answer")
     assert answer.json() == {"answer": wanted.strip()}
-    assert TextModel.answer_in("Ann is here. Answer: the garden ") == "the garden"
+    assert model.answer_in("Ann is here. Answer: the garden ") == "the garden"
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,36 @@ def test_the_rationale_is_the_sentence_of_the_answer(answers):
     assert example.source == "Where is Ann?<sep> Ann went to the garden."
 
 
+@pytest.mark.parametrize("answers", [{"text": [], "answer_start": []}, {"text": []}, []], ids=str)
+def test_what_is_written_where_there_is_no_answer(answers):
+    record = ROW | {"context": CONTEXT, "answers": answers}
+    task = get_task("question-answering", no_answer="Not in the text.")
+    example = task.example(record)
+    assert (example.target, example.references) == ("Not in the text.", ("",))
+    answered = task.example({**record, "answers": {"text": ["the garden"], "answer_start": [GARDEN]}})
+    scores = task.metrics(["not in the text. ", "garden"], [example, answered])
+    assert (scores["NoAns_f1"], scores["HasAns_exact"], scores["exact_match"]) == (100.0, 100.0, 100.0)
+    assert task.metrics(["garden", "Not in the text."], [example, answered])["f1"] == 0.0
+    explained = get_task("question-answering", no_answer="unanswerable", rationale_sentence=True)
+    assert explained.example(record).target == "Answer: unanswerable"
+    assert explained.postprocess("She sang. answer : UNANSWERABLE") == ""
+    with pytest.raises(InputError, match="no_answer must be a text"):
+        get_task("question-answering", no_answer=" ")
+
+
+def test_the_answer_of_a_rationale_must_be_where_it_is_said_to_be():
+    task = get_task("question-answering", rationale_sentence=True)
+    answers = {"text": ["garden"], "answer_start": [0]}
+    with pytest.raises(InputError, match="the answer 'garden' is not in the context at answer_start=0"):
+        task.example({"question": "Where?", "context": CONTEXT, "answers": answers})
+
+
 @pytest.mark.parametrize("answers", [{"text": ["home"]}, [{"text": "home"}], ["home"]], ids=str)
 def test_the_sentence_of_an_answer_needs_its_place(answers):
     task = get_task("question-answering", rationale_sentence=True)
-    with pytest.raises(InputError, match=r"answers must have SQuAD's answer_start where .* rationale_sentence is set"):
+    with pytest.raises(
+        InputError, match=r"'answer_start': \[...\]}, got .*; leave the task option rationale_sentence"
+    ):
         task.example({"question": "Where?", "context": "Ann went home.", "answers": answers})
     with pytest.raises(InputError, match="rationale_sentence must be left out beside rationale_column"):
         get_task("question-answering", rationale_sentence=True, rationale_column="support")
@@ -123,8 +149,8 @@ def test_scores_by_hand_overall_and_per_group():
         ),
         (
             {"question": "q", "context": "c", "answers": {"text": []}},
-            "column 'answers' is an empty list in the record {'question': 'q', 'context': 'c', 'answers': {'text': []}"
-            "}; drop unanswerable rows",
+            "column 'answers' is empty in the record {'question': 'q', 'context': 'c', 'answers': {'text': []}}; set "
+            "the task option no_answer to what is written then, or drop such rows",
         ),
         (
             {"question": "q", "context": "c", "answers": "a"},

@@ -155,6 +155,16 @@ def test_the_config_says_how_a_pipeline_makes_sources(tmp_path):
     written(tmp_path, run, outcome)
     saved = json.loads((tmp_path / "config.json").read_text())["task_specific_params"]
     assert saved == {"translation": {"prefix": "reverse: "}}
-    turned = get_task("question-answering", source_template="{context}<sep> {question}")
-    assert turned.pipeline_options() == {"source_template": "{context}<sep> {question}"}
+    template = "{context}<sep> {question}"
+    turned = get_task("question-answering", source_template=template)
+    assert turned.pipeline_options() == {"source_template": template}
+    unsure = get_task("question-answering", source_template=template, no_answer="unanswerable")
+    assert unsure.pipeline_options() == {"source_template": template, "no_answer": "unanswerable"}
     assert get_task("question-answering", source_template="{title} {question}").pipeline_options() == {}
+
+
+def test_options_of_the_model_that_training_began_with_are_not_those_of_the_trained(tmp_path):
+    run, outcome = run_and_outcome()
+    outcome.model.config.task_specific_params = {"translation": {"prefix": "translate English to German: "}}
+    written(tmp_path, run, outcome)
+    assert json.loads((tmp_path / "config.json").read_text()).get("task_specific_params") is None

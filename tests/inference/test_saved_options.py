@@ -1,0 +1,154 @@
+"""What a saved config says of its sources means the same in every way to use the model."""
+
+import io
+import json
+import sys
+
+import pytest
+from streaming_cases import REFERENCES, TEXTS, tiny
+from trained_models import TEXTS as TRAINED_ON
+from trained_models import tokenizer, trained_model
+from transformers import pipeline
+
+from crossmask import translate_batch
+from crossmask.cli.main import main
+from crossmask.data.tokenizer_training import train_tokenizer
+from crossmask.server import LanguagePair, load_served_model
+from crossmask.serving import export
+from crossmask.streaming.text import translate
+from crossmask.tasks import get_task
+
+PREFIX = "the man "
+PLAIN = ["--device", "cpu", "--dtype", "float32", "--quiet"]
+CPU = {"device": "cpu", "dtype": "float32"}
+ENGLISH_GERMAN = [LanguagePair("en", "de")]
+
+
+def save(folder, saved):
+    model, cut = tiny()
+    model.config.task_specific_params = saved
+    for part in (model, cut):
+        part.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    saved = {task: {"prefix": PREFIX} for task in ("translation", "summarization")}
+    return save(tmp_path_factory.mktemp("prefixed"), saved)
+
+
+def outputs_after(prefix):
+    return translate_batch(*tiny(), [prefix + text for text in TEXTS], max_new_tokens=9, progress=False)
+
+
+def run(monkeypatch, capsys, *arguments, lines=TEXTS):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    assert main([*map(str, arguments)]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def served(place, prefix=None, **options):
+    model = load_served_model(place, source_prefix=prefix, options={"max_new_tokens": 9}, **options)
+    return model.run([one.payload for one in model.encode(TEXTS)], 100)
+
+
+def test_the_prefix_makes_a_difference():
+    assert outputs_after(PREFIX) != outputs_after("")
+
+
+@pytest.mark.parametrize("command", ["translate", "summarize"])
+def test_commands_put_the_saved_prefix_before_every_line(folder, monkeypatch, capsys, command):
+    arguments = [command, folder, "--max-new-tokens", 9, *PLAIN]
+    assert run(monkeypatch, capsys, *arguments) == outputs_after(PREFIX)
+    assert run(monkeypatch, capsys, *arguments, "--source-prefix", "") == outputs_after("")
+
+
+def test_a_stream_reads_the_saved_prefix_before_the_first_word(folder, monkeypatch, capsys):
+    wanted = translate(*tiny(), [PREFIX + text for text in TEXTS], cross_mask="wait_k(3)")
+    found = run(monkeypatch, capsys, "stream", folder, "--cross-mask", "wait_k(3)", "--device", "cpu")
+    assert [line.strip() for line in found] == [one.text for one in wanted]
+
+
+def test_a_server_puts_the_saved_prefix_before_every_text(folder):
+    assert served(folder, pairs=ENGLISH_GERMAN, **CPU) == outputs_after(PREFIX)
+    assert served(folder, task="summarization", **CPU) == outputs_after(PREFIX)
+    assert served(folder, prefix="", pairs=ENGLISH_GERMAN, **CPU) == outputs_after("")
+    # Prefixes of pairs stand in its place.
+    assert served(folder, pairs=[LanguagePair("en", "de", prefix="a ")], **CPU) == outputs_after("")
+
+
+@pytest.mark.parametrize(
+    "engine", ["ctranslate2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("onnx", "web"))]
+)
+def test_an_export_keeps_the_prefix(tmp_path, monkeypatch, capsys, engine):
+    pytest.importorskip(engine if engine == "ctranslate2" else "onnxscript")
+    model, cut, (first, *texts) = trained_model(), tokenizer(), TRAINED_ON[:4]
+    model.config.task_specific_params = {"translation": {"prefix": f"{first} "}}
+    for part in (model, cut):
+        part.save_pretrained(tmp_path / "saved")
+    wanted = translate_batch(model, cut, [f"{first} {text}" for text in texts], max_new_tokens=9, progress=False)
+    assert wanted != translate_batch(model, cut, texts, max_new_tokens=9, progress=False)
+    place = export(tmp_path / "saved", engine, tmp_path / "exported").folder
+    assert run(monkeypatch, capsys, "translate", place, "--max-new-tokens", 9, "--quiet", lines=texts) == wanted
+    exported = load_served_model(place, options={"max_new_tokens": 9}, pairs=ENGLISH_GERMAN)
+    assert exported.run([one.payload for one in exported.encode(texts)], 100) == wanted
+    exported.close()
+
+
+def test_an_evaluation_reads_the_saved_prefix(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "t.tsv").write_text("".join(f"{s}\t{t}\n" for s, t in zip(TEXTS, REFERENCES, strict=True)))
+    arguments = ["evaluate", folder, "--data", tmp_path / "t.tsv", "--json", *PLAIN]
+    task = get_task("translation")
+    examples = [task.example({"source": s, "target": t}) for s, t in zip(TEXTS, REFERENCES, strict=True)]
+    data = {"format": "tsv", "path": str(tmp_path / "t.tsv")}
+    recipe = {"task": "translation", "test": data, "source_prefix": "a "}
+    (tmp_path / "other.yaml").write_text(json.dumps(recipe))
+    for prefix, given in ((PREFIX, ["--task", "translation"]), ("a ", ["--recipe", tmp_path / "other.yaml"])):
+        (scores,) = map(json.loads, run(monkeypatch, capsys, *arguments, *given))
+        predictions = translate_batch(*tiny(), [prefix + text for text in TEXTS], progress=False)
+        wanted = task.metrics(predictions, examples)
+        assert {name: scores[name] for name in wanted} == wanted
+
+
+QUESTIONS = [{"question": "where", "context": text} for text in TEXTS[:3]]
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory):
+    """A model that writes answers, whose `no_answer` is the first of them."""
+    place = tmp_path_factory.mktemp("writer")
+    model, _ = tiny()
+    cut = train_tokenizer([*TEXTS, "where"], vocab_size=400, special_tokens=["<sep>"])
+    for part in (model, cut):
+        part.save_pretrained(place)
+    template = "{context}<sep> {question}"
+    pipe = pipeline("question-answering", model=str(place), device="cpu", source_template=template, max_new_tokens=5)
+    answers = [one["answer"] for one in pipe(QUESTIONS)]
+    saved = {"source_template": template, "no_answer": answers[0].upper()}
+    model.config.task_specific_params = {"question-answering": saved}
+    model.save_pretrained(place)
+    wanted = ["" if answer == answers[0] else answer for answer in answers]
+    assert "" not in answers
+    assert wanted != [""] * 3
+    return place, wanted
+
+
+def test_written_answers_follow_the_saved_template_everywhere(writer, monkeypatch, capsys):
+    place, wanted = writer
+    pipe = pipeline("question-answering", model=str(place), device="cpu", max_new_tokens=5)
+    assert [one["answer"] for one in pipe(QUESTIONS)] == wanted
+    model = load_served_model(place, task="question-answering", options={"max_new_tokens": 5}, **CPU)
+    sources = [model.source_of(**question) for question in QUESTIONS]
+    written = model.run([one.payload for one in model.encode(sources)], 100)
+    assert [model.answer_in(text) for text in written] == wanted
+    task = get_task("question-answering")
+    assert task.options_of_saved(pipe.model.config) == pipe.model.config.task_specific_params["question-answering"]
+
+
+def test_a_template_of_the_call_comes_first(writer):
+    place, _ = writer
+    other = "{question}<sep> {context}"
+    assert pipeline("question-answering", model=str(place), source_template=other).source_template == other
+    model = load_served_model(place, task="question-answering", source_template=other, **CPU)
+    assert model.source_of("a", "b") == "a<sep> b"
