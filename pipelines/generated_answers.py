@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from ..seq2seq.sentences import is_no_answer, split_answer
 from .inputs import PipelineInputError
-from .item_masks import MASKS, masks_of
+from .item_masks import MASKS, check_keys_and_masks, masks_of
 from .questions import as_questions, check_question, create_sample
 from .text_to_text import TextToTextPipeline
 
@@ -76,6 +76,7 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
     def check_input(self, item: Any, name: str) -> dict[str, Any]:
         """An input as a mapping with its name, its source text and its masks."""
         question, context = check_question(item, name, MASKS)
+        check_keys_and_masks(self.model, item, name, ("question", "context"))
         text = self.source_template.format(question=question, context=context)
         return {"name": name, "text": text, "masks": masks_of(item)}
 

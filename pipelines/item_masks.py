@@ -1,13 +1,13 @@
 """Masks of a pipeline's inputs: each may have its own, or a call has one for all."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from .inputs import PipelineInputError
+from .inputs import PipelineInputError, check_keys
 
 MASKS = ("encoder_mask", "decoder_mask", "cross_mask")
 
@@ -22,6 +22,18 @@ def masks_taken(model: PreTrainedModel) -> tuple[str, ...]:
     return tuple(name for name in MASKS if name in inspect.signature(model.forward).parameters)
 
 
+def check_keys_and_masks(
+    model: PreTrainedModel, item: Mapping[str, Any], name: str, needed: Sequence[str], optional: Sequence[str] = ()
+) -> None:
+    """Refuse an input that lacks a key, or has one that would do nothing, such as a mask that the model does not take.
+
+    Raises:
+        PipelineInputError: the message says which.
+    """
+    _check_taken(model, masks_of(item), f"{name}: ")
+    check_keys(item, name, needed, (*optional, *masks_taken(model)))
+
+
 def call_masks(model: PreTrainedModel, **given: Any) -> dict[str, Any]:
     """The masks that a call has for all of its inputs.
 
@@ -29,14 +41,20 @@ def call_masks(model: PreTrainedModel, **given: Any) -> dict[str, Any]:
         PipelineInputError: a tensor, which is for one input, or a mask that the model does not take.
     """
     masks = {name: mask for name, mask in given.items() if mask is not None}
-    taken = masks_taken(model)
+    _check_taken(model, masks)
     for name, mask in masks.items():
-        if name not in taken:
-            known = f"takes {', '.join(taken)}" if taken else "takes no masks"
-            raise PipelineInputError(f"{name} must be left out with {type(model).__name__}, which {known}")
         if isinstance(mask, torch.Tensor):
             raise PipelineInputError(f"{name} must be a rule or its text for a whole call; give an input its tensor")
     return masks
+
+
+def _check_taken(model: PreTrainedModel, masks: Iterable[str], where: str = "") -> None:
+    taken = masks_taken(model)
+    for name in masks:
+        if name not in taken:
+            known = f"takes {', '.join(taken)}" if taken else "takes no masks"
+            fix = "; attach(model) makes it take them" if model.config.is_encoder_decoder and not taken else ""
+            raise PipelineInputError(f"{where}{name} must be left out with {type(model).__name__}, which {known}{fix}")
 
 
 def group_by_masks(

@@ -17,13 +17,12 @@ from .inputs import (
     PipelineInputError,
     check_head,
     check_inputs,
-    check_keys,
     check_length,
     check_text,
     longest_text,
     refuse_options,
 )
-from .item_masks import call_masks, group_by_masks, masks_of, masks_taken, rows_of_batch
+from .item_masks import call_masks, check_keys_and_masks, group_by_masks, masks_of, rows_of_batch
 
 
 class SemanticRoleLabelingPipeline(BasePipeline):
@@ -81,7 +80,7 @@ class SemanticRoleLabelingPipeline(BasePipeline):
                 f"{name} must be {{'text': ..., 'predicate': ...}}, got {type(item).__name__}; put both into a mapping"
             )
         given = "words" if "words" in item else "text"
-        check_keys(item, name, (given, "predicate"), masks_taken(self.model))
+        check_keys_and_masks(self.model, item, name, (given, "predicate"))
         if given == "text":
             text = check_text(item["text"], f"{name}: 'text'")
             offsets = word_spans(text)

@@ -13,12 +13,11 @@ from .inputs import (
     PipelineInputError,
     check_head,
     check_inputs,
-    check_keys,
     check_length,
     check_text,
     longest_text,
 )
-from .item_masks import call_masks, group_by_masks, masks_of, masks_taken, rows_of_batch
+from .item_masks import call_masks, check_keys_and_masks, group_by_masks, masks_of, rows_of_batch
 
 _TextClassificationPipeline: Any = TextClassificationPipeline  # whose options a type checker need not compare
 
@@ -72,7 +71,7 @@ class ClassificationPipeline(_TextClassificationPipeline):
         """An input as a mapping with its name, its texts and its masks."""
         if not isinstance(item, Mapping):
             return {"name": name, "texts": {"text": check_text(item, name)}, "masks": {}}
-        check_keys(item, name, ("text",), ("text_pair", *masks_taken(self.model)))
+        check_keys_and_masks(self.model, item, name, ("text",), ("text_pair",))
         texts = {key: check_text(item[key], f"{name}: {key!r}") for key in ("text", "text_pair") if key in item}
         return {"name": name, "texts": texts, "masks": masks_of(item)}
 

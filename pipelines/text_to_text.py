@@ -16,12 +16,11 @@ from .inputs import (
     PipelineInputError,
     check_head,
     check_inputs,
-    check_keys,
     check_length,
     check_text,
     longest_text,
 )
-from .item_masks import MASKS, group_by_masks, masks_of, rows_of_batch
+from .item_masks import MASKS, call_masks, check_keys_and_masks, group_by_masks, masks_of, rows_of_batch
 from .pieces import Piece, Splitter, join, sentences, whole
 from .saved_options import saved_options
 
@@ -125,7 +124,7 @@ class TextToTextPipeline(BasePipeline):
         """An input as a mapping with its name, its text and its masks."""
         if not isinstance(item, Mapping):
             return {"name": name, "text": check_text(item, name), "masks": {}}
-        check_keys(item, name, ("text",), MASKS)
+        check_keys_and_masks(self.model, item, name, ("text",))
         return {"name": name, "text": check_text(item["text"], f"{name}: 'text'"), "masks": masks_of(item)}
 
     def _sanitize_parameters(
@@ -170,6 +169,7 @@ class TextToTextPipeline(BasePipeline):
                 "return_alignment must be left out for a model with memory_length, whose decoder looks into a memory "
                 "and not at words"
             )
+        call_masks(self.model, **{mask: generate_options[mask] for mask in MASKS if mask in generate_options})
         given = ({k: v for k, v in options.items() if v is not None} for options in (preparing, generating, finishing))
         first, second, third = given
         return first, {**second, **generate_options}, third
@@ -234,12 +234,12 @@ class TextToTextPipeline(BasePipeline):
     ) -> dict[str, list[Any]]:
         """The generated sequences of each piece of a batch; pieces under the same masks are generated together."""
         rows = _rows_of(batch)
-        call_masks = {name: options.pop(name) for name in MASKS if options.get(name) is not None}
+        masks_of_call = {name: options.pop(name) for name in MASKS if options.get(name) is not None}
         if "max_length" in options and self.model.generation_config.max_new_tokens is not None:
             # `generate` would go by the model's `max_new_tokens`; `max_length` counts the start token.
             options.setdefault("max_new_tokens", options.pop("max_length") - 1)
         generated: list[Any] = [None] * len(rows)
-        for members, masks in group_by_masks(rows, call_masks):
+        for members, masks in group_by_masks(rows, masks_of_call):
             inputs = rows_of_batch({name: batch[name] for name in ("input_ids", "attention_mask")}, members)
             sequences = self.model.generate(**inputs, **masks, **self._prepare_generate_kwargs(options))
             if not isinstance(sequences, torch.Tensor):

@@ -6,8 +6,9 @@ from head_cases import head
 from question_cases import tiny_reader, tiny_tokenizer
 from streaming_cases import tiny
 from tiny_encoders import encoder_config
-from transformers import BertForSequenceClassification, BertModel, pipeline
+from transformers import BertForSequenceClassification, BertModel, T5Config, T5ForConditionalGeneration, pipeline
 
+from crossmask import attach
 from crossmask.pipelines import PipelineInputError
 
 MODELS = {
@@ -37,3 +38,21 @@ def test_a_model_of_another_kind_is_refused(task):
             pipeline(f"crossmask-{task}", model=model, tokenizer=tiny_tokenizer(), device="cpu")
     with pytest.raises(PipelineInputError, match=r"model must be given, .*, got none"):
         pipeline(f"crossmask-{task}")
+
+
+@pytest.mark.parametrize("task", ["translation", "summarization", "text2text-generation", "question-answering"])
+def test_masks_for_a_model_that_takes_none_are_refused_by_name(task):
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    tokenizer = tiny_tokenizer()
+    model = T5ForConditionalGeneration(T5Config(vocab_size=len(tokenizer), decoder_start_token_id=0, **sizes))
+    item, template = {"text": "ann sits"}, {}
+    if task == "question-answering":
+        item, template = {"question": "who", "context": "ann sits"}, {"source_template": "{question} {context}"}
+    options = {"tokenizer": tokenizer, "device": "cpu", "max_new_tokens": 2, **template}
+    pipe, message = pipeline(f"crossmask-{task}", model=model, **options), r"takes no masks; attach\(model\) makes"
+    with pytest.raises(PipelineInputError, match=rf"cross_mask must be left out with T5.*, which {message}"):
+        pipe(item, cross_mask="full()")
+    with pytest.raises(PipelineInputError, match=rf"inputs\[1\]: encoder_mask must be left out .* {message}"):
+        pipe([item, {**item, "encoder_mask": "window(1)"}])
+    attached = pipeline(f"crossmask-{task}", model=attach(model), **options)
+    assert attached([item, {**item, "encoder_mask": "window(1)"}])
