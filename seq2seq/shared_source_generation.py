@@ -89,7 +89,12 @@ class SharedSourceGenerationMixin(UnfinishedRowsMixin):
         return _finished(outputs, generation_config)
 
     def _prepare_decoder_input_ids_for_generation(
-        self, batch_size: int, model_input_name: str, model_kwargs: dict, *args, **kwargs
+        self,
+        batch_size: int,
+        model_input_name: str,
+        model_kwargs: dict,
+        decoder_start_token_id: torch.Tensor,
+        device: torch.device | None = None,
     ) -> tuple[torch.LongTensor, dict]:
         """As Transformers prepares them; padding on the left of prefixes is seen as such.
 
@@ -109,22 +114,27 @@ class SharedSourceGenerationMixin(UnfinishedRowsMixin):
             select_returned(cache, len(prefix))
         decoder_input_ids: Any
         decoder_input_ids, model_kwargs = super()._prepare_decoder_input_ids_for_generation(
-            batch_size, model_input_name, model_kwargs, *args, **kwargs
+            batch_size, model_input_name, model_kwargs, decoder_start_token_id, device
         )
-        pad, start = self.config.pad_token_id, self.config.decoder_start_token_id
+        pad, starts = (
+            self.config.pad_token_id,
+            decoder_start_token_id.reshape(-1, 1),
+        )  # of the call, for all or for each
+        pad_is_start = pad is not None and bool((starts == pad).any())
         if prefix is not None and not cached:
             mask = model_kwargs.get("decoder_attention_mask")
-            if mask is not None and pad == start and decoder_input_ids.shape == prefix.shape:
+            if mask is not None and pad_is_start and decoder_input_ids.shape == prefix.shape:
                 # Transformers takes padding on the left for start tokens.
-                first = decoder_input_ids.new_full((len(prefix), 1), start)
-                decoder_input_ids = torch.cat([first, prefix], dim=-1)
+                decoder_input_ids = torch.cat([starts.expand(len(prefix), 1), prefix], dim=-1)
                 mask = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=-1)
-            if decoder_input_ids.shape != prefix.shape and (mask is not None or pad not in (None, start)):
+            if decoder_input_ids.shape != prefix.shape and (mask is not None or not (pad is None or pad_is_start)):
                 shown = prefix != pad if mask is None else mask[:, 1:] > 0
-                decoder_input_ids, shown = begin_after_padding(decoder_input_ids, shown, start if pad is None else pad)
+                decoder_input_ids, shown = begin_after_padding(
+                    decoder_input_ids, shown, int(starts[0]) if pad is None else pad
+                )
                 if mask is not None:
                     model_kwargs["decoder_attention_mask"] = shown.to(mask.dtype)
-        if model_kwargs.get("decoder_attention_mask") is None and pad != start:
+        if model_kwargs.get("decoder_attention_mask") is None and pad is not None and not pad_is_start:
             begun = (decoder_input_ids != pad).cumsum(-1).clamp(max=1)
             if not bool(begun.all()):
                 model_kwargs["decoder_attention_mask"] = begun

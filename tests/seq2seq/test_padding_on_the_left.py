@@ -39,6 +39,34 @@ def test_prompts_without_a_start_token(name, masked, pad):
     ]
 
 
+@pytest.mark.parametrize("start", [2, 0, [2, 3]], ids=str)
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_a_start_token_of_the_call(name, start):
+    """It may be the padding token, which that of the config is not, and another for each source."""
+    model, source, pad = MODELS[name](), ids(2, 7).clamp(max=39), 0
+    model.config.pad_token_id = pad
+    short, long = ids(1, 3, seed=5).clamp(min=4, max=39), ids(1, 5, seed=6).clamp(min=4, max=39)
+    rows, mask = torch.nn.functional.pad(short, (2, 0), value=pad), torch.tensor([[0, 0, 1, 1, 1], [1] * 5])
+    begun = model.generate(
+        source,
+        decoder_input_ids=torch.cat([rows, long]),
+        decoder_attention_mask=mask,
+        decoder_start_token_id=start,
+        **OPTIONS,
+    )
+    first = model.generate(source, decoder_start_token_id=start, **OPTIONS)
+    starts = start if isinstance(start, list) else [start] * 2
+    for row, prompt in enumerate((short, long)):
+        whole = torch.cat([torch.tensor([[starts[row]]]), prompt], dim=-1)
+        shown = {"input_ids": source[row : row + 1], "decoder_attention_mask": torch.ones_like(whole)}
+        wanted = model(**shown, decoder_input_ids=whole).logits[:, -1]
+        torch.testing.assert_close(begun.logits[0][row : row + 1], wanted, atol=1e-4, rtol=1e-4)
+        shown["decoder_attention_mask"] = shown["decoder_attention_mask"][:, :1]
+        wanted = model(**shown, decoder_input_ids=whole[:, :1]).logits[:, -1]
+        torch.testing.assert_close(first.logits[0][row : row + 1], wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_prompts_with_a_start_token_behind_their_padding_stay_as_they_are():
     rows = torch.tensor([[1, 0, 1, 5], [1, 0, 0, 1]])
     found, shown = begin_after_padding(rows, rows[:, 1:] != 0, 0)
