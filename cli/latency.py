@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
         from crossmask.data.recipes import find_recipe, read_recipe
         from crossmask.inference.loading import load_model_and_tokenizer
         from crossmask.pipelines.registration import attach_saved_masks
+        from crossmask.pipelines.saved_options import saved_options
         from crossmask.streaming.curve import measure, settings, table, write_curve
         from crossmask.tasks.examples import read_examples
         from crossmask.utils.disk import naming_full_disks
@@ -56,11 +57,24 @@ def register(app: typer.Typer) -> None:
         eager: dict[str, Any] = {"attn_implementation": "eager"} if align_att else {}
         loaded, tokenizer = load_model_and_tokenizer(model, **eager)
         loaded = attach_saved_masks(loaded)
+        prefix = found.get("source_prefix")
+        if prefix is None:
+            prefix = saved_options(loaded.config, task.pipeline_tag or task.name, ["prefix"]).get("prefix", "")
         folder, metric, points = output or Path(model, "streaming"), task.primary_metric.name, []
         with naming_full_disks(folder):
             for name, options in chosen.items():
                 points.append(
-                    measure(name, loaded, tokenizer, task, examples, folder, batch_size=batch_size, **options)
+                    measure(
+                        name,
+                        loaded,
+                        tokenizer,
+                        task,
+                        examples,
+                        folder,
+                        batch_size=batch_size,
+                        prefix=prefix,
+                        **options,
+                    )
                 )
                 print(table(points, metric).splitlines()[-1], flush=True)
             write_curve(folder, points, metric)

@@ -48,15 +48,14 @@ def register(app: typer.Typer) -> None:
         loaded, tokenizer = load_model_and_tokenizer(model, **attention)
         loaded = attach_saved_masks(loaded).to(on)
         options = _options(cross_mask, align_att, max_new_tokens)
-        prefix = saved_options(loaded.config, "translation", ["prefix"]).get("prefix", "").split()
+        options |= saved_options(loaded.config, "translation", ["prefix"])
         for number, line in enumerate(read_input(input), start=1):
             words = line.split()
             text = TextStream(loaded, tokenizer, **options) if words else None
             for index, word in enumerate(words, start=1):
                 if text is None or text.finished[0]:
                     break
-                read = [*prefix, word] if index == 1 else [word]
-                for new in text.push([read], ended=index == len(words))[0]:
+                for new in text.push([[word]], ended=index == len(words))[0]:
                     if json:
                         write_json({"line": number, "word": new, "read": index})
                     else:

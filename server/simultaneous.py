@@ -88,12 +88,13 @@ class _Text:
     def __init__(self, model: TextModel, prefix: str, options: dict[str, Any]):
         translator: Any = model.translator  # of PyTorch
         self.model: Any = translator.model
-        self.prefix, self.waiting, self.read, self.characters = prefix.split(), prefix.split(), 0, 0
+        self.waiting: list[str] = []
+        self.read, self.characters = 0, 0
         self.tokenizer, self.limit = tokenizers_of(translator.tokenizer)[0], translator.max_source_length
         self.ended_blank = False
         self.looks_at_attention = "policy" in options
         with as_bad_request(ValueError), self._attention():
-            self.stream = TextStream(self.model, model.translator.tokenizer, **options)
+            self.stream = TextStream(self.model, model.translator.tokenizer, prefix=prefix, **options)
 
     @property
     def finished(self) -> bool:
@@ -106,14 +107,13 @@ class _Text:
             return []
         self.waiting += words
         source = self.stream.source[0]
-        if not source and is_blank(" ".join(self.waiting[len(self.prefix) :])):  # as everywhere, it stays blank
+        if not source and is_blank(" ".join(self.waiting)):  # as everywhere, it stays blank
             self.ended_blank = ended
             return []
         words, self.waiting = self.waiting, []
-        whole = [*source, *words]
-        (ids,) = encode(self.tokenizer, [" ".join(whole)])
-        own = " ".join(whole[len(self.prefix) :])
-        check_tokens(ids, self.limit, "the words of a text", own, self.tokenizer)
+        whole = " ".join([*source, *words])
+        (ids,) = encode(self.tokenizer, [whole], self.stream.prefix)
+        check_tokens(ids, self.limit, "the words of a text", whole, self.tokenizer)
         with as_bad_request(ValueError), self._attention():
             return self.stream.push([words], ended=ended)[0]
 

@@ -16,6 +16,8 @@ from simuleval.utils import entrypoint
 
 # SimulEval runs this file by its path, outside of the package, so these imports cannot be relative.
 from crossmask.inference.loading import load_model_and_tokenizer
+from crossmask.pipelines.registration import attach_saved_masks
+from crossmask.pipelines.saved_options import saved_options
 from crossmask.seq2seq.simultaneous.policies import AlignAtt
 from crossmask.streaming.text import TextStream
 
@@ -28,11 +30,13 @@ class CrossMaskAgent(TextToTextAgent):
         self.stream: TextStream | None = None
         super().__init__(args)
         self.model: Any  # whose `to` has no types
-        self.model, self.tokenizer = load_model_and_tokenizer(
+        loaded, self.tokenizer = load_model_and_tokenizer(
             args.model, attn_implementation="eager" if args.align_att is not None else None
         )
+        self.model = attach_saved_masks(loaded)
         names = ("encoder_mask", "cross_mask", "max_new_tokens")
         self.options = {name: value for name in names if (value := getattr(args, name)) is not None}
+        self.options |= saved_options(self.model.config, "translation", ["prefix"])
         if args.align_att is not None:
             self.options["policy"] = AlignAtt(args.align_att, args.align_att_layer)
 

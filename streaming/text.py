@@ -28,6 +28,7 @@ class TextStream:
 
     Args:
         batch: the number of texts.
+        prefix: is read before the first word of each text, such as `"<2de> "`; delays do not count it.
         options: as for `model.stream`: masks, policy, generation options.
 
     Attributes:
@@ -36,9 +37,11 @@ class TextStream:
         finished: for each text whether its last word was written.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: int = 1, **options):
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: int = 1, prefix: str = "", **options
+    ):
         self.tokenizer, self.target_tokenizer = tokenizers_of(tokenizer)
-        self.longest = longest_source(model)
+        self.longest, self.prefix = longest_source(model), prefix
         if not hasattr(model, "open_stream"):
             raise InputTypeError(f"model must be a crossmask model, got {type(model).__name__}; streams need one")
         try:
@@ -78,7 +81,7 @@ class TextStream:
     def _new_tokens(self, row: int, words: Sequence[str], ended: bool) -> list[int]:
         known = self.stream.arrived[row]
         self.source[row] += words
-        text = " ".join(self.source[row])
+        text = self.prefix + " ".join(self.source[row]) if self.source[row] else ""
         check_text(text, f"the source of stream {row}")
         ids = self._tokens(text, ended)
         if ids[: len(known)] != known:
@@ -130,7 +133,7 @@ def translate(
 ) -> Iterator[SimultaneousTranslation]:
     """Translate texts as if their words arrived one by one, `batch_size` texts side by side, in their order.
 
-    The translation of a blank text is empty. Options are those of `model.stream`.
+    The translation of a blank text is empty. Options are those of `TextStream`.
 
     Raises:
         InputError: a text that is too long, or options with which no stream can be opened.

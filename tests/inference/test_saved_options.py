@@ -65,7 +65,7 @@ def test_commands_put_the_saved_prefix_before_every_line(folder, monkeypatch, ca
 
 
 def test_a_stream_reads_the_saved_prefix_before_the_first_word(folder, monkeypatch, capsys):
-    wanted = translate(*tiny(), [PREFIX + text for text in TEXTS], cross_mask="wait_k(3)")
+    wanted = translate(*tiny(), TEXTS, prefix=PREFIX, cross_mask="wait_k(3)")
     found = run(monkeypatch, capsys, "stream", folder, "--cross-mask", "wait_k(3)", "--device", "cpu")
     assert [line.strip() for line in found] == [one.text for one in wanted]
 

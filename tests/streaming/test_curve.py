@@ -10,6 +10,7 @@ from streaming_cases import REFERENCES, TEXTS, tiny
 from transformers import BartConfig, BartForConditionalGeneration
 
 from crossmask.streaming.latency import Latency
+from crossmask.streaming.text import translate
 
 main = command("latency")
 
@@ -25,6 +26,23 @@ def saved(tmp_path_factory):
     test = {"format": "lines", "source": str(folder / "s.txt"), "target": str(folder / "t.txt")}
     (folder / "recipe.yaml").write_text(yaml.safe_dump({"task": "translation", "test": test}))
     return folder
+
+
+def test_the_prefix_is_that_of_the_recipe_or_the_model(saved, tmp_path):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    pytest.importorskip("sacrebleu", reason="needs sacrebleu")
+    model, tokenizer = tiny()
+    model.config.task_specific_params = {"translation": {"prefix": "the man "}}
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path)
+    recipe = yaml.safe_load((saved / "recipe.yaml").read_text())
+    for prefix, own in (("the man ", {}), ("a ", {"source_prefix": "a "})):
+        (tmp_path / "r.yaml").write_text(yaml.safe_dump({**recipe, **own}))
+        assert main([str(tmp_path), "--recipe", str(tmp_path / "r.yaml"), "--k", "3", "--no-offline"]) == 0
+        log = (tmp_path / "streaming" / "instances-wait-3.log").read_text().splitlines()
+        rows = list(translate(model, tokenizer, TEXTS, prefix=prefix, cross_mask="wait_k(3)"))
+        assert [json.loads(line)["prediction"] for line in log] == [row.text for row in rows]
+        assert [json.loads(line)["delays"] for line in log] == [row.delays for row in rows]
 
 
 def test_table_picture_and_logs(saved, tmp_path):

@@ -31,6 +31,22 @@ def test_words_are_those_of_offline_translation():
 
 
 @torch.no_grad()
+def test_a_prefix_is_read_before_the_first_word_and_not_counted():
+    model, tokenizer = tiny()
+    for options in ({"cross_mask": "wait_k(3)"}, {"cross_mask": "wait_k(1)"}):
+        wanted = list(translate(model, tokenizer, [f"the man {text}" for text in TEXTS], **options))
+        found = list(translate(model, tokenizer, TEXTS, prefix="the man ", **options))
+        assert [one.text for one in found] == [one.text for one in wanted]
+        assert [one.source_length for one in found] == [len(text.split()) for text in TEXTS]
+        if options["cross_mask"] == "wait_k(3)":
+            assert [one.delays for one in found] == [[max(n - 2, 1) for n in one.delays] for one in wanted]
+    stream = TextStream(model, tokenizer, prefix="the man ", cross_mask="wait_k(1)")
+    assert stream.push([[]]) == [[]]
+    assert stream.stream.arrived == [[]]  # nothing before the first word
+    assert list(translate(model, tokenizer, [" "], prefix="the man ")) == [SimultaneousTranslation("", [], 0)]
+
+
+@torch.no_grad()
 def test_a_longer_wait_is_later():
     model, tokenizer = tiny(cross_mask="full()")
     first = [
