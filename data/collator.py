@@ -1,10 +1,11 @@
 """From token ids to padded batches for `Seq2SeqTrainer`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from ..seq2seq.decoder_inputs import pad_targets
 from ..utils.errors import InputError
@@ -157,3 +158,23 @@ class Seq2SeqCollator:
                 )
             padded[row, : shape[0], self._source_span(shape[1], source_length)] = mask
         return padded
+
+
+@dataclass(frozen=True)
+class WithLists:
+    """Pads columns of whole numbers beside what another collator pads, (B, longest) int64.
+
+    Args:
+        names: of the columns. padding: fills them.
+    """
+
+    collate: Callable[[Sequence[Any]], dict[str, torch.Tensor]]
+    names: tuple[str, ...]
+    padding: int
+
+    def __call__(self, features: Sequence[Feature]) -> dict[str, torch.Tensor]:
+        batch = self.collate([{k: v for k, v in row.items() if k not in self.names} for row in features])
+        for name in self.names:
+            columns = [torch.tensor(row[name], dtype=torch.int64) for row in features or [{name: []}]]
+            batch[name] = pad_sequence(columns, batch_first=True, padding_value=self.padding)
+        return batch

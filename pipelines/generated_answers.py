@@ -1,11 +1,12 @@
 """Question answering where the decoder writes the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import LogitsProcessorList, PreTrainedModel
 
+from ..seq2seq.quoted_answers import QuotedAnswers, flat, from_flat, quotables
 from ..seq2seq.sentences import is_no_answer, split_answer
 from .inputs import PipelineInputError
 from .item_masks import MASKS, check_keys_and_masks, masks_of
@@ -36,18 +37,26 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
             `"question: {question} context: {context}"`. It is for all calls of a pipeline.
         no_answer: what the model writes where the context has no answer; the answer is `""` then. By default it is
             what the config says. It is for all calls of a pipeline.
+        quote: whether only a sentence of the context, which is the `rationale`, and a part of it can be written. By
+            default it is what the config says. It is for all calls of a pipeline.
 
     Where the model writes what its answer follows from, and `Answer:` before the answer, that is the `rationale`.
     """
 
     create_sample = staticmethod(create_sample)
     return_name = "answer"
-    saved_options = (*TextToTextPipeline.saved_options, "source_template", "no_answer")
+    saved_options = (*TextToTextPipeline.saved_options, "source_template", "no_answer", "quote")
     source_template = ""
     no_answer: str | None = None
+    quote: bool = False
 
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
         super().__init__(model, **options)
+        if self.quote and not self.target_tokenizer.is_fast:
+            kind = type(self.target_tokenizer).__name__
+            raise PipelineInputError(
+                f"quote must be left out with {kind}, which has no offsets; load a fast tokenizer"
+            )
         if self.source_template:
             return
         if SEPARATOR not in self.tokenizer.get_vocab():
@@ -65,7 +74,7 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         **options: Any,
     ) -> Any:
         """Answer one question, or several."""
-        for name in ("source_template", "no_answer"):
+        for name in ("source_template", "no_answer", "quote"):
             if name in options:
                 raise PipelineInputError(f"{name} must be given to pipeline(...), for all calls, got it in one")
         given = as_questions(inputs, question, context)
@@ -78,10 +87,26 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         question, context = check_question(item, name, MASKS)
         check_keys_and_masks(self.model, item, name, ("question", "context"))
         text = self.source_template.format(question=question, context=context)
-        return {"name": name, "text": text, "masks": masks_of(item)}
+        return {"name": name, "text": text, "masks": masks_of(item), "context": context}
+
+    def carried(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """What may be quoted, where `quote` asks for it."""
+        return (
+            {"quotable": flat(quotables(self.target_tokenizer, item["context"], self.no_answer))} if self.quote else {}
+        )
+
+    def constraints(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        if not self.quote:
+            return {}
+        sources = [from_flat(row["quotable"]) for row in rows]
+        return {"logits_processor": LogitsProcessorList([QuotedAnswers(sources, self.model.generation_config)])}
 
     def _sanitize_parameters(  # type: ignore[override]  # which has further options
-        self, source_template: str | None = None, no_answer: str | None = None, **options: Any
+        self,
+        source_template: str | None = None,
+        no_answer: str | None = None,
+        quote: bool | None = None,
+        **options: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if source_template is not None:
             names = {name for _, name, _, _ in Formatter().parse(source_template) if name is not None}
@@ -93,6 +118,8 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
             self.source_template = source_template
         if no_answer is not None:
             self.no_answer = no_answer
+        if quote is not None:
+            self.quote = quote
         if options.get("overlong") == "split":
             raise PipelineInputError("overlong must be error or truncate for questions, got 'split'")
         return super()._sanitize_parameters(**options)

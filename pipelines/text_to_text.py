@@ -194,7 +194,7 @@ class TextToTextPipeline(BasePipeline):
                 f"return_alignment must be left out with {type(self.tokenizer).__name__}, which does not tell from "
                 "which characters a token is; load a fast tokenizer"
             )
-        pieces = whole(item["text"])
+        pieces, carried = whole(item["text"]), self.carried(item)
         encoded = [encode(prefix + item["text"])]
         if overlong == "split" and limit is not None and encoded[0]["input_ids"].shape[1] > limit:
             if item["masks"]:
@@ -216,6 +216,7 @@ class TextToTextPipeline(BasePipeline):
                 "offsets": ids["offset_mapping"][0].tolist() if return_alignment else [],
                 "masks": item["masks"],
                 "name": name,
+                **carried,
             }
 
     @staticmethod
@@ -241,7 +242,8 @@ class TextToTextPipeline(BasePipeline):
         generated: list[Any] = [None] * len(rows)
         for members, masks in group_by_masks(rows, masks_of_call):
             inputs = rows_of_batch({name: batch[name] for name in ("input_ids", "attention_mask")}, members)
-            sequences = self.model.generate(**inputs, **masks, **self._prepare_generate_kwargs(options))
+            own_options = {**options, **self.constraints([rows[member] for member in members])}
+            sequences = self.model.generate(**inputs, **masks, **self._prepare_generate_kwargs(own_options))
             if not isinstance(sequences, torch.Tensor):
                 sequences = sequences.sequences
             sequences = sequences.reshape(len(members), -1, sequences.shape[-1])
@@ -259,6 +261,14 @@ class TextToTextPipeline(BasePipeline):
                 generated[row] = result
         kept = {key: [row[key] for row in rows] for key in ("piece", "offsets", "prefix_length")}
         return {"generated": generated, **kept, "is_last": batch["is_last"]}
+
+    def carried(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """What `constraints` needs of an input, without tensors."""
+        return {}
+
+    def constraints(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Options of `generate` for some pieces of a batch, by what is carried with each."""
+        return {}
 
     def _ends(self, sequences: torch.Tensor) -> list[int]:
         """How many tokens of each sequence count, the end token included, the start token not."""

@@ -33,6 +33,8 @@ def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
     return (min(touched[0][0], start), max(touched[-1][1], end)) if touched else (start, end)
 
 
+ANSWER = "Answer: "
+"""What stands between an answer and what it follows from."""
 _ANSWER = re.compile(r"answer\s*:", re.IGNORECASE)
 
 

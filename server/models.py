@@ -223,7 +223,12 @@ def load_served_model(
         raise InputError(f"pairs must be left out for {task}, got {len(pairs)} of languages")
     if source_template is not None and task != "question-answering":
         raise InputError(f"source_template must be left out for {task}, got {source_template!r}")
-    saved = saved_options(translator.model.config, task, ("prefix", "source_template", "no_answer"))
+    saved = saved_options(translator.model.config, task, ("prefix", "source_template", "no_answer", "quote"))
+    if saved.get("quote"):
+        raise InputError(
+            f"{name} must be a model that writes freely, got one that quotes, which no engine of the server does; use "
+            "crossmask answer"
+        )
     if source_prefix is None:
         source_prefix = "" if any(pair.prefix for pair in pairs) else saved.get("prefix", "")
     if task == "question-answering":

@@ -333,7 +333,7 @@ class Task(ABC):
         """The Python by which a loaded `model` and `tokenizer` take an example, for the card; None: they generate."""
         return None
 
-    def pipeline_options(self) -> dict[str, str]:
+    def pipeline_options(self) -> dict[str, Any]:
         """What a saved model tells `transformers.pipeline` of the task, in its config's `task_specific_params`."""
         return {}
 

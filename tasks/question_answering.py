@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
-from typing import Any
+from typing import Any, cast
 
-from transformers import PreTrainedConfig
+import torch
+from transformers import LogitsProcessorList, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data.collator import WithLists
+from ..inference.texts import tokenizers_of
 from ..pipelines.saved_options import saved_options
-from ..seq2seq.sentences import is_no_answer, sentence_around, split_answer
+from ..seq2seq.quoted_answers import FLAT_PADDING, QuotedAnswers, flat, from_flat, quotables
+from ..seq2seq.sentences import ANSWER, is_no_answer, sentence_around, split_answer
 from ..utils.errors import InputError
-from .base import Example, PrimaryMetric, Scores
+from .base import BatchResult, Collator, Example, LengthLimits, PrimaryMetric, Scores
 from .metrics import load_metric
 from .records import column, excerpt, group_of, text_column
 from .registry import register_task
@@ -21,8 +25,15 @@ from .squad_answers import answer_spans, answer_texts
 from .text_to_text import TextToText
 
 SEPARATOR = "<sep>"
-ANSWER = "Answer: "
+QUOTABLE = "quotable_ids"
 RATIONALE = "rationale"
+
+
+@dataclass(frozen=True)
+class QuestionInContext(Example):
+    """An example with the context that is quoted."""
+
+    context: str = ""
 
 
 @register_task
@@ -44,6 +55,9 @@ class QuestionAnswering(TextToText):
         rationale_sentence: that text is the sentence of `context` in which the first answer starts, by SQuAD's
             `answer_start`. A small decoder learns to copy from it, of which a short answer alone teaches too little.
             `source_template` may name it, as `{rationale}`: an easier task to begin with.
+        quote: the decoder can then write nothing but a sentence of the context and, behind `Answer: `, a part of it.
+            So an answer is in the context whatever the weights are. Models are trained alike with and without it. It
+            goes with `rationale_sentence`.
         no_answer: what the decoder writes where the context has no answer (SQuAD 2), such as `unanswerable`; pipelines
             give `""` for it. None: records without an answer are refused.
         group_column: the column with the group; every record must have it. None: a column
@@ -63,6 +77,7 @@ class QuestionAnswering(TextToText):
     source_template: str = "{question}" + SEPARATOR + " {context}"
     rationale_column: str | None = None
     rationale_sentence: bool = False
+    quote: bool = False
     no_answer: str | None = None
     group_column: str | None = None
 
@@ -85,6 +100,8 @@ class QuestionAnswering(TextToText):
             raise InputError(
                 "rationale_sentence must be left out beside rationale_column, which names the same text; give one"
             )
+        if self.quote and not self.rationale_sentence:
+            raise InputError("quote must come with rationale_sentence, for the sentence is quoted first; give both")
         if self.no_answer is not None and not self.no_answer.strip():
             raise InputError(f"no_answer must be a text such as 'unanswerable', got {self.no_answer!r}")
 
@@ -114,7 +131,10 @@ class QuestionAnswering(TextToText):
         target = references[0] if references else str(self.no_answer)
         if self._has_rationale:
             target = f"{rationale.strip()} {ANSWER}{target}".lstrip()
-        return Example(source, target, references or ("",), group_of(record, self.group_column))
+        fields = (source, target, references or ("",), group_of(record, self.group_column))
+        if not self.quote:
+            return Example(*fields)
+        return QuestionInContext(*fields, text_column(record, "context", "leave the task option quote out"))
 
     def postprocess(self, prediction: str) -> str:
         answer = split_answer(prediction)[1]
@@ -122,13 +142,60 @@ class QuestionAnswering(TextToText):
 
     @classmethod
     def options_of_saved(cls, config: PreTrainedConfig) -> dict[str, Any]:
-        return saved_options(config, cls.name, ("source_template", "no_answer"))
+        return saved_options(config, cls.name, ("source_template", "no_answer", "rationale_sentence", "quote"))
 
-    def pipeline_options(self) -> dict[str, str]:
+    def pipeline_options(self) -> dict[str, Any]:
         if set(self._template_columns) != {"question", "context"}:
             return {}
-        no_answer = {} if self.no_answer is None else {"no_answer": self.no_answer}
-        return {"source_template": self.source_template, **no_answer}
+        options: dict[str, Any] = {"source_template": self.source_template}
+        if self.no_answer is not None:
+            options["no_answer"] = self.no_answer
+        return {**options, **({"quote": True, "rationale_sentence": True} if self.quote else {})}
+
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+        super().check_tokenizer(tokenizer, config)
+        if self.quote and not (writing := tokenizers_of(tokenizer)[1]).is_fast:
+            raise InputError(
+                f"quote must be left out with {type(writing).__name__}, which has no offsets; load a fast one"
+            )
+
+    def features(
+        self,
+        names: Sequence[str],
+        examples: Sequence[Example],
+        tokenizer: PreTrainedTokenizerBase,
+        limits: LengthLimits,
+    ) -> dict[str, list[Any]]:
+        if not self.quote:
+            return super().features(names, examples, tokenizer, limits)
+        columns: dict[str, list[Any]] = {"input_ids": [], "labels": [], QUOTABLE: []}
+        writing = tokenizers_of(tokenizer)[1]
+        for name, example in zip(names, examples, strict=True):  # one by one, since some may be dropped
+            encoded = super().features([name], [example], tokenizer, limits)
+            assert isinstance(example, QuestionInContext)
+            encoded[QUOTABLE] = [flat(quotables(writing, example.context, self.no_answer))][: len(encoded["labels"])]
+            for key, values in encoded.items():
+                columns[key] += values
+        return columns
+
+    def evaluation_collator(self, config: PreTrainedConfig) -> Collator:
+        collate = self.collator(config)
+        return WithLists(collate, (QUOTABLE,), padding=FLAT_PADDING) if self.quote else collate
+
+    def evaluate_batch(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        batch: Mapping[str, torch.Tensor],
+        generation: Mapping[str, Any] | None,
+    ) -> BatchResult:
+        """The loss under the labels, and the answers written, quoted where `quote` asks for it."""
+        if self.quote and generation is not None:
+            sources = [from_flat(row) for row in batch[QUOTABLE].tolist()]
+            constraint = QuotedAnswers(sources, cast(Any, model).generation_config)
+            generation = {**generation, "logits_processor": LogitsProcessorList([constraint])}
+        inputs = {name: tensor for name, tensor in batch.items() if name != QUOTABLE}
+        return super().evaluate_batch(model, tokenizer, inputs, generation)
 
     def metrics(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         return self.by_group(predictions, examples, self._score)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     LogitsProcessorList,
     PreTrainedConfig,
@@ -16,6 +15,7 @@ from transformers import (
     ProcessorMixin,
 )
 
+from ..data.collator import WithLists
 from ..heads.bio import bracketed, spans_of_tags
 from ..heads.words import EncodedWords, encode_words
 from ..seq2seq.bracket_copy import BracketTokens, CopyWithBrackets, read_copy
@@ -180,7 +180,7 @@ class RoleGeneration(TextToText):
         return source, [*target, tokenizer.eos_token_id]
 
     def evaluation_collator(self, config: PreTrainedConfig) -> Collator:
-        return _EvaluationCollator(self.collator(config))
+        return WithLists(self.collator(config), ("copy_ids", "copy_words"), padding=_NO_TOKEN)
 
     def evaluate_batch(
         self,
@@ -259,18 +259,3 @@ class RoleGeneration(TextToText):
         tagged = tagged_example(example)
         verdict = "exact" if prediction.tags == tagged.tags else "differs"
         return Sample(example.source, example.target, bracketed(tagged.words, prediction.tags), verdict)
-
-
-@dataclass(frozen=True)
-class _EvaluationCollator:
-    """Pads `copy_ids` and `copy_words` beside what the collator of training pads."""
-
-    collate: Collator
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        names = ("copy_ids", "copy_words")
-        batch = self.collate([{key: value for key, value in row.items() if key not in names} for row in rows])
-        for name in names:
-            columns = [torch.tensor(row[name], dtype=torch.int64) for row in rows]
-            batch[name] = pad_sequence(columns, batch_first=True, padding_value=_NO_TOKEN)
-        return batch

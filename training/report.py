@@ -96,7 +96,7 @@ def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> N
     (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
 
 
-def pipeline_options(run: RunSpec, task: Task) -> dict[str, dict[str, str]]:
+def pipeline_options(run: RunSpec, task: Task) -> dict[str, dict[str, Any]]:
     """How `transformers.pipeline` makes sources as in training, by the name of the pipeline's task."""
     options, prefix = task.pipeline_options(), run.recipe.data.source_prefix
     if prefix is not None:

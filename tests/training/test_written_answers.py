@@ -1,0 +1,119 @@
+"""Answers that are written, and quoted: training, evaluation, pipelines and commands give the same ones."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_encoders import encoder_config
+from training_jobs import job_of
+from transformers import BertModel, pipeline
+
+from crossmask.cli.main import main
+from crossmask.data.tokenizer_training import train_tokenizer
+from crossmask.hub.registration import register
+from crossmask.seq2seq.sentences import sentence_spans
+from crossmask.server import load_served_model
+from crossmask.training.run import execute
+from crossmask.utils.errors import InputError
+
+CONTEXTS = ("ann is in the garden. bob sits near carl.", "dora left the kitchen, and carl is there. ann and bob left.")
+SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+MODELS = {
+    "own": {
+        "model": {**SIZES, "encoder_layers": 1, "decoder_layers": 1},
+        "tokenizer": {"vocab_size": 300},
+        "task_options": {"quote": True, "rationale_sentence": True, "no_answer": "nobody knows"},
+    },
+    "bridge": {
+        "model": {"decoder": {"model_type": "llama", **SIZES, "hidden_size": 32, "num_hidden_layers": 1}},
+        "share_embeddings": True,
+        "task_options": {"quote": True, "rationale_sentence": True, "no_answer": "nobody knows"},
+    },
+    "t5": {
+        "model": {"model_type": "t5", "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2},
+        "tokenizer": {"vocab_size": 300},
+        "task_options": {"quote": True, "rationale_sentence": True, "no_answer": "nobody knows"},
+    },
+}  # fmt: skip
+
+
+def recipe_file(folder: Path, name: str) -> str:
+    paragraphs = [
+        {
+            "context": context,
+            "qas": [
+                {"question": f"where is {name}", "answers": [{"text": name, "answer_start": context.index(name)}]}
+                for name in ("ann", "bob", "carl")
+            ]
+            + [{"question": "where is the garden near", "answers": [], "is_impossible": True}],
+        }
+        for context in CONTEXTS
+    ]
+    (folder / "squad.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    data = {"format": "squad", "path": str(folder / "squad.json")}
+    given = dict(MODELS[name])
+    if name == "bridge":
+        tokenizer = train_tokenizer([*CONTEXTS, "Answer: "], vocab_size=300, special_tokens=["<sep>"])
+        config = encoder_config("bert")
+        config.vocab_size, config.max_position_embeddings = len(tokenizer), 128
+        for part in (BertModel(config), tokenizer):
+            part.save_pretrained(folder / "encoder")
+        given["encoder_name_or_path"] = str(folder / "encoder")
+    recipe = {
+        "task": "question-answering", "train": data, "validation": data, "test": data, **given,
+        "max_source_length": 128, "max_target_length": 100, "overlong": "drop", "generation": {"max_new_tokens": 100},
+        "max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 0.01, "eval_strategy": "no",
+        "save_strategy": "no", "load_best_model_at_end": False, "disable_tqdm": True, "report_to": [],
+        "output_dir": str(folder / "run"),
+    }  # fmt: skip
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_quoted_answers_are_the_same_everywhere(tmp_path, name, capsys, monkeypatch):
+    register()
+    execute(job_of(recipe_file(tmp_path, name)))
+    folder = str(tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics.keys() >= {"HasAns_f1", "NoAns_f1"}
+    rows = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
+    questions = [
+        {"question": question["question"], "context": paragraph["context"]}
+        for paragraph in json.loads((tmp_path / "squad.json").read_text())["data"][0]["paragraphs"]
+        for question in paragraph["qas"]
+    ]
+    assert len(rows) == len(questions) == 8
+
+    answers = pipeline("question-answering", model=folder, device="cpu")(questions, batch_size=3)
+    none = MODELS[name]["task_options"]["no_answer"]
+    for row, answer, question in zip(rows, answers, questions, strict=True):
+        written = answer["answer"]
+        if "rationale" in answer:
+            sentences = [question["context"][first:last] for first, last in sentence_spans(question["context"])]
+            quoted = ["".join(sentence.split()) for sentence in sentences]
+            assert "".join(answer["rationale"].split()) in quoted
+            assert written
+            assert "".join(written.split()) in "".join(answer["rationale"].split())
+        else:
+            assert written == ""
+        assert row["prediction"].endswith(written or none)
+
+    data = ["--task", "question-answering", "--data", str(tmp_path / "squad.json")]
+    plain = ["--device", "cpu", "--dtype", "float32", "--quiet"]
+    capsys.readouterr()
+    assert main(["evaluate", folder, *data, "--json", *plain]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["f1"] == pytest.approx(metrics["f1"])
+    assert scores["NoAns_f1"] == pytest.approx(metrics["NoAns_f1"])
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(map(json.dumps, questions)).encode())))
+    assert main(["answer", folder, *plain]) == 0
+    assert capsys.readouterr().out.splitlines() == [answer["answer"] for answer in answers]
+
+    with pytest.raises(InputError, match="got one that quotes, which no engine of the server does"):
+        load_served_model(folder, task="question-answering", device="cpu")
