@@ -170,10 +170,13 @@ class QuestionAnswering(TextToText):
             return super().features(names, examples, tokenizer, limits)
         columns: dict[str, list[Any]] = {"input_ids": [], "labels": [], QUOTABLE: []}
         writing = tokenizers_of(tokenizer)[1]
+        of_context: dict[str, list[int]] = {}  # which several questions have
         for name, example in zip(names, examples, strict=True):  # one by one, since some may be dropped
             encoded = super().features([name], [example], tokenizer, limits)
             assert isinstance(example, QuestionInContext)
-            encoded[QUOTABLE] = [flat(quotables(writing, example.context, self.no_answer))][: len(encoded["labels"])]
+            if example.context not in of_context:
+                of_context[example.context] = flat(quotables(writing, example.context, self.no_answer))
+            encoded[QUOTABLE] = [of_context[example.context]][: len(encoded["labels"])]
             for key, values in encoded.items():
                 columns[key] += values
         return columns
