@@ -175,6 +175,6 @@ class WithLists:
     def __call__(self, features: Sequence[Feature]) -> dict[str, torch.Tensor]:
         batch = self.collate([{k: v for k, v in row.items() if k not in self.names} for row in features])
         for name in self.names:
-            columns = [torch.tensor(row[name], dtype=torch.int64) for row in features or [{name: []}]]
+            columns = [torch.tensor(row.get(name, ()), dtype=torch.int64) for row in features or [{}]]
             batch[name] = pad_sequence(columns, batch_first=True, padding_value=self.padding)
         return batch

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import Any
 
-from transformers import LogitsProcessorList, PreTrainedModel
+from transformers import PreTrainedModel
 
-from ..seq2seq.quoted_answers import QuotedAnswers, flat, from_flat, quotables
+from ..seq2seq.quoted_answers import quotables, with_quoting
 from ..seq2seq.sentences import is_no_answer, split_answer
 from .inputs import PipelineInputError
 from .item_masks import MASKS, check_keys_and_masks, masks_of
@@ -90,16 +90,14 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         return {"name": name, "text": text, "masks": masks_of(item), "context": context}
 
     def carried(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """What may be quoted, where `quote` asks for it."""
-        return (
-            {"quotable": flat(quotables(self.target_tokenizer, item["context"], self.no_answer))} if self.quote else {}
-        )
+        return {"context": item["context"]}
 
-    def constraints(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def constrained(self, rows: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
+        """With nothing to write but what may be quoted, where `quote` asks for it."""
         if not self.quote:
-            return {}
-        sources = [from_flat(row["quotable"]) for row in rows]
-        return {"logits_processor": LogitsProcessorList([QuotedAnswers(sources, self.model.generation_config)])}
+            return dict(options)
+        sources = [quotables(self.target_tokenizer, row["context"], self.no_answer) for row in rows]
+        return with_quoting(options, sources, self.model.generation_config)
 
     def _sanitize_parameters(  # type: ignore[override]  # which has further options
         self,
@@ -108,6 +106,11 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         quote: bool | None = None,
         **options: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        for name, value in (("source_template", source_template), ("no_answer", no_answer)):
+            if value is not None and (not isinstance(value, str) or not value.strip()):
+                raise PipelineInputError(f"{name} must be a text, got {value!r}")
+        if quote not in (None, True, False):
+            raise PipelineInputError(f"quote must be True or False, got {quote!r}")
         if source_template is not None:
             names = {name for _, name, _, _ in Formatter().parse(source_template) if name is not None}
             if names != _KEYS:

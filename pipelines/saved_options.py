@@ -5,13 +5,34 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from .inputs import PipelineInputError
+
+_KINDS = {"prefix": str, "source_template": str, "no_answer": str, "quote": bool}
+
 
 def saved_options(config: PreTrainedConfig, task: str, known: Iterable[str]) -> dict[str, Any]:
     """The options among `known` that a config has for a task in `task_specific_params`, as T5's has a prefix for some.
 
     Args:
         task: a pipeline's, with or without `crossmask-` before it.
+
+    Raises:
+        PipelineInputError: what the config has is no such option.
     """
-    saved: Mapping[str, Mapping[str, Any]] = getattr(config, "task_specific_params", None) or {}
-    found = saved.get(task.removeprefix("crossmask-")) or {}
-    return {name: found[name] for name in known if name in found}
+    task = task.removeprefix("crossmask-")
+    saved = getattr(config, "task_specific_params", None) or {}
+    found = _mapping(_mapping(saved, "task_specific_params").get(task) or {}, f"task_specific_params.{task}")
+    options = {name: found[name] for name in known if found.get(name) is not None}
+    for name, value in options.items():
+        if not isinstance(value, _KINDS.get(name, object)):
+            wanted = "true or false" if _KINDS[name] is bool else "a text"
+            raise PipelineInputError(
+                f"task_specific_params.{task}.{name} of the model's config must be {wanted}, got {value!r}; correct it"
+            )
+    return options
+
+
+def _mapping(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise PipelineInputError(f"{name} of the model's config must be a mapping, got {value!r}; correct it")
+    return value

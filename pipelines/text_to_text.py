@@ -242,7 +242,7 @@ class TextToTextPipeline(BasePipeline):
         generated: list[Any] = [None] * len(rows)
         for members, masks in group_by_masks(rows, masks_of_call):
             inputs = rows_of_batch({name: batch[name] for name in ("input_ids", "attention_mask")}, members)
-            own_options = {**options, **self.constraints([rows[member] for member in members])}
+            own_options = self.constrained([rows[member] for member in members], options)
             sequences = self.model.generate(**inputs, **masks, **self._prepare_generate_kwargs(own_options))
             if not isinstance(sequences, torch.Tensor):
                 sequences = sequences.sequences
@@ -263,12 +263,12 @@ class TextToTextPipeline(BasePipeline):
         return {"generated": generated, **kept, "is_last": batch["is_last"]}
 
     def carried(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """What `constraints` needs of an input, without tensors."""
+        """What `constrained` needs of an input, without tensors."""
         return {}
 
-    def constraints(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def constrained(self, rows: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
         """Options of `generate` for some pieces of a batch, by what is carried with each."""
-        return {}
+        return dict(options)
 
     def _ends(self, sequences: torch.Tensor) -> list[int]:
         """How many tokens of each sequence count, the end token included, the start token not."""

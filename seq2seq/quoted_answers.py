@@ -1,10 +1,11 @@
-"""Generation of answers that can only be quoted: a sentence of the context, `Answer: `, and a part of that sentence.
+"""Generation of answers that can only be quoted: a sentence of the context, `Answer: `, and words of that sentence.
 
 Letters: B batch, T target length so far, V vocabulary.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,152 +13,192 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedTokenizerB
 
 from .sentences import ANSWER, sentence_spans
 
-_SENTENCE_ENDS, _PART_ENDS, _BLANK_ENDS = -1, -2, -3  # in a flat list, what stands before
-FLAT_PADDING = -1  # of no sentence
-# Where an answer may begin or end inside what stands between spaces, as in `(garden),`.
-_BEGINS, _ENDS = re.compile(r"(?<=[^\w\s])(?=\w)"), re.compile(r"(?<=\w)(?=[^\w\s])")
+Tokens = tuple[int, ...]
+SENTENCES = 3  # that are quoted together at most: a dot behind an abbreviation ends one too
+LONGEST_INNER = 16  # characters of an answer that begins and ends inside of what stands between two spaces
+# A word, a character of a script without spaces between words, or a character that belongs to no word.
+_WORD = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]"
+    r"|(?:(?![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff])\w)+"
+    r"|[^\w\s]"
+)
+
+
+class Chunk(NamedTuple):
+    """How what stands between two spaces may be written: whole, or of its words the last, the first or those between.
+
+    It is cut anew for each, since many tokenizers cut a word and its punctuation otherwise than the word alone.
+    """
+
+    whole: Tokens
+    last: tuple[Tokens, ...]
+    first: tuple[Tokens, ...]
+    inner: tuple[Tokens, ...]
 
 
 class Quotable(NamedTuple):
-    """What may be written of one sentence, in token ids.
+    """What may be written of one sentence, or of neighbouring ones.
 
     Attributes:
-        sentence: with the mark behind it; all of it is written.
-        parts: the sentence as it stands behind the mark, of which one run of tokens is written, and none where there
-            are no parts. Some tokenizers cut a word and its punctuation otherwise than the word alone: for them the
-            sentence is there again, from such words on and up to such words.
-        blank: tokens of the parts that are whitespace, which by themselves are no answer.
+        sentence: its token ids with those of the mark behind it, all of which are written.
+        chunks: of it, of which one run of words is written behind the mark; nothing more where there are none.
     """
 
-    sentence: tuple[int, ...]
-    parts: tuple[tuple[int, ...], ...]
-    blank: tuple[int, ...] = ()
+    sentence: Tokens
+    chunks: tuple[Chunk, ...]
 
 
 def quotables(tokenizer: PreTrainedTokenizerBase, context: str, no_answer: str | None = None) -> list[Quotable]:
-    """What may be written of each sentence of a context.
+    """What may be written of each sentence of a context, and of up to three neighbouring ones.
 
     Args:
         tokenizer: of targets, a fast one.
         no_answer: may be written behind the mark alone.
     """
-    found = [_quotable(tokenizer, context[first:last]) for first, last in sentence_spans(context)]
+    spans = sentence_spans(context)
+    runs = [
+        context[first:last]
+        for index, (first, _) in enumerate(spans)
+        for _, last in spans[index : index + SENTENCES]
+    ]  # fmt: skip
+    chunks = dict.fromkeys(chunk for run in runs for chunk in run.split())
+    written = _written(tokenizer, {piece for chunk in chunks for _, piece in _pieces(chunk)})
+    known = {chunk: _chunk(chunk, written) for chunk in chunks}
+    marked = [(f"{run} {ANSWER}".rstrip(), tuple(known[chunk] for chunk in run.split())) for run in runs]
     if no_answer is not None:
-        (ids,) = _encode(tokenizer, [f"{ANSWER}{no_answer}"])["input_ids"]
-        found.append(Quotable(tuple(ids), ()))
+        marked.append((f"{ANSWER}{no_answer}", ()))
+    if not marked:
+        return []
+    encoded = _encode(tokenizer, [text for text, _ in marked])["input_ids"]
+    return [Quotable(tuple(ids), of_run) for ids, (_, of_run) in zip(encoded, marked, strict=True)]
+
+
+def _pieces(chunk: str) -> list[tuple[str, str]]:
+    """Its runs of words, each with the field of a `Chunk` that it is for."""
+    words = [match.span() for match in _WORD.finditer(chunk)]
+    begins, ends = [begin for begin, _ in words[1:]], [end for _, end in words[:-1]]
+    found = [("whole", chunk)]
+    found += [("first", chunk[:end]) for end in ends] + [("last", chunk[begin:]) for begin in begins]
+    for at, begin in enumerate(begins, start=1):
+        short = bisect_right(ends, begin + LONGEST_INNER)
+        found += [("inner", chunk[begin:end]) for end in ends[at:short]]
     return found
 
 
-def _quotable(tokenizer: PreTrainedTokenizerBase, sentence: str) -> Quotable:
-    begins = [0, *(match.start() for match in _BEGINS.finditer(sentence))]
-    ends = [*(match.start() for match in _ENDS.finditer(sentence)), len(sentence)]
-    spans = [(begin, end) for begin in begins for end in ends if begin < end]
-    spans.sort(key=lambda span: span[0] - span[1])  # the whole sentence first
-    mark = f"{sentence} {ANSWER}".rstrip()  # the space behind it may be a token of what follows
-    texts = [f"{mark} {sentence[begin:end]}" for begin, end in spans]
-    encoded = _encode(tokenizer, texts, return_offsets_mapping=True)
-    quoted: tuple[int, ...] = ()
-    parts: list[tuple[int, ...]] = []
-    blank: set[int] = set()
+def _chunk(chunk: str, written: Mapping[str, Tokens]) -> Chunk:
+    of_field: dict[str, dict[Tokens, None]] = {"last": {}, "first": {}, "inner": {}}
+    for name, piece in _pieces(chunk)[1:]:
+        of_field[name][written[piece]] = None
+    return Chunk(written[chunk], **{name: tuple(pieces) for name, pieces in of_field.items()})
+
+
+def _written(tokenizer: PreTrainedTokenizerBase, pieces: Iterable[str]) -> dict[str, Tokens]:
+    """The tokens of each text as it stands behind the mark, the space before it included."""
+    mark, texts = ANSWER.rstrip(), sorted(pieces)
+    if not texts:
+        return {}
+    encoded = _encode(tokenizer, [f"{mark} {text}" for text in texts], return_offsets_mapping=True)
+    found = {}
     for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        border = next(at for at, (_, end) in enumerate(offsets) if end > len(mark))
-        quoted, part = quoted or tuple(ids[:border]), tuple(ids[border:])
-        if not any(_follow(longer, part) is not None for longer in parts):
-            parts.append(part)
-        blank |= {token for token, span in zip(part, offsets[border:], strict=True) if not text[slice(*span)].strip()}
-    return Quotable(quoted, tuple(parts), tuple(sorted(blank)))
-
-
-def _follow(part: tuple[int, ...], run: tuple[int, ...]) -> set[int] | None:
-    """The tokens that stand behind a run wherever a part has it; None where it does not have it."""
-    starts = [at for at in range(len(part) - len(run) + 1) if part[at : at + len(run)] == run]
-    return {part[at + len(run)] for at in starts if at + len(run) < len(part)} if starts else None
+        border = next((at for at, (_, end) in enumerate(offsets) if end > len(mark)), len(ids))
+        found[text] = tuple(ids[border:])
+    return found
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: Any) -> Any:
     return tokenizer(text_target=texts, add_special_tokens=False, verbose=False, **options)
 
 
-def flat(sentences: Iterable[Quotable]) -> list[int]:
-    """All in one list of whole numbers, for a batch to carry; `from_flat` reads it, with padding."""
-    found: list[int] = []
-    for sentence, parts, blank in sentences:
-        found += [*sentence, _SENTENCE_ENDS]
-        found += [number for part in parts for number in (*part, _PART_ENDS)]
-        found += [*blank, _BLANK_ENDS]
-    return found
-
-
-def from_flat(numbers: Sequence[int]) -> list[Quotable]:
-    """What `flat` made a list of."""
-    found: list[Quotable] = []
-    sentence: tuple[int, ...] = ()
-    parts: list[tuple[int, ...]] = []
-    ids: list[int] = []
-    for number in numbers:
-        if number >= 0:
-            ids.append(number)
-            continue
-        if number == _SENTENCE_ENDS:
-            sentence = tuple(ids)
-        elif number == _PART_ENDS:
-            parts.append(tuple(ids))
-        else:
-            found.append(Quotable(sentence, tuple(parts), tuple(ids)))
-            parts = []
-        ids = []
-    return found
-
-
 class QuotedAnswers(LogitsProcessor):
     """Forbids every token with which a target would be no quoted answer.
 
+    Where other settings of the generation forbid all that may be quoted, such as `no_repeat_ngram_size` in a sentence
+    that repeats itself, they do not count.
+
     Args:
         sources: for each source of the batch, what may be written.
-        config: of the generation; its end tokens may follow a part, its `forced_bos_token_id` comes first.
+        config: the model's settings of generation. options: those of the call. Their end tokens may follow an answer,
+            their `forced_bos_token_id` comes first.
 
     A target that stops at `max_new_tokens` may end before its answer.
     """
 
-    def __init__(self, sources: Sequence[Sequence[Quotable]], config: GenerationConfig):
-        ends = config.eos_token_id
-        self.sources, self.ends = sources, [ends] if isinstance(ends, int) else list(ends or ())
-        self.prompt_length = 1 if config.forced_bos_token_id is None else 2
+    def __init__(
+        self, sources: Sequence[Sequence[Quotable]], config: GenerationConfig, options: Mapping[str, Any] | None = None
+    ):
+        given = options or {}
+        config = given.get("generation_config") or config
+        end, first, pad = (
+            given[name] if given.get(name) is not None else getattr(config, name)
+            for name in ("eos_token_id", "forced_bos_token_id", "pad_token_id")
+        )
+        ends = [] if end is None else torch.as_tensor(end).reshape(-1).tolist()
+        self.sources, self.ends = sources, ends
+        self.padding = ends if pad is None else [pad]
+        self.prompt_length = 1 if first is None else 2
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """(B * beams, T) and (B * beams, V) to (B * beams, V), -inf for what is forbidden."""
         if input_ids.shape[1] < self.prompt_length:
             return scores
         beams = input_ids.shape[0] // len(self.sources)
-        forbidden = torch.ones_like(scores, dtype=torch.bool)
+        found = torch.full_like(scores, -torch.inf)
         for row, ids in enumerate(input_ids[:, self.prompt_length :].tolist()):
-            if any(token in self.ends for token in ids):
-                forbidden[row] = False  # padding follows
-            else:
-                forbidden[row, allowed(self.sources[row // beams], tuple(ids), self.ends)] = False
-        return scores.masked_fill(forbidden, -torch.inf)  # type: ignore[return-value]
+            has_ended = any(token in self.ends for token in ids)
+            tokens = self.padding if has_ended else allowed(self.sources[row // beams], tuple(ids), self.ends)
+            kept = scores[row, tokens]
+            found[row, tokens] = kept if bool(kept.isfinite().any()) else torch.zeros_like(kept)
+        return found  # type: ignore[return-value]
 
 
-def allowed(sentences: Iterable[Quotable], written: tuple[int, ...], ends: Sequence[int]) -> list[int]:
+def with_quoting(
+    options: Mapping[str, Any], sources: Sequence[Sequence[Quotable]], config: GenerationConfig
+) -> dict[str, Any]:
+    """Options of `generate` with the constraint beside the processors that they have already."""
+    constraint = QuotedAnswers(sources, config, options)
+    return {**options, "logits_processor": [*(options.get("logits_processor") or ()), constraint]}
+
+
+def allowed(sentences: Iterable[Quotable], written: Tokens, ends: Sequence[int]) -> list[int]:
     """The tokens that may follow what is written.
 
     ```python
-    >>> allowed([Quotable((5, 6, 9), ((5, 6),))], (5, 6, 9), ends=[2])
+    >>> ann, left = (Chunk((token,), (), (), ()) for token in (5, 6))
+    >>> allowed([Quotable((5, 6, 9), (ann, left))], (5, 6, 9), ends=[2])
     [5, 6]
-    >>> allowed([Quotable((5, 6, 9), ((5, 6),))], (5, 6, 9, 5), ends=[2])
+    >>> allowed([Quotable((5, 6, 9), (ann, left))], (5, 6, 9, 5), ends=[2])
     [2, 6]
     ```
     """
     found: set[int] = set()
-    for sentence, parts, blank in sentences:
+    for sentence, chunks in sentences:
         if written[: len(sentence)] != sentence[: len(written)]:
             continue
         if len(written) < len(sentence):
             found.add(sentence[len(written)])
             continue
         run = written[len(sentence) :]
-        following = [tokens for part in parts if (tokens := _follow(part, run)) is not None]
-        found.update(*following)
-        if not parts or (following and any(token not in blank for token in run)):
+        if not chunks and not run:
             found.update(ends)
-    return sorted(found)
+        for at, chunk in enumerate(chunks):
+            _add_next(found, ends, (chunk.whole, *chunk.last, *chunk.first, *chunk.inner), run)
+            for begin in (chunk.whole, *chunk.last):
+                if begin and run[: len(begin)] == begin:
+                    _go_on(found, ends, chunks[at + 1 :], run[len(begin) :])
+    return sorted(found) or list(ends)
+
+
+def _add_next(found: set[int], ends: Sequence[int], pieces: Iterable[Tokens], run: Tokens) -> None:
+    """Add what follows a run of which one of the pieces is being written, or the ends where it is complete."""
+    for piece in pieces:
+        if piece and piece[: len(run)] == run:
+            found.update([piece[len(run)]] if len(run) < len(piece) else ends)
+
+
+def _go_on(found: set[int], ends: Sequence[int], chunks: Sequence[Chunk], run: Tokens) -> None:
+    """Add what may follow a run that goes on from whole chunks."""
+    for chunk in chunks:
+        _add_next(found, ends, (chunk.whole, *chunk.first), run)
+        if run[: len(chunk.whole)] != chunk.whole:
+            return
+        run = run[len(chunk.whole) :]

@@ -9,12 +9,12 @@ from string import Formatter
 from typing import Any, cast
 
 import torch
-from transformers import LogitsProcessorList, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.collator import WithLists
 from ..inference.texts import tokenizers_of
 from ..pipelines.saved_options import saved_options
-from ..seq2seq.quoted_answers import FLAT_PADDING, QuotedAnswers, flat, from_flat, quotables
+from ..seq2seq.quoted_answers import quotables, with_quoting
 from ..seq2seq.sentences import ANSWER, is_no_answer, sentence_around, split_answer
 from ..utils.errors import InputError
 from .base import BatchResult, Collator, Example, LengthLimits, PrimaryMetric, Scores
@@ -25,7 +25,7 @@ from .squad_answers import answer_spans, answer_texts
 from .text_to_text import TextToText
 
 SEPARATOR = "<sep>"
-QUOTABLE = "quotable_ids"
+CONTEXT = "context_characters"
 RATIONALE = "rationale"
 
 
@@ -145,9 +145,9 @@ class QuestionAnswering(TextToText):
         return saved_options(config, cls.name, ("source_template", "no_answer", "rationale_sentence", "quote"))
 
     def pipeline_options(self) -> dict[str, Any]:
-        if set(self._template_columns) != {"question", "context"}:
-            return {}
-        options: dict[str, Any] = {"source_template": self.source_template}
+        options: dict[str, Any] = {}
+        if set(self._template_columns) == {"question", "context"}:
+            options["source_template"] = self.source_template
         if self.no_answer is not None:
             options["no_answer"] = self.no_answer
         return {**options, **({"quote": True, "rationale_sentence": True} if self.quote else {})}
@@ -168,22 +168,18 @@ class QuestionAnswering(TextToText):
     ) -> dict[str, list[Any]]:
         if not self.quote:
             return super().features(names, examples, tokenizer, limits)
-        columns: dict[str, list[Any]] = {"input_ids": [], "labels": [], QUOTABLE: []}
-        writing = tokenizers_of(tokenizer)[1]
-        of_context: dict[str, list[int]] = {}  # which several questions have
+        columns: dict[str, list[Any]] = {"input_ids": [], "labels": [], CONTEXT: []}
         for name, example in zip(names, examples, strict=True):  # one by one, since some may be dropped
             encoded = super().features([name], [example], tokenizer, limits)
             assert isinstance(example, QuestionInContext)
-            if example.context not in of_context:
-                of_context[example.context] = flat(quotables(writing, example.context, self.no_answer))
-            encoded[QUOTABLE] = [of_context[example.context]][: len(encoded["labels"])]
+            encoded[CONTEXT] = [[*map(ord, example.context)]][: len(encoded["labels"])]
             for key, values in encoded.items():
                 columns[key] += values
         return columns
 
     def evaluation_collator(self, config: PreTrainedConfig) -> Collator:
         collate = self.collator(config)
-        return WithLists(collate, (QUOTABLE,), padding=FLAT_PADDING) if self.quote else collate
+        return WithLists(collate, (CONTEXT,), padding=0) if self.quote else collate
 
     def evaluate_batch(
         self,
@@ -194,10 +190,10 @@ class QuestionAnswering(TextToText):
     ) -> BatchResult:
         """The loss under the labels, and the answers written, quoted where `quote` asks for it."""
         if self.quote and generation is not None:
-            sources = [from_flat(row) for row in batch[QUOTABLE].tolist()]
-            constraint = QuotedAnswers(sources, cast(Any, model).generation_config)
-            generation = {**generation, "logits_processor": LogitsProcessorList([constraint])}
-        inputs = {name: tensor for name, tensor in batch.items() if name != QUOTABLE}
+            contexts = ["".join(map(chr, row)).rstrip("\0") for row in batch[CONTEXT].tolist()]
+            sources = [quotables(tokenizers_of(tokenizer)[1], context, self.no_answer) for context in contexts]
+            generation = with_quoting(generation, sources, cast(Any, model).generation_config)
+        inputs = {name: tensor for name, tensor in batch.items() if name != CONTEXT}
         return super().evaluate_batch(model, tokenizer, inputs, generation)
 
     def metrics(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:

@@ -131,7 +131,7 @@ def evaluate_saved(
         task = task_by_column(data.task, {**saved, **given}, report_by)
     if data.source_prefix is None and "source_prefix" not in task.unused_fields:
         saved = saved_options(config, task.pipeline_tag or task.name, ["prefix"])
-        data = dataclasses.replace(data, source_prefix=saved.get("prefix"))
+        data = dataclasses.replace(data, source_prefix=saved.get("prefix") or None)
     with _naming_task(name, task):
         task.check_config(config)
         task.check_trained(config)

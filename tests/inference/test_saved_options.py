@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 
 import pytest
@@ -152,3 +153,48 @@ def test_a_template_of_the_call_comes_first(writer):
     assert pipeline("question-answering", model=str(place), source_template=other).source_template == other
     model = load_served_model(place, task="question-answering", source_template=other, **CPU)
     assert model.source_of("a", "b") == "a<sep> b"
+
+
+@pytest.mark.parametrize(
+    ("task", "saved", "message"),
+    [
+        ("translation", {"translation": {"prefix": 3}}, r"translation.prefix of the .* must be a text, got 3"),
+        (
+            "translation",
+            {"translation": ["prefix"]},
+            r"translation of the model's config must be a mapping, got \['prefix'\]",
+        ),
+        ("translation", ["translation"], "task_specific_params of the model's config must be a mapping"),
+        (
+            "question-answering",
+            {"question-answering": {"quote": "no"}},
+            "quote of the model's config must be true or false",
+        ),
+        (
+            "question-answering",
+            {"question-answering": {"no_answer": 3}},
+            "no_answer of the model's config must be a text",
+        ),
+    ],
+)
+def test_saved_options_of_other_types_are_named(tmp_path, monkeypatch, capsys, task, saved, message):
+    folder = save(tmp_path, saved)
+    with pytest.raises(ValueError, match=message):
+        pipeline(f"crossmask-{task}", model=str(folder), device="cpu")
+    with pytest.raises(ValueError, match=message):
+        load_served_model(folder, task=task, pairs=ENGLISH_GERMAN if task == "translation" else (), **CPU)
+    (tmp_path / "t.tsv").write_text("a\tb\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n")))
+    command = "translate" if task == "translation" else "answer"
+    assert main([command, str(folder), *PLAIN]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert main(["evaluate", str(folder), "--task", task, "--data", str(tmp_path / "t.tsv"), *PLAIN]) == 2
+
+
+@pytest.mark.parametrize("prefix", [None, ""])
+def test_no_prefix_may_be_saved(tmp_path, monkeypatch, capsys, prefix):
+    folder = save(tmp_path, {"translation": {"prefix": prefix}})
+    assert run(monkeypatch, capsys, "translate", folder, "--max-new-tokens", 9, *PLAIN) == outputs_after("")
+    assert served(folder, pairs=ENGLISH_GERMAN, **CPU) == outputs_after("")
+    (tmp_path / "t.tsv").write_text("".join(f"{s}\t{t}\n" for s, t in zip(TEXTS, REFERENCES, strict=True)))
+    assert run(monkeypatch, capsys, "evaluate", folder, "--task", "translation", "--data", tmp_path / "t.tsv", *PLAIN)

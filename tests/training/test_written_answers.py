@@ -38,6 +38,7 @@ MODELS = {
         "task_options": {"quote": True, "rationale_sentence": True, "no_answer": "nobody knows"},
     },
 }  # fmt: skip
+MODELS["bridge with cached states"] = {**MODELS["bridge"], "freeze": ["encoder"], "cache_encoder": True}
 
 
 def recipe_file(folder: Path, name: str) -> str:
@@ -55,7 +56,7 @@ def recipe_file(folder: Path, name: str) -> str:
     (folder / "squad.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
     data = {"format": "squad", "path": str(folder / "squad.json")}
     given = dict(MODELS[name])
-    if name == "bridge":
+    if name.startswith("bridge"):
         tokenizer = train_tokenizer([*CONTEXTS, "Answer: "], vocab_size=300, special_tokens=["<sep>"])
         config = encoder_config("bert")
         config.vocab_size, config.max_position_embeddings = len(tokenizer), 128
