@@ -16,12 +16,10 @@ from .sentences import ANSWER, sentence_spans
 Tokens = tuple[int, ...]
 SENTENCES = 3  # that are quoted together at most: a dot behind an abbreviation ends one too
 LONGEST_INNER = 16  # characters of an answer that begins and ends inside of what stands between two spaces
-# A word, a character of a script without spaces between words, or a character that belongs to no word.
-_WORD = re.compile(
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]"
-    r"|(?:(?![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff])\w)+"
-    r"|[^\w\s]"
-)
+# Characters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese.
+_UNSPACED = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]"
+# One of them, a word, or a character that belongs to none.
+_WORD = re.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED})\w)+|[^\w\s]")
 
 
 class Chunk(NamedTuple):
