@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
         from crossmask.data.recipes import find_recipe, read_recipe
         from crossmask.inference.loading import load_model_and_tokenizer
         from crossmask.pipelines.registration import attach_saved_masks
-        from crossmask.pipelines.saved_options import saved_options
+        from crossmask.pipelines.saved_options import saved_prefix
         from crossmask.streaming.curve import measure, settings, table, write_curve
         from crossmask.tasks.examples import read_examples
         from crossmask.utils.disk import naming_full_disks
@@ -59,7 +59,7 @@ def register(app: typer.Typer) -> None:
         loaded = attach_saved_masks(loaded)
         prefix = found.get("source_prefix")
         if prefix is None:
-            prefix = saved_options(loaded.config, task.pipeline_tag or task.name, ["prefix"]).get("prefix", "")
+            prefix = saved_prefix(loaded.config, task.pipeline_tag or task.name)
         folder, metric, points = output or Path(model, "streaming"), task.primary_metric.name, []
         with naming_full_disks(folder):
             for name, options in chosen.items():

@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         from crossmask.inference.loading import load_model_and_tokenizer
         from crossmask.inference.options import check_mask
         from crossmask.pipelines.registration import attach_saved_masks
-        from crossmask.pipelines.saved_options import saved_options
+        from crossmask.pipelines.saved_options import saved_prefix
         from crossmask.streaming.text import TextStream
         from crossmask.utils.hardware import device_named
 
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
         loaded, tokenizer = load_model_and_tokenizer(model, **attention)
         loaded = attach_saved_masks(loaded).to(on)
         options = _options(cross_mask, align_att, max_new_tokens)
-        options |= saved_options(loaded.config, "translation", ["prefix"])
+        options["prefix"] = saved_prefix(loaded.config, "translation")
         for number, line in enumerate(read_input(input), start=1):
             words = line.split()
             text = TextStream(loaded, tokenizer, **options) if words else None

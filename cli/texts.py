@@ -143,7 +143,7 @@ def _generate(name: str, given: dict[str, Any], generation: dict[str, Any]) -> N
 
     from crossmask.inference.files import LineTranslator, translate_file
     from crossmask.inference.texts import tokenizers_of
-    from crossmask.pipelines.saved_options import saved_options
+    from crossmask.pipelines.saved_options import saved_prefix
     from crossmask.serving import RayLines, load_translator
     from crossmask.serving.libraries import require
     from crossmask.utils.disk import naming_full_disks
@@ -162,8 +162,7 @@ def _generate(name: str, given: dict[str, Any], generation: dict[str, Any]) -> N
     loading = {key: given[key] for key in ("model", "engine", "device", "dtype", "threads")}
     with load_translator(**loading) as translator:
         if given["source_prefix"] is None:
-            saved = saved_options(translator.model.config, _TASKS[name], ["prefix"])
-            given["source_prefix"] = saved.get("prefix", "")
+            given["source_prefix"] = saved_prefix(translator.model.config, _TASKS[name])
         one = LineTranslator(
             translator,
             max_source_length=given["max_source_length"]

@@ -7,9 +7,9 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..seq2seq.quoted_answers import quotables, with_quoting
-from ..seq2seq.sentences import is_no_answer, split_answer
+from ..seq2seq.sentences import split_answer
 from .inputs import PipelineInputError
-from .item_masks import MASKS, check_keys_and_masks, masks_of
+from .item_masks import MASKS, check_taken, masks_of
 from .questions import as_questions, check_question, create_sample
 from .text_to_text import TextToTextPipeline
 
@@ -85,7 +85,7 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
     def check_input(self, item: Any, name: str) -> dict[str, Any]:
         """An input as a mapping with its name, its source text and its masks."""
         question, context = check_question(item, name, MASKS)
-        check_keys_and_masks(self.model, item, name, ("question", "context"))
+        check_taken(self.model, masks_of(item), f"{name}: ")
         text = self.source_template.format(question=question, context=context)
         return {"name": name, "text": text, "masks": masks_of(item), "context": context}
 
@@ -128,6 +128,5 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         return super()._sanitize_parameters(**options)
 
     def result(self, text: str) -> dict[str, Any]:
-        rationale, answer = split_answer(text)
-        answer = "" if is_no_answer(answer, self.no_answer) else answer
+        rationale, answer = split_answer(text, self.no_answer)
         return {"answer": answer, "rationale": rationale} if rationale else {"answer": answer}

@@ -18,10 +18,13 @@ def masks_of(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def masks_taken(model: PreTrainedModel) -> tuple[str, ...]:
-    """The masks that a model's `forward` takes."""
-    if not isinstance(model, PreTrainedModel):  # an engine, which says itself what it does not take
-        return MASKS
-    return tuple(name for name in MASKS if name in inspect.signature(model.forward).parameters)
+    """The masks that a model's `forward` takes.
+
+    Where it has no argument by name, as on CTranslate2, they are all: its `generate` refuses what it does not take.
+    """
+    parameters = inspect.signature(model.forward).parameters.values()
+    named = {one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
+    return tuple(name for name in MASKS if name in named or not named)
 
 
 def check_keys_and_masks(
@@ -32,7 +35,7 @@ def check_keys_and_masks(
     Raises:
         PipelineInputError: the message says which.
     """
-    _check_taken(model, masks_of(item), f"{name}: ")
+    check_taken(model, masks_of(item), f"{name}: ")
     check_keys(item, name, needed, (*optional, *masks_taken(model)))
 
 
@@ -43,14 +46,15 @@ def call_masks(model: PreTrainedModel, **given: Any) -> dict[str, Any]:
         PipelineInputError: a tensor, which is for one input, or a mask that the model does not take.
     """
     masks = {name: mask for name, mask in given.items() if mask is not None}
-    _check_taken(model, masks)
+    check_taken(model, masks)
     for name, mask in masks.items():
         if isinstance(mask, torch.Tensor):
             raise PipelineInputError(f"{name} must be a rule or its text for a whole call; give an input its tensor")
     return masks
 
 
-def _check_taken(model: PreTrainedModel, masks: Iterable[str], where: str = "") -> None:
+def check_taken(model: PreTrainedModel, masks: Iterable[str], where: str = "") -> None:
+    """Refuse masks, by name, that a model does not take. Raises PipelineInputError, which begins with `where`."""
     taken = masks_taken(model)
     for name in masks:
         if name not in taken:

@@ -32,6 +32,11 @@ def saved_options(config: PreTrainedConfig, task: str, known: Iterable[str]) -> 
     return options
 
 
+def saved_prefix(config: PreTrainedConfig, task: str) -> str:
+    """What the config has before every source text of a task, `""` where it has nothing. Raises as `saved_options`."""
+    return str(saved_options(config, task, ["prefix"]).get("prefix", ""))
+
+
 def _mapping(value: Any, name: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise PipelineInputError(f"{name} of the model's config must be a mapping, got {value!r}; correct it")

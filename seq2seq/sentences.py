@@ -38,17 +38,16 @@ ANSWER = "Answer: "
 _ANSWER = re.compile(r"answer\s*:", re.IGNORECASE)
 
 
-def split_answer(text: str) -> tuple[str, str]:
-    """What stands before the last `Answer:` of a text, and what stands behind it, which is all where there is none.
+def split_answer(text: str, no_answer: str | None = None) -> tuple[str, str]:
+    """What stands before the last `Answer:` of a text, and the answer behind it, which is all where there is none.
 
     Tokenizers that lowercase or cut punctuation off write it as `answer :`.
+
+    Args:
+        no_answer: an answer that says that there is none, in any case; `""` then stands for it.
     """
     marks = list(_ANSWER.finditer(text))
-    if not marks:
-        return "", text.strip()
-    return text[: marks[-1].start()].strip(), text[marks[-1].end() :].strip()
-
-
-def is_no_answer(text: str, no_answer: str | None) -> bool:
-    """Whether an answer is the text that says there is none; case and the space around it do not count."""
-    return no_answer is not None and text.strip().casefold() == no_answer.strip().casefold()
+    before, answer = (text[: marks[-1].start()], text[marks[-1].end() :]) if marks else ("", text)
+    answer = answer.strip()
+    says_none = no_answer is not None and answer.casefold() == no_answer.strip().casefold()
+    return before.strip(), "" if says_none else answer

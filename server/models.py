@@ -21,7 +21,7 @@ from ..pipelines.generated_answers import SEPARATOR, TEMPLATE
 from ..pipelines.registration import attach_saved_masks
 from ..pipelines.saved_options import saved_options
 from ..question_answering.windows import encode_windows, longest_question
-from ..seq2seq.sentences import is_no_answer, split_answer
+from ..seq2seq.sentences import split_answer
 from ..serving.loading import load_translator
 from ..serving.manifest import read_manifest
 from ..utils.errors import InputError
@@ -119,8 +119,7 @@ class TextModel(ServedModel):
 
     def answer_in(self, text: str) -> str:
         """The answer in what was written, which may have reasons before it; empty where there is none."""
-        answer = split_answer(text)[1]
-        return "" if is_no_answer(answer, self.no_answer) else answer
+        return split_answer(text, self.no_answer)[1]
 
     def close(self) -> None:
         self.translator.close()

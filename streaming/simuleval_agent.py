@@ -17,7 +17,7 @@ from simuleval.utils import entrypoint
 # SimulEval runs this file by its path, outside of the package, so these imports cannot be relative.
 from crossmask.inference.loading import load_model_and_tokenizer
 from crossmask.pipelines.registration import attach_saved_masks
-from crossmask.pipelines.saved_options import saved_options
+from crossmask.pipelines.saved_options import saved_prefix
 from crossmask.seq2seq.simultaneous.policies import AlignAtt
 from crossmask.streaming.text import TextStream
 
@@ -36,7 +36,7 @@ class CrossMaskAgent(TextToTextAgent):
         self.model = attach_saved_masks(loaded)
         names = ("encoder_mask", "cross_mask", "max_new_tokens")
         self.options = {name: value for name in names if (value := getattr(args, name)) is not None}
-        self.options |= saved_options(self.model.config, "translation", ["prefix"])
+        self.options["prefix"] = saved_prefix(self.model.config, "translation")
         if args.align_att is not None:
             self.options["policy"] = AlignAtt(args.align_att, args.align_att_layer)
 

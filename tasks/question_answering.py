@@ -15,7 +15,7 @@ from ..data.collator import WithLists
 from ..inference.texts import tokenizers_of
 from ..pipelines.saved_options import saved_options
 from ..seq2seq.quoted_answers import quotables, with_quoting
-from ..seq2seq.sentences import ANSWER, is_no_answer, sentence_around, split_answer
+from ..seq2seq.sentences import ANSWER, sentence_around, split_answer
 from ..utils.errors import InputError
 from .base import BatchResult, Collator, Example, LengthLimits, PrimaryMetric, Scores
 from .metrics import load_metric
@@ -137,8 +137,7 @@ class QuestionAnswering(TextToText):
         return QuestionInContext(*fields, text_column(record, "context", "leave the task option quote out"))
 
     def postprocess(self, prediction: str) -> str:
-        answer = split_answer(prediction)[1]
-        return "" if is_no_answer(answer, self.no_answer) else answer
+        return split_answer(prediction, self.no_answer)[1]
 
     @classmethod
     def options_of_saved(cls, config: PreTrainedConfig) -> dict[str, Any]:

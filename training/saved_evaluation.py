@@ -16,7 +16,7 @@ from transformers import PrinterCallback, Seq2SeqTrainingArguments
 from ..data.recipes import find_recipe, read_recipe
 from ..data.text_files import parse_yaml, read_json
 from ..inference.loading import load_config, load_model, load_tokenizer_or_processor
-from ..pipelines.saved_options import saved_options
+from ..pipelines.saved_options import saved_prefix
 from ..tasks import Translation
 from ..tasks.base import Example, Scores, Task
 from ..tasks.examples import read_examples
@@ -130,8 +130,8 @@ def evaluate_saved(
     if saved := task.options_of_saved(config):
         task = task_by_column(data.task, {**saved, **given}, report_by)
     if data.source_prefix is None and "source_prefix" not in task.unused_fields:
-        saved = saved_options(config, task.pipeline_tag or task.name, ["prefix"])
-        data = dataclasses.replace(data, source_prefix=saved.get("prefix") or None)
+        prefix = saved_prefix(config, task.pipeline_tag or task.name)
+        data = dataclasses.replace(data, source_prefix=prefix or None)
     with _naming_task(name, task):
         task.check_config(config)
         task.check_trained(config)

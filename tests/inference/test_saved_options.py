@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+from copy import deepcopy
 
 import pytest
 from streaming_cases import REFERENCES, TEXTS, tiny
@@ -84,7 +85,7 @@ def test_a_server_puts_the_saved_prefix_before_every_text(folder):
 )
 def test_an_export_keeps_the_prefix(tmp_path, monkeypatch, capsys, engine):
     pytest.importorskip(engine if engine == "ctranslate2" else "onnxscript")
-    model, cut, (first, *texts) = trained_model(), tokenizer(), TRAINED_ON[:4]
+    model, cut, (first, *texts) = deepcopy(trained_model()), tokenizer(), TRAINED_ON[:4]  # other tests have it too
     model.config.task_specific_params = {"translation": {"prefix": f"{first} "}}
     for part in (model, cut):
         part.save_pretrained(tmp_path / "saved")
