@@ -30,6 +30,13 @@ def pytest_collection_finish():
 
 
 @pytest.fixture(autouse=True)
+def one_thread():
+    """CTranslate2 and `threads` options change their number for the whole process."""
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
 def same_verbosity():
     """Commands of the package keep messages of Transformers away, in the process that they run in."""
     before = transformers.logging.get_verbosity()

@@ -5,7 +5,6 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks import __main__ as all_benchmarks
 from benchmarks.harness import growth_table, interleave, medians, table
@@ -33,13 +32,6 @@ RUNS = {
     "streams": ([], r"\| [\d,]+ \| [\d,]+ \| 0\.9\d+ \| 0\.9\d+ \| [\d,]+ \|"),
     "streams, of text": (["--text"], r"\| [\d,]+ \| [\d,]+ \| 0\.\d+ \| 0\.\d+ \| [\d,]+ \|"),
 }
-
-
-@pytest.fixture(autouse=True)
-def own_threads():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -137,8 +137,6 @@ HUB_CASES = {
 def expected(model, tmp_path_factory):
     """A folder with inputs and what the model makes of them."""
     folder = tmp_path_factory.mktemp("expected")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(1)
     inputs = {
         "input_ids": torch.randint(4, 300, (2, 9), generator=generator),
@@ -149,7 +147,6 @@ def expected(model, tmp_path_factory):
     with torch.no_grad():
         want = {"inputs": inputs, "logits": model(**inputs).logits, "generate": how}
         want["tokens"] = model.generate(inputs["input_ids"], **how)
-    torch.set_num_threads(threads)
     torch.save(want, folder / "want.pt")
     return folder
 
