@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ..seq2seq.quoted_answers import quotables, with_quoting
+from ..seq2seq.quoting import QUOTES, quotation, with_quoting
 from ..seq2seq.sentences import split_answer
 from .inputs import PipelineInputError
 from .item_masks import MASKS, check_taken, masks_of
@@ -37,8 +37,9 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
             `"question: {question} context: {context}"`. It is for all calls of a pipeline.
         no_answer: what the model writes where the context has no answer; the answer is `""` then. By default it is
             what the config says. It is for all calls of a pipeline.
-        quote: whether only a sentence of the context, which is the `rationale`, and a part of it can be written. By
-            default it is what the config says. It is for all calls of a pipeline.
+        quote: what can only be quoted from the context: `"answer"`, a sentence, which is the `rationale`, and a part
+            of it; `"sentences"`, the sentences of the `rationale`, before an answer in any words. By default it is
+            what the config says. It is for all calls of a pipeline.
 
     Where the model writes what its answer follows from, and `Answer:` before the answer, that is the `rationale`.
     """
@@ -48,7 +49,7 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
     saved_options = (*TextToTextPipeline.saved_options, "source_template", "no_answer", "quote")
     source_template = ""
     no_answer: str | None = None
-    quote: bool = False
+    quote: str | None = None
 
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
         super().__init__(model, **options)
@@ -94,23 +95,24 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
 
     def constrained(self, rows: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
         """With nothing to write but what may be quoted, where `quote` asks for it."""
-        if not self.quote:
+        if self.quote is None:
             return dict(options)
-        sources = [quotables(self.target_tokenizer, row["context"], self.no_answer) for row in rows]
+        tokenizer, no_answer = self.target_tokenizer, self.no_answer
+        sources = [quotation(tokenizer, row["context"], self.quote, no_answer) for row in rows]
         return with_quoting(options, sources, self.model.generation_config)
 
     def _sanitize_parameters(  # type: ignore[override]  # which has further options
         self,
         source_template: str | None = None,
         no_answer: str | None = None,
-        quote: bool | None = None,
+        quote: str | None = None,
         **options: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         for name, value in (("source_template", source_template), ("no_answer", no_answer)):
             if value is not None and (not isinstance(value, str) or not value.strip()):
                 raise PipelineInputError(f"{name} must be a text, got {value!r}")
-        if quote not in (None, True, False):
-            raise PipelineInputError(f"quote must be True or False, got {quote!r}")
+        if quote not in (None, *QUOTES):
+            raise PipelineInputError(f"quote must be one of {', '.join(QUOTES)}, got {quote!r}")
         if source_template is not None:
             names = {name for _, name, _, _ in Formatter().parse(source_template) if name is not None}
             if names != _KEYS:

@@ -7,7 +7,7 @@ from transformers import PreTrainedConfig
 
 from .inputs import PipelineInputError
 
-_KINDS = {"prefix": str, "source_template": str, "no_answer": str, "quote": bool}
+_TEXTS = {"prefix", "source_template", "no_answer", "quote"}
 
 
 def saved_options(config: PreTrainedConfig, task: str, known: Iterable[str]) -> dict[str, Any]:
@@ -24,10 +24,9 @@ def saved_options(config: PreTrainedConfig, task: str, known: Iterable[str]) -> 
     found = _mapping(_mapping(saved, "task_specific_params").get(task) or {}, f"task_specific_params.{task}")
     options = {name: found[name] for name in known if found.get(name) is not None}
     for name, value in options.items():
-        if not isinstance(value, _KINDS.get(name, object)):
-            wanted = "true or false" if _KINDS[name] is bool else "a text"
+        if name in _TEXTS and not isinstance(value, str):
             raise PipelineInputError(
-                f"task_specific_params.{task}.{name} of the model's config must be {wanted}, got {value!r}; correct it"
+                f"task_specific_params.{task}.{name} of the model's config must be a text, got {value!r}; correct it"
             )
     return options
 

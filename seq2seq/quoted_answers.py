@@ -1,19 +1,15 @@
-"""Generation of answers that can only be quoted: a sentence of the context, `Answer: `, and words of that sentence.
-
-Letters: B batch, T target length so far, V vocabulary.
-"""
+"""Answers that can only be quoted: a sentence of the context, `Answer: `, and words of that sentence."""
 
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
-from transformers import GenerationConfig, LogitsProcessor, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from .sentences import ANSWER, sentence_spans
+from .target_tokens import Tokens, encode_targets, tokens_behind_space
 
-Tokens = tuple[int, ...]
 SENTENCES = 3  # that are quoted together at most: a dot behind an abbreviation ends one too
 LONGEST_INNER = 16  # characters of an answer that begins and ends inside of what stands between two spaces
 # Characters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese.
@@ -60,14 +56,14 @@ def quotables(tokenizer: PreTrainedTokenizerBase, context: str, no_answer: str |
         for _, last in spans[index : index + SENTENCES]
     ]  # fmt: skip
     chunks = dict.fromkeys(chunk for run in runs for chunk in run.split())
-    written = _written(tokenizer, {piece for chunk in chunks for _, piece in _pieces(chunk)})
+    written = tokens_behind_space(tokenizer, {piece for chunk in chunks for _, piece in _pieces(chunk)})
     known = {chunk: _chunk(chunk, written) for chunk in chunks}
     marked = [(f"{run} {ANSWER}".rstrip(), tuple(known[chunk] for chunk in run.split())) for run in runs]
     if no_answer is not None:
         marked.append((f"{ANSWER}{no_answer}", ()))
     if not marked:
         return []
-    encoded = _encode(tokenizer, [text for text, _ in marked])["input_ids"]
+    encoded = encode_targets(tokenizer, [text for text, _ in marked])["input_ids"]
     return [Quotable(tuple(ids), of_run) for ids, (_, of_run) in zip(encoded, marked, strict=True)]
 
 
@@ -88,73 +84,6 @@ def _chunk(chunk: str, written: Mapping[str, Tokens]) -> Chunk:
     for name, piece in _pieces(chunk)[1:]:
         of_field[name][written[piece]] = None
     return Chunk(written[chunk], **{name: tuple(pieces) for name, pieces in of_field.items()})
-
-
-def _written(tokenizer: PreTrainedTokenizerBase, pieces: Iterable[str]) -> dict[str, Tokens]:
-    """The tokens of each text as it stands behind the mark, the space before it included."""
-    mark, texts = ANSWER.rstrip(), sorted(pieces)
-    if not texts:
-        return {}
-    encoded = _encode(tokenizer, [f"{mark} {text}" for text in texts], return_offsets_mapping=True)
-    found = {}
-    for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        border = next((at for at, (_, end) in enumerate(offsets) if end > len(mark)), len(ids))
-        found[text] = tuple(ids[border:])
-    return found
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: Any) -> Any:
-    return tokenizer(text_target=texts, add_special_tokens=False, verbose=False, **options)
-
-
-class QuotedAnswers(LogitsProcessor):
-    """Forbids every token with which a target would be no quoted answer.
-
-    Where other settings of the generation forbid all that may be quoted, such as `no_repeat_ngram_size` in a sentence
-    that repeats itself, they do not count.
-
-    Args:
-        sources: for each source of the batch, what may be written.
-        config: the model's settings of generation. options: those of the call. Their end tokens may follow an answer,
-            their `forced_bos_token_id` comes first.
-
-    A target that stops at `max_new_tokens` may end before its answer.
-    """
-
-    def __init__(
-        self, sources: Sequence[Sequence[Quotable]], config: GenerationConfig, options: Mapping[str, Any] | None = None
-    ):
-        given = options or {}
-        config = given.get("generation_config") or config
-        end, first, pad = (
-            given[name] if given.get(name) is not None else getattr(config, name)
-            for name in ("eos_token_id", "forced_bos_token_id", "pad_token_id")
-        )
-        ends = [] if end is None else torch.as_tensor(end).reshape(-1).tolist()
-        self.sources, self.ends = sources, ends
-        self.padding = ends if pad is None else [pad]
-        self.prompt_length = 1 if first is None else 2
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """(B * beams, T) and (B * beams, V) to (B * beams, V), -inf for what is forbidden."""
-        if input_ids.shape[1] < self.prompt_length:
-            return scores
-        beams = input_ids.shape[0] // len(self.sources)
-        found = torch.full_like(scores, -torch.inf)
-        for row, ids in enumerate(input_ids[:, self.prompt_length :].tolist()):
-            has_ended = any(token in self.ends for token in ids)
-            tokens = self.padding if has_ended else allowed(self.sources[row // beams], tuple(ids), self.ends)
-            kept = scores[row, tokens]
-            found[row, tokens] = kept if bool(kept.isfinite().any()) else torch.zeros_like(kept)
-        return found  # type: ignore[return-value]
-
-
-def with_quoting(
-    options: Mapping[str, Any], sources: Sequence[Sequence[Quotable]], config: GenerationConfig
-) -> dict[str, Any]:
-    """Options of `generate` with the constraint beside the processors that they have already."""
-    constraint = QuotedAnswers(sources, config, options)
-    return {**options, "logits_processor": [*(options.get("logits_processor") or ()), constraint]}
 
 
 def allowed(sentences: Iterable[Quotable], written: Tokens, ends: Sequence[int]) -> list[int]:

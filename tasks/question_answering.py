@@ -14,9 +14,10 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from ..data.collator import WithLists
 from ..inference.texts import tokenizers_of
 from ..pipelines.saved_options import saved_options
-from ..seq2seq.quoted_answers import quotables, with_quoting
+from ..seq2seq.quoting import QUOTES, quotation, with_quoting
 from ..seq2seq.sentences import ANSWER, sentence_around, split_answer
 from ..utils.errors import InputError
+from ..utils.type_checks import check_choice
 from .base import BatchResult, Collator, Example, LengthLimits, PrimaryMetric, Scores
 from .metrics import load_metric
 from .records import column, excerpt, group_of, text_column
@@ -55,9 +56,9 @@ class QuestionAnswering(TextToText):
         rationale_sentence: that text is the sentence of `context` in which the first answer starts, by SQuAD's
             `answer_start`. A small decoder learns to copy from it, of which a short answer alone teaches too little.
             `source_template` may name it, as `{rationale}`: an easier task to begin with.
-        quote: the decoder can then write nothing but a sentence of the context and, behind `Answer: `, a part of it.
-            So an answer is in the context whatever the weights are. Models are trained alike with and without it. It
-            goes with `rationale_sentence`.
+        quote: what the decoder can only quote from `context`, whatever its weights are; models are trained alike with
+            and without it. `answer`: a sentence and, behind `Answer: `, a part of it, as `rationale_sentence` teaches.
+            `sentences`: any number of sentences before `Answer: `, as either rationale teaches, and any answer.
         no_answer: what the decoder writes where the context has no answer (SQuAD 2), such as `unanswerable`; pipelines
             give `""` for it. None: records without an answer are refused.
         group_column: the column with the group; every record must have it. None: a column
@@ -77,7 +78,7 @@ class QuestionAnswering(TextToText):
     source_template: str = "{question}" + SEPARATOR + " {context}"
     rationale_column: str | None = None
     rationale_sentence: bool = False
-    quote: bool = False
+    quote: str | None = None
     no_answer: str | None = None
     group_column: str | None = None
 
@@ -100,10 +101,19 @@ class QuestionAnswering(TextToText):
             raise InputError(
                 "rationale_sentence must be left out beside rationale_column, which names the same text; give one"
             )
-        if self.quote and not self.rationale_sentence:
-            raise InputError("quote must come with rationale_sentence, for the sentence is quoted first; give both")
+        if self.quote is not None:
+            self._check_quote(self.quote)
         if self.no_answer is not None and not self.no_answer.strip():
             raise InputError(f"no_answer must be a text such as 'unanswerable', got {self.no_answer!r}")
+
+    def _check_quote(self, quote: str) -> None:
+        check_choice("quote", quote, QUOTES)
+        if quote == "answer" and not self.rationale_sentence:
+            raise InputError("quote 'answer' must come with rationale_sentence, the sentence quoted first; give both")
+        if not self._has_rationale:
+            raise InputError(
+                f"quote {quote!r} must come with rationale_column or rationale_sentence, which is quoted; give one"
+            )
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
@@ -132,7 +142,7 @@ class QuestionAnswering(TextToText):
         if self._has_rationale:
             target = f"{rationale.strip()} {ANSWER}{target}".lstrip()
         fields = (source, target, references or ("",), group_of(record, self.group_column))
-        if not self.quote:
+        if self.quote is None:
             return Example(*fields)
         return QuestionInContext(*fields, text_column(record, "context", "leave the task option quote out"))
 
@@ -141,7 +151,9 @@ class QuestionAnswering(TextToText):
 
     @classmethod
     def options_of_saved(cls, config: PreTrainedConfig) -> dict[str, Any]:
-        return saved_options(config, cls.name, ("source_template", "no_answer", "rationale_sentence", "quote"))
+        return saved_options(
+            config, cls.name, ("source_template", "no_answer", "rationale_column", "rationale_sentence", "quote")
+        )
 
     def pipeline_options(self) -> dict[str, Any]:
         options: dict[str, Any] = {}
@@ -149,7 +161,10 @@ class QuestionAnswering(TextToText):
             options["source_template"] = self.source_template
         if self.no_answer is not None:
             options["no_answer"] = self.no_answer
-        return {**options, **({"quote": True, "rationale_sentence": True} if self.quote else {})}
+        if self.quote is None:
+            return options
+        taught = {"rationale_column": self.rationale_column} if self.rationale_column else {"rationale_sentence": True}
+        return {**options, **taught, "quote": self.quote}
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
         super().check_tokenizer(tokenizer, config)
@@ -165,7 +180,7 @@ class QuestionAnswering(TextToText):
         tokenizer: PreTrainedTokenizerBase,
         limits: LengthLimits,
     ) -> dict[str, list[Any]]:
-        if not self.quote:
+        if self.quote is None:
             return super().features(names, examples, tokenizer, limits)
         columns: dict[str, list[Any]] = {"input_ids": [], "labels": [], CONTEXT: []}
         for name, example in zip(names, examples, strict=True):  # one by one, since some may be dropped
@@ -190,7 +205,8 @@ class QuestionAnswering(TextToText):
         """The loss under the labels, and the answers written, quoted where `quote` asks for it."""
         if self.quote and generation is not None:
             contexts = ["".join(map(chr, row)).rstrip("\0") for row in batch[CONTEXT].tolist()]
-            sources = [quotables(tokenizers_of(tokenizer)[1], context, self.no_answer) for context in contexts]
+            writing = tokenizers_of(tokenizer)[1]
+            sources = [quotation(writing, context, self.quote, self.no_answer) for context in contexts]
             generation = with_quoting(generation, sources, cast(Any, model).generation_config)
         inputs = {name: tensor for name, tensor in batch.items() if name != CONTEXT}
         return super().evaluate_batch(model, tokenizer, inputs, generation)

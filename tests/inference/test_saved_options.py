@@ -168,8 +168,8 @@ def test_a_template_of_the_call_comes_first(writer):
         ("translation", ["translation"], "task_specific_params of the model's config must be a mapping"),
         (
             "question-answering",
-            {"question-answering": {"quote": "no"}},
-            "quote of the model's config must be true or false",
+            {"question-answering": {"quote": True}},
+            "quote of the model's config must be a text",
         ),
         (
             "question-answering",

@@ -1,6 +1,7 @@
 """An answer that is quoted is in the context, whatever the model is."""
 
 import re
+from functools import partial
 from random import Random
 from time import process_time
 
@@ -8,58 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from question_cases import tiny_tokenizer
 from small_models import small_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GenerationConfig, PreTrainedTokenizerFast
+from target_tokenizers import CONTEXT, TEXTS, TOKENIZERS, byte_tokenizer, squeezed
+from transformers import GenerationConfig
 
-from crossmask.data.tokenizer_training import train_tokenizer
-from crossmask.seq2seq.quoted_answers import (
-    SENTENCES,
-    Chunk,
-    Quotable,
-    QuotedAnswers,
-    allowed,
-    quotables,
-    with_quoting,
-)
+from crossmask.seq2seq.quoted_answers import SENTENCES, Chunk, Quotable, allowed, quotables
+from crossmask.seq2seq.quoting import Quoting, quotation, with_quoting
 from crossmask.seq2seq.sentences import sentence_around, sentence_spans, split_answer
 
-TEXTS = (
-    "The Panthers gave up 308 points (sixth), with 24. They won 3.5 times.\nA new line: “quoted”. End",
-    "他在花园里。她在家！谁？",
-    "Ünïcode café – naïve 😀 rocks. Yes 😀!",
-    "She met J. K. Rowling in St. Louis. One sentence. One sentence. It is unhappy (so-called).",
-)
-CONTEXT = "Ann left. Bob is in the garden, near Dora! Is he?"
-
-
-def byte_tokenizer():
-    return train_tokenizer([CONTEXT, "Answer: "] * 3, vocab_size=300)
-
-
-def new_tokenizer(model, trainer, cutter, size: int) -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer, tokenizer.decoder = cutter, decoders.Metaspace()
-    special = ["<pad>", "<s>", "</s>", "<unk>"]
-    unknown = {"unk_token": "<unk>"} if trainer is trainers.UnigramTrainer else {}
-    trained = trainer(vocab_size=size, special_tokens=special, **unknown, show_progress=False)
-    tokenizer.train_from_iterator([*TEXTS, "Answer: "] * 5, trained)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>")
-
-
-# Their words and punctuation are one piece, which is cut otherwise than the word alone.
-TOKENIZERS = {
-    "word pieces": tiny_tokenizer,
-    "bytes": byte_tokenizer,
-    "Metaspace": lambda: new_tokenizer(
-        models.BPE(unk_token="<unk>"), trainers.BpeTrainer, pre_tokenizers.Metaspace(), 200
-    ),
-    "Metaspace before the first word": lambda: new_tokenizer(
-        models.BPE(unk_token="<unk>"), trainers.BpeTrainer, pre_tokenizers.Metaspace(prepend_scheme="first"), 200
-    ),
-    "Unigram": lambda: new_tokenizer(models.Unigram(), trainers.UnigramTrainer, pre_tokenizers.Metaspace(), 150),
-}
 END = 2
 WORD = r"[一-鿿]|(?:(?![一-鿿])\w)+"
 
@@ -115,11 +72,6 @@ def test_whatever_is_written_is_words_of_the_context(name):
                 ), text
 
 
-def squeezed(text: str) -> str:
-    """What tokenizers that lowercase and cut punctuation off keep of a text."""
-    return "".join(text.lower().split())
-
-
 word = st.integers(3, 6).map(lambda token: Chunk((token,), (), (), ()))
 
 
@@ -153,7 +105,7 @@ def generated(contexts, **options):
     model.generation_config.update(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, decoder_start_token_id=1
     )
-    sources = [quotables(tokenizer, one, "nothing") for one in contexts]
+    sources = [quotation(tokenizer, one, "answer", "nothing") for one in contexts]
     options = with_quoting({"max_new_tokens": 120, **options}, sources, model.generation_config)
     inputs = tokenizer(contexts, return_tensors="pt", padding=True)
     inputs.pop("token_type_ids", None)
@@ -192,7 +144,8 @@ def test_processors_of_the_call_stay():
 
 def test_a_forced_first_token_is_not_of_the_quotation():
     config = GenerationConfig(eos_token_id=[2, 3], forced_bos_token_id=7, pad_token_id=0)
-    processor = QuotedAnswers([[Quotable((5, 9), (Chunk((5,), (), (), ()),))]], config)
+    sources = [Quotable((5, 9), (Chunk((5,), (), (), ()),))]
+    processor = Quoting([partial(allowed, sources)], config)
 
     def open_after(*ids):
         return processor(torch.tensor([ids]), torch.zeros(1, 10))[0].isfinite().nonzero()[:, 0].tolist()

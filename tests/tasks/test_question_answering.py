@@ -1,5 +1,6 @@
 import pytest
 
+from crossmask import CrossMaskConfig
 from crossmask.tasks import Example, get_task
 from crossmask.utils.errors import InputError
 
@@ -98,6 +99,35 @@ def test_the_sentence_of_an_answer_needs_its_place(answers):
         task.example({"question": "Where?", "context": "Ann went home.", "answers": answers})
     with pytest.raises(InputError, match="rationale_sentence must be left out beside rationale_column"):
         get_task("question-answering", rationale_sentence=True, rationale_column="support")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"quote": "sentences"}, "quote 'sentences' must come with rationale_column or rationale_sentence"),
+        ({"quote": "answer", "rationale_column": "support"}, "quote 'answer' must come with rationale_sentence"),
+        ({"quote": "all", "rationale_sentence": True}, "quote must be one of answer, sentences, got 'all'"),
+        ({"quote": True, "rationale_sentence": True}, "quote must be"),
+    ],
+)
+def test_what_is_quoted_must_be_taught(options, message):
+    with pytest.raises(InputError, match=message):
+        get_task("question-answering", **options)
+
+
+@pytest.mark.parametrize(
+    ("quote", "taught"),
+    [
+        ("answer", {"rationale_sentence": True}),
+        ("sentences", {"rationale_sentence": True}),
+        ("sentences", {"rationale_column": "support"}),
+    ],
+)
+def test_what_a_quoting_model_was_taught_is_saved(quote, taught):
+    saved = get_task("question-answering", quote=quote, **taught).pipeline_options()
+    config = CrossMaskConfig(task_specific_params={"question-answering": saved})
+    found = type(get_task("question-answering")).options_of_saved(config)
+    assert found == {"source_template": "{question}<sep> {context}", "quote": quote, **taught}
 
 
 @pytest.mark.parametrize(

@@ -25,20 +25,25 @@ MODELS = {
     "own": {
         "model": {**SIZES, "encoder_layers": 1, "decoder_layers": 1},
         "tokenizer": {"vocab_size": 300},
-        "task_options": {"quote": True, "rationale_sentence": True, "no_answer": "nobody knows"},
+        "task_options": {"quote": "answer", "rationale_sentence": True, "no_answer": "nobody knows"},
     },
     "bridge": {
         "model": {"decoder": {"model_type": "llama", **SIZES, "hidden_size": 32, "num_hidden_layers": 1}},
         "share_embeddings": True,
-        "task_options": {"quote": True, "rationale_sentence": True, "no_answer": "nobody knows"},
+        "task_options": {"quote": "answer", "rationale_sentence": True, "no_answer": "nobody knows"},
     },
     "t5": {
         "model": {"model_type": "t5", "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2},
         "tokenizer": {"vocab_size": 300},
-        "task_options": {"quote": True, "rationale_sentence": True, "no_answer": "nobody knows"},
+        "task_options": {"quote": "answer", "rationale_sentence": True, "no_answer": "nobody knows"},
     },
 }  # fmt: skip
+MODELS["sentences"] = {**MODELS["own"], "task_options": {"quote": "sentences", "rationale_column": "support"}}
 MODELS["bridge with cached states"] = {**MODELS["bridge"], "freeze": ["encoder"], "cache_encoder": True}
+
+
+def sentences_of(context):
+    return [context[first:last] for first, last in sentence_spans(context)]
 
 
 def recipe_file(folder: Path, name: str) -> str:
@@ -55,6 +60,14 @@ def recipe_file(folder: Path, name: str) -> str:
     ]
     (folder / "squad.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
     data = {"format": "squad", "path": str(folder / "squad.json")}
+    if name == "sentences":
+        rows = [
+            {"question": f"where is {name}", "context": context, "answer": "here", "support": sentences_of(context)[0]}
+            for context in CONTEXTS
+            for name in ("ann", "bob")
+        ]
+        (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        data = {"format": "jsonl", "path": str(folder / "rows.jsonl")}
     given = dict(MODELS[name])
     if name.startswith("bridge"):
         tokenizer = train_tokenizer([*CONTEXTS, "Answer: "], vocab_size=300, special_tokens=["<sep>"])
@@ -75,7 +88,40 @@ def recipe_file(folder: Path, name: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", MODELS)
+def squeezed(text):
+    return "".join(text.split())
+
+
+def test_reasons_are_the_same_everywhere(tmp_path, capsys, monkeypatch):
+    register()
+    execute(job_of(recipe_file(tmp_path, "sentences")))
+    folder, rows = str(tmp_path / "run"), (tmp_path / "rows.jsonl").read_text().splitlines()
+    written = [
+        json.loads(line)["prediction"] for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
+    ]
+    questions = [{key: json.loads(row)[key] for key in ("question", "context")} for row in rows]
+    answers = pipeline("question-answering", model=folder, device="cpu")(questions, batch_size=3)
+    for text, answer, question in zip(written, answers, questions, strict=True):
+        chain = squeezed(answer.get("rationale", ""))
+        for sentence in sentences_of(question["context"]):
+            chain = chain.replace(squeezed(sentence), "", 1)
+        assert chain == ""
+        assert text.endswith(answer["answer"])
+
+    plain = ["--device", "cpu", "--dtype", "float32", "--quiet"]
+    data = ["--task", "question-answering", "--data", str(tmp_path / "rows.jsonl")]
+    capsys.readouterr()
+    assert main(["evaluate", folder, *data, "--json", *plain]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    scores = json.loads(capsys.readouterr().out)
+    for name in ("f1", "loss"):
+        assert scores[name] == pytest.approx(metrics[name])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(map(json.dumps, questions)).encode())))
+    assert main(["answer", folder, *plain]) == 0
+    assert capsys.readouterr().out.splitlines() == [answer["answer"] for answer in answers]
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "sentences"])
 def test_quoted_answers_are_the_same_everywhere(tmp_path, name, capsys, monkeypatch):
     register()
     execute(job_of(recipe_file(tmp_path, name)))
@@ -95,11 +141,9 @@ def test_quoted_answers_are_the_same_everywhere(tmp_path, name, capsys, monkeypa
     for row, answer, question in zip(rows, answers, questions, strict=True):
         written = answer["answer"]
         if "rationale" in answer:
-            sentences = [question["context"][first:last] for first, last in sentence_spans(question["context"])]
-            quoted = ["".join(sentence.split()) for sentence in sentences]
-            assert "".join(answer["rationale"].split()) in quoted
+            assert squeezed(answer["rationale"]) in map(squeezed, sentences_of(question["context"]))
             assert written
-            assert "".join(written.split()) in "".join(answer["rationale"].split())
+            assert squeezed(written) in squeezed(answer["rationale"])
         else:
             assert written == ""
         assert row["prediction"].endswith(written or none)
