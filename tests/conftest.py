@@ -29,6 +29,14 @@ def pytest_collection_finish():
     gc.enable()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def short_collections():
+    """Keep what a module's tests leave behind out of later collections too, which otherwise take ever longer."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """CTranslate2 and `threads` options change their number for the whole process."""
