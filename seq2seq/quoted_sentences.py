@@ -42,6 +42,9 @@ class QuotedSentences:
 
     def __call__(self, written: Tokens, ends: Sequence[int]) -> list[int] | None:
         """The ids that may follow what is written; None where all may."""
+        longest = max(map(len, self._places))
+        if len(written) > longest:  # beams grow by a token at a time: shorter beginnings are not asked for again
+            self._places = {start: one for start, one in self._places.items() if len(start) in (0, longest)}
         known = next(length for length in range(len(written), -1, -1) if written[:length] in self._places)
         for length in range(known, len(written)):
             places, token = self._places[written[:length]], written[length]
@@ -57,7 +60,7 @@ class QuotedSentences:
         elif place.left[0] == token:
             left = place.left[1:]
             if left or place.is_mark:
-                yield place._replace(left=left)
+                yield _Place(left, place.used, place.is_mark)
             else:
                 yield from self._next(self._behind, place.used)
 

@@ -2,6 +2,7 @@
 
 from itertools import permutations
 from random import Random
+from time import process_time
 
 import pytest
 import torch
@@ -66,6 +67,26 @@ def test_a_sentence_is_written_no_more_often_than_it_is_there():
     assert can_write("Ann left. Ann left. Answer: no")
     assert not can_write("Ann left. Ann left. Ann left. Answer: no")
     assert not can_write("Bob is near. Bob is near. Answer: no")
+
+
+def test_beginnings_can_be_asked_for_in_any_order():
+    tokenizer, random = byte_tokenizer(), Random(0)
+    first, second = "Bob is near. Ann left. Answer: a", "Ann left. Ann left. Answer: b"
+    targets = [tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (first, second)]
+    starts = [target[:at] for target in targets for at in range(len(target) + 1)] * 2
+    source = QuotedSentences(tokenizer, TWICE)
+    random.shuffle(starts)
+    for start in starts:
+        assert source(start, [END]) == QuotedSentences(tokenizer, TWICE)(start, [END])
+
+
+def test_long_contexts_are_quick():
+    tokenizer = byte_tokenizer()
+    context = " ".join(f"Ann is in the garden {number}." for number in range(300))
+    target = tuple(tokenizer(f"{context} Answer: no", add_special_tokens=False)["input_ids"])
+    source, started = QuotedSentences(tokenizer, context), process_time()
+    assert reaches(source, target)
+    assert process_time() - started < 10  # it takes 2 s, for 5,000 tokens
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True}, {"no_repeat_ngram_size": 2}], ids=str)
