@@ -130,5 +130,5 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         return super()._sanitize_parameters(**options)
 
     def result(self, text: str) -> dict[str, Any]:
-        rationale, answer = split_answer(text, self.no_answer)
+        rationale, answer = split_answer(text, self.no_answer, self.quote)
         return {"answer": answer, "rationale": rationale} if rationale else {"answer": answer}

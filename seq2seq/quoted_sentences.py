@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from .sentences import ANSWER, sentence_spans
+from .sentences import ANSWER, has_mark, sentence_spans
 from .target_tokens import Tokens, encode_targets, tokens_behind_space
 
 
@@ -26,14 +26,16 @@ class _Place(NamedTuple):
 class QuotedSentences:
     """Which tokens may follow, where a target is sentences of a context in any order, `Answer: ` and any text.
 
-    A sentence is written at most as often as it stands in the context.
+    A sentence is written at most as often as it stands in the context, and one that has `Answer:` in it never, so that
+    what the first `Answer:` ends is always of the context.
 
     Args:
         tokenizer: of targets, a fast one.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context: str):
-        mark, sentences = ANSWER.rstrip(), [context[first:last] for first, last in sentence_spans(context)]
+        mark, texts = ANSWER.rstrip(), [context[first:last] for first, last in sentence_spans(context)]
+        sentences = [text for text in texts if not has_mark(text)]
         first = encode_targets(tokenizer, [*sentences, mark])["input_ids"]
         behind = tokens_behind_space(tokenizer, {*sentences, mark})
         self._first = [tuple(ids) for ids in first]

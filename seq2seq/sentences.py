@@ -38,16 +38,23 @@ ANSWER = "Answer: "
 _ANSWER = re.compile(r"answer\s*:", re.IGNORECASE)
 
 
-def split_answer(text: str, no_answer: str | None = None) -> tuple[str, str]:
+def has_mark(text: str) -> bool:
+    """Whether `Answer:` stands in a text, as `split_answer` finds it."""
+    return _ANSWER.search(text) is not None
+
+
+def split_answer(text: str, no_answer: str | None = None, quote: str | None = None) -> tuple[str, str]:
     """What stands before the last `Answer:` of a text, and the answer behind it, which is all where there is none.
 
     Tokenizers that lowercase or cut punctuation off write it as `answer :`.
 
     Args:
         no_answer: an answer that says that there is none, in any case; `""` then stands for it.
+        quote: what could only be quoted. With `"sentences"` the first `Answer:` counts, for none of them has it.
     """
     marks = list(_ANSWER.finditer(text))
-    before, answer = (text[: marks[-1].start()], text[marks[-1].end() :]) if marks else ("", text)
+    mark = marks[0 if quote == "sentences" else -1] if marks else None
+    before, answer = (text[: mark.start()], text[mark.end() :]) if mark else ("", text)
     answer = answer.strip()
     says_none = no_answer is not None and answer.casefold() == no_answer.strip().casefold()
     return before.strip(), "" if says_none else answer

@@ -147,7 +147,7 @@ class QuestionAnswering(TextToText):
         return QuestionInContext(*fields, text_column(record, "context", "leave the task option quote out"))
 
     def postprocess(self, prediction: str) -> str:
-        return split_answer(prediction, self.no_answer)[1]
+        return split_answer(prediction, self.no_answer, self.quote)[1]
 
     @classmethod
     def options_of_saved(cls, config: PreTrainedConfig) -> dict[str, Any]:

@@ -69,6 +69,20 @@ def test_a_sentence_is_written_no_more_often_than_it_is_there():
     assert not can_write("Bob is near. Bob is near. Answer: no")
 
 
+def test_an_answer_may_have_the_mark_in_it_and_a_sentence_may_not():
+    tokenizer = byte_tokenizer()
+    source = QuotedSentences(tokenizer, "Ann left. The answer: no. Bob is near.")
+
+    def can_write(text):
+        return reaches(source, tuple(tokenizer(text, add_special_tokens=False)["input_ids"]))
+
+    text = "Bob is near. Answer: ask. Answer: no"
+    assert can_write(text)
+    assert split_answer(text, quote="sentences") == ("Bob is near.", "ask. Answer: no")
+    assert split_answer(text) == ("Bob is near. Answer: ask.", "no")
+    assert not can_write("The answer: no. Answer: no")
+
+
 def test_beginnings_can_be_asked_for_in_any_order():
     tokenizer, random = byte_tokenizer(), Random(0)
     first, second = "Bob is near. Ann left. Answer: a", "Ann left. Ann left. Answer: b"
@@ -104,7 +118,7 @@ def test_generation_quotes_each_row_its_own_context(options):
     for context, ids in zip(contexts, model.generate(**inputs, **options), strict=True):
         text = tokenizer.decode(ids, skip_special_tokens=True)
         assert "Answer:" in text
-        chain, _ = split_answer(text)
+        chain, _ = split_answer(text, quote="sentences")
         for sentence in sentences_of(context):
             chain = chain.replace(sentence, "", 1)
         assert not chain.strip()
