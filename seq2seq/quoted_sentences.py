@@ -36,11 +36,10 @@ class QuotedSentences:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context: str):
         mark, texts = ANSWER.rstrip(), [context[first:last] for first, last in sentence_spans(context)]
         sentences = [text for text in texts if not has_mark(text)]
-        first = encode_targets(tokenizer, [*sentences, mark])["input_ids"]
+        first = [tuple(ids) for ids in encode_targets(tokenizer, [*sentences, mark])["input_ids"]]
         behind = tokens_behind_space(tokenizer, {*sentences, mark})
-        self._first = [tuple(ids) for ids in first]
         self._behind = [behind[text] for text in (*sentences, mark)]
-        self._places: dict[Tokens, set[_Place]] = {(): set(self._next(self._first, frozenset()))}
+        self._places: dict[Tokens, set[_Place]] = {(): set(self._next(first, frozenset()))}
 
     def __call__(self, written: Tokens, ends: Sequence[int]) -> list[int] | None:
         """The ids that may follow what is written; None where all may."""

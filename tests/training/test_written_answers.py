@@ -20,6 +20,7 @@ from crossmask.training.run import execute
 from crossmask.utils.errors import InputError
 
 CONTEXTS = ("ann is in the garden. bob sits near carl.", "dora left the kitchen, and carl is there. ann and bob left.")
+PLAIN = ["--device", "cpu", "--dtype", "float32", "--quiet"]
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
 MODELS = {
     "own": {
@@ -92,6 +93,23 @@ def squeezed(text):
     return "".join(text.split())
 
 
+def assert_scores_agree(run: Path, data: Path, names: tuple[str, ...], capsys) -> None:
+    """`crossmask evaluate` gives the scores of the run that made the model."""
+    capsys.readouterr()
+    given = ["--task", "question-answering", "--data", str(data), "--json", *PLAIN]
+    assert main(["evaluate", str(run), *given]) == 0
+    scores, metrics = json.loads(capsys.readouterr().out), json.loads((run / "metrics.json").read_text())
+    for name in names:
+        assert scores[name] == pytest.approx(metrics[name])
+
+
+def answers_of_command(folder: str, questions: list[dict[str, str]], monkeypatch, capsys) -> list[str]:
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(map(json.dumps, questions)).encode())))
+    assert main(["answer", folder, *PLAIN]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
 def test_reasons_are_the_same_everywhere(tmp_path, capsys, monkeypatch):
     register()
     execute(job_of(recipe_file(tmp_path, "sentences")))
@@ -107,18 +125,8 @@ def test_reasons_are_the_same_everywhere(tmp_path, capsys, monkeypatch):
             chain = chain.replace(squeezed(sentence), "", 1)
         assert chain == ""
         assert text.endswith(answer["answer"])
-
-    plain = ["--device", "cpu", "--dtype", "float32", "--quiet"]
-    data = ["--task", "question-answering", "--data", str(tmp_path / "rows.jsonl")]
-    capsys.readouterr()
-    assert main(["evaluate", folder, *data, "--json", *plain]) == 0
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    scores = json.loads(capsys.readouterr().out)
-    for name in ("f1", "loss"):
-        assert scores[name] == pytest.approx(metrics[name])
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(map(json.dumps, questions)).encode())))
-    assert main(["answer", folder, *plain]) == 0
-    assert capsys.readouterr().out.splitlines() == [answer["answer"] for answer in answers]
+    assert_scores_agree(tmp_path / "run", tmp_path / "rows.jsonl", ("f1", "loss"), capsys)
+    assert answers_of_command(folder, questions, monkeypatch, capsys) == [answer["answer"] for answer in answers]
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "sentences"])
@@ -148,17 +156,8 @@ def test_quoted_answers_are_the_same_everywhere(tmp_path, name, capsys, monkeypa
             assert written == ""
         assert row["prediction"].endswith(written or none)
 
-    data = ["--task", "question-answering", "--data", str(tmp_path / "squad.json")]
-    plain = ["--device", "cpu", "--dtype", "float32", "--quiet"]
-    capsys.readouterr()
-    assert main(["evaluate", folder, *data, "--json", *plain]) == 0
-    scores = json.loads(capsys.readouterr().out)
-    assert scores["f1"] == pytest.approx(metrics["f1"])
-    assert scores["NoAns_f1"] == pytest.approx(metrics["NoAns_f1"])
-
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(map(json.dumps, questions)).encode())))
-    assert main(["answer", folder, *plain]) == 0
-    assert capsys.readouterr().out.splitlines() == [answer["answer"] for answer in answers]
+    assert_scores_agree(tmp_path / "run", tmp_path / "squad.json", ("f1", "NoAns_f1"), capsys)
+    assert answers_of_command(folder, questions, monkeypatch, capsys) == [answer["answer"] for answer in answers]
 
     with pytest.raises(InputError, match="got one that quotes, which no engine of the server does"):
         load_served_model(folder, task="question-answering", device="cpu")
