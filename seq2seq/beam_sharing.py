@@ -26,8 +26,8 @@ def rows_per_source(targets: int, sources: int, cache: EncoderDecoderCache | Non
         sources = keys_and_values(cache.cross_attention_cache.layers[0])[0].shape[0]
     if targets % sources:
         raise ValueError(
-            f"the target must have as many rows as the source, {sources}, or a multiple of it, got {targets}; give "
-            "each target its source"
+            f"the number of target rows must be that of the source, {sources}, or a multiple of it, got {targets}; "
+            "give each target its source"
         )
     return targets // sources
 

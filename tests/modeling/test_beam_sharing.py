@@ -61,7 +61,7 @@ def test_beams_keep_one_copy_of_the_source():
 def test_rows_that_do_not_come_out_even_are_refused():
     model = small_model()
     with pytest.raises(
-        ValueError, match=r"the target must have as many rows as the source, 2, or a multiple of it, got 3"
+        ValueError, match=r"the number of target rows must be that of the source, 2, or a multiple of it, got 3"
     ):
         model(input_ids=tokens(2, 5), decoder_input_ids=tokens(3, 4))
 
