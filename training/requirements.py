@@ -6,14 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import Trainer, get_scheduler
+from transformers import Trainer
 from transformers.integrations import (
     INTEGRATION_TO_CALLBACK,
     get_available_reporting_integrations,
     is_deepspeed_available,
 )
 from transformers.integrations.integration_utils import is_flytekit_available
-from transformers.trainer_utils import SchedulerType
 from transformers.utils import (
     is_flash_attn_2_available,
     is_flash_attn_3_available,
@@ -25,6 +24,7 @@ from transformers.utils import (
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
 from .muon import OwnOptimizer, options_of
+from .schedule import check_scheduler
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
@@ -170,46 +170,3 @@ def check_optimizer(arguments: RunArguments, model: PreTrainedModel | None = Non
         takes = option in options or (option in ("beta1", "beta2", "beta3") and "ademamix" in name)
         if not takes and not name.startswith(("galore", "apollo", "stable", "adamw_anyprecision")):
             raise InputError(f"optim_args must be options of optim: {name}, got {option!r}; leave it out")
-
-
-def check_scheduler(arguments: RunArguments) -> None:
-    """Refuse options of the learning rate's schedule that it does not take."""
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    given, options = SchedulerType(arguments.lr_scheduler_type), arguments.lr_scheduler_kwargs
-    if options is not None and not isinstance(options, dict):
-        raise InputError(f"lr_scheduler_kwargs must be a mapping from names to values, got {options!r}")
-    if options and given.value in ("constant", "constant_with_warmup"):
-        raise InputError(
-            f"lr_scheduler_kwargs must be left out with lr_scheduler_type: {given.value}, got {options}; it takes none"
-        )
-    if arguments.warmup_steps and given.value in ("constant", "reduce_lr_on_plateau", "greedy"):
-        raise InputError(
-            f"warmup_steps must be left out with lr_scheduler_type: {given.value}, got {arguments.warmup_steps:g}; or "
-            "set lr_scheduler_type to constant_with_warmup, for instance"
-        )
-    try:
-        get_scheduler(
-            given, optimizer, num_warmup_steps=1, num_training_steps=10, scheduler_specific_kwargs=dict(options or {})
-        )
-    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"lr_scheduler_kwargs must be options of lr_scheduler_type: {given.value}, got {options or {}}; {reason}"
-        ) from error
-    if arguments.max_steps > 0:
-        check_schedule_ends(arguments, arguments.max_steps)
-
-
-def check_schedule_ends(arguments: TrainingArguments, steps: int) -> None:
-    """Refuse a schedule of the learning rate that does not fit into the steps of the run."""
-    warm_up = arguments.get_warmup_steps(steps)
-    if warm_up >= steps:
-        raise InputError(
-            f"warmup_steps must be fewer than the run's {steps} steps, got {warm_up}; lower it, or train for longer"
-        )
-    options = arguments.lr_scheduler_kwargs or {}
-    parts = [options.get(name) or 0 for name in ("num_stable_steps", "num_decay_steps")]
-    if warm_up + sum(parts) > steps:
-        raise InputError(
-            f"lr_scheduler_kwargs must end within the run's {steps} steps, got {options} after {warm_up} of warm-up"
-        )

@@ -9,6 +9,7 @@ from accelerate.data_loader import prepare_data_loader
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Seq2SeqTrainer, TrainingArguments
+from transformers.utils import logging
 
 from ..data.samplers import Batches, SharedBatches
 from ..tasks.encoder_decoders import computes_own_loss
@@ -18,9 +19,11 @@ from .evaluation import EvaluatingTrainer
 from .multi_path import Multipath
 from .muon import Muon, OwnOptimizer, adamw_options, build_muon, muon_options
 from .parts import frozen_modules, split_groups
-from .requirements import check_schedule_ends
 from .resumption import ResumingTrainer
+from .schedule import check_schedule_ends
 from .timing import Stopwatch, stopwatch_of
+
+logger = logging.get_logger(__name__)
 
 
 def refuse_uneven_ties(model: PreTrainedModel) -> None:
@@ -133,6 +136,11 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
     def create_scheduler(self, num_training_steps: int, *args, **kwargs) -> Any:
         if self.lr_scheduler is None:
             check_schedule_ends(self.args, num_training_steps)
+            if self.args.eval_strategy == "steps" and (self.args.eval_steps or 0) > num_training_steps:
+                logger.warning(
+                    f"eval_steps is {self.args.eval_steps:g} and the run has {num_training_steps} steps: it is not "
+                    "evaluated while it trains"
+                )
         return super().create_scheduler(num_training_steps, *args, **kwargs)
 
     def compute_loss(self, model, inputs, *args, **kwargs):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import GenerationConfig
 from transformers.debug_utils import DebugOption
@@ -37,8 +38,8 @@ LOWEST = {
     "max_steps": -1,  # those of the epochs
     "local_rank": -1,
 }  # fmt: skip
-ABOVE_ZERO = ("num_train_epochs", "logging_steps", "eval_steps", "save_steps", "adam_epsilon")
-HIGHEST = {"bpe_dropout": 1, "seed": 2**32 - 1}
+ABOVE_ZERO = ("learning_rate", "num_train_epochs", "logging_steps", "eval_steps", "save_steps", "adam_epsilon")
+HIGHEST = {"bpe_dropout": 1, "seed": 2**32 - 1, "learning_rate": torch.finfo(torch.float32).max}
 BELOW = {"adam_beta1": 1, "adam_beta2": 1, "label_smoothing_factor": 1}
 _NO_BEAMS = "Transformers has it only as code on the Hub"
 _OF_TOKENIZER = "it is the tokenizer's"

@@ -1,0 +1,121 @@
+"""The schedule of the learning rate, computed before the first step for the whole run, which a mistake would cost."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_scheduler
+from transformers.trainer_utils import SchedulerType
+
+from ..utils.errors import InputError
+from .validation import check_finite, one_line
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from .run_arguments import RunArguments
+
+SAMPLES = 1000
+"""Steps at most whose rate is computed."""
+EVALUATIONS = 50
+"""Evaluations without progress that a schedule by the metric is tried on."""
+_ERRORS = (ValueError, TypeError, KeyError, ZeroDivisionError, OverflowError)
+
+
+def check_scheduler(arguments: RunArguments) -> None:
+    """Refuse options of the schedule that it does not take, and with `max_steps`, a schedule that makes no sense.
+
+    Raises:
+        InputError: with the options.
+    """
+    name, options = SchedulerType(arguments.lr_scheduler_type).value, arguments.lr_scheduler_kwargs
+    if options is not None and not isinstance(options, dict):
+        raise InputError(f"lr_scheduler_kwargs must be a mapping from names to values, got {options!r}")
+    check_finite("lr_scheduler_kwargs", options)
+    if options and name in ("constant", "constant_with_warmup"):
+        raise InputError(
+            f"lr_scheduler_kwargs must be left out with lr_scheduler_type: {name}, got {options}; it takes none"
+        )
+    if arguments.warmup_steps and name in ("constant", "reduce_lr_on_plateau", "greedy"):
+        raise InputError(
+            f"warmup_steps must be left out with lr_scheduler_type: {name}, got {arguments.warmup_steps:g}; or "
+            "set lr_scheduler_type to constant_with_warmup, for instance"
+        )
+    for option, value in (options or {}).items():
+        if option.endswith("_steps") and (type(value) is not int or value < 0):
+            raise InputError(f"lr_scheduler_kwargs.{option} must be a whole number of steps, got {value!r}")
+    if arguments.max_steps > 0:
+        check_schedule_ends(arguments, arguments.max_steps)
+    else:
+        _build(arguments, warm_up=1, steps=10)  # how long the run is will be known with its data
+
+
+def check_schedule_ends(arguments: TrainingArguments, steps: int) -> None:
+    """Refuse a schedule that does not fit into the steps of the run, fails in one, or has rates that make no sense.
+
+    Raises:
+        InputError: with the options, and the first step that is wrong.
+    """
+    warm_up = arguments.get_warmup_steps(steps)
+    if warm_up >= steps:
+        raise InputError(
+            f"warmup_steps must be fewer than the run's {steps} steps, got {warm_up}; lower it, or train for longer"
+        )
+    options = _options(arguments)
+    parts = [options.get(name) or 0 for name in ("num_stable_steps", "num_decay_steps")]
+    if warm_up + sum(parts) > steps:
+        raise InputError(
+            f"lr_scheduler_kwargs must end within the run's {steps} steps, got {options} after {warm_up} of warm-up"
+        )
+    schedule = _build(arguments, warm_up, steps)
+    if isinstance(schedule, LambdaLR):
+        _check_rates(arguments, schedule, warm_up, steps)
+
+
+def _build(arguments: TrainingArguments, warm_up: int, steps: int) -> Any:
+    """The schedule over an optimizer of no other use; one by the metric is tried on evaluations without progress."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=arguments.learning_rate)
+    name = SchedulerType(arguments.lr_scheduler_type)
+    try:
+        schedule = get_scheduler(name, optimizer, warm_up, steps, scheduler_specific_kwargs=_options(arguments))
+        if not isinstance(schedule, LambdaLR):
+            optimizer.step()
+            for _ in range(EVALUATIONS):
+                schedule.step(1.0)
+    except _ERRORS as error:
+        raise _refusal(arguments, one_line(error)) from error
+    return schedule
+
+
+def _check_rates(arguments: TrainingArguments, schedule: LambdaLR, warm_up: int, steps: int) -> None:
+    """Refuse shares of `learning_rate` outside of 0 to 1, and a rate of 0 for longer than a step after the warm-up."""
+    stride = max(steps // SAMPLES, 1)
+    before = 1.0
+    for step in [*range(0, steps, stride), steps]:  # the schedule is asked once more after the last step
+        try:
+            share = float(schedule.lr_lambdas[0](step))
+        except _ERRORS as error:
+            raise _refusal(arguments, f"it fails at step {step} of {steps}: {one_line(error)}") from error
+        if not math.isfinite(share) or not -1e-6 <= share <= 1 + 1e-6:
+            rate = share * arguments.learning_rate
+            what = f"the rate is {rate:g} at step {step} of {steps}, where it must be from 0 to learning_rate"
+            raise _refusal(arguments, what)
+        if warm_up < step < steps:
+            if share == before == 0:
+                raise _refusal(
+                    arguments, f"the rate is 0 long before the end, from step {step - stride} of {steps} on"
+                )
+            before = share
+
+
+def _refusal(arguments: TrainingArguments, reason: str) -> InputError:
+    name, options = SchedulerType(arguments.lr_scheduler_type).value, _options(arguments)
+    return InputError(f"lr_scheduler_kwargs must be options of lr_scheduler_type: {name}, got {options}; {reason}")
+
+
+def _options(arguments: TrainingArguments) -> dict[str, Any]:
+    """A copy, from which Transformers may take what it needs."""
+    return dict(given) if isinstance(given := arguments.lr_scheduler_kwargs, dict) else {}
