@@ -143,13 +143,18 @@ def build_muon(model: PreTrainedModel, arguments: Any, decayed: Container[str]) 
         decayed: the names of the parameters that decay.
 
     Raises:
-        InputError: `optim_args` that it does not have.
+        InputError: `optim_args` that it does not have, or a model without a matrix for it.
     """
     rate, matrices = options_of(arguments.optim_args).get("learning_rate", arguments.learning_rate), matrices_of(model)
     members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             members.setdefault((id(parameter) in matrices, name in decayed), []).append(parameter)
+    if not any(is_matrix for is_matrix, _ in members):
+        raise InputError(
+            "optim must not be muon where no weight of a linear layer inside the model's layers is trained; set it to "
+            "adamw_torch_fused"
+        )
     groups = [
         {
             "params": parameters,
@@ -160,7 +165,9 @@ def build_muon(model: PreTrainedModel, arguments: Any, decayed: Container[str]) 
         for (is_matrix, decays), parameters in members.items()
     ]
     fused = not arguments.fp16  # whose scaler would leave it to a fused optimizer to divide the gradients
-    return Muon(groups, **muon_options(arguments), **adamw_options(arguments), fused=fused)
+    # Schedules take their absolute rates, such as `min_lr`, as shares of `lr`.
+    options = {**muon_options(arguments), **adamw_options(arguments), "lr": arguments.learning_rate, "fused": fused}
+    return Muon(groups, **options)
 
 
 def adamw_options(arguments: Any) -> dict[str, Any]:
@@ -182,8 +189,10 @@ def options_of(text: str | None) -> dict[str, Any]:
         InputError: a name or a value that it does not have.
     """
     kinds = {"learning_rate": _rate, "momentum": _share, "nesterov": _switch, "ns_steps": _count}
-    words = [word.strip() for word in (text or "").split(",") if word.strip()]
-    given = dict(word.replace(" ", "").partition("=")[::2] for word in words)
+    words = [word.replace(" ", "") for word in (text or "").split(",") if word.strip()]
+    given = dict(word.partition("=")[::2] for word in words)
+    if len(given) < len(words) or not all("=" in word for word in words):
+        raise InputError(f"optim_args must be name=value, name=value, each name once, got {text!r}")
     check_names("optim_args", given, kinds)
     return {name: kinds[name](name, value) for name, value in given.items()}
 
@@ -197,7 +206,7 @@ def _number(name: str, value: str, expected: str) -> float:
 
 def _rate(name: str, value: str) -> float:
     number = _number(name, value, "a finite number above 0")
-    if not 0 < number < float("inf"):
+    if not 0 < number <= torch.finfo(torch.float32).max:
         raise InputError(f"optim_args {name} must be a finite number above 0, got {value!r}")
     return number
 

@@ -57,6 +57,8 @@ class RunArguments(Seq2SeqTrainingArguments):
                 setattr(self, name, "no")
         if not isinstance(self.bf16, bool) and self.bf16 != AUTO:
             raise InputError(f"bf16 must be true, false or auto, got {self.bf16!r}")
+        if self.bf16 is True and self.fp16:
+            raise InputError("bf16 and fp16 must not both be true; leave one out")
         if isinstance(self.resume_from_checkpoint, bool):  # how YAML reads a bare `true`
             self.resume_from_checkpoint = "last" if self.resume_from_checkpoint else None
         check_fields(self)

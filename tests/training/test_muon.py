@@ -107,6 +107,13 @@ def test_both_learning_rates_are_obeyed(tmp_path):
         ({"optim_args": "ns_steps=0"}, "optim_args ns_steps must be a whole number from 1 to 20, got '0'"),
         ({"optim_args": "learning_rate=inf"}, "optim_args learning_rate must be a finite number above 0, got 'inf'"),
         ({"optim_args": "nesterov=1"}, "optim_args nesterov must be true or false, got '1'"),
+        (
+            {"optim_args": "learning_rate=1e300"},
+            "optim_args learning_rate must be a finite number above 0, got '1e300'",
+        ),
+        ({"optim_args": "momentum=0.9, momentum=0.1"}, "optim_args must be name=value, .* each name once"),
+        ({"optim_args": "momentum"}, "optim_args must be name=value, .* got 'momentum'"),
+        ({"optim_args": '{"momentum":0.9}'}, "optim_args must be name=value"),
         ({"optim": "muons"}, "optim must be .* got 'muons'; did you mean 'muon'"),
     ],
     ids=str,
@@ -115,6 +122,13 @@ def test_options_that_it_does_not_have_are_refused_before_training(tmp_path, fie
     with pytest.raises(InputError, match=message) as error:
         job_of(recipe_file(tmp_path, **{"optim": "muon", **fields}))
     assert "\n" not in str(error.value)
+
+
+def test_a_model_whose_matrices_are_all_frozen_is_refused(tmp_path):
+    job = job_of(recipe_file(tmp_path, optim="muon", freeze=["encoder.layers", "decoder.layers"]))
+    with pytest.raises(InputError, match="optim must not be muon where no weight of a linear layer"):
+        job.trainer.train()
+    assert job.trainer.state.global_step == 0
 
 
 def test_options_are_read():
