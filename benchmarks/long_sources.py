@@ -105,9 +105,10 @@ def measure(
     torch.manual_seed(0)
     rules = {rule.name: rule for rule in parse(options.mask).rules()}
     fields: dict[str, Any] = {
-        "crossmask": {"encoder_mask": options.mask, "cross_mask": options.mask, "dropout": 0.0},
-        "LED": {"attention_window": 2 * rules["window"].left, "dropout": 0.0},  # a window of both sides together
-        "LongT5": {"local_radius": rules["window"].left, "dropout_rate": 0.0},
+        "crossmask": {"encoder_mask": options.mask, "cross_mask": options.mask, "dropout": options.dropout},
+        # LED counts both sides of a window together.
+        "LED": {"attention_window": 2 * rules["window"].left, "dropout": options.dropout},
+        "LongT5": {"local_radius": rules["window"].left, "dropout_rate": options.dropout},
     }[family]
     attention = ("blockwise" if options.device == "cpu" else "flex_attention") if family == "crossmask" else None
     size, vocabulary = SIZES["tiny" if options.quick else "8M"], 300 if options.quick else 8000
@@ -160,6 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--checkpointing", nargs="+", default=["no", "yes"], choices=["no", "yes"], help="of --documents"
     )
     parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS, help="of --documents")
+    parser.add_argument("--dropout", type=float, default=0.0, help="of --documents")
     parser.add_argument("--flex", action="store_true", help="FlexAttention too; its kernel takes minutes to build")
     add_run_options(parser, "long_sources", threads=1)
     options = parser.parse_args(argv)
@@ -173,7 +175,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(f"--mask must have a window(n), which LED and LongT5 are given, got {options.mask}")
         page = (
             f"# Long documents under `{options.mask}`\n\n{machine(options.device)}\n\nOne source, {options.targets} "
-            f"targets, no dropout. Medians of {options.repeats} interleaved repeats, {clock(options.device)[1]}.\n\n"
+            f"targets, dropout {options.dropout:g}. Medians of {options.repeats} interleaved repeats, "
+            f"{clock(options.device)[1]}.\n\n"
             f"{documents(options)}"
         )
         publish(page, options.output)

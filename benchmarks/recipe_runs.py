@@ -8,11 +8,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from torch.profiler import ProfilerActivity, profile
+from transformers import TrainerCallback
+
+from crossmask.training.parsing import parse_run
+from crossmask.training.run import prepare
 from crossmask.utils.atomic_write import write_text
 
 RESULTS = "results.json"
+COMMAND = "command.json"
+WARM_UP_STEPS, PROFILED_STEPS = 3, 5
 BY_ADAMW = (
     *("--optim", "adamw_torch_fused", "--optim_args", "null", "--learning_rate", "2e-3"),
     *("--lr_scheduler_type", "cosine", "--warmup_steps", "400", "--num_train_epochs", "13"),
@@ -49,9 +57,18 @@ def train(folder: Path, recipe: str, changed: Sequence[str]) -> Finished:
 
     Args:
         folder: of the run. recipe: a file. changed: options of `train.py`.
+
+    Raises:
+        SystemExit: the folder has a run with other options.
     """
-    results = folder / RESULTS
+    results, started = folder / RESULTS, folder / COMMAND
+    given = [recipe, *changed]
+    if started.exists() and json.loads(started.read_text()) != given:
+        raise SystemExit(
+            f"{folder} must be of a run with the same options; delete it, or choose another folder of runs"
+        )
     if not results.exists():
+        write_text(started, json.dumps(given))
         command = [sys.executable, "train.py", recipe, "--output_dir", str(folder), *changed]
         if any(folder.glob("checkpoint-*")):
             command += ["--resume_from_checkpoint", "last"]
@@ -62,3 +79,35 @@ def train(folder: Path, recipe: str, changed: Sequence[str]) -> Finished:
         write_text(results, json.dumps({"cpu_minutes": spent / 60}))
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return Finished(log, json.loads((folder / "metrics.json").read_text()), **json.loads(results.read_text()))
+
+
+class _ProfiledSteps(TrainerCallback):
+    """Records the operations of the last steps of a run of `WARM_UP_STEPS + PROFILED_STEPS`."""
+
+    def __init__(self) -> None:
+        self.profile = profile(activities=[ProfilerActivity.CPU])
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == WARM_UP_STEPS:
+            self.profile.start()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.profile.stop()
+
+
+def operations(recipe: str, changed: Sequence[str]) -> dict[str, float]:
+    """The seconds of a training step on the CPU by operation, without those that it calls, the longest first.
+
+    Args:
+        recipe: a file. changed: options of `train.py`.
+    """
+    steps = WARM_UP_STEPS + PROFILED_STEPS
+    short = ("--max_steps", str(steps), "--warmup_steps", "0", "--eval_strategy", "no", "--save_strategy", "no")
+    short = (*short, "--load_best_model_at_end", "false", "--report_to", "none")
+    recorder = _ProfiledSteps()
+    with TemporaryDirectory() as folder:
+        job = prepare(parse_run([recipe, *changed, *short, "--output_dir", folder], command="profile"))
+        job.trainer.add_callback(recorder)
+        job.trainer.train()
+    spent = {entry.key: entry.self_cpu_time_total / 1e6 / PROFILED_STEPS for entry in recorder.profile.key_averages()}
+    return dict(sorted(spent.items(), key=lambda item: -item[1]))

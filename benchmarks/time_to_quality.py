@@ -6,7 +6,8 @@ Every run is `train.py` on a recipe with some of its fields changed, in a proces
 when its schedule ends. All have the same pairs, the same kind of tokenizer (8,000 entries) and about 8M parameters.
 Validation is greedy, of all 1,014 sentences. Time is that of training: seconds of the processor, which other work
 disturbs least, and by the clock; evaluations are left out. Runs that are finished are kept, others go on from their
-last checkpoint. The page has a table, and beside it is a picture of validation BLEU over time.
+last checkpoint. The page has a table, and beside it is a picture of validation BLEU over time. `--profile` says
+instead on which operations a training step of each way spends its time.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from benchmarks.harness import add_page_options, machine, publish, table
-from benchmarks.recipe_runs import BY_ADAMW, Finished, train
+from benchmarks.recipe_runs import BY_ADAMW, Finished, operations, train
 
 CROSSMASK, BART = "recipes/multi30k-en-de.yaml", "recipes/multi30k-en-de-bart.yaml"
 AS_PEOPLE_DO = (
@@ -48,6 +49,8 @@ The fewer the epochs, the less dropout: a short schedule ends before the pairs a
 """
 SCORES = (30.0, 35.0, 38.0)
 METRIC = "eval_sacrebleu"
+QUICK = ("--train.limit", "128", "--validation.limit", "16", "--test.limit", "16", "--warmup_steps", "0")
+OPERATIONS = 8  # of a profile, the longest
 
 
 def run(way: str, seed: int, options: argparse.Namespace) -> Finished:
@@ -59,8 +62,21 @@ def run(way: str, seed: int, options: argparse.Namespace) -> Finished:
     if options.epochs is not None:
         fields += ["--num_train_epochs", str(options.epochs), "--max_steps", "-1"]
     if options.quick:
-        fields += ["--train.limit", "128", "--validation.limit", "16", "--test.limit", "16", "--warmup_steps", "0"]
+        fields += QUICK
     return train(options.runs / f"{way.replace(' ', '-')}-{seed}", recipe, fields)
+
+
+def profiles(options: argparse.Namespace) -> str:
+    """A table of the operations that take longest in a training step of each way."""
+    rows = []
+    for way in options.ways:
+        recipe, changed = WAYS[way]
+        spent = operations(recipe, [*changed, *(QUICK if options.quick else ())])
+        step = sum(spent.values())
+        longest = list(spent.items())[:OPERATIONS]
+        named = ", ".join(f"{name.removeprefix('aten::')} {seconds / step:.0%}" for name, seconds in longest)
+        rows.append([way, f"{step:.2f}", named])
+    return table(["", "seconds of a step", "operations, without those that they call"], rows)
 
 
 def until(evaluations: Sequence[Mapping[str, float]], score: float, time: str) -> float:
@@ -83,8 +99,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=float, help="by default those of the recipe or of the way")
     parser.add_argument("--eval_steps", type=int, default=80, help="training steps from one evaluation to the next")
     parser.add_argument("--runs", type=Path, default=Path("runs/time-to-quality"), help="where the runs are kept")
+    parser.add_argument("--profile", action="store_true", help="profile a few steps of each way, and train no further")
     add_page_options(parser, "time_to_quality")
     options = parser.parse_args(argv)
+    if options.eval_steps < 1 or not 0 < (1 if options.epochs is None else options.epochs) < math.inf:
+        parser.error("--eval_steps and --epochs must be more than 0")
+    heading = f"# Time to quality: Multi30k, English to German\n\n{machine()}\n\n"
+    if options.profile:
+        publish(heading + profiles(options), options.output)
+        return
     if options.quick:
         options.epochs, options.eval_steps, options.seeds = 1, 1, [1]
     rows, _, axes = [], *plt.subplots(figsize=(7, 4.5), layout="constrained")
@@ -107,7 +130,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     plt.savefig(options.output.with_suffix(".png"), dpi=150)
     header = ["", *(f"{score:.0f}, {kind}" for score in SCORES for kind in ("CPU min", "min")), "best", "test, beam 5"]
-    heading = f"# Time to quality: Multi30k, English to German\n\n{machine()}\n\n"
     publish(heading + table(header, rows), options.output)
 
 

@@ -60,6 +60,8 @@ def test_a_finished_run_is_kept_and_an_interrupted_one_goes_on(tmp_path, monkeyp
     assert train(tmp_path, CROSSMASK, ["--seed", "3"]) == first
     assert len(commands) == 1
     assert first.metrics["sacrebleu"] == 12.5
+    with pytest.raises(SystemExit, match="must be of a run with the same options"):
+        train(tmp_path, CROSSMASK, ["--seed", "3", "--train.limit", "128"])
 
 
 @pytest.mark.slow
