@@ -53,6 +53,8 @@ class CrossMaskConfig(MaskedConfig):
         max_position_embeddings: the longest source or target.
         rope_parameters: rotary positions in Transformers' spelling, `{"rope_type": "default", "rope_theta": 10000.0}`.
         rms_norm_eps, initializer_range: as in Llama.
+        residual_initializer_range: of the weights whose outputs are added to a residual connection (`o_proj`,
+            `down_proj`); `initializer_range` by default. With 0 every block passes its input on at first.
         tie_word_embeddings: `True` ties encoder embedding, decoder embedding and output head; `"embedding"` the two
             embeddings only, `"head"` the decoder embedding and the output head only; `False` nothing.
         embedding_size: width E of a factorised embedding (Lan et al. 2020), projected to `hidden_size`; none by
@@ -109,6 +111,7 @@ class CrossMaskConfig(MaskedConfig):
     rope_parameters: dict[str, Any] | None = None
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02
+    residual_initializer_range: float | int | None = None
     tie_word_embeddings: bool | str = True
     embedding_size: int | None = None
     embedding_act: str | None = None
@@ -175,6 +178,8 @@ class CrossMaskConfig(MaskedConfig):
         for name in ("rms_norm_eps", "initializer_range"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0, got {getattr(self, name)}")
+        if (self.residual_initializer_range or 0) < 0:
+            raise ValueError(f"residual_initializer_range must be at least 0, got {self.residual_initializer_range}")
         if (self.head_dim or 0) % 2:
             raise ValueError(
                 f"head_dim ({self.head_dim}) must be even for rotary positions; set it, or choose hidden_size "

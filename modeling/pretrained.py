@@ -107,10 +107,18 @@ class CrossMaskPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, FixedLengthMemory):
+        if isinstance(module, nn.Linear) and self.config.residual_initializer_range is not None:
+            if self._is_added_to_residual(module):
+                initialization.normal_(module.weight, std=self.config.residual_initializer_range)
+        elif isinstance(module, FixedLengthMemory):
             initialization.normal_(module.queries)
         elif isinstance(module, InteractiveAttention) and self.config.cross_attention_score == "additive":
             initialization.normal_(module.score_vector, std=module.head_dim**-0.5)
+
+    def _is_added_to_residual(self, module: nn.Linear) -> bool:
+        """Whether a layer is the last of its attention or feed-forward block."""
+        names = ("o_proj", "down_proj")
+        return any(module is getattr(block, name, None) for block in self.modules() for name in names)
 
     def _resize_token_embeddings(
         self, new_num_tokens: int | None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
