@@ -86,14 +86,39 @@ def check_settings_kept(checkpoint: Path, settings: dict[str, str]) -> None:
         )  # fmt: skip
 
 
+def check_steps_left(checkpoint: Path, max_steps: int) -> None:
+    """Refuse fewer steps than a checkpoint has behind it already.
+
+    Args:
+        max_steps: of the run that goes on, or -1.
+
+    Raises:
+        InputError: with both numbers.
+    """
+    done = _state_of(checkpoint).get("global_step", 0)
+    if 0 < max_steps < done:
+        raise InputError(
+            f"max_steps must be at least {done}, the steps of {checkpoint}, got {max_steps}; raise it, or train anew "
+            "with --overwrite or in another --output_dir"
+        )
+
+
 def recorded_settings(checkpoint: Path) -> dict[str, str]:
     """The settings that a checkpoint was trained with; none of one that does not say."""
     try:
-        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        settings = state["stateful_callbacks"][SettingsRecord.__name__]["args"]["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
+        settings = _state_of(checkpoint)["stateful_callbacks"][SettingsRecord.__name__]["args"]["settings"]
+    except (KeyError, TypeError):
         return {}
     return settings if isinstance(settings, dict) else {}
+
+
+def _state_of(checkpoint: Path) -> dict[str, Any]:
+    """What Trainer wrote of its state, or nothing where that cannot be read."""
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
 
 
 def check_weights_fit(model: PreTrainedModel, checkpoint: Path) -> None:

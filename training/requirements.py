@@ -169,4 +169,4 @@ def check_optimizer(arguments: RunArguments, model: PreTrainedModel | None = Non
         option = word.partition("=")[0]
         takes = option in options or (option in ("beta1", "beta2", "beta3") and "ademamix" in name)
         if not takes and not name.startswith(("galore", "apollo", "stable", "adamw_anyprecision")):
-            raise InputError(f"optim_args must be options of optim: {name}, got {option!r}; leave it out")
+            raise InputError(f"optim_args must be options of optim: {name}, got {option!r}; set it to null")

@@ -24,7 +24,7 @@ from .build_tokenizer import build_tokenizer, check_tokenizer_settings, load_tok
 from .build_trainer import build_trainer
 from .checkpoint_averaging import load_average_if_better
 from .combinations import check_metric, check_task_fields
-from .continuation import check_settings_kept, check_weights_fit, settings_of
+from .continuation import check_settings_kept, check_steps_left, check_weights_fit, settings_of
 from .encoder_cache import check_encoder_cache
 from .joining import joins, load_processor_of_parts, processor_of, writing_tokenizer
 from .multi_path import Multipath
@@ -83,6 +83,7 @@ def _prepare(run: RunSpec) -> PreparedRun:
     arguments.settings = settings
     if checkpoint is not None:
         check_settings_kept(checkpoint, settings)
+        check_steps_left(checkpoint, arguments.max_steps)
     if is_stream:
         check_stream(recipe, task, arguments, checkpoint)
     validation = read_examples(data.sources("validation"), task, "validation", data.data_dir)

@@ -142,6 +142,14 @@ def test_what_a_checkpoint_does_not_fit_is_refused(interrupted, changes, message
     assert "\n" not in str(error.value)
 
 
+def test_fewer_steps_than_were_taken_are_refused(interrupted):
+    with pytest.raises(
+        InputError, match=r"max_steps must be at least 2, the steps of .*checkpoint-2, got 1; raise it"
+    ):
+        resumed(interrupted, max_steps=1)
+    resumed(interrupted, max_steps=2)
+
+
 def test_another_order_of_the_data_is_warned_of(interrupted, caplog):
     resumed(interrupted)
     assert "was trained with another" not in caplog.text
