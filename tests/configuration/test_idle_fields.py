@@ -58,6 +58,7 @@ OTHER = {
     "vocab_size": 70, "hidden_size": 32, "intermediate_size": 32, "encoder_layers": 1, "decoder_layers": 1,
     "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 6, "hidden_act": "gelu", "dropout": 0.5,
     "attention_dropout": 0.5, "max_position_embeddings": 4, "rms_norm_eps": 0.5, "initializer_range": 0.5,
+    "residual_initializer_range": 0.5,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10.0}, "tie_word_embeddings": "embedding",
     "embedding_size": 4, "embedding_act": "relu", "memory_length": 2, "cross_attention_score": "additive",
     "encoder_mask": "window(1)", "decoder_mask": "causal() & window(1)", "cross_mask": "keep((0, 2))",
