@@ -15,6 +15,7 @@ from transformers.trainer_callback import ExportableState
 from ..utils.errors import InputError
 from ..utils.secrets import Secrets
 from .combinations import all_fields
+from .run_directory import recorded, state_of_trainer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -95,7 +96,7 @@ def check_steps_left(checkpoint: Path, max_steps: int) -> None:
     Raises:
         InputError: with both numbers.
     """
-    done = _state_of(checkpoint).get("global_step", 0)
+    done = state_of_trainer(checkpoint).get("global_step", 0)
     if 0 < max_steps < done:
         raise InputError(
             f"max_steps must be at least {done}, the steps of {checkpoint}, got {max_steps}; raise it, or train anew "
@@ -105,20 +106,8 @@ def check_steps_left(checkpoint: Path, max_steps: int) -> None:
 
 def recorded_settings(checkpoint: Path) -> dict[str, str]:
     """The settings that a checkpoint was trained with; none of one that does not say."""
-    try:
-        settings = _state_of(checkpoint)["stateful_callbacks"][SettingsRecord.__name__]["args"]["settings"]
-    except (KeyError, TypeError):
-        return {}
+    settings = recorded(checkpoint, SettingsRecord, "settings")
     return settings if isinstance(settings, dict) else {}
-
-
-def _state_of(checkpoint: Path) -> dict[str, Any]:
-    """What Trainer wrote of its state, or nothing where that cannot be read."""
-    try:
-        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}
 
 
 def check_weights_fit(model: PreTrainedModel, checkpoint: Path) -> None:

@@ -1,6 +1,5 @@
 """In which numbers a run multiplies: bfloat16 where the machine does that natively, float32 elsewhere."""
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from ..utils.hardware import multiplies_bfloat16
+from .run_directory import recorded
 
 logger = logging.getLogger(__name__)
 AUTO = "auto"
@@ -66,11 +66,8 @@ def choose_precision(
 
 def recorded_precision(checkpoint: Path) -> str | None:
     """What a checkpoint was trained in; None of one that does not say."""
-    try:
-        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        return state["stateful_callbacks"][PrecisionRecord.__name__]["args"]["name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    name: str | None = recorded(checkpoint, PrecisionRecord, "name")
+    return name
 
 
 class PrecisionRecord(TrainerCallback, ExportableState):

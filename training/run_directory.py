@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -124,6 +125,23 @@ def is_whole(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def state_of_trainer(checkpoint: Path) -> dict[str, Any]:
+    """What Trainer wrote of its state into a checkpoint; nothing where that cannot be read."""
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def recorded(checkpoint: Path, callback: type, argument: str) -> Any:
+    """An argument of a callback that was saved with a checkpoint; None where it says nothing of it."""
+    try:
+        return state_of_trainer(checkpoint)["stateful_callbacks"][callback.__name__]["args"][argument]
+    except (KeyError, TypeError):
+        return None
 
 
 @contextmanager
