@@ -96,7 +96,7 @@ def check_steps_left(checkpoint: Path, max_steps: int) -> None:
     Raises:
         InputError: with both numbers.
     """
-    done = state_of_trainer(checkpoint).get("global_step", 0)
+    done = (state_of_trainer(checkpoint) or {}).get("global_step", 0)
     if 0 < max_steps < done:
         raise InputError(
             f"max_steps must be at least {done}, the steps of {checkpoint}, got {max_steps}; raise it, or train anew "

@@ -119,27 +119,23 @@ def whole_checkpoints(folder: Path) -> list[Path]:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    # Trainer writes this file after all others.
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
+    return state_of_trainer(checkpoint) is not None  # which is written after all other files
 
 
-def state_of_trainer(checkpoint: Path) -> dict[str, Any]:
-    """What Trainer wrote of its state into a checkpoint; nothing where that cannot be read."""
+def state_of_trainer(checkpoint: Path) -> dict[str, Any] | None:
+    """What Trainer wrote of its state into a checkpoint; None where that cannot be read."""
     try:
         state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}
+        return None
+    return state if isinstance(state, dict) else None
 
 
 def recorded(checkpoint: Path, callback: type, argument: str) -> Any:
     """An argument of a callback that was saved with a checkpoint; None where it says nothing of it."""
+    state: Any = state_of_trainer(checkpoint)
     try:
-        return state_of_trainer(checkpoint)["stateful_callbacks"][callback.__name__]["args"][argument]
+        return state["stateful_callbacks"][callback.__name__]["args"][argument]
     except (KeyError, TypeError):
         return None
 
