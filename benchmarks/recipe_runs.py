@@ -102,8 +102,10 @@ def operations(recipe: str, changed: Sequence[str]) -> dict[str, float]:
         recipe: a file. changed: options of `train.py`.
     """
     steps = WARM_UP_STEPS + PROFILED_STEPS
-    short = ("--max_steps", str(steps), "--warmup_steps", "0", "--eval_strategy", "no", "--save_strategy", "no")
-    short = (*short, "--load_best_model_at_end", "false", "--report_to", "none")
+    short = (
+        *("--max_steps", str(steps), "--warmup_steps", "0", "--report_to", "none"),
+        *("--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"),
+    )
     recorder = _ProfiledSteps()
     with TemporaryDirectory() as folder:
         job = prepare(parse_run([recipe, *changed, *short, "--output_dir", folder], command="profile"))

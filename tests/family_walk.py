@@ -83,7 +83,7 @@ def tiny_values(config_class: type[PreTrainedConfig], depth: int = 0) -> dict:
 
 
 def _spread(values: list) -> list:
-    """As many values as there are layers, of all kinds that occur."""
+    """A value for each layer, of all kinds that occur."""
     kinds = []
     for value in values:
         if value not in kinds:

@@ -5,9 +5,10 @@ import json
 import math
 
 import pytest
+from training_jobs import recipe_file
 
 from benchmarks import recipe_runs
-from benchmarks.recipe_runs import Finished, train
+from benchmarks.recipe_runs import Finished, operations, train
 from benchmarks.time_to_quality import BART, CROSSMASK, WAYS, main, minutes, until
 from crossmask.training.parsing import parse_run
 
@@ -62,6 +63,12 @@ def test_a_finished_run_is_kept_and_an_interrupted_one_goes_on(tmp_path, monkeyp
     assert first.metrics["sacrebleu"] == 12.5
     with pytest.raises(SystemExit, match="must be of a run with the same options"):
         train(tmp_path, CROSSMASK, ["--seed", "3", "--train.limit", "128"])
+
+
+def test_a_profile_has_the_products_of_a_step(tmp_path):
+    spent = operations(recipe_file(tmp_path), [])
+    assert list(spent.values()) == sorted(spent.values(), reverse=True)
+    assert spent["aten::mm"] > 0
 
 
 @pytest.mark.slow
