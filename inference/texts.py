@@ -3,7 +3,7 @@
 A batch takes as long as its longest text, and random batches of real sentences are half padding.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -70,11 +70,15 @@ def translate_ids(
     sources: Sequence[Sequence[int]],
     batch_tokens: int,
     bar: Bar,
+    options_of: Callable[[list[int]], Mapping[str, Any]] | None = None,
     **generate_kwargs,
 ) -> list[str]:
     """`translate_batch` of token ids, of lengths that the model takes; advances `bar` by the texts that are done.
 
     The output for a source without ids is empty.
+
+    Args:
+        options_of: from the indices of a batch's sources to options for `model.generate` that belong to these.
     """
     vocabulary = model.get_input_embeddings().num_embeddings
     if (highest := max((max(ids, default=0) for ids in sources), default=0)) >= vocabulary:
@@ -90,7 +94,8 @@ def translate_ids(
     try:
         for batch in batches:
             inputs = pad([sources[index] for index in batch], tokenizer, model.device)
-            texts = generate_texts(model, tokenizer, **inputs, **generate_kwargs)
+            own = {} if options_of is None else options_of(batch)
+            texts = generate_texts(model, tokenizer, **inputs, **{**generate_kwargs, **own})
             for index, text in zip(batch, texts, strict=True):
                 outputs[index] = text
             bar.update(len(batch))

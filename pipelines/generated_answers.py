@@ -1,21 +1,23 @@
 """Question answering where the decoder writes the answer."""
 
 from collections.abc import Mapping, Sequence
-from string import Formatter
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from ..seq2seq.quoting import QUOTES, quotation, with_quoting
-from ..seq2seq.sentences import split_answer
 from .inputs import PipelineInputError
 from .item_masks import MASKS, check_taken, masks_of
-from .questions import as_questions, check_question, create_sample
+from .questions import (
+    as_answer,
+    as_questions,
+    check_question,
+    check_quotable,
+    check_template,
+    create_sample,
+    default_template,
+)
 from .text_to_text import TextToTextPipeline
-
-SEPARATOR = "<sep>"
-TEMPLATE = "{question}" + SEPARATOR + " {context}"
-_KEYS = {"question", "context"}
 
 
 class GeneratedAnswersPipeline(TextToTextPipeline):
@@ -53,19 +55,9 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
 
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
         super().__init__(model, **options)
-        if self.quote and not self.target_tokenizer.is_fast:
-            kind = type(self.target_tokenizer).__name__
-            raise PipelineInputError(
-                f"quote must be left out with {kind}, which has no offsets; load a fast tokenizer"
-            )
-        if self.source_template:
-            return
-        if SEPARATOR not in self.tokenizer.get_vocab():
-            raise PipelineInputError(
-                f"source_template must be given for a tokenizer without {SEPARATOR}, such as "
-                "'question: {question} context: {context}' for T5"
-            )
-        self.source_template = TEMPLATE
+        if self.quote:
+            check_quotable(self.target_tokenizer)
+        self.source_template = self.source_template or default_template(self.tokenizer)
 
     def __call__(
         self,
@@ -114,12 +106,7 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         if quote not in (None, *QUOTES):
             raise PipelineInputError(f"quote must be one of {', '.join(QUOTES)}, got {quote!r}")
         if source_template is not None:
-            names = {name for _, name, _, _ in Formatter().parse(source_template) if name is not None}
-            if names != _KEYS:
-                raise PipelineInputError(
-                    f"source_template must have {{question}} and {{context}} and nothing else in braces, got "
-                    f"{source_template!r}"
-                )
+            check_template(source_template)
             self.source_template = source_template
         if no_answer is not None:
             self.no_answer = no_answer
@@ -130,5 +117,4 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         return super()._sanitize_parameters(**options)
 
     def result(self, text: str) -> dict[str, Any]:
-        rationale, answer = split_answer(text, self.no_answer, self.quote)
-        return {"answer": answer, "rationale": rationale} if rationale else {"answer": answer}
+        return as_answer(text, self.no_answer, self.quote)

@@ -1,9 +1,17 @@
 """What pipelines for question answering are called with."""
 
 from collections.abc import Mapping, Sequence
+from string import Formatter
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
+from ..seq2seq.sentences import split_answer
 from .inputs import PipelineInputError, check_keys, check_text
+
+SEPARATOR = "<sep>"
+TEMPLATE = "{question}" + SEPARATOR + " {context}"
+_KEYS = {"question", "context"}
 
 
 def as_questions(
@@ -48,3 +56,49 @@ def check_question(item: Any, name: str, optional: Sequence[str]) -> tuple[str, 
     check_keys(item, name, ("question", "context"), optional)
     question, context = (check_text(item[key], f"{name}: {key!r}") for key in ("question", "context"))
     return question, context
+
+
+def check_template(template: str) -> None:
+    """Refuse a source template without `{question}` or `{context}`, or with more. Raises PipelineInputError."""
+    try:
+        names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    except ValueError:  # a single brace
+        names = set()
+    if names != _KEYS:
+        raise PipelineInputError(
+            "source_template must have {question} and {context} and nothing else in braces, got " + repr(template)
+        )
+
+
+def default_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The source template of the task `question-answering`.
+
+    Args:
+        tokenizer: of sources.
+
+    Raises:
+        PipelineInputError: it lacks the separator, so that the model was trained with another template.
+    """
+    if SEPARATOR not in tokenizer.get_vocab():
+        raise PipelineInputError(
+            f"source_template must be given for a tokenizer without {SEPARATOR}, such as "
+            "'question: {question} context: {context}' for T5"
+        )
+    return TEMPLATE
+
+
+def check_quotable(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer of targets that does not say where its tokens are in a text. Raises PipelineInputError."""
+    if not tokenizer.is_fast:
+        kind = type(tokenizer).__name__
+        raise PipelineInputError(f"quote must be left out with {kind}, which has no offsets; load a fast tokenizer")
+
+
+def as_answer(text: str, no_answer: str | None, quote: str | None) -> dict[str, str]:
+    """What was written as `answer`, and as `rationale` where it says what the answer follows from.
+
+    Args:
+        no_answer, quote: as for `split_answer`.
+    """
+    rationale, answer = split_answer(text, no_answer, quote)
+    return {"answer": answer, "rationale": rationale} if rationale else {"answer": answer}

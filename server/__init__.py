@@ -7,7 +7,8 @@ package can be imported without the extra `serve`.
 from typing import Any
 
 from ..serving.libraries import require
-from .models import ServedModel, load_served_model
+from .loading import load_served_model
+from .models import ServedModel
 from .settings import LanguagePair, Settings
 
 _PURPOSE = "serve a model"

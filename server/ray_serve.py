@@ -11,7 +11,7 @@ from ..serving.libraries import require
 from ..serving.ray_translation import absolute
 from ..utils.errors import InputError
 from ..utils.type_checks import did_you_mean
-from .models import load_served_model
+from .loading import load_served_model
 from .settings import LanguagePair, Settings, check_pairs, read_api_keys
 
 _PURPOSE = "serve a model by Ray Serve"

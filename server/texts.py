@@ -11,8 +11,9 @@ from ..utils.text import is_blank
 from .errors import as_bad_request, bad_request, too_large
 from .events import EXAMPLE, EventStream
 from .fields import brief, text_field, texts_field
-from .models import ReadingModel, TextModel
+from .models import TextModel
 from .openapi import TEXT, TEXT_OR_LIST, describe
+from .question_answering import Question, ReadingModel, WritingModel
 from .service import Service
 
 
@@ -47,12 +48,15 @@ def summarization_routes(service: Service, model: TextModel) -> APIRouter:
     return router
 
 
-def answer_routes(service: Service, model: TextModel | ReadingModel) -> APIRouter:
+def answer_routes(service: Service, model: ReadingModel | WritingModel) -> APIRouter:
     """/answer: by a span of the context, or by a text that the model writes."""
     router = APIRouter(tags=["question answering"])
     example = {"question": "Where is Ann?", "context": "Bob left. Ann is in the garden."}
-    points = isinstance(model, ReadingModel)
-    answer_example = {"answer": "the garden", **({"score": 0.98, "start": 20, "end": 30} if points else {})}
+    answer_example: dict[str, Any] = {"answer": "the garden"}
+    if isinstance(model, ReadingModel):
+        answer_example |= {"score": 0.98, "start": 20, "end": 30}
+    elif model.quote:
+        answer_example |= {"rationale": "Ann is in the garden."}
 
     @router.post(
         "/answer",
@@ -67,16 +71,13 @@ def answer_routes(service: Service, model: TextModel | ReadingModel) -> APIRoute
     async def answer(request: Request) -> Response:
         fields = await service.fields(request, "question", "context", lists=("question", "context"))
         pairs, is_list = _questions(fields, service)
-        inputs: list[Any] = pairs if points else [model.source_of(*pair) for pair in pairs]  # type: ignore[union-attr]
-        outputs = await service.answers(request, inputs)
-        if isinstance(model, TextModel):
-            outputs = [{"answer": model.answer_in(text)} for text in outputs]
+        outputs = await service.answers(request, pairs)
         return JSONResponse(outputs if is_list else outputs[0])
 
     return router
 
 
-def _questions(fields: dict[str, Any], service: Service) -> tuple[list[tuple[str, str]], bool]:
+def _questions(fields: dict[str, Any], service: Service) -> tuple[list[Question], bool]:
     """The questions with their contexts, and whether they were a list. Raises ApiError."""
     most = service.settings.max_characters
     questions, is_list = texts_field(fields, "question", service.settings)

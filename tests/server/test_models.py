@@ -18,8 +18,10 @@ from transformers import MarianConfig, MarianMTModel
 import crossmask
 from crossmask import attach, translate_batch
 from crossmask.cli.main import main
+from crossmask.pipelines.inputs import PipelineInputError
 from crossmask.server import LanguagePair, Settings, load_served_model
-from crossmask.server.models import ReadingModel, TextModel
+from crossmask.server.models import TextModel
+from crossmask.server.question_answering import ReadingModel, WritingModel
 from crossmask.server.settings import read_api_keys
 from crossmask.serving import export, load_translator
 from crossmask.utils.errors import InputError, MissingLibraryError
@@ -71,6 +73,15 @@ def test_an_export_is_served_as_its_model(engine, tmp_path):
     exported.close()
 
 
+def test_only_engines_that_generate_drives_can_quote(tmp_path):
+    pytest.importorskip("ctranslate2")
+    place = save(tmp_path / "saved", trained_model(), tokenizer())
+    with load_translator(export(place, "ctranslate2", tmp_path / "exported").folder) as translator:
+        texts = TextModel(translator, "fast", "question-answering")
+        with pytest.raises(InputError, match="engine must be torch or onnx for fast, which quotes"):
+            WritingModel(texts, "{question} {context}", quote="sentences")
+
+
 def test_a_model_that_points_is_known_by_its_architecture(tmp_path):
     place = save(tmp_path, *tiny_reader(False))
     assert isinstance(load_served_model(place, **PLAIN), ReadingModel)
@@ -91,9 +102,9 @@ def test_what_a_model_is_for_must_be_known(folder, tmp_path):
     with pytest.raises(InputError, match="--languages must be given for"):
         load_served_model(place, task="translation", **PLAIN)
     assert load_served_model(place, pairs=PAIRS, **PLAIN).task == "translation"
-    with pytest.raises(InputError, match="source_template must be given for a tokenizer without <sep>"):
+    with pytest.raises(PipelineInputError, match="source_template must be given for a tokenizer without <sep>"):
         load_served_model(place, task="question-answering", **PLAIN)
-    with pytest.raises(InputError, match="source_template must have"):
+    with pytest.raises(PipelineInputError, match="source_template must have"):
         load_served_model(place, task="question-answering", source_template="{question}", **PLAIN)
     with pytest.raises(InputError, match="source_template must be left out for translation"):
         load_served_model(folder, source_template="{question}{context}", **PLAIN)

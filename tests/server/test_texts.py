@@ -13,8 +13,10 @@ from servers import TEXTS, asked, events, in_process, small
 from crossmask import translate_batch
 from crossmask.inference import answer_batch
 from crossmask.inference.generate_translator import GenerateTranslator
+from crossmask.pipelines.questions import as_answer
 from crossmask.server import Settings
-from crossmask.server.models import ReadingModel, TextModel
+from crossmask.server.models import TextModel
+from crossmask.server.question_answering import ReadingModel, WritingModel
 
 JSON = {"content-type": "application/json"}
 CONTEXTS = ["ann is in the garden", "bob left . ann sits near carl", "dora sits in the kitchen and bob is not there"]
@@ -27,6 +29,10 @@ def reading() -> ReadingModel:
 
 def writing(task: str, **options) -> TextModel:
     return TextModel(GenerateTranslator(*small()), "tiny", task, **options)
+
+
+def answering(template: str) -> WritingModel:
+    return WritingModel(writing("question-answering"), template)
 
 
 def test_summaries_of_a_text_and_of_a_list_with_a_prefix():
@@ -60,18 +66,19 @@ def test_answers_by_spans_equal_answer_batch():
 
 def test_answers_that_are_written_are_cut_out_of_what_is_written():
     template = "{question} {context}"
-    model = writing("question-answering", source_template=template)
+    model = answering(template)
     (wanted,) = translate_batch(*small(), ["two {context} old man"], progress=False)
     # Braces in a question are text.
     request = {"json": {"question": "two {context}", "context": "old man"}}
     (answer,) = asked(model, None, request, path="/answer")
     assert answer.json() == {"answer": wanted.strip()}
-    assert model.answer_in("Ann is here. Answer: the garden ") == "the garden"
+    assert as_answer("Ann is here. Answer: the garden ", None, None) == {
+        "answer": "the garden",
+        "rationale": "Ann is here.",
+    }
 
 
-@pytest.mark.parametrize(
-    "model", [reading, lambda: writing("question-answering", source_template="{question}{context}")]
-)
+@pytest.mark.parametrize("model", [reading, lambda: answering("{question}{context}")])
 def test_questions_that_cannot_be_used(model):
     cases = [
         ({"question": "where ?"}, 400, "context must be a text that is not empty, got nothing"),
