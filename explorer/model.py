@@ -14,6 +14,7 @@ from ..auditing import audit
 from ..auditing.expected_masks import actual_masks
 from ..inference.texts import tokenizers_of
 from ..masks.scope import SCOPES
+from ..pipelines.saved_options import saved_prefix
 from ..seq2seq.attention_weights import attending_eagerly
 from ..seq2seq.lengths import longest_source, longest_target
 from ..streaming.text import TextStream
@@ -72,10 +73,10 @@ class ExploredModel:
         }
 
     def _examples(self) -> list[str]:
-        """Sentences to begin with: with the sign of a target language, for a model that has such signs."""
-        known = self.source_tokenizer.get_vocab()
+        """Sentences to begin with, as the model reads them: with a sign of a language, or with its saved prefix."""
+        known, prefix = self.source_tokenizer.get_vocab(), saved_prefix(self.model.config, "translation")
         signed = [text for text in _SIGNED_EXAMPLES if text.partition(" ")[0] in known]
-        return signed or list(_EXAMPLES)
+        return signed or [prefix + text for text in _EXAMPLES]
 
     def source(self, text: str) -> tuple[list[int], list[dict[str, Any]]]:
         """The token ids of a text, and each token as the page shows it.

@@ -15,6 +15,7 @@ from transformers import pipeline
 from crossmask import translate_batch
 from crossmask.cli.main import main
 from crossmask.data.tokenizer_training import train_tokenizer
+from crossmask.explorer.loading import load_explored_model
 from crossmask.server import LanguagePair, load_served_model
 from crossmask.serving import export
 from crossmask.streaming.text import translate
@@ -70,6 +71,11 @@ def test_a_stream_reads_the_saved_prefix_before_the_first_word(folder, monkeypat
     wanted = translate(*tiny(), TEXTS, prefix=PREFIX, cross_mask="wait_k(3)")
     found = run(monkeypatch, capsys, "stream", folder, "--cross-mask", "wait_k(3)", "--device", "cpu")
     assert [line.strip() for line in found] == [one.text for one in wanted]
+
+
+def test_the_sentences_of_the_explorer_begin_with_the_saved_prefix(folder):
+    examples = load_explored_model(str(folder), "cpu").facts["examples"]
+    assert all(text.startswith(PREFIX) and len(text) > len(PREFIX) for text in examples)
 
 
 def test_a_server_puts_the_saved_prefix_before_every_text(folder):
