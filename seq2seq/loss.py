@@ -50,7 +50,7 @@ def cross_entropy(
         ValueError, TypeError: as in `check_targets`.
     """
     check_targets(labels, logits.shape[-1], label_smoothing)
-    return _plain_sum(logits, labels, label_smoothing) / _count(labels, num_items_in_batch)
+    return _plain_sum(logits, labels, label_smoothing) / count_targets(labels, num_items_in_batch)
 
 
 def linear_cross_entropy(
@@ -83,7 +83,7 @@ def linear_cross_entropy(
     total = _LinearCrossEntropy.apply(
         hidden_states[counts], weight, labels[counts], label_smoothing, kind, torch.is_grad_enabled()
     )
-    return total / _count(labels, num_items_in_batch)
+    return total / count_targets(labels, num_items_in_batch)
 
 
 def _plain_sum(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
@@ -101,7 +101,8 @@ def _full(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _count(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | int:
+def count_targets(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor | int:
+    """What a summed loss is divided by: the number given, or that of the labels that count; at least 1."""
     if num_items_in_batch is None:
         num_items_in_batch = (labels != IGNORED).sum()
     if not torch.is_tensor(num_items_in_batch):

@@ -258,6 +258,13 @@ class OptimizationArguments(RecipeGroup):
             "so that one model translates simultaneously at any of these waits."
         },
     )
+    r_drop: float | None = field(
+        default=None,
+        metadata={
+            "help": "Read every batch twice under different dropout, and add this weight times the divergence of both "
+            "outputs to the loss (R-Drop). A step takes twice the time."
+        },
+    )
     average_checkpoints: int | None = field(
         default=None,
         metadata={

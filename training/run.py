@@ -30,6 +30,7 @@ from .joining import joins, load_processor_of_parts, processor_of, writing_token
 from .multi_path import Multipath
 from .parsing import RunSpec
 from .parts import freeze_parts, trained_parameters
+from .r_drop import check_r_drop
 from .recipe import RecipeArguments
 from .report import RunResult, write_report
 from .requirements import check_optimizer, check_requirements
@@ -142,6 +143,8 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     freeze_parts(model, recipe.optimization)
     if recipe.optimization.cache_encoder:
         check_encoder_cache(model, arguments)
+    if recipe.optimization.r_drop is not None:
+        check_r_drop(recipe.optimization.r_drop, model)
     check_optimizer(arguments, model)
 
 
