@@ -45,6 +45,7 @@ class ExploredModel:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         tokenizers: tuple[Any, Any] = tokenizers_of(tokenizer)
         self.source_tokenizer, self.target_tokenizer = tokenizers
+        self.prefix = saved_prefix(model.config, "translation")
         self.longest_source = min(longest_source(model) or TOKENS_LIMIT, TOKENS_LIMIT)
         # One position is the start token's.
         positions = (longest_target(model) or TOKENS_LIMIT + 1) - 1
@@ -74,9 +75,15 @@ class ExploredModel:
 
     def _examples(self) -> list[str]:
         """Sentences to begin with, as the model reads them: with a sign of a language, or with its saved prefix."""
-        known, prefix = self.source_tokenizer.get_vocab(), saved_prefix(self.model.config, "translation")
+        known = self.source_tokenizer.get_vocab()
         signed = [text for text in _SIGNED_EXAMPLES if text.partition(" ")[0] in known]
-        return signed or [prefix + text for text in _EXAMPLES]
+        prefixed = [self.prefix + text for text in _EXAMPLES]
+        fitting = [
+            text
+            for text in prefixed
+            if len(text) <= TEXT_LIMIT and len(self.source_tokenizer(text).input_ids) <= self.longest_source
+        ]
+        return signed or fitting or list(_EXAMPLES)
 
     def source(self, text: str) -> tuple[list[int], list[dict[str, Any]]]:
         """The token ids of a text, and each token as the page shows it.

@@ -5,15 +5,15 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ..seq2seq.quoting import QUOTES, quotation, with_quoting
+from ..seq2seq.quoting import quotation, with_quoting
 from .inputs import PipelineInputError
 from .item_masks import MASKS, check_taken, masks_of
 from .questions import (
     as_answer,
     as_questions,
+    check_options,
     check_question,
     check_quotable,
-    check_template,
     create_sample,
     default_template,
 )
@@ -100,13 +100,8 @@ class GeneratedAnswersPipeline(TextToTextPipeline):
         quote: str | None = None,
         **options: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        for name, value in (("source_template", source_template), ("no_answer", no_answer)):
-            if value is not None and (not isinstance(value, str) or not value.strip()):
-                raise PipelineInputError(f"{name} must be a text, got {value!r}")
-        if quote not in (None, *QUOTES):
-            raise PipelineInputError(f"quote must be one of {', '.join(QUOTES)}, got {quote!r}")
+        check_options(source_template, no_answer, quote)
         if source_template is not None:
-            check_template(source_template)
             self.source_template = source_template
         if no_answer is not None:
             self.no_answer = no_answer

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from ..seq2seq.quoting import QUOTES
 from ..seq2seq.sentences import split_answer
 from .inputs import PipelineInputError, check_keys, check_text
 
@@ -58,15 +59,36 @@ def check_question(item: Any, name: str, optional: Sequence[str]) -> tuple[str, 
     return question, context
 
 
-def check_template(template: str) -> None:
-    """Refuse a source template without `{question}` or `{context}`, or with more. Raises PipelineInputError."""
+def names_in(template: str) -> tuple[str, ...]:
+    """The names in braces of a template. Raises ValueError for a single brace, and for a format behind a name."""
+    fields = [field for field in Formatter().parse(template) if field[1] is not None]
+    for _, name, spec, conversion in fields:
+        if spec or conversion:
+            raise ValueError(f"{{{name}}} must have nothing behind the name, got {spec or conversion!r}")
+    return tuple(str(name) for _, name, _, _ in fields)
+
+
+def check_options(source_template: str | None = None, no_answer: str | None = None, quote: str | None = None) -> None:
+    """Refuse a template without `{question}` or `{context}`, or with more, and what else cannot be. None is left out.
+
+    Raises:
+        PipelineInputError: with the option and what it must be.
+    """
+    for name, value in (("source_template", source_template), ("no_answer", no_answer)):
+        if value is not None and (not isinstance(value, str) or not value.strip()):
+            raise PipelineInputError(f"{name} must be a text, got {value!r}")
+    if quote not in (None, *QUOTES):
+        raise PipelineInputError(f"quote must be one of {', '.join(QUOTES)}, got {quote!r}")
+    if source_template is None:
+        return
     try:
-        names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
-    except ValueError:  # a single brace
+        names = set(names_in(source_template))
+    except ValueError:
         names = set()
     if names != _KEYS:
         raise PipelineInputError(
-            "source_template must have {question} and {context} and nothing else in braces, got " + repr(template)
+            "source_template must have {question} and {context} and nothing else in braces, got "
+            f"{source_template!r}"
         )
 
 

@@ -9,7 +9,7 @@ import torch
 
 from ..masks.fast_paths import fast_path_allowed
 from .decoder_inputs import IGNORED
-from .loss import CHUNK_ELEMENTS, check_targets, count_targets
+from .loss import CHUNK_ELEMENTS, check_targets, count_targets, full_dtype
 
 
 def agreeing_cross_entropy(
@@ -30,8 +30,13 @@ def agreeing_cross_entropy(
         alpha: the weight of the paper, which has 1 to 5.
 
     Raises:
-        ValueError, TypeError: as in `check_targets`.
+        ValueError, TypeError: as in `check_targets`, and for logits of another number of rows.
     """
+    if logits.shape[:-1] != (2 * labels.shape[0], *labels.shape[1:]):
+        raise ValueError(
+            f"logits must have the labels' shape {tuple(labels.shape)} with twice the rows, got "
+            f"{tuple(logits.shape)}; put the batch behind itself"
+        )
     check_targets(labels, logits.shape[-1], label_smoothing)
     counts = labels.flatten() != IGNORED
     rows, targets = counts.nonzero()[:, 0], labels.flatten()[counts]
@@ -47,12 +52,15 @@ def _plain_sum(
     logits: torch.Tensor, rows: torch.Tensor, targets: torch.Tensor, smoothing: float, alpha: float
 ) -> torch.Tensor:
     first, second = (_log_probabilities(logits, half) for half in _halves(logits, rows))
-    expected = sum(
-        (1 - smoothing) * one.gather(-1, targets[:, None]).sum() + smoothing * one.mean(-1).sum()
-        for one in (first, second)
-    )
+    expected = sum(_expected(one, targets[:, None], smoothing) for one in (first, second))
     # Both divergences at once: sum of p (log p - log q) and of q (log q - log p)
     return alpha / 2 * ((first.exp() - second.exp()) * (first - second)).sum() - expected
+
+
+def _expected(log_probabilities: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """The log-probability of the smoothed targets (N, 1), summed."""
+    expected = (1 - smoothing) * log_probabilities.gather(-1, targets).sum()
+    return expected + smoothing * log_probabilities.mean(-1).sum() if smoothing else expected
 
 
 def _halves(logits: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,7 +68,7 @@ def _halves(logits: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def _log_probabilities(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    return logits[rows].to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+    return logits[rows].to(full_dtype(logits.dtype)).log_softmax(-1)
 
 
 class _AgreeingCrossEntropy(torch.autograd.Function):
@@ -76,9 +84,11 @@ class _AgreeingCrossEntropy(torch.autograd.Function):
         alpha: float,
         differentiable: bool,
     ) -> torch.Tensor:
-        vocabulary = logits.shape[-1]
-        grad = torch.zeros_like(logits) if ctx.needs_input_grad[0] and differentiable else None
-        total = torch.zeros((), dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device)
+        vocabulary, full = logits.shape[-1], full_dtype(logits.dtype)
+        # float16 would lose what is small before the loss is scaled.
+        kept = full if logits.dtype == torch.float16 else logits.dtype
+        grad = torch.zeros_like(logits, dtype=kept) if ctx.needs_input_grad[0] and differentiable else None
+        total = torch.zeros((), dtype=full, device=logits.device)
         size = max(CHUNK_ELEMENTS // vocabulary // 2, 1)
         for part, target in zip(rows.split(size), targets[:, None].split(size), strict=True):
             halves = _halves(logits, part)
@@ -87,7 +97,7 @@ class _AgreeingCrossEntropy(torch.autograd.Function):
             both = first.exp(), second.exp()
             apart = both[0] - both[1]
             for one in (first, second):
-                total -= (1 - smoothing) * one.gather(-1, target).sum() + smoothing * one.mean(-1).sum()
+                total -= _expected(one, target, smoothing)
             total += alpha / 2 * (apart * gap).sum()
             if grad is None:
                 continue
@@ -97,7 +107,7 @@ class _AgreeingCrossEntropy(torch.autograd.Function):
                 own_grad = gap.sub(to_other).mul_(sign * alpha / 2).add_(1).mul_(own)
                 own_grad.add_(apart, alpha=sign * alpha / 2).sub_(smoothing / vocabulary)
                 own_grad.scatter_add_(-1, target, torch.full_like(target, smoothing - 1, dtype=own_grad.dtype))
-                grad[half] = own_grad.to(grad.dtype)
+                grad[half] = own_grad.to(kept)
         ctx.smoothing, ctx.alpha = smoothing, alpha
         ctx.save_for_backward(logits, rows, targets, grad)
         return total
@@ -109,5 +119,5 @@ class _AgreeingCrossEntropy(torch.autograd.Function):
             total = _plain_sum(logits, rows, targets, ctx.smoothing, ctx.alpha)
             (found,) = torch.autograd.grad(total, logits, grad, create_graph=True)
         else:
-            found = saved * grad
+            found = (saved * grad).to(logits.dtype)
         return found, None, None, None, None, None

@@ -88,7 +88,7 @@ def linear_cross_entropy(
 
 def _plain_sum(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
     return nn.functional.cross_entropy(
-        logits.flatten(0, -2).to(_full(logits.dtype)),
+        logits.flatten(0, -2).to(full_dtype(logits.dtype)),
         labels.flatten(),
         ignore_index=IGNORED,
         reduction="sum",
@@ -96,7 +96,7 @@ def _plain_sum(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> 
     )
 
 
-def _full(dtype: torch.dtype) -> torch.dtype:
+def full_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype that sums are made in: float32, or float64 for float64."""
     return torch.promote_types(dtype, torch.float32)
 
@@ -153,7 +153,7 @@ def _in_chunks(
     Args:
         hidden: (N, hidden). weight: (vocabulary, hidden), of the same dtype. labels: (N,) int64.
     """
-    vocabulary, full = weight.shape[0], _full(hidden.dtype)
+    vocabulary, full = weight.shape[0], full_dtype(hidden.dtype)
     rows = max(CHUNK_ELEMENTS // vocabulary, 1)
     if hidden.dtype == torch.float16:
         rows = min(rows, FP16_ROWS)

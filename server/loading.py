@@ -103,7 +103,7 @@ def load_served_model(
     texts = TextModel(translator, name, task, pairs, options, source_prefix)
     if task != "question-answering":
         return texts
-    template = source_template or saved.get("source_template")
+    template = saved.get("source_template") if source_template is None else source_template
     return WritingModel(texts, template, saved.get("no_answer"), saved.get("quote"))
 
 

@@ -70,12 +70,14 @@ class TextModel(ServedModel):
         # Of its own, since a tokenizer cannot be used by two threads at a time.
         self.tokenizer = copy.deepcopy(tokenizers_of(translator.tokenizer)[0])
 
-    def encode(self, inputs: Sequence[str], prefix: str = "") -> list[Encoded]:
-        """`prefix` is that of a language pair; it and the model's are not counted in errors."""
+    def encode(
+        self, inputs: Sequence[str], prefix: str = "", *, kind: str = "text", fix: str = "split it"
+    ) -> list[Encoded]:
+        """`prefix` is that of a language pair; it and the model's are not counted in errors, which name `kind`."""
         prefix = self.prefix + prefix
         sources, limit = encode(self.tokenizer, inputs, prefix), self.translator.max_source_length
         for index, (ids, text) in enumerate(zip(sources, inputs, strict=True)):
-            check_tokens(ids, limit, f"text {index + 1}", text, self.tokenizer)
+            check_tokens(ids, limit, f"{kind} {index + 1}", text, self.tokenizer, fix)
         return [Encoded(ids, max(1, len(ids))) for ids in sources]
 
     def run(self, payloads: list[list[int]], batch_tokens: int) -> list[str]:
@@ -91,7 +93,9 @@ class TextModel(ServedModel):
         self.translator.close()
 
 
-def check_tokens(ids: Sequence[int], limit: int | None, name: str, text: str, tokenizer: Any) -> None:
+def check_tokens(
+    ids: Sequence[int], limit: int | None, name: str, text: str, tokenizer: Any, fix: str = "split it"
+) -> None:
     """Refuse a source with more tokens than the model takes.
 
     Args:
@@ -104,4 +108,4 @@ def check_tokens(ids: Sequence[int], limit: int | None, name: str, text: str, to
         return
     alone = len(encode(tokenizer, [text])[0])
     limit -= len(ids) - alone
-    raise too_large(f"{name} must have at most {limit} tokens, which is what the model takes, got {alone}; split it")
+    raise too_large(f"{name} must have at most {limit} tokens, which is what the model takes, got {alone}; {fix}")

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 from ..inference.answers import answer_batch
 from ..inference.generate_translator import GenerateTranslator
 from ..inference.texts import tokenizers_of, translate_ids
-from ..pipelines.questions import as_answer, check_quotable, check_template, default_template
+from ..pipelines.questions import as_answer, check_options, check_quotable, default_template
 from ..question_answering.windows import encode_windows, longest_question
 from ..seq2seq.quoting import quotation, with_quoting
 from ..utils.errors import InputError
@@ -74,8 +74,7 @@ class WritingModel(ServedModel):
     ):
         self.texts, self.name, self.engine, self.dtype = texts, texts.name, texts.engine, texts.dtype
         own, self.target_tokenizer = tokenizers_of(texts.translator.tokenizer)
-        if source_template is not None:
-            check_template(source_template)
+        check_options(source_template, no_answer, quote)
         self.source_template = source_template or default_template(own)
         self.no_answer, self.quote = no_answer, quote
         if quote:
@@ -87,7 +86,7 @@ class WritingModel(ServedModel):
 
     def encode(self, inputs: Sequence[Question]) -> list[Encoded]:
         sources = [self.source_template.format(question=question, context=context) for question, context in inputs]
-        encoded = self.texts.encode(sources)
+        encoded = self.texts.encode(sources, kind="what is read for question", fix="cut the context")
         return [Encoded((one.payload, context), one.tokens) for one, (_, context) in zip(encoded, inputs, strict=True)]
 
     def run(self, payloads: list[tuple[list[int], str]], batch_tokens: int) -> list[dict[str, str]]:

@@ -293,6 +293,20 @@ class Task(ABC):
         """
         return None
 
+    def r_drop_loss(self, alpha: float, label_smoothing: float) -> Callable[..., torch.Tensor]:
+        """As `loss_function`, of the outputs for a batch that stands in the inputs twice, and its labels, twice too.
+
+        Args:
+            alpha: the weight of the divergence, as in the paper (`seq2seq/agreement.py`).
+
+        Raises:
+            InputError: the task has no such loss.
+        """
+        raise InputError(
+            f"r_drop must be left out for task {self.name}, got {alpha:g}; it is for models that write a target for a "
+            "source, by the usual loss"
+        )
+
     def targets(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         """What a batch's loss is summed over, -100 where it is not to count; None where the model takes a mean."""
         return batch.get("labels")

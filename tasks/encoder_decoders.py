@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import (
 from ..bridge import CrossMaskBridgeConfig
 from ..configuration.crossmask import CrossMaskConfig
 from ..data.language_codes import vocabulary_size
+from ..seq2seq.agreement import agreeing_cross_entropy
 from ..seq2seq.loss import cross_entropy
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
@@ -167,5 +168,17 @@ def loss_of_logits(label_smoothing: float) -> Callable[..., torch.Tensor]:
         outputs: Mapping[str, Any], labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         return cross_entropy(outputs["logits"], labels, num_items_in_batch, label_smoothing)
+
+    return loss
+
+
+def loss_of_two_passes(alpha: float, label_smoothing: float) -> Callable[..., torch.Tensor]:
+    """`agreeing_cross_entropy` as Trainer takes it, of a batch that stands twice in logits and labels."""
+
+    def loss(
+        outputs: Mapping[str, Any], labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        once = labels[: len(labels) // 2]
+        return agreeing_cross_entropy(outputs["logits"], once, num_items_in_batch, label_smoothing, alpha)
 
     return loss

@@ -41,7 +41,6 @@ class EncoderHead(Task):
         ),
         **dict.fromkeys(("generation", "generation_num_beams"), "nothing is generated"),
         "multipath_k": "nothing is translated",
-        "r_drop": "it is for models that write a target for a source",
         **dict.fromkeys(("source_language", "target_language"), "nothing is translated"),
     }
 

@@ -71,7 +71,6 @@ class LanguageModeling(Task):
         "max_source_length": _ONE_SIDE,
         "source_row_length": _ONE_SIDE,
         "generation_num_beams": "a language model is judged by likelihood, not by what it generates",
-        "r_drop": "it is for models that write a target for a source",
         "multipath_k": "a causal language model has no cross mask",
         **dict.fromkeys(("source_prefix", "source_language", "target_language"), "a text has no source"),
     }

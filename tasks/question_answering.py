@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from string import Formatter
 from typing import Any, cast
 
 import torch
@@ -13,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..data.collator import WithLists
 from ..inference.texts import tokenizers_of
+from ..pipelines.questions import SEPARATOR, TEMPLATE, names_in
 from ..pipelines.saved_options import saved_options
 from ..seq2seq.quoting import QUOTES, quotation, with_quoting
 from ..seq2seq.sentences import ANSWER, sentence_around, split_answer
@@ -25,7 +25,6 @@ from .registry import register_task
 from .squad_answers import answer_spans, answer_texts
 from .text_to_text import TextToText
 
-SEPARATOR = "<sep>"
 CONTEXT = "context_characters"
 RATIONALE = "rationale"
 
@@ -75,7 +74,7 @@ class QuestionAnswering(TextToText):
     primary_metric = PrimaryMetric("exact_match", greater_is_better=True)
     metric_modules = ("seq2seq_qa",)
 
-    source_template: str = "{question}" + SEPARATOR + " {context}"
+    source_template: str = TEMPLATE
     rationale_column: str | None = None
     rationale_sentence: bool = False
     quote: str | None = None
@@ -121,7 +120,7 @@ class QuestionAnswering(TextToText):
 
     @cached_property
     def _template_columns(self) -> tuple[str, ...]:
-        return tuple(name for _, name, _, _ in Formatter().parse(self.source_template) if name is not None)
+        return names_in(self.source_template)
 
     def example(self, record: Mapping[str, Any]) -> Example:
         fix = "rename the column, or set the task option source_template"

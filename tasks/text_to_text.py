@@ -37,6 +37,7 @@ from .encoder_decoders import (
     computes_own_loss,
     is_ours,
     loss_of_logits,
+    loss_of_two_passes,
     new_config_class,
     special_id,
     special_token_fields,
@@ -148,6 +149,11 @@ class TextToText(Task):
 
     def loss_function(self, model: PreTrainedModel, label_smoothing: float) -> Callable[..., torch.Tensor] | None:
         return None if computes_own_loss(model) else loss_of_logits(label_smoothing)
+
+    def r_drop_loss(self, alpha: float, label_smoothing: float) -> Callable[..., torch.Tensor]:
+        if type(self).loss_function is not TextToText.loss_function:
+            return super().r_drop_loss(alpha, label_smoothing)
+        return loss_of_two_passes(alpha, label_smoothing)
 
     def evaluate_batch(
         self,

@@ -261,8 +261,8 @@ class OptimizationArguments(RecipeGroup):
     r_drop: float | None = field(
         default=None,
         metadata={
-            "help": "Read every batch twice under different dropout, and add this weight times the divergence of both "
-            "outputs to the loss (R-Drop). A step takes twice the time."
+            "help": "Read every batch twice under different dropout, and have both outputs agree (R-Drop): alpha of "
+            "the paper, 1 to 5 there. A step takes twice the time."
         },
     )
     average_checkpoints: int | None = field(

@@ -1,28 +1,29 @@
-"""R-Drop: two passes over a batch under different dropout, which must agree.
+"""R-Drop: two passes over a batch under different dropout, which must agree (`seq2seq/agreement.py` has the loss)."""
 
-Liang et al. 2021, "R-Drop: Regularized Dropout for Neural Networks", https://arxiv.org/abs/2106.14448.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
-from ..seq2seq.agreement import agreeing_cross_entropy
 from ..utils.errors import InputError
+from .parts import frozen_modules
 
 
-def check_r_drop(alpha: float, model: nn.Module) -> None:
-    """Refuse a weight that is not one, and a model whose passes would be the same. Raises InputError."""
-    if not 0 < alpha < float("inf"):
-        raise InputError(f"r_drop must be a finite number above 0, got {alpha}; leave it out to train without")
-    if not any(_drops(module) for module in model.modules()):
-        raise InputError(f"r_drop must be left out for a model without dropout, got {alpha}; set model.dropout")
+def check_r_drop(alpha: float, model: PreTrainedModel) -> None:
+    """Refuse a model whose two passes would be the same. Raises InputError."""
+    frozen = {id(module) for part in frozen_modules(model) for module in part.modules()}  # they drop nothing
+    if not any(_drops(module) for module in model.modules() if id(module) not in frozen):
+        name = next((name for name in model.config.to_dict() if "dropout" in name), "dropout")
+        raise InputError(
+            f"r_drop must be left out where nothing that is trained has dropout, got {alpha:g}; set model.{name}"
+        )
 
 
 def _drops(module: nn.Module) -> bool:
-    rates = [value for name, value in vars(module).items() if "drop" in name]
+    # Whole layers are dropped for both passes alike.
+    rates = [value for name, value in vars(module).items() if "drop" in name and "layerdrop" not in name]
     rates += [module.p] if isinstance(module, nn.Dropout) else []
     return any(isinstance(rate, int | float) and rate > 0 for rate in rates)
 
@@ -36,16 +37,3 @@ def twice(inputs: Mapping[str, Any]) -> dict[str, Any]:
         return torch.cat([value, value]) if torch.is_tensor(value) else value
 
     return {name: doubled(value) for name, value in inputs.items()}
-
-
-def r_drop_loss(alpha: float, label_smoothing: float) -> Callable[..., torch.Tensor]:
-    """The loss by the logits of a batch of `twice`, as Trainer takes it."""
-
-    def loss(
-        outputs: Mapping[str, Any], labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
-        return agreeing_cross_entropy(
-            outputs["logits"], labels.chunk(2)[0], num_items_in_batch, label_smoothing, alpha
-        )
-
-    return loss

@@ -132,6 +132,8 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     task_of_test(recipe)
     check_requirements(recipe.model.attn_implementation, arguments)
     check_task_fields(recipe, arguments, task)
+    if (r_drop := recipe.optimization.r_drop) is not None:
+        task.r_drop_loss(r_drop, arguments.label_smoothing_factor)  # which some tasks do not have
     check_tokenizer_settings(recipe.tokenizer)
     check_adapters(recipe.optimization.lora, arguments)
     if recipe.optimization.multipath_k is not None:
@@ -143,8 +145,8 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     freeze_parts(model, recipe.optimization)
     if recipe.optimization.cache_encoder:
         check_encoder_cache(model, arguments)
-    if recipe.optimization.r_drop is not None:
-        check_r_drop(recipe.optimization.r_drop, model)
+    if r_drop is not None:
+        check_r_drop(r_drop, model)
     check_optimizer(arguments, model)
 
 

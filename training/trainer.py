@@ -19,7 +19,7 @@ from .evaluation import EvaluatingTrainer
 from .multi_path import Multipath
 from .muon import Muon, OwnOptimizer, adamw_options, build_muon, muon_options
 from .parts import frozen_modules, split_groups
-from .r_drop import r_drop_loss, twice
+from .r_drop import twice
 from .resumption import ResumingTrainer
 from .schedule import check_schedule_ends
 from .timing import Stopwatch, stopwatch_of
@@ -55,7 +55,7 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         train_batches: the training batches of all processes, which are dealt out here; None where `train_dataset` is
             a `PackedStream`, which deals out its own (make it with `epochs=None`, so that a run resumes exactly).
         multipath: chooses every step's wait; by default training has the masks of the config only.
-        r_drop: the weight of the divergence of two passes (`r_drop.py`); by default there is one pass.
+        r_drop: the weight of the divergence of two passes (`Task.r_drop_loss`); by default there is one pass.
         learning_rates: of parts of the model (`parts.py`) that have one of their own. Modules whose parameters are all
             frozen stay in evaluation mode, so that they compute in training what they compute afterwards.
     """
@@ -87,11 +87,11 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         self.frozen_modules = frozen_modules(given)
         # Such a model smooths labels itself, without the logits of the whole batch that Trainer's smoother needs.
         self.computes_own_loss = computes_own_loss(given) and r_drop is None
-        self.compute_loss_func = (
-            self.task.loss_function(given, self.args.label_smoothing_factor)
-            if r_drop is None
-            else r_drop_loss(r_drop, self.args.label_smoothing_factor)
-        )
+        smoothing = self.args.label_smoothing_factor
+        if r_drop is None:
+            self.compute_loss_func = self.task.loss_function(given, smoothing)
+        else:
+            self.compute_loss_func = self.task.r_drop_loss(r_drop, smoothing)
         if self.compute_loss_func is not None:
             self.model_accepts_loss_kwargs = False
         if self.computes_own_loss or self.compute_loss_func is not None:

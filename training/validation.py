@@ -38,7 +38,9 @@ LOWEST = {
     "max_steps": -1,  # those of the epochs
     "local_rank": -1,
 }  # fmt: skip
-ABOVE_ZERO = ("learning_rate", "num_train_epochs", "logging_steps", "eval_steps", "save_steps", "adam_epsilon")
+ABOVE_ZERO = (
+    "learning_rate", "num_train_epochs", "logging_steps", "eval_steps", "save_steps", "adam_epsilon", "r_drop",
+)  # fmt: skip
 HIGHEST = {"bpe_dropout": 1, "seed": 2**32 - 1, "learning_rate": torch.finfo(torch.float32).max}
 BELOW = {"adam_beta1": 1, "adam_beta2": 1, "label_smoothing_factor": 1}
 _NO_BEAMS = "Transformers has it only as code on the Hub"
@@ -83,6 +85,8 @@ def check_fields(given: Any) -> None:
 
 def _check_bounds(name: str, value: float) -> None:
     lowest, highest = LOWEST.get(name, 0), HIGHEST.get(name, LARGEST if isinstance(value, int) else float("inf"))
+    if name in ABOVE_ZERO and not value > 0:
+        raise InputError(f"{name} must be more than 0, got {value}")
     if not value >= lowest:
         raise InputError(f"{name} must be at least {lowest}, got {value}")
     if value > highest:
@@ -90,8 +94,6 @@ def _check_bounds(name: str, value: float) -> None:
         raise InputError(f"{name} must be at most {highest}, got {given}")
     if name == "max_steps" and value == 0:
         raise InputError("max_steps must be at least 1, or -1 to train for num_train_epochs, got 0")
-    if name in ABOVE_ZERO and value == 0:
-        raise InputError(f"{name} must be more than 0, got {value}")
     if name in BELOW and value >= BELOW[name]:
         raise InputError(f"{name} must be less than {BELOW[name]}, got {value}")
 

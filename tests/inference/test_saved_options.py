@@ -78,6 +78,12 @@ def test_the_sentences_of_the_explorer_begin_with_the_saved_prefix(folder):
     assert all(text.startswith(PREFIX) and len(text) > len(PREFIX) for text in examples)
 
 
+def test_the_explorer_begins_with_sentences_that_it_takes(tmp_path):
+    model = load_explored_model(str(save(tmp_path, {"translation": {"prefix": PREFIX * 40}})), "cpu")
+    for text in model.facts["examples"]:
+        model.source(text)
+
+
 def test_a_server_puts_the_saved_prefix_before_every_text(folder):
     assert served(folder, pairs=ENGLISH_GERMAN, **CPU) == outputs_after(PREFIX)
     assert served(folder, task="summarization", **CPU) == outputs_after(PREFIX)
@@ -181,9 +187,26 @@ def test_a_template_of_the_call_comes_first(writer):
             {"question-answering": {"no_answer": 3}},
             "no_answer of the model's config must be a text",
         ),
+        *(
+            (
+                "question-answering",
+                {"question-answering": {"source_template": "{question} {context}", **saved}},
+                message,
+            )
+            for saved, message in (
+                ({"source_template": "{question:9} {context}"}, "source_template must have {question} and {context}"),
+                ({"source_template": "{question!r} {context}"}, "source_template must have {question} and {context}"),
+                ({"source_template": "{question} {context"}, "source_template must have {question} and {context}"),
+                ({"source_template": "{question} {text}"}, "source_template must have {question} and {context}"),
+                ({"source_template": ""}, "source_template must be a text, got ''"),
+                ({"no_answer": " "}, "no_answer must be a text, got ' '"),
+                ({"quote": "words"}, "quote must be one of answer, sentences, got 'words'"),
+                ({"quote": ""}, "quote must be one of answer, sentences, got ''"),
+            )
+        ),
     ],
 )
-def test_saved_options_of_other_types_are_named(tmp_path, monkeypatch, capsys, task, saved, message):
+def test_saved_options_that_cannot_be_used_are_named(tmp_path, monkeypatch, capsys, task, saved, message):
     folder = save(tmp_path, saved)
     with pytest.raises(ValueError, match=message):
         pipeline(f"crossmask-{task}", model=str(folder), device="cpu")

@@ -95,3 +95,13 @@ def test_labels_that_cannot_be_are_refused():
         agreeing_cross_entropy(logits, torch.full_like(labels, 9))
     with pytest.raises(ValueError, match="smoothing must be from 0 to 1, got 2"):
         agreeing_cross_entropy(logits, labels, None, 2)
+    with pytest.raises(ValueError, match=r"shape \(2, 5\) with twice the rows, got \(3, 5, 9\)"):
+        agreeing_cross_entropy(logits[:3], labels)
+
+
+def test_float16_keeps_small_gradients_until_they_are_scaled():
+    logits, labels = torch.randn(2, 4, 32000).half().requires_grad_(), torch.randint(0, 32000, (1, 4))
+    found = torch.autograd.grad(65536 * agreeing_cross_entropy(logits, labels), logits)[0]
+    wide = logits.detach().float().requires_grad_()
+    wanted = torch.autograd.grad(65536 * agreeing_cross_entropy(wide, labels), wide)[0]
+    torch.testing.assert_close(found.float(), wanted, rtol=1e-2, atol=1e-5)

@@ -102,6 +102,14 @@ def test_questions_that_cannot_be_used(model):
         assert message in answer.json()["error"]
 
 
+def test_a_context_that_a_writing_model_cannot_take_is_413():
+    request = {"json": {"question": "a", "context": "two cats " * 99}}
+    (answer,) = asked(answering("{question} {context}"), None, request, path="/answer")
+    assert answer.status_code == 413
+    assert "what is read for question 1 must have at most" in answer.json()["error"]
+    assert answer.json()["error"].endswith("; cut the context")
+
+
 def test_a_question_that_leaves_no_place_for_a_context_is_413():
     (answer,) = asked(reading(), None, {"json": {"question": "where " * 400, "context": "a"}}, path="/answer")
     assert answer.status_code == 413

@@ -1,14 +1,17 @@
 """R-Drop: runs of every kind of encoder-decoder, and what is refused. seq2seq/test_agreement.py has its loss."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from encoder_decoders import model_fields
 from saved_parts import save_parts
-from small_models import small_config
 from training_jobs import SIZES, assert_goes_on, job_of, recipe_file, trained
 
-from crossmask import CrossMaskForConditionalGeneration
-from crossmask.training.r_drop import check_r_drop, twice
+from crossmask.seq2seq.agreement import agreeing_cross_entropy
+from crossmask.tasks import get_task
+from crossmask.training.r_drop import twice
 from crossmask.utils.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("without_drawing")
@@ -58,31 +61,90 @@ def test_a_bridge_reads_the_kept_states_of_its_encoder_twice(tmp_path, monkeypat
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-6)
 
 
-def test_passes_that_differ_are_drawn_together(tmp_path):
-    logged = []
-    for number, alpha in enumerate((1e-9, 5.0)):
+def test_passes_come_closer(tmp_path):
+    """The divergence of two passes over the same batch after training with next to no weight, and with a large one."""
+    found = []
+    for number, alpha in enumerate((1e-9, 20.0)):
         place = tmp_path / str(number)
         place.mkdir()
-        job = job_of(recipe_file(place, model=DROPPING, r_drop=alpha, max_steps=1, logging_steps=1))
+        job = job_of(recipe_file(place, model=DROPPING, r_drop=alpha, max_steps=20, save_strategy="no"))
         trained(job)
-        logged += [entry["loss"] for entry in job.trainer.state.log_history if "loss" in entry]
-    assert logged[1] > logged[0] + 1e-3
+        batch = next(iter(job.trainer.get_train_dataloader()))
+        torch.manual_seed(0)
+        with torch.no_grad():
+            logits = job.trainer.model.train()(**twice(batch)).logits
+        labels = batch["labels"]
+        found.append(agreeing_cross_entropy(logits, labels) - agreeing_cross_entropy(logits, labels, alpha=0.0))
+    assert found[1] < 0.8 * found[0]
+
+
+@pytest.mark.parametrize("model", ["crossmask", "t5"])
+def test_micro_batches_give_the_step_of_one(tmp_path, model):
+    # The halves differ in a way that does not depend on the batch, which drawn dropout does.
+    weights = []
+    for size, accumulation in ((4, 1), (1, 4)):
+        place = tmp_path / str(size)
+        place.mkdir()
+        changes = {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation, "max_steps": 2}
+        job = job_of(recipe_file(place, model=MODELS[model], r_drop=3.0, save_strategy="no", **changes))
+        job.trainer.model.register_forward_hook(_second_half_sharper)
+        weights.append(trained(job)[1])
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-6)
+
+
+def _second_half_sharper(module, args, output):
+    if not module.training:
+        return output
+    first, second = output.logits.chunk(2)
+    output.logits = torch.cat([first, 1.5 * second])
+    return output
 
 
 def test_a_run_goes_on_to_the_bit(tmp_path):
     assert assert_goes_on(recipe_file(tmp_path, model=DROPPING, r_drop=2.0, optim="adamw_torch"), 2) == 4
 
 
-@pytest.mark.parametrize("alpha", [0.0, -1.0, float("inf"), float("nan")])
-def test_weights_that_are_none_are_refused(alpha):
-    with pytest.raises(InputError, match="r_drop must be a finite number above 0, got"):
-        check_r_drop(alpha, CrossMaskForConditionalGeneration(small_config(dropout=0.1)))
+NOWHERE = {"format": "tsv", "path": "nowhere.tsv"}
+LAYERS_ALONE = {**model_fields("bart"), "encoder_layerdrop": 0.5}  # for both passes alike
 
 
-def test_what_could_only_be_ignored_is_refused_before_data_is_read(tmp_path):
-    nowhere = {"format": "tsv", "path": "nowhere.tsv"}
-    with pytest.raises(InputError, match="r_drop must be left out for a model without dropout, got 1"):
-        job_of(recipe_file(tmp_path, r_drop=1.0, train=nowhere))
-    for task in ("language-modeling", "text-classification", "extractive-question-answering"):
-        with pytest.raises(InputError, match=f"r_drop must be left out for task {task}"):
-            job_of(recipe_file(tmp_path, r_drop=1.0, train=nowhere, task=task, generation=None))
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"r_drop": 0}, "r_drop must be more than 0, got 0"),
+        ({"r_drop": -1.0}, "r_drop must be more than 0, got -1"),
+        ({"r_drop": float("nan")}, "r_drop must be more than 0, got nan"),
+        ({"r_drop": float("inf")}, "r_drop must be a finite number"),
+        ({"model": SIZES}, "r_drop must be left out where .* has dropout, got 2; set model.dropout"),
+        ({"model": model_fields("t5")}, "set model.dropout_rate"),
+        ({"model": LAYERS_ALONE}, "r_drop must be left out where nothing that is trained has dropout"),
+        *(
+            (
+                {"task": task, "generation": None},
+                f"r_drop must be left out for task {task}, got 2",
+            )
+            for task in ("language-modeling", "text-classification", "extractive-question-answering")
+        ),
+    ],
+    ids=str,
+)
+def test_what_could_only_be_ignored_is_refused_before_data_is_read(tmp_path, fields, message):
+    with pytest.raises(InputError, match=message):
+        job_of(recipe_file(tmp_path, **{"r_drop": 2.0, "train": NOWHERE, **fields}))
+
+
+def test_dropout_of_a_frozen_encoder_is_none(tmp_path):
+    parts = {**save_parts(tmp_path), "freeze": ["encoder"]}
+    config = Path(parts["encoder_name_or_path"], "config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_dropout_prob": 0.3}))
+    with pytest.raises(InputError, match="r_drop must be left out where nothing that is trained has dropout"):
+        job_of(recipe_file(tmp_path, **parts, r_drop=2.0, train=NOWHERE))
+
+
+def test_a_task_with_a_loss_of_its_own_has_none_of_two_passes():
+    class Own(type(get_task("translation"))):
+        def loss_function(self, model, label_smoothing):
+            return None
+
+    with pytest.raises(InputError, match="r_drop must be left out for task translation"):
+        Own().r_drop_loss(1.0, 0.0)
