@@ -9,7 +9,9 @@ import torch
 
 from ..masks.fast_paths import fast_path_allowed
 from .decoder_inputs import IGNORED
-from .loss import CHUNK_ELEMENTS, check_targets, count_targets, full_dtype
+from .loss import check_targets, count_targets, full_dtype
+
+CHUNK_ELEMENTS = 2**19  # logits of both passes at a time: what is computed of them then stays in the cache
 
 
 def agreeing_cross_entropy(
