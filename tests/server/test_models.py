@@ -2,6 +2,7 @@
 
 import re
 import sys
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 
@@ -71,6 +72,25 @@ def test_an_export_is_served_as_its_model(engine, tmp_path):
     encoded = [item.payload for item in exported.encode(TRAINED_ON[:5])]
     assert exported.run(encoded, 100) == saved.run(encoded, 100)
     exported.close()
+
+
+@pytest.mark.slow
+def test_an_export_for_onnx_quotes_as_its_model(tmp_path):
+    pytest.importorskip("onnxscript")
+    model, cut = small()
+    model = deepcopy(model)
+    saved = {"source_template": "{question} {context}", "quote": "sentences"}
+    model.config.task_specific_params = {"question-answering": saved}
+    model.generation_config.max_new_tokens = 40
+    place = save(tmp_path / "saved", model, cut)
+    questions = [("two", "a small dog barks. two cats."), ("a man", "the old man reads on the train. two cats bark.")]
+    answers = []
+    for folder in (place, export(place, "onnx", tmp_path / "exported").folder):
+        served = load_served_model(folder, task="question-answering", dtype="float32")
+        answers.append(served.run([one.payload for one in served.encode(questions)], 100))
+        served.close()
+    assert answers[1] == answers[0]
+    assert all("rationale" in answer for answer in answers[0])
 
 
 def test_only_engines_that_generate_drives_can_quote(tmp_path):
