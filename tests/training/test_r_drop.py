@@ -16,6 +16,14 @@ from crossmask.utils.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("without_drawing")
 DROPPING = {**SIZES, "dropout": 0.2}
+NEARLY_NONE = 1e-12  # a rate at which nothing is dropped
+MODELS = {
+    "crossmask": {**SIZES, "dropout": NEARLY_NONE},
+    "bart": {**model_fields("bart"), "dropout": NEARLY_NONE},
+    "t5": {**model_fields("t5"), "dropout_rate": NEARLY_NONE},
+}
+LAYERS_ALONE = {**model_fields("bart"), "encoder_layerdrop": 0.5}  # for both passes alike
+NOWHERE = {"format": "tsv", "path": "nowhere.tsv"}
 
 
 def test_all_of_a_batch_is_there_twice():
@@ -24,14 +32,6 @@ def test_all_of_a_batch_is_there_twice():
     assert doubled["input_ids"].tolist() == [*rows.tolist(), *rows.tolist()]
     assert doubled["encoder_outputs"][0].shape == (4, 3, 4)
     assert doubled["cross_mask"] == "full()"
-
-
-NEARLY_NONE = 1e-12  # a rate at which nothing is dropped
-MODELS = {
-    "crossmask": {**SIZES, "dropout": NEARLY_NONE},
-    "bart": {**model_fields("bart"), "dropout": NEARLY_NONE},
-    "t5": {**model_fields("t5"), "dropout_rate": NEARLY_NONE},
-}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -52,7 +52,7 @@ def test_a_bridge_reads_the_kept_states_of_its_encoder_twice(tmp_path, monkeypat
         **save_parts(tmp_path),
         "freeze": ["encoder"],
         "cache_encoder": True,
-        "model": {"decoder_dropout": 1e-12},
+        "model": {"decoder_dropout": NEARLY_NONE},
     }
     weights = []
     for name, options in (("once", {}), ("twice", {"r_drop": 4.0})):
@@ -102,10 +102,6 @@ def _second_half_sharper(module, args, output):
 
 def test_a_run_goes_on_to_the_bit(tmp_path):
     assert assert_goes_on(recipe_file(tmp_path, model=DROPPING, r_drop=2.0, optim="adamw_torch"), 2) == 4
-
-
-NOWHERE = {"format": "tsv", "path": "nowhere.tsv"}
-LAYERS_ALONE = {**model_fields("bart"), "encoder_layerdrop": 0.5}  # for both passes alike
 
 
 @pytest.mark.parametrize(
