@@ -77,13 +77,13 @@ class ExploredModel:
         """Sentences to begin with, as the model reads them: with a sign of a language, or with its saved prefix."""
         known = self.source_tokenizer.get_vocab()
         signed = [text for text in _SIGNED_EXAMPLES if text.partition(" ")[0] in known]
+        if signed:
+            return signed
         prefixed = [self.prefix + text for text in _EXAMPLES]
-        fitting = [
-            text
-            for text in prefixed
-            if len(text) <= TEXT_LIMIT and len(self.source_tokenizer(text).input_ids) <= self.longest_source
-        ]
-        return signed or fitting or list(_EXAMPLES)
+        return [text for text in prefixed if self._fits(text)] or list(_EXAMPLES)
+
+    def _fits(self, text: str) -> bool:
+        return len(text) <= TEXT_LIMIT and len(self.source_tokenizer(text).input_ids) <= self.longest_source
 
     def source(self, text: str) -> tuple[list[int], list[dict[str, Any]]]:
         """The token ids of a text, and each token as the page shows it.
