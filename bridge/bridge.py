@@ -18,6 +18,7 @@ from ..configuration.bridge import PARTS, CrossMaskBridgeConfig
 from ..masks.rules import causal
 from ..masks.target_layout import lay_out_target
 from ..masks.tensor_mask import MaskLike, as_mask
+from ..seq2seq.agreement import loss_functions
 from ..seq2seq.beam_sharing import lay_out_shared_source, rows_per_source
 from ..seq2seq.cache import cached_sizes, is_recurrent, read_cache
 from ..seq2seq.call_checks import check_keywords, checked_call
@@ -27,7 +28,6 @@ from ..seq2seq.current_call import CurrentCall
 from ..seq2seq.decoder_inputs import shift_right
 from ..seq2seq.interactive_attention import InteractiveAttention
 from ..seq2seq.labels import check_labels, inputs_from_labels
-from ..seq2seq.loss import cross_entropy
 from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.passage_attribution import ProvenanceMixin
 from ..seq2seq.pretrained_parts import build_encoder, encoder_of, recording_of
@@ -278,6 +278,7 @@ class CrossMaskBridgeForConditionalGeneration(
         num_items_in_batch: torch.Tensor | int | None = None,
         smoothing: float = 0.0,
         skip_logits: bool = False,
+        r_drop: float = 0.0,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqLMOutput:
         """Encode the source, unless `encoder_outputs` has it, decode, and compute the loss where there are labels.
@@ -293,7 +294,8 @@ class CrossMaskBridgeForConditionalGeneration(
             example_ids: (B,) int64, ascending, which row of the encoder's batch each row of the decoder's belongs to.
             token_type_ids: (B, S) int64, for encoders that have them.
             inputs_embeds, decoder_inputs_embeds: instead of ids.
-            labels, logits_to_keep, num_items_in_batch, smoothing: as in `CrossMaskForConditionalGeneration.forward`.
+            labels, logits_to_keep, num_items_in_batch, smoothing, r_drop: as in
+                `CrossMaskForConditionalGeneration.forward`.
             skip_logits: leave the logits out of the output, where only the loss is wanted.
 
         Raises:
@@ -308,7 +310,7 @@ class CrossMaskBridgeForConditionalGeneration(
         if inputs is None or (decoder_input_ids is not None and decoder_inputs_embeds is not None):
             raise ValueError("give one of decoder_input_ids and decoder_inputs_embeds, or labels to make them from")
         if labels is not None:
-            check_labels(labels, inputs, logits_to_keep, self.config.vocab_size, smoothing)
+            check_labels(labels, inputs, logits_to_keep, self.config.vocab_size, smoothing, r_drop)
         kwargs |= recording_of(self.config, kwargs)
         call_masks, encoder_outputs = read_call_masks(
             self.mask_compilers,
@@ -368,7 +370,8 @@ class CrossMaskBridgeForConditionalGeneration(
                 f"{len(call.weights)} blocks ran of {len(self.bridge)}; give others"
             )
         logits = decoded["logits"]
-        loss = None if labels is None else cross_entropy(logits, labels, num_items_in_batch, smoothing)
+        by_logits, _ = loss_functions(r_drop)
+        loss = None if labels is None else by_logits(logits, labels, num_items_in_batch, smoothing)
         return Seq2SeqLMOutput(
             loss=loss,
             logits=None if labels is not None and skip_logits else logits,

@@ -26,13 +26,13 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from ..configuration.crossmask import CrossMaskConfig
 from ..masks.fast_paths import is_observed
 from ..masks.tensor_mask import MaskLike
+from ..seq2seq.agreement import loss_functions
 from ..seq2seq.call_checks import checked_call
 from ..seq2seq.call_masks import read_call_masks
 from ..seq2seq.decoder_inputs import shift_right
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..seq2seq.interactive_attention import InteractiveAttention
 from ..seq2seq.labels import check_labels, inputs_from_labels
-from ..seq2seq.loss import cross_entropy, linear_cross_entropy
 from ..seq2seq.mask_compiler import LayerMasks
 from ..seq2seq.passage_attribution import ProvenanceMixin
 from ..seq2seq.shared_source_generation import SharedSourceGenerationMixin
@@ -243,6 +243,7 @@ class CrossMaskForConditionalGeneration(
         num_items_in_batch: torch.Tensor | int | None = None,
         smoothing: float = 0.0,
         skip_logits: bool = False,
+        r_drop: float = 0.0,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqLMOutput:
         """As [`CrossMaskModel.forward`], with logits and a loss.
@@ -257,6 +258,9 @@ class CrossMaskForConditionalGeneration(
             skip_logits: compute the loss without ever holding the logits of the whole batch; they are None then. (An
                 output layer that was replaced or wrapped, by PEFT or accelerate for instance, is called as it is, and
                 under `torch.compile` and other tracers all logits are held on the way.)
+            r_drop: the weight of how far two passes over the same batch are apart (R-Drop, Liang et al. 2021;
+                `seq2seq/agreement.py`). All inputs and labels are then those of the batch twice, one behind the other.
+                With 0 there is one pass.
 
         Returns:
             `loss`: the mean over labels that count, or their sum over `num_items_in_batch` where that is given, which
@@ -268,7 +272,7 @@ class CrossMaskForConditionalGeneration(
             )
         if labels is not None:
             inputs = decoder_input_ids if decoder_input_ids is not None else decoder_inputs_embeds
-            check_labels(labels, inputs, logits_to_keep, self.config.vocab_size, smoothing)
+            check_labels(labels, inputs, logits_to_keep, self.config.vocab_size, smoothing, r_drop)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -293,12 +297,13 @@ class CrossMaskForConditionalGeneration(
         hidden_states = self.head_proj(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         logits: torch.Tensor | None = None
         loss: torch.Tensor | None = None
+        by_logits, by_states = loss_functions(r_drop)
         if labels is not None and skip_logits and not is_observed() and is_plain_linear(self.lm_head):
-            loss = linear_cross_entropy(hidden_states, self.lm_head.weight, labels, num_items_in_batch, smoothing)
+            loss = by_states(hidden_states, self.lm_head.weight, labels, num_items_in_batch, smoothing)
         else:
             logits = output_logits(self.lm_head, hidden_states)
             if labels is not None:
-                loss = cross_entropy(logits, labels, num_items_in_batch, smoothing)
+                loss = by_logits(logits, labels, num_items_in_batch, smoothing)
                 logits = None if skip_logits else logits
         return Seq2SeqLMOutput(
             loss=loss, logits=logits, **{k: v for k, v in outputs.items() if k != "last_hidden_state"}

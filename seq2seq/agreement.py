@@ -3,15 +3,44 @@
 Liang et al. 2021, "R-Drop: Regularized Dropout for Neural Networks", https://arxiv.org/abs/2106.14448.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..masks.fast_paths import fast_path_allowed
 from .decoder_inputs import IGNORED
-from .loss import check_targets, count_targets, full_dtype
+from .linear_loss import SummedLoss, cached_parts, full_dtype, linear_loss
+from .loss import check_targets, count_targets, cross_entropy, linear_cross_entropy
 
-CHUNK_ELEMENTS = 2**19  # logits of both passes at a time: what is computed of them then stays in the cache
+
+def loss_functions(r_drop: float) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
+    """`cross_entropy` and `linear_cross_entropy`, or with an `r_drop` what takes their place.
+
+    The labels are then (2B, T), the second half the same as the first, as are the logits or hidden states.
+    """
+    if not r_drop:
+        return cross_entropy, linear_cross_entropy
+
+    def once(labels: torch.Tensor) -> torch.Tensor:
+        return labels[: len(labels) // 2]
+
+    def by_logits(
+        logits: torch.Tensor, labels: torch.Tensor, items: torch.Tensor | int | None = None, smoothing: float = 0.0
+    ) -> torch.Tensor:
+        return agreeing_cross_entropy(logits, once(labels), items, smoothing, r_drop)
+
+    def by_states(
+        states: torch.Tensor,
+        weight: torch.Tensor,
+        labels: torch.Tensor,
+        items: torch.Tensor | int | None = None,
+        smoothing: float = 0.0,
+    ) -> torch.Tensor:
+        return agreeing_linear_cross_entropy(states, weight, once(labels), items, smoothing, r_drop)
+
+    return by_logits, by_states
 
 
 def agreeing_cross_entropy(
@@ -34,92 +63,119 @@ def agreeing_cross_entropy(
     Raises:
         ValueError, TypeError: as in `check_targets`, and for logits of another number of rows.
     """
-    if logits.shape[:-1] != (2 * labels.shape[0], *labels.shape[1:]):
-        raise ValueError(
-            f"logits must have the labels' shape {tuple(labels.shape)} with twice the rows, got "
-            f"{tuple(logits.shape)}; put the batch behind itself"
-        )
+    _check_rows("logits", logits, labels)
     check_targets(labels, logits.shape[-1], label_smoothing)
-    counts = labels.flatten() != IGNORED
-    rows, targets = counts.nonzero()[:, 0], labels.flatten()[counts]
+    loss, rows = _loss_of(labels, label_smoothing, alpha)
     flat = logits.flatten(0, -2)
     if fast_path_allowed(logits, labels, devices=None):
-        total = _AgreeingCrossEntropy.apply(flat, rows, targets, label_smoothing, alpha, torch.is_grad_enabled())
+        total = _OfLogits.apply(flat, rows, loss, torch.is_grad_enabled())
     else:
-        total = _plain_sum(flat, rows, targets, label_smoothing, alpha)
+        total = loss.plain(flat[rows])
     return total / (2 * count_targets(labels, num_items_in_batch))
 
 
-def _plain_sum(
-    logits: torch.Tensor, rows: torch.Tensor, targets: torch.Tensor, smoothing: float, alpha: float
+def agreeing_linear_cross_entropy(
+    hidden_states: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    label_smoothing: float = 0.0,
+    alpha: float = 1.0,
 ) -> torch.Tensor:
-    first, second = (_log_probabilities(logits, half) for half in _halves(logits, rows))
-    expected = sum(_expected(one, targets[:, None], smoothing) for one in (first, second))
-    # Both divergences at once: sum of p (log p - log q) and of q (log q - log p)
-    return alpha / 2 * ((first.exp() - second.exp()) * (first - second)).sum() - expected
+    """`agreeing_cross_entropy(hidden_states @ weight.T, ...)`, on the labels that count alone, some rows at a time.
+
+    Args:
+        hidden_states: (2B, T, hidden). weight: (vocabulary, hidden). labels: (B, T) int64; -100 is ignored.
+
+    Raises:
+        ValueError, TypeError: as in `agreeing_cross_entropy`.
+    """
+    if not fast_path_allowed(hidden_states, weight, labels, devices=None):
+        logits = nn.functional.linear(hidden_states, weight)
+        return agreeing_cross_entropy(logits, labels, num_items_in_batch, label_smoothing, alpha)
+    _check_rows("hidden_states", hidden_states, labels)
+    check_targets(labels, weight.shape[0], label_smoothing)
+    loss, rows = _loss_of(labels, label_smoothing, alpha)
+    total = linear_loss(hidden_states.flatten(0, -2)[rows], weight, loss)
+    return total / (2 * count_targets(labels, num_items_in_batch))
 
 
-def _expected(log_probabilities: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """The log-probability of the smoothed targets (N, 1), summed."""
-    expected = (1 - smoothing) * log_probabilities.gather(-1, targets).sum()
-    return expected + smoothing * log_probabilities.mean(-1).sum() if smoothing else expected
+def _check_rows(name: str, states: torch.Tensor, labels: torch.Tensor) -> None:
+    if states.shape[:-1] != (2 * labels.shape[0], *labels.shape[1:]):
+        raise ValueError(
+            f"{name} must have the labels' shape {tuple(labels.shape)} with twice the rows, got "
+            f"{tuple(states.shape)}; put the batch behind itself"
+        )
 
 
-def _halves(logits: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return rows, rows + len(logits) // 2
+def _loss_of(labels: torch.Tensor, smoothing: float, alpha: float) -> tuple[SummedLoss, torch.Tensor]:
+    """The loss of the N labels that count, and where both passes have them among 2B * T rows: (2, N) int64."""
+    counts = labels.flatten() != IGNORED
+    first = counts.nonzero()[:, 0]
+    return _Agreement(labels.flatten()[counts], smoothing, alpha), torch.stack([first, first + len(counts)])
 
 
-def _log_probabilities(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    return logits[rows].to(full_dtype(logits.dtype)).log_softmax(-1)
+class _Agreement(SummedLoss):
+    """The paper's loss of two passes. labels: (N,) int64."""
+
+    def __init__(self, labels: torch.Tensor, smoothing: float, alpha: float) -> None:
+        self.labels, self.smoothing, self.alpha = labels, smoothing, alpha
+
+    def plain(self, logits: torch.Tensor) -> torch.Tensor:
+        first, second = logits.to(full_dtype(logits.dtype)).log_softmax(-1)
+        expected = sum(self._expected(one, self.labels[:, None]) for one in (first, second))
+        # Both divergences at once: sum of p (log p - log q) and of q (log q - log p)
+        return self.alpha / 2 * ((first.exp() - second.exp()) * (first - second)).sum() - expected
+
+    def in_place(self, logits: torch.Tensor, part: slice, differentiable: bool) -> torch.Tensor:
+        target, weight = self.labels[part, None], self.alpha / 2
+        first, second = logits.to(full_dtype(logits.dtype)).log_softmax(-1)
+        gap = first - second
+        both = first.exp(), second.exp()
+        apart = both[0] - both[1]
+        total = weight * (apart * gap).sum()
+        for one in (first, second):
+            total -= self._expected(one, target)
+        if differentiable:
+            # d/d scores of sum (p - q) (log p - log q) = p (gap - p . gap) + p - q for p, and the like for q
+            for grad, own, sign in zip(logits, both, (1, -1), strict=True):
+                to_other = (own * gap).sum(-1, keepdim=True)
+                own_grad = gap.sub(to_other).mul_(sign * weight).add_(1).mul_(own)
+                own_grad.add_(apart, alpha=sign * weight).sub_(self.smoothing / gap.shape[-1])
+                own_grad.scatter_add_(-1, target, torch.full_like(target, self.smoothing - 1, dtype=own_grad.dtype))
+                grad.copy_(own_grad)
+        return total
+
+    def _expected(self, log_probabilities: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The log-probability of the smoothed targets (N, 1), summed."""
+        expected = (1 - self.smoothing) * log_probabilities.gather(-1, target).sum()
+        return expected + self.smoothing * log_probabilities.mean(-1).sum() if self.smoothing else expected
 
 
-class _AgreeingCrossEntropy(torch.autograd.Function):
-    """`_plain_sum` and its gradient, a few rows at a time."""
+class _OfLogits(torch.autograd.Function):
+    """`loss.plain(logits[rows])` and its gradient, a few rows at a time. logits: (rows, vocabulary)."""
 
     @staticmethod
-    def forward(
-        ctx,
-        logits: torch.Tensor,
-        rows: torch.Tensor,
-        targets: torch.Tensor,
-        smoothing: float,
-        alpha: float,
-        differentiable: bool,
-    ) -> torch.Tensor:
-        vocabulary, full = logits.shape[-1], full_dtype(logits.dtype)
+    def forward(ctx, logits: torch.Tensor, rows: torch.Tensor, loss: SummedLoss, differentiable: bool) -> torch.Tensor:
+        full = full_dtype(logits.dtype)
         # float16 would lose what is small before the loss is scaled.
         kept = full if logits.dtype == torch.float16 else logits.dtype
         grad = torch.zeros_like(logits, dtype=kept) if ctx.needs_input_grad[0] and differentiable else None
         total = torch.zeros((), dtype=full, device=logits.device)
-        size = max(CHUNK_ELEMENTS // vocabulary // 2, 1)
-        for part, target in zip(rows.split(size), targets[:, None].split(size), strict=True):
-            halves = _halves(logits, part)
-            first, second = (_log_probabilities(logits, half) for half in halves)
-            gap = first - second
-            both = first.exp(), second.exp()
-            apart = both[0] - both[1]
-            for one in (first, second):
-                total -= _expected(one, target, smoothing)
-            total += alpha / 2 * (apart * gap).sum()
-            if grad is None:
-                continue
-            # d/d scores of sum (p - q) (log p - log q) = p (gap - p . gap) + p - q for p, and the like for q
-            for half, own, sign in zip(halves, both, (1, -1), strict=True):
-                to_other = (own * gap).sum(-1, keepdim=True)
-                own_grad = gap.sub(to_other).mul_(sign * alpha / 2).add_(1).mul_(own)
-                own_grad.add_(apart, alpha=sign * alpha / 2).sub_(smoothing / vocabulary)
-                own_grad.scatter_add_(-1, target, torch.full_like(target, smoothing - 1, dtype=own_grad.dtype))
-                grad[half] = own_grad.to(kept)
-        ctx.smoothing, ctx.alpha = smoothing, alpha
-        ctx.save_for_backward(logits, rows, targets, grad)
+        for part in cached_parts(rows.shape[1], 2 * logits.shape[-1]):
+            some = logits[rows[:, part]].to(kept)
+            total += loss.in_place(some, part, grad is not None)
+            if grad is not None:
+                grad[rows[:, part]] = some
+        ctx.loss = loss
+        ctx.save_for_backward(logits, rows, grad)
         return total
 
     @staticmethod
     def backward(ctx, grad: torch.Tensor) -> Any:
-        logits, rows, targets, saved = ctx.saved_tensors
+        logits, rows, saved = ctx.saved_tensors
         if torch.is_grad_enabled():  # under create_graph: the plain computation, whose gradient can be differentiated
-            total = _plain_sum(logits, rows, targets, ctx.smoothing, ctx.alpha)
-            (found,) = torch.autograd.grad(total, logits, grad, create_graph=True)
+            (found,) = torch.autograd.grad(ctx.loss.plain(logits[rows]), logits, grad, create_graph=True)
         else:
             found = (saved * grad).to(logits.dtype)
-        return found, None, None, None, None, None
+        return found, None, None, None

@@ -1,10 +1,12 @@
 """What labels ask for: the decoder's inputs, and that everything fits."""
 
+import math
 from typing import Protocol
 
 import torch
 from transformers.cache_utils import Cache
 
+from ..masks.fast_paths import fast_path_allowed
 from .decoder_inputs import attention_mask_from_labels
 from .loss import check_targets
 
@@ -51,6 +53,7 @@ def check_labels(
     logits_to_keep: int | torch.Tensor,
     vocabulary: int,
     smoothing: float,
+    r_drop: float,
 ) -> None:
     """Check labels against what the decoder reads, before anything is computed.
 
@@ -58,7 +61,7 @@ def check_labels(
         inputs: the decoder's ids (B, T) or embeddings (B, T, E).
 
     Raises:
-        ValueError: they do not fit, or are not of this vocabulary.
+        ValueError: they do not fit, are not of this vocabulary, or under `r_drop` are not those of a batch twice.
     """
     check_shape(labels)
     if inputs is not None and labels.shape != inputs.shape[:2]:
@@ -69,3 +72,10 @@ def check_labels(
     if torch.is_tensor(logits_to_keep) or logits_to_keep:
         raise ValueError("logits_to_keep must be left out where labels are given: they need all logits")
     check_targets(labels, vocabulary, smoothing)
+    if not 0 <= r_drop < math.inf:
+        raise ValueError(f"r_drop must be a finite number from 0 up, got {r_drop}; 3 is usual, 0 is for one pass")
+    if r_drop and (len(labels) % 2 or (fast_path_allowed(labels) and not torch.equal(*labels.chunk(2)))):
+        raise ValueError(
+            "with r_drop the batch must stand twice, one behind the other, got labels whose halves differ; "
+            "concatenate each input with itself"
+        )

@@ -5,9 +5,7 @@ from torch import nn
 
 from ..masks.fast_paths import fast_path_allowed
 from .decoder_inputs import IGNORED
-
-CHUNK_ELEMENTS = 2**22  # logits at a time: 16 MiB in fp32, small enough for caches and for allocators to reuse
-FP16_ROWS = 1024  # at a time in float16, where a sum over more rows may pass the largest number
+from .linear_loss import SummedLoss, full_dtype, linear_loss
 
 
 def check_targets(labels: torch.Tensor, vocabulary: int, label_smoothing: float = 0.0) -> None:
@@ -62,9 +60,7 @@ def linear_cross_entropy(
 ) -> torch.Tensor:
     """`cross_entropy(hidden_states @ weight.T, ...)`, on the labels that count alone and a few rows at a time.
 
-    Loss and gradients are computed together, so that the logits of a chunk are gone before those of the next exist
-    (the idea of Wijmans et al. 2024, https://arxiv.org/abs/2411.09009, without a kernel of its own). What needs no
-    gradient gets none computed. Under a tracer, and with tensors that are not ordinary ones, it is the plain product.
+    Under a tracer, and with tensors that are not ordinary ones, it is the plain product (`linear_loss.py`).
 
     Args:
         hidden_states: (B, T, hidden). weight: (vocabulary, hidden). labels: (B, T) int64, -100 is ignored.
@@ -76,13 +72,8 @@ def linear_cross_entropy(
         logits = nn.functional.linear(hidden_states, weight)
         return cross_entropy(logits, labels, num_items_in_batch, label_smoothing)
     check_targets(labels, weight.shape[0], label_smoothing)
-    kind, device = hidden_states.dtype, hidden_states.device.type
-    if torch.is_autocast_enabled(device) and kind != torch.float64:  # which autocast leaves alone
-        kind = torch.get_autocast_dtype(device)
     counts = labels != IGNORED
-    total = _LinearCrossEntropy.apply(
-        hidden_states[counts], weight, labels[counts], label_smoothing, kind, torch.is_grad_enabled()
-    )
+    total = linear_loss(hidden_states[counts][None], weight, _CrossEntropy(labels[counts], label_smoothing))
     return total / count_targets(labels, num_items_in_batch)
 
 
@@ -96,11 +87,6 @@ def _plain_sum(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> 
     )
 
 
-def full_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype that sums are made in: float32, or float64 for float64."""
-    return torch.promote_types(dtype, torch.float32)
-
-
 def count_targets(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor | int:
     """What a summed loss is divided by: the number given, or that of the labels that count; at least 1."""
     if num_items_in_batch is None:
@@ -110,78 +96,28 @@ def count_targets(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int |
     return num_items_in_batch.to(labels.device).clamp(min=1)
 
 
-class _LinearCrossEntropy(torch.autograd.Function):
-    """The sum of the losses of N rows."""
+class _CrossEntropy(SummedLoss):
+    """That of one pass. labels: (N,) int64."""
 
-    @staticmethod
-    def forward(
-        ctx,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        labels: torch.Tensor,
-        smoothing: float,
-        kind: torch.dtype,
-        differentiable: bool,
-    ) -> torch.Tensor:
-        ctx.smoothing, ctx.kind = smoothing, kind
-        wanted = [needed and differentiable for needed in ctx.needs_input_grad[:2]]
-        total, *grads = _in_chunks(hidden.to(kind), weight.to(kind), labels, smoothing, *wanted)
-        ctx.save_for_backward(hidden, weight, labels, *grads)
-        return total
+    def __init__(self, labels: torch.Tensor, smoothing: float) -> None:
+        self.labels, self.smoothing = labels, smoothing
 
-    @staticmethod
-    def backward(ctx, grad: torch.Tensor):
-        hidden, weight, labels, *grads = ctx.saved_tensors
-        if torch.is_grad_enabled():  # under create_graph: the plain computation, whose gradient can be differentiated
-            inputs = [tensor for tensor, saved in zip((hidden, weight), grads, strict=True) if saved is not None]
-            with torch.autocast(hidden.device.type, enabled=False):
-                logits = hidden.to(ctx.kind) @ weight.to(ctx.kind).T
-                total = _plain_sum(logits, labels, ctx.smoothing)
-            twice = iter(torch.autograd.grad(total, inputs, grad, create_graph=True))
-            return *(None if saved is None else next(twice) for saved in grads), None, None, None, None
-        scaled = (None if saved is None else saved * grad for saved in grads)
-        sides = zip(scaled, (hidden, weight), strict=True)
-        cast = (None if new is None else new.to(tensor.dtype) for new, tensor in sides)
-        return *cast, None, None, None, None
+    def plain(self, logits: torch.Tensor) -> torch.Tensor:
+        return _plain_sum(logits, self.labels, self.smoothing)
 
-
-def _in_chunks(
-    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, smoothing: float, *wanted: bool
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """The sum of the losses of N rows, and its gradients with respect to hidden states and weight where wanted.
-
-    Args:
-        hidden: (N, hidden). weight: (vocabulary, hidden), of the same dtype. labels: (N,) int64.
-    """
-    vocabulary, full = weight.shape[0], full_dtype(hidden.dtype)
-    rows = max(CHUNK_ELEMENTS // vocabulary, 1)
-    if hidden.dtype == torch.float16:
-        rows = min(rows, FP16_ROWS)
-    total = torch.zeros((), dtype=full, device=hidden.device)
-    grad_hidden = torch.empty_like(hidden) if wanted[0] else None
-    grad_weight = torch.zeros_like(weight, dtype=full) if wanted[1] else None
-    space = total.new_empty(2, min(rows, len(labels)), vocabulary)  # fresh pages for each chunk cost time
-    for start in range(0, len(labels), rows):
-        part = hidden[start : start + rows]
-        target = labels[start : start + rows, None]
-        scores, grad = space[:, : len(part)]
-        scores.copy_(part @ weight.T)
+    def in_place(self, logits: torch.Tensor, part: slice, differentiable: bool) -> torch.Tensor:
+        target, smoothing = self.labels[part, None], self.smoothing
+        scores = logits[0].to(full_dtype(logits.dtype))
         # d loss / d scores = softmax(scores) - target distribution
-        torch.softmax(scores, -1, out=grad)
+        grad = torch.softmax(scores, -1)
         # The highest score says what was subtracted. (logsumexp takes five times as long as softmax on CPU.)
         log_sum = scores.amax(-1, keepdim=True) - grad.amax(-1, keepdim=True).log()
         expected = (1 - smoothing) * scores.gather(-1, target)
         if smoothing:
             expected = expected + smoothing * scores.mean(-1, keepdim=True)
-        total += (log_sum - expected).sum()
-        if not any(wanted):
-            continue
-        if smoothing:
-            grad -= smoothing / vocabulary
-        grad.scatter_add_(-1, target, torch.full_like(target, smoothing - 1, dtype=grad.dtype))
-        low = grad.to(hidden.dtype)
-        if grad_hidden is not None:
-            grad_hidden[start : start + rows] = low @ weight
-        if grad_weight is not None:
-            grad_weight += low.T @ part
-    return total, grad_hidden, grad_weight
+        if differentiable:
+            if smoothing:
+                grad -= smoothing / scores.shape[-1]
+            grad.scatter_add_(-1, target, torch.full_like(target, smoothing - 1, dtype=grad.dtype))
+            logits[0].copy_(grad)
+        return (log_sum - expected).sum()

@@ -286,25 +286,24 @@ class Task(ABC):
         """What pads features to a batch for `evaluate_batch`."""
         return self.collator(config)
 
-    def loss_function(self, model: PreTrainedModel, label_smoothing: float) -> Callable[..., torch.Tensor] | None:
+    def loss_function(
+        self, model: PreTrainedModel, label_smoothing: float, r_drop: float = 0.0
+    ) -> Callable[..., torch.Tensor] | None:
         """What computes the training loss of the model's outputs for a batch without its labels, and these.
 
         Called with `(outputs, labels, num_items_in_batch=...)`. None: the model computes it, or Trainer.
+
+        Args:
+            r_drop: not 0 only where `check_r_drop` allows it. Batch and labels then stand there twice, one behind the
+                other.
         """
         return None
 
-    def r_drop_loss(self, alpha: float, label_smoothing: float) -> Callable[..., torch.Tensor]:
-        """As `loss_function`, of the outputs for a batch that stands in the inputs twice, and its labels, twice too.
-
-        Args:
-            alpha: the weight of the divergence, as in the paper (`seq2seq/agreement.py`).
-
-        Raises:
-            InputError: the task has no such loss.
-        """
+    def check_r_drop(self, r_drop: float) -> None:
+        """Refuse the loss of two passes, where the task has none. Raises InputError."""
         raise InputError(
-            f"r_drop must be left out for task {self.name}, got {alpha:g}; it is for models that write a target for a "
-            "source, by the usual loss"
+            f"r_drop must be left out for task {self.name}, got {r_drop:g}; it is for models that write a target for "
+            "a source, by the usual loss"
         )
 
     def targets(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:

@@ -15,8 +15,7 @@ from transformers.models.auto.modeling_auto import (
 from ..bridge import CrossMaskBridgeConfig
 from ..configuration.crossmask import CrossMaskConfig
 from ..data.language_codes import vocabulary_size
-from ..seq2seq.agreement import agreeing_cross_entropy
-from ..seq2seq.loss import cross_entropy
+from ..seq2seq.agreement import loss_functions
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
 
@@ -152,33 +151,22 @@ def check_special_ids(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConf
 
 
 def computes_own_loss(model: PreTrainedModel) -> bool:
-    """Whether a model's own loss is exact under accumulation and smooths labels, as those of crossmask are."""
-    return {"smoothing", "skip_logits"} <= inspect.signature(model.forward).parameters.keys()
+    """Whether a model's own loss is exact under accumulation, smooths labels and has R-Drop, as crossmask's has."""
+    return {"smoothing", "skip_logits", "r_drop"} <= inspect.signature(model.forward).parameters.keys()
 
 
-def loss_of_logits(label_smoothing: float) -> Callable[..., torch.Tensor]:
-    """The loss by the logits of a model that was given no labels, as Trainer takes it.
+def loss_of_logits(label_smoothing: float, r_drop: float = 0.0) -> Callable[..., torch.Tensor]:
+    """The loss by the logits of a model that was given no labels, as Trainer takes it; of two passes under `r_drop`.
 
     Transformers' BART, T5, Marian and others take the mean of each micro-batch and ignore `num_items_in_batch`, so
     that Trainer's sum over the micro-batches of a step is too large (transformers #47688). This is the sum over the
     targets divided by the number of targets of the whole step.
     """
+    by_logits, _ = loss_functions(r_drop)
 
     def loss(
         outputs: Mapping[str, Any], labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        return cross_entropy(outputs["logits"], labels, num_items_in_batch, label_smoothing)
-
-    return loss
-
-
-def loss_of_two_passes(alpha: float, label_smoothing: float) -> Callable[..., torch.Tensor]:
-    """`agreeing_cross_entropy` as Trainer takes it, of a batch that stands twice in logits and labels."""
-
-    def loss(
-        outputs: Mapping[str, Any], labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
-        once = labels[: len(labels) // 2]
-        return agreeing_cross_entropy(outputs["logits"], once, num_items_in_batch, label_smoothing, alpha)
+        return by_logits(outputs["logits"], labels, num_items_in_batch, label_smoothing)
 
     return loss

@@ -37,7 +37,6 @@ from .encoder_decoders import (
     computes_own_loss,
     is_ours,
     loss_of_logits,
-    loss_of_two_passes,
     new_config_class,
     special_id,
     special_token_fields,
@@ -147,13 +146,14 @@ class TextToText(Task):
         pad, start = (special_id(config, name) for name in ("pad_token_id", "decoder_start_token_id"))
         return PackedCollator(pad, start, source_length, target_length, source_pad_token_id(config))
 
-    def loss_function(self, model: PreTrainedModel, label_smoothing: float) -> Callable[..., torch.Tensor] | None:
-        return None if computes_own_loss(model) else loss_of_logits(label_smoothing)
+    def loss_function(
+        self, model: PreTrainedModel, label_smoothing: float, r_drop: float = 0.0
+    ) -> Callable[..., torch.Tensor] | None:
+        return None if computes_own_loss(model) else loss_of_logits(label_smoothing, r_drop)
 
-    def r_drop_loss(self, alpha: float, label_smoothing: float) -> Callable[..., torch.Tensor]:
+    def check_r_drop(self, r_drop: float) -> None:
         if type(self).loss_function is not TextToText.loss_function:
-            return super().r_drop_loss(alpha, label_smoothing)
-        return loss_of_two_passes(alpha, label_smoothing)
+            super().check_r_drop(r_drop)
 
     def evaluate_batch(
         self,

@@ -73,7 +73,7 @@ def build_trainer(
         eval_tokens=recipe.batching.eval_tokens,
         multipath=multipath,
         learning_rates=optimization.learning_rates,
-        r_drop=optimization.r_drop,
+        r_drop=optimization.r_drop or 0.0,
     )
     if cache is not None:
         cache.trainer = trainer

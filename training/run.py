@@ -133,7 +133,7 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     check_requirements(recipe.model.attn_implementation, arguments)
     check_task_fields(recipe, arguments, task)
     if (r_drop := recipe.optimization.r_drop) is not None:
-        task.r_drop_loss(r_drop, arguments.label_smoothing_factor)  # which some tasks do not have
+        task.check_r_drop(r_drop)
     check_tokenizer_settings(recipe.tokenizer)
     check_adapters(recipe.optimization.lora, arguments)
     if recipe.optimization.multipath_k is not None:

@@ -55,7 +55,7 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         train_batches: the training batches of all processes, which are dealt out here; None where `train_dataset` is
             a `PackedStream`, which deals out its own (make it with `epochs=None`, so that a run resumes exactly).
         multipath: chooses every step's wait; by default training has the masks of the config only.
-        r_drop: the weight of the divergence of two passes (`Task.r_drop_loss`); by default there is one pass.
+        r_drop: the weight of the divergence of two passes (`r_drop.py`); by default there is one pass.
         learning_rates: of parts of the model (`parts.py`) that have one of their own. Modules whose parameters are all
             frozen stay in evaluation mode, so that they compute in training what they compute afterwards.
     """
@@ -66,7 +66,7 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         train_batches: Batches | None = None,
         multipath: Multipath | None = None,
         learning_rates: Mapping[str, float] | None = None,
-        r_drop: float | None = None,
+        r_drop: float = 0.0,
         **kwargs,
     ):
         given = kwargs["model"]
@@ -86,12 +86,8 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         self.r_drop = r_drop
         self.frozen_modules = frozen_modules(given)
         # Such a model smooths labels itself, without the logits of the whole batch that Trainer's smoother needs.
-        self.computes_own_loss = computes_own_loss(given) and r_drop is None
-        smoothing = self.args.label_smoothing_factor
-        if r_drop is None:
-            self.compute_loss_func = self.task.loss_function(given, smoothing)
-        else:
-            self.compute_loss_func = self.task.r_drop_loss(r_drop, smoothing)
+        self.computes_own_loss = computes_own_loss(given)
+        self.compute_loss_func = self.task.loss_function(given, self.args.label_smoothing_factor, r_drop)
         if self.compute_loss_func is not None:
             self.model_accepts_loss_kwargs = False
         if self.computes_own_loss or self.compute_loss_func is not None:
@@ -154,10 +150,11 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
     def compute_loss(self, model, inputs, *args, **kwargs):
         for module in self.frozen_modules:
             module.eval()  # Trainer puts the whole model into training mode before every step
-        if self.r_drop is not None:
+        if self.r_drop:
             inputs = twice(inputs)
         if self.computes_own_loss:
             inputs = {**inputs, "smoothing": self.args.label_smoothing_factor, "skip_logits": True}
+            inputs["r_drop"] = self.r_drop
         elif self.takes_use_cache:
             inputs = {**inputs, "use_cache": False}
         return super().compute_loss(model, inputs, *args, **kwargs)

@@ -5,7 +5,7 @@ import torch
 from mask_cases import tiny_model, tokens
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from crossmask.seq2seq import loss as losses
+from crossmask.seq2seq import linear_loss
 from crossmask.seq2seq.cpu_ops import _RMSNorm
 from crossmask.seq2seq.loss import cross_entropy, linear_cross_entropy
 
@@ -41,7 +41,7 @@ def test_norm_of_zeros():
 @pytest.mark.parametrize("frozen", [(), (0,), (1,)])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_loss_without_logits(monkeypatch, frozen, smoothing):
-    monkeypatch.setattr(losses, "CHUNK_ELEMENTS", 22)  # two rows at a time
+    monkeypatch.setattr(linear_loss, "CHUNK_ELEMENTS", 22)  # two rows at a time
     inputs = [numbers(2, 4, 3), numbers(11, 3, seed=1)]
     for index in frozen:
         inputs[index].requires_grad_(False)

@@ -87,7 +87,7 @@ def test_micro_batches_give_the_step_of_one(tmp_path, model):
         place.mkdir()
         changes = {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation, "max_steps": 2}
         job = job_of(recipe_file(place, model=MODELS[model], r_drop=3.0, save_strategy="no", **changes))
-        job.trainer.model.register_forward_hook(_second_half_sharper)
+        job.trainer.model.get_decoder().register_forward_hook(_second_half_sharper)
         weights.append(trained(job)[1])
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-6)
 
@@ -95,8 +95,8 @@ def test_micro_batches_give_the_step_of_one(tmp_path, model):
 def _second_half_sharper(module, args, output):
     if not module.training:
         return output
-    first, second = output.logits.chunk(2)
-    output.logits = torch.cat([first, 1.5 * second])
+    first, second = output.last_hidden_state.chunk(2)
+    output.last_hidden_state = torch.cat([first, 1.5 * second])
     return output
 
 
@@ -139,8 +139,8 @@ def test_dropout_of_a_frozen_encoder_is_none(tmp_path):
 
 def test_a_task_with_a_loss_of_its_own_has_none_of_two_passes():
     class Own(type(get_task("translation"))):
-        def loss_function(self, model, label_smoothing):
+        def loss_function(self, model, label_smoothing, r_drop=0.0):
             return None
 
     with pytest.raises(InputError, match="r_drop must be left out for task translation"):
-        Own().r_drop_loss(1.0, 0.0)
+        Own().check_r_drop(1.0)
