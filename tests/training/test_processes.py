@@ -73,8 +73,9 @@ def test_a_run_goes_on_with_another_number_of_processes(runs, batching, resumed)
 
 
 @pytest.mark.slow
-def test_weights_spread_over_two_processes_train_as_whole_ones_do(tmp_path):
-    settings = {"batching": "packed", "max_steps": 3, "evaluate": True}
+@pytest.mark.parametrize("r_drop", [None, 2.0])
+def test_weights_spread_over_two_processes_train_as_whole_ones_do(tmp_path, r_drop):
+    settings = {"batching": "packed", "max_steps": 3, "evaluate": True, "r_drop": r_drop}
     tiny_trainer(tmp_path, "packed").save_model(str(tmp_path / "start"))
     alone = run_job(str(tmp_path / "alone"), accumulation=2, **settings)
     job = {"folder": str(tmp_path / "spread"), "start": str(tmp_path / "start"), **settings}
