@@ -162,7 +162,7 @@ class _OfLogits(torch.autograd.Function):
         kept = full if logits.dtype == torch.float16 else logits.dtype
         grad = torch.zeros_like(logits, dtype=kept) if ctx.needs_input_grad[0] and differentiable else None
         total = torch.zeros((), dtype=full, device=logits.device)
-        for part in cached_parts(rows.shape[1], 2 * logits.shape[-1]):
+        for part in cached_parts(rows.shape[1], 2 * logits.shape[-1], logits.device):
             some = logits[rows[:, part]].to(kept)
             total += loss.in_place(some, part, grad is not None)
             if grad is not None:

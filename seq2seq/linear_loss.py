@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 
 CHUNK_ELEMENTS = 2**22  # logits at a time in products: enough to be fast, and small enough for allocators to reuse
-CACHED_ELEMENTS = 2**19  # logits at a time elsewhere: what is computed of them then stays in the cache
+CACHED_ELEMENTS = 2**19  # logits at a time elsewhere on CPU: what is computed of them then stays in the cache
 FP16_ROWS = 1024  # at a time in float16, where a sum over more rows may pass the largest number
 
 
@@ -31,9 +31,9 @@ def full_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def cached_parts(labels: int, elements: int) -> Iterator[slice]:
-    """Slices of the labels, each with `elements` logits, that stay in the cache."""
-    return _parts(labels, CACHED_ELEMENTS // elements)
+def cached_parts(labels: int, elements: int, device: torch.device) -> Iterator[slice]:
+    """Slices of the labels, each with `elements` logits. On an accelerator small slices would only be more calls."""
+    return _parts(labels, (CACHED_ELEMENTS if device.type == "cpu" else CHUNK_ELEMENTS) // elements)
 
 
 def _parts(labels: int, size: int) -> Iterator[slice]:
@@ -110,7 +110,7 @@ def _in_chunks(
         part = hidden[:, outer].flatten(0, 1)
         logits = torch.mm(part, weight.T, out=space[: len(part)])
         of_passes = logits.unflatten(0, (passes, -1))
-        for inner in cached_parts(of_passes.shape[1], passes * vocabulary):
+        for inner in cached_parts(of_passes.shape[1], passes * vocabulary, logits.device):
             place = slice(outer.start + inner.start, outer.start + inner.stop)
             total += loss.in_place(of_passes[:, inner], place, any(wanted))
         if grad_hidden is not None:
