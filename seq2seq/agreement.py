@@ -27,18 +27,23 @@ def loss_functions(r_drop: float) -> tuple[Callable[..., torch.Tensor], Callable
         return labels[: len(labels) // 2]
 
     def by_logits(
-        logits: torch.Tensor, labels: torch.Tensor, items: torch.Tensor | int | None = None, smoothing: float = 0.0
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        label_smoothing: float = 0.0,
     ) -> torch.Tensor:
-        return agreeing_cross_entropy(logits, once(labels), items, smoothing, r_drop)
+        return agreeing_cross_entropy(logits, once(labels), num_items_in_batch, label_smoothing, r_drop)
 
     def by_states(
-        states: torch.Tensor,
+        hidden_states: torch.Tensor,
         weight: torch.Tensor,
         labels: torch.Tensor,
-        items: torch.Tensor | int | None = None,
-        smoothing: float = 0.0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        label_smoothing: float = 0.0,
     ) -> torch.Tensor:
-        return agreeing_linear_cross_entropy(states, weight, once(labels), items, smoothing, r_drop)
+        return agreeing_linear_cross_entropy(
+            hidden_states, weight, once(labels), num_items_in_batch, label_smoothing, r_drop
+        )
 
     return by_logits, by_states
 
@@ -65,12 +70,13 @@ def agreeing_cross_entropy(
     """
     _check_rows("logits", logits, labels)
     check_targets(labels, logits.shape[-1], label_smoothing)
-    loss, rows = _loss_of(labels, label_smoothing, alpha)
-    flat = logits.flatten(0, -2)
     if fast_path_allowed(logits, labels, devices=None):
-        total = _OfLogits.apply(flat, rows, loss, torch.is_grad_enabled())
-    else:
-        total = loss.plain(flat[rows])
+        loss, rows = _loss_of(labels, label_smoothing, alpha)
+        total = _OfLogits.apply(logits.flatten(0, -2), rows, loss, torch.is_grad_enabled())
+    else:  # in shapes that do not depend on the labels, for tracers
+        loss = _Agreement(labels.flatten().clamp(min=0), label_smoothing, alpha)
+        each = loss.of_rows(logits.unflatten(0, (2, -1)).flatten(1, 2))
+        total = each.where(labels.flatten() != IGNORED, 0).sum()
     return total / (2 * count_targets(labels, num_items_in_batch))
 
 
@@ -122,10 +128,15 @@ class _Agreement(SummedLoss):
         self.labels, self.smoothing, self.alpha = labels, smoothing, alpha
 
     def plain(self, logits: torch.Tensor) -> torch.Tensor:
+        return self.of_rows(logits).sum()
+
+    def of_rows(self, logits: torch.Tensor) -> torch.Tensor:
+        """The loss of each label, (N,). logits: (2, N, vocabulary)."""
         first, second = logits.to(full_dtype(logits.dtype)).log_softmax(-1)
-        expected = sum(self._expected(one, self.labels[:, None]) for one in (first, second))
         # Both divergences at once: sum of p (log p - log q) and of q (log q - log p)
-        return self.alpha / 2 * ((first.exp() - second.exp()) * (first - second)).sum() - expected
+        apart = ((first.exp() - second.exp()) * (first - second)).sum(-1)
+        target = self.labels[:, None]
+        return self.alpha / 2 * apart - self._expected(first, target) - self._expected(second, target)
 
     def in_place(self, logits: torch.Tensor, part: slice, differentiable: bool) -> torch.Tensor:
         target, weight = self.labels[part, None], self.alpha / 2
@@ -135,7 +146,7 @@ class _Agreement(SummedLoss):
         apart = both[0] - both[1]
         total = weight * (apart * gap).sum()
         for one in (first, second):
-            total -= self._expected(one, target)
+            total -= self._expected(one, target).sum()
         if differentiable:
             # d/d scores of sum (p - q) (log p - log q) = p (gap - p . gap) + p - q for p, and the like for q
             for grad, own, sign in zip(logits, both, (1, -1), strict=True):
@@ -147,9 +158,9 @@ class _Agreement(SummedLoss):
         return total
 
     def _expected(self, log_probabilities: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The log-probability of the smoothed targets (N, 1), summed."""
-        expected = (1 - self.smoothing) * log_probabilities.gather(-1, target).sum()
-        return expected + self.smoothing * log_probabilities.mean(-1).sum() if self.smoothing else expected
+        """The log-probability of each smoothed target, (N,). target: (N, 1)."""
+        expected = (1 - self.smoothing) * log_probabilities.gather(-1, target)[:, 0]
+        return expected + self.smoothing * log_probabilities.mean(-1) if self.smoothing else expected
 
 
 class _OfLogits(torch.autograd.Function):

@@ -19,7 +19,7 @@ def check_targets(labels: torch.Tensor, vocabulary: int, label_smoothing: float 
             smoothing outside of 0 to 1.
     """
     if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"smoothing must be from 0 to 1, got {label_smoothing}; 0 switches it off, 0.1 is usual")
+        raise ValueError(f"label smoothing must be from 0 to 1, got {label_smoothing}; 0 is none, 0.1 is usual")
     if labels.dtype != torch.int64:
         raise TypeError(f"labels must be int64, got {labels.dtype}; write labels.long()")
     if not fast_path_allowed(labels) or not labels.numel():

@@ -183,10 +183,14 @@ def test_compiled_without_graph_breaks(kind, attention):
     agree(make_compiled(model, ()), model)
 
 
+@pytest.mark.parametrize("r_drop", [0.0, 3.0])
 @pytest.mark.parametrize("skip_logits", [False, True])
-def test_a_compiled_loss_without_graph_breaks(skip_logits):
+def test_a_compiled_loss_without_graph_breaks(skip_logits, r_drop):
     model = tiny_model("sdpa", encoder_layers=1, decoder_layers=1).train()
-    inputs = {"input_ids": tokens(2, 5), "labels": tokens(2, 4, seed=1), "skip_logits": skip_logits}
+    labels = tokens(1, 4, seed=1)
+    labels[0, 2] = -100
+    inputs = {"input_ids": tokens(2, 5), "labels": torch.cat([labels, labels])}  # two passes that differ
+    inputs |= {"skip_logits": skip_logits, "r_drop": r_drop}
     torch._dynamo.reset()
     results = []
     for call in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
