@@ -1,7 +1,10 @@
 """A run that goes on from a checkpoint takes the same steps as one without a break."""
 
-import torch
+from typing import Any
+
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from transformers import EarlyStoppingCallback, Seq2SeqTrainer
+from transformers.optimization import GreedyLR
 from transformers.trainer_callback import ExportableState
 
 
@@ -27,6 +30,12 @@ class ResumingTrainer(Seq2SeqTrainer):
         else:
             super()._run_epoch(*args, **kwargs)
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        groups = getattr(optimizer or self.optimizer, "param_groups", ())
+        for group in groups:
+            group.setdefault("initial_lr", group["lr"])  # which only some schedulers keep
+        return super().create_scheduler(num_training_steps, optimizer)
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Go on with the optimizer's settings that are asked for now: the checkpoint has its own."""
         groups = getattr(self.optimizer, "param_groups", ())
@@ -40,12 +49,13 @@ class ResumingTrainer(Seq2SeqTrainer):
             return
         for group, wanted in zip(groups, settings, strict=True):
             group.update(wanted)
-        if not isinstance(self.lr_scheduler, torch.optim.lr_scheduler.LambdaLR):
+        if not isinstance(self.lr_scheduler, (LambdaLR, ReduceLROnPlateau, GreedyLR)):
             return
         for index, (group, rate) in enumerate(zip(groups, rates, strict=True)):
-            before = group["initial_lr"]
-            if before not in (0, rate):
+            before = group.get("initial_lr")
+            if before not in (None, 0, rate):
                 group["lr"] *= rate / before
                 group["initial_lr"] = rate
-                self.lr_scheduler.base_lrs[index] = rate
                 self.lr_scheduler._last_lr[index] = group["lr"]
+                for name in {"base_lrs", "_init_lrs"} & vars(self.lr_scheduler).keys():
+                    getattr(self.lr_scheduler, name)[index] = rate

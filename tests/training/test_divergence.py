@@ -74,6 +74,21 @@ def test_a_schedule_goes_on_at_another_rate_in_proportion(tmp_path):
     assert rates[-2:] == pytest.approx([0.025, 0.0125])
 
 
+@pytest.mark.parametrize("schedule", ["reduce_lr_on_plateau", "greedy"])
+def test_a_schedule_that_looks_at_scores_goes_on_at_another_rate_too(tmp_path, schedule):
+    settings = {"min_lr": 0.0, "max_lr": 1.0} if schedule == "greedy" else {}
+    recipe = recipe_file(
+        tmp_path, **EVERY_TWO, lr_scheduler_type=schedule, lr_scheduler_kwargs=settings, logging_steps=1
+    )
+    trained(job_of(recipe))
+    options = ["--resume_from_checkpoint", str(tmp_path / "run" / "checkpoint-4"), "--learning_rate", "0.025"]
+    again = job_of(recipe, *options)
+    trained(again)
+    rates = [entry["learning_rate"] for entry in again.trainer.state.log_history if "learning_rate" in entry]
+    assert rates[3] == pytest.approx(0.1, rel=0.1)
+    assert rates[4:] == pytest.approx([rate / 4 for rate in rates[:1] * len(rates[4:])], rel=0.2)
+
+
 def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):
     job = job_of(recipe_file(tmp_path, **EVERY_TWO))
     next(job.trainer.model.parameters()).register_hook(lambda gradient: gradient * float("inf"))
