@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..utils.errors import InputError
 from ..utils.type_checks import did_you_mean
@@ -100,6 +101,20 @@ def frozen_modules(model: nn.Module) -> list[nn.Module]:
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         return [model]
     return [module for child in model.children() for module in frozen_modules(child)]
+
+
+def keep_recomputing(frozen: Iterable[nn.Module]) -> list[GradientCheckpointingLayer]:
+    """The layers in frozen modules that gradient checkpointing recomputes, which they do in training mode alone.
+
+    Their own rates of dropout become 0, so that in that mode too they compute what they do afterwards. Modules inside
+    them stay in evaluation mode.
+    """
+    layers = [one for module in frozen for one in module.modules() if isinstance(one, GradientCheckpointingLayer)]
+    for layer in layers:
+        for name, value in vars(layer).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(layer, name, 0.0)
+    return layers
 
 
 def split_groups(

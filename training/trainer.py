@@ -18,7 +18,7 @@ from .divergence import check_step
 from .evaluation import EvaluatingTrainer
 from .multi_path import Multipath
 from .muon import Muon, OwnOptimizer, adamw_options, build_muon, muon_options
-from .parts import frozen_modules, split_groups
+from .parts import frozen_modules, keep_recomputing, split_groups
 from .r_drop import twice
 from .resumption import ResumingTrainer
 from .schedule import check_schedule_ends
@@ -85,6 +85,7 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         self.learning_rates = learning_rates or {}
         self.r_drop = r_drop
         self.frozen_modules = frozen_modules(given)
+        self.recomputing = keep_recomputing(self.frozen_modules) if self.args.gradient_checkpointing else []
         # Such a model smooths labels itself, without the logits of the whole batch that Trainer's smoother needs.
         self.computes_own_loss = computes_own_loss(given)
         self.compute_loss_func = self.task.loss_function(given, self.args.label_smoothing_factor, r_drop)
@@ -150,6 +151,8 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
     def compute_loss(self, model, inputs, *args, **kwargs):
         for module in self.frozen_modules:
             module.eval()  # Trainer puts the whole model into training mode before every step
+        for layer in self.recomputing:
+            layer.training = True
         if self.r_drop:
             inputs = twice(inputs)
         if self.computes_own_loss:

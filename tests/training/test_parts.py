@@ -5,8 +5,11 @@ import json
 import pytest
 import torch
 from causal_lms import causal_lm
+from encoder_decoders import model_fields
+from saved_parts import save_parts
 from small_models import small_model
 from training_jobs import SIZES, assert_goes_on, job_of, recipe_file, trained
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from crossmask.training.arguments import OptimizationArguments
 from crossmask.training.parts import freeze_parts, frozen_modules, part_of, split_groups, trained_parameters
@@ -148,6 +151,31 @@ def test_a_frozen_part_has_no_dropout(tmp_path):
     assert modes
     assert set().union(*modes) == {False}
     assert job.trainer.model.get_decoder().training
+
+
+@pytest.mark.parametrize("family", ["crossmask", "bart", "t5", "bridge"])
+def test_frozen_layers_are_recomputed_under_gradient_checkpointing(tmp_path, family):
+    """Where gradients pass through them; and they drop nothing, so that a step is that without checkpointing."""
+    if family == "bridge":
+        fields = {**save_parts(tmp_path), "freeze": ["encoder", "decoder"]}
+    else:
+        model = UNTIED if family == "crossmask" else model_fields(family)
+        rate, layers = ("dropout_rate", "block") if family == "t5" else ("dropout", "layers")
+        fields = {"model": {**model, rate: 0.5}, "freeze": [f"encoder.{layers}", f"decoder.{layers}"]}
+    counts, weights = [], []
+    for recomputed in (False, True):
+        place = tmp_path / str(recomputed)
+        place.mkdir()
+        job = job_of(recipe_file(place, **fields, gradient_checkpointing=recomputed, max_steps=1, save_strategy="no"))
+        decoder = job.trainer.model.get_decoder()
+        layer = next(one for one in decoder.modules() if isinstance(one, GradientCheckpointingLayer))
+        calls: list[bool] = []
+        product = next(one for one in layer.modules() if isinstance(one, torch.nn.Linear))
+        product.register_forward_hook(lambda *_, calls=calls: calls.append(True))
+        weights.append(trained(job)[1])
+        counts.append(len(calls))
+    assert counts == [1, 2]
+    torch.testing.assert_close(weights[1], weights[0])
 
 
 def test_the_report_says_how_much_was_trained(tmp_path, capsys):
