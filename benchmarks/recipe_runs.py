@@ -105,6 +105,7 @@ def operations(recipe: str, changed: Sequence[str]) -> dict[str, float]:
     short = (
         *("--max_steps", str(steps), "--warmup_steps", "0", "--report_to", "none"),
         *("--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"),
+        *("--average_checkpoints", "null"),
     )
     recorder = _ProfiledSteps()
     with TemporaryDirectory() as folder:

@@ -174,7 +174,8 @@ class TextToText(Task):
         if (labels := batch.get("labels")) is not None:
             target = {key: value for key, value in batch.items() if key not in ("input_ids", "encoder_outputs")}
             if (loss_of := self.loss_function(model, 0.0)) is None:
-                summed = model(encoder_outputs=encoded, num_items_in_batch=1, use_cache=False, **target).loss
+                options = {"num_items_in_batch": 1, "use_cache": False, "skip_logits": True}
+                summed = model(encoder_outputs=encoded, **options, **target).loss
             else:
                 del target["labels"]
                 summed = loss_of(model(encoder_outputs=encoded, use_cache=False, **target), labels, 1)

@@ -3,8 +3,9 @@
 from functools import partial
 
 from datasets import Dataset
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from ..bridge import CrossMaskBridgeConfig
 from ..data.bpe_dropout import BPEDropout
 from ..data.length_buckets import BucketSampler
 from ..data.packed_stream import PackedStream
@@ -15,6 +16,12 @@ from ..tasks.examples import EvaluationSplit, to_features
 from ..utils.errors import InputError
 from .arguments import BatchingArguments, TokenizerArguments
 from .run_arguments import RunArguments
+
+
+def check_bpe_dropout(dropout: float, config: PreTrainedConfig) -> None:
+    """Refuse BPE-dropout for a model whose sides have a tokenizer each. Raises InputError."""
+    if config.model_type == CrossMaskBridgeConfig.model_type:
+        raise InputError(f"bpe_dropout must be left out for a bridge, which has two tokenizers, got {dropout}")
 
 
 def training_features(
@@ -32,10 +39,6 @@ def training_features(
     """
     if arguments.bpe_dropout is None:
         return to_features(examples, task, tokenizer, limits)
-    if isinstance(tokenizer, ProcessorMixin):
-        raise InputError(
-            f"bpe_dropout must be left out for a bridge, which has two tokenizers, got {arguments.bpe_dropout}"
-        )
     size, dropout, copies = len(examples), arguments.bpe_dropout, arguments.bpe_dropout_copies or 8
 
     def name(index: int) -> str:

@@ -6,7 +6,6 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedToken
 
 from ..data.encoder_states import CollatorWithStates
 from ..tasks.base import Example, Task
-from ..utils.errors import InputError
 from .batching import evaluation_split, make_batching, training_features
 from .checkpoint_averaging import check_averaging
 from .continuation import SettingsRecord
@@ -84,14 +83,9 @@ def keep_checkpoints(arguments: RunArguments, number: int) -> None:
     """Have the run keep the checkpoints that will be averaged.
 
     Raises:
-        InputError: a run that keeps none to average.
+        InputError: as `check_averaging`.
     """
-    check_averaging(arguments)
-    if arguments.save_strategy == "no" or arguments.eval_strategy == "no":
-        raise InputError(
-            f"average_checkpoints={number} needs checkpoints, and validation to judge their mean by: set "
-            "save_strategy and eval_strategy to epoch or steps"
-        )
+    check_averaging(arguments, number)
     if arguments.save_total_limit is not None:
         # One more: Trainer counts the best checkpoint, which may be an old one.
         arguments.save_total_limit = max(arguments.save_total_limit, number + 1)

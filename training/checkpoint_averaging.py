@@ -22,16 +22,21 @@ logger = logging.getLogger(__name__)
 _REMEDY = "go on with --resume_from_checkpoint last and without average_checkpoints"
 
 
-def check_averaging(arguments: TrainingArguments) -> None:
-    """Refuse, before training, a run whose checkpoints will have no weights that can be averaged.
+def check_averaging(arguments: TrainingArguments, number: int) -> None:
+    """Refuse, before training, a run that will have no `number` of checkpoints to average.
 
     Raises:
-        InputError: weights will be spread over processes.
+        InputError: none will be saved or judged, or weights will be spread over processes.
     """
     if (name := spread_by(arguments)) is not None:
         raise InputError(
             f"average_checkpoints must be left out under {name}, whose checkpoints have their weights in pieces; "
             "average the saved models afterwards"
+        )
+    if arguments.save_strategy == "no" or arguments.eval_strategy == "no":
+        raise InputError(
+            f"average_checkpoints={number} needs checkpoints, and validation to judge their mean by: set "
+            "save_strategy and eval_strategy to epoch or steps"
         )
 
 

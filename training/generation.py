@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import GenerationConfig, PreTrainedConfig
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.generation import GenerationMode
 
 from ..utils.errors import InputError
@@ -16,6 +16,11 @@ GENERATION_MODES = {
     GenerationMode.BEAM_SEARCH,
     GenerationMode.BEAM_SAMPLE,
 }
+
+
+def beams_of(model: PreTrainedModel) -> int:
+    """The beams that the model generates with; 1 for one that does not generate."""
+    return getattr(getattr(model, "generation_config", None), "num_beams", None) or 1
 
 
 def generation_config(

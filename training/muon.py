@@ -135,6 +135,16 @@ def matrices_of(model: PreTrainedModel) -> set[int]:
     }
 
 
+def check_matrices(model: PreTrainedModel) -> None:
+    """Refuse a model of which Muon would train nothing. Raises InputError."""
+    matrices = matrices_of(model)
+    if not any(parameter.requires_grad and id(parameter) in matrices for parameter in model.parameters()):
+        raise InputError(
+            "optim must not be muon where no weight of a linear layer inside the model's layers is trained; set it to "
+            "adamw_torch_fused"
+        )
+
+
 def build_muon(model: PreTrainedModel, arguments: Any, decayed: Container[str]) -> Muon:
     """The optimizer of a run.
 
@@ -146,15 +156,11 @@ def build_muon(model: PreTrainedModel, arguments: Any, decayed: Container[str]) 
         InputError: `optim_args` that it does not have, or a model without a matrix for it.
     """
     rate, matrices = options_of(arguments.optim_args).get("learning_rate", arguments.learning_rate), matrices_of(model)
+    check_matrices(model)
     members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             members.setdefault((id(parameter) in matrices, name in decayed), []).append(parameter)
-    if not any(is_matrix for is_matrix, _ in members):
-        raise InputError(
-            "optim must not be muon where no weight of a linear layer inside the model's layers is trained; set it to "
-            "adamw_torch_fused"
-        )
     groups = [
         {
             "params": parameters,

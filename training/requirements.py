@@ -23,7 +23,7 @@ from transformers.utils import (
 
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
-from .muon import OwnOptimizer, options_of
+from .muon import OwnOptimizer, check_matrices, options_of
 from .schedule import check_scheduler
 
 if TYPE_CHECKING:
@@ -141,6 +141,8 @@ def check_optimizer(arguments: RunArguments, model: PreTrainedModel | None = Non
         options_of(arguments.optim_args)
         if (spread := spread_by(arguments)) is not None:
             raise InputError(f"optim must not be {name} under {spread}, where no process has a whole matrix")
+        if model is not None:
+            check_matrices(model)
         return
 
     def build() -> dict[str, object]:

@@ -18,14 +18,15 @@ from ..tasks.group_scores import task_by_column
 from ..utils.errors import InputError
 from .adapters import add_adapters, check_adapters, merge_adapters
 from .attaching import load_finished
-from .batching import evaluation_split
+from .batching import check_bpe_dropout, evaluation_split
 from .build_model import build_model, build_on_meta
 from .build_tokenizer import build_tokenizer, check_tokenizer_settings, load_tokenizer
 from .build_trainer import build_trainer
-from .checkpoint_averaging import load_average_if_better
+from .checkpoint_averaging import check_averaging, load_average_if_better
 from .combinations import check_metric, check_task_fields
 from .continuation import check_settings_kept, check_steps_left, check_weights_fit, settings_of
 from .encoder_cache import check_encoder_cache
+from .generation import beams_of
 from .joining import joins, load_processor_of_parts, processor_of, writing_tokenizer
 from .multi_path import Multipath
 from .parsing import RunSpec
@@ -135,6 +136,8 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     if (r_drop := recipe.optimization.r_drop) is not None:
         task.check_r_drop(r_drop)
     check_tokenizer_settings(recipe.tokenizer)
+    if recipe.optimization.average_checkpoints is not None:
+        check_averaging(arguments, recipe.optimization.average_checkpoints)
     check_adapters(recipe.optimization.lora, arguments)
     if recipe.optimization.multipath_k is not None:
         Multipath.of(recipe.optimization.multipath_k, arguments.seed, recipe.data.max_source_length)
@@ -147,6 +150,8 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
         check_encoder_cache(model, arguments)
     if r_drop is not None:
         check_r_drop(r_drop, model)
+    if recipe.tokenizer.bpe_dropout is not None:
+        check_bpe_dropout(recipe.tokenizer.bpe_dropout, model.config)
     check_optimizer(arguments, model)
 
 
@@ -196,8 +201,7 @@ def execute(job: PreparedRun) -> None:
     if run.recipe.optimization.lora is not None:
         merge_adapters(tuned)
     seconds = stopwatch_of(trainer).seconds()
-    beams = tuned.generation_config.num_beams
-    metrics = trainer.evaluate(job.test, metric_key_prefix="test", num_beams=beams)
+    metrics = trainer.evaluate(job.test, metric_key_prefix="test", num_beams=beams_of(tuned))
     model = trainer.whole_model()
     if not trainer.is_world_process_zero():
         return

@@ -99,6 +99,11 @@ class RunArguments(Seq2SeqTrainingArguments):
             self.metric_for_best_model = self.greater_is_better = None
         if DebugOption.TPU_METRICS_DEBUG in self.debug and not is_torch_xla_available():
             raise InputError("debug must not be tpu_metrics_debug without a TPU, where it does nothing; leave it out")
+        if self.n_gpu > 1:  # Trainer would split batches by DataParallel, rows of R-Drop's two passes among them
+            raise InputError(
+                f"one process must see one GPU, got {self.n_gpu}; start train.py with torchrun --nproc-per-node "
+                f"{self.n_gpu}, or set CUDA_VISIBLE_DEVICES=0"
+            )
         if self.fsdp and self.parallel_mode.value != "distributed":
             raise InputError(f"fsdp must be left out in one process, got {self.fsdp!r}; start train.py with torchrun")
 

@@ -28,6 +28,7 @@ from .arguments import DataArguments
 from .attaching import attach_masks
 from .batching import evaluation_split
 from .evaluation import EvaluatingTrainer
+from .generation import beams_of
 from .predictions import FILE, read_predictions, write_predictions
 from .report import groups_record, plot_groups
 
@@ -160,8 +161,8 @@ def evaluate_saved(
             eval_tokens=batch_tokens,
         )
         trainer.remove_callback(PrinterCallback)  # which prints the numbers to standard output
-        beams = getattr(getattr(model, "generation_config", None), "num_beams", None) or 1
-        metrics = trainer.evaluate(split, metric_key_prefix="test", **{"num_beams": beams, **(generation or {})})
+        generation = {"num_beams": beams_of(model), **(generation or {})}
+        metrics = trainer.evaluate(split, metric_key_prefix="test", **generation)
     groups = None if report_by is None else score_groups(task, trainer.predictions, examples)
     scores = {**trainer.scores, "loss": metrics["test_loss"]}
     return Evaluation(task, examples, trainer.predictions, scores, groups, report_by)

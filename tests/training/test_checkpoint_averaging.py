@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from small_models import TIES, small_model
+from training_jobs import job_of, recipe_file
 
 from crossmask.training.build_trainer import keep_checkpoints
 from crossmask.training.checkpoint_averaging import average_weights, load_average, load_average_if_better
@@ -161,10 +162,11 @@ def test_checkpoints_in_pieces_are_refused_before_training(fields, variables, na
         keep_checkpoints(arguments, 3)
 
 
-def test_a_run_that_keeps_no_checkpoints_is_refused():
-    arguments = SimpleNamespace(save_strategy="no", eval_strategy="epoch", save_total_limit=2)
-    with pytest.raises(ValueError, match="average_checkpoints=3 needs checkpoints"):
-        keep_checkpoints(arguments, 3)
+def test_a_run_that_keeps_no_checkpoints_is_refused_before_data_is_read(tmp_path):
+    nowhere = {"format": "tsv", "path": "nowhere.tsv"}
+    fields = {"average_checkpoints": 3, "save_strategy": "no", "load_best_model_at_end": False}
+    with pytest.raises(InputError, match="average_checkpoints=3 needs checkpoints"):
+        job_of(recipe_file(tmp_path, **fields, train=nowhere))
 
 
 def test_enough_checkpoints_are_kept():

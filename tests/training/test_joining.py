@@ -231,4 +231,4 @@ def test_a_run_with_two_tokenizers_goes_on_and_is_trained_further(tmp_path):
 
 def test_bpe_dropout_needs_one_tokenizer(tmp_path, parts):
     with pytest.raises(InputError, match=r"bpe_dropout must be left out for a bridge, .*, got 0\.1"):
-        job_of(recipe_file(tmp_path, **parts, bpe_dropout=0.1))
+        job_of(recipe_file(tmp_path, **parts, bpe_dropout=0.1, train={"format": "tsv", "path": "nowhere.tsv"}))

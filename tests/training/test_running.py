@@ -1,5 +1,6 @@
 """`train.py` from end to end, on a tiny model in this process: what is left in the output folder, what is refused."""
 
+import functools
 import json
 import pickle
 import shlex
@@ -7,10 +8,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from training_jobs import recipe_file, run_main
+from training_jobs import job_of, recipe_file, run_main
 
+from crossmask.modeling.crossmask import CrossMaskForConditionalGeneration
+from crossmask.tasks.text_to_text import TextToText
 from crossmask.training.parsing import parse_run
+from crossmask.training.run import execute
+from crossmask.training.run_arguments import RunArguments
 from crossmask.training.run_directory import whole_checkpoints
+from crossmask.utils.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("without_drawing")
 TOKEN = "hf_SecretToken0123456789"
@@ -129,3 +135,40 @@ def test_what_cannot_be_done_is_said_before_training(tmp_path, capfd, changes, m
 def test_metrics_of_the_task_and_the_loss_are_taken(tmp_path, capfd, name):
     changes = {"load_best_model_at_end": True, "metric_for_best_model": name}
     assert run_main(capfd, recipe_file(tmp_path, **{**QUICK, "report_to": "none", **changes}))[0] == 0
+
+
+def test_the_test_has_the_beams_of_the_saved_model_and_not_those_of_validation(tmp_path, monkeypatch):
+    beams = []
+    original = TextToText.evaluate_batch
+
+    def recording(self, model, tokenizer, batch, generation):
+        beams.append(generation["num_beams"])
+        return original(self, model, tokenizer, batch, generation)
+
+    monkeypatch.setattr(TextToText, "evaluate_batch", recording)
+    changes = {"generation_num_beams": 3, "eval_strategy": "steps", "eval_steps": 4}
+    execute(job_of(recipe_file(tmp_path, **changes)))
+    assert beams[0] == 3
+    assert beams[-1] == 1
+
+
+def test_an_evaluation_computes_the_loss_without_the_logits_of_the_batch(tmp_path, monkeypatch):
+    skipped = []
+    original = CrossMaskForConditionalGeneration.forward
+
+    @functools.wraps(original)
+    def recording(self, *args, **kwargs):
+        if "labels" in kwargs:
+            skipped.append(kwargs["skip_logits"])
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(CrossMaskForConditionalGeneration, "forward", recording)
+    execute(job_of(recipe_file(tmp_path, max_steps=1, save_strategy="no")))
+    assert len(skipped) > 1  # in training, and in the test
+    assert all(skipped)
+
+
+def test_several_gpus_in_one_process_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(RunArguments, "n_gpu", 2)
+    with pytest.raises(InputError, match="one process must see one GPU, got 2; start"):
+        job_of(recipe_file(tmp_path))
