@@ -87,6 +87,15 @@ def test_weights_spread_over_two_processes_train_as_whole_ones_do(tmp_path, r_dr
     same_weights(tmp_path, "alone", "spread")
 
 
+@pytest.mark.slow
+def test_two_processes_train_two_passes_as_one_does(tmp_path):
+    settings = {"batching": "packed", "max_steps": 3, "r_drop": 2.0}
+    alone = run_job(str(tmp_path / "alone"), accumulation=2, **settings)
+    for result in run_jobs({"both": {"folder": str(tmp_path / "both"), **settings}}, tmp_path, processes=2):
+        assert result["both"]["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+    same_weights(tmp_path, "alone", "both")
+
+
 LAUNCHERS = {
     "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
     "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port"],
