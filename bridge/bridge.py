@@ -370,8 +370,10 @@ class CrossMaskBridgeForConditionalGeneration(
                 f"{len(call.weights)} blocks ran of {len(self.bridge)}; give others"
             )
         logits = decoded["logits"]
-        by_logits, _ = loss_functions(r_drop)
-        loss = None if labels is None else by_logits(logits, labels, num_items_in_batch, smoothing)
+        loss = None
+        if labels is not None:
+            by_logits, _ = loss_functions(labels, r_drop)
+            loss = by_logits(logits, num_items_in_batch=num_items_in_batch, label_smoothing=smoothing)
         return Seq2SeqLMOutput(
             loss=loss,
             logits=None if labels is not None and skip_logits else logits,

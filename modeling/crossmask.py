@@ -297,13 +297,16 @@ class CrossMaskForConditionalGeneration(
         hidden_states = self.head_proj(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         logits: torch.Tensor | None = None
         loss: torch.Tensor | None = None
-        by_logits, by_states = loss_functions(r_drop)
-        if labels is not None and skip_logits and not is_observed() and is_plain_linear(self.lm_head):
-            loss = by_states(hidden_states, self.lm_head.weight, labels, num_items_in_batch, smoothing)
-        else:
+        if labels is None:
             logits = output_logits(self.lm_head, hidden_states)
-            if labels is not None:
-                loss = by_logits(logits, labels, num_items_in_batch, smoothing)
+        else:
+            by_logits, by_states = loss_functions(labels, r_drop)
+            options = {"num_items_in_batch": num_items_in_batch, "label_smoothing": smoothing}
+            if skip_logits and not is_observed() and is_plain_linear(self.lm_head):
+                loss = by_states(hidden_states, self.lm_head.weight, **options)
+            else:
+                logits = output_logits(self.lm_head, hidden_states)
+                loss = by_logits(logits, **options)
                 logits = None if skip_logits else logits
         return Seq2SeqLMOutput(
             loss=loss, logits=logits, **{k: v for k, v in outputs.items() if k != "last_hidden_state"}

@@ -4,6 +4,7 @@ Liang et al. 2021, "R-Drop: Regularized Dropout for Neural Networks", https://ar
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,37 +16,18 @@ from .linear_loss import SummedLoss, cached_parts, full_dtype, linear_loss
 from .loss import check_targets, count_targets, cross_entropy, linear_cross_entropy
 
 
-def loss_functions(r_drop: float) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
-    """`cross_entropy` and `linear_cross_entropy`, or with an `r_drop` what takes their place.
+def loss_functions(
+    labels: torch.Tensor, r_drop: float
+) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
+    """`cross_entropy` and `linear_cross_entropy` for these labels, or with an `r_drop` what takes their place.
 
     The labels are then (2B, T), the second half the same as the first, as are the logits or hidden states.
     """
     if not r_drop:
-        return cross_entropy, linear_cross_entropy
-
-    def once(labels: torch.Tensor) -> torch.Tensor:
-        return labels[: len(labels) // 2]
-
-    def by_logits(
-        logits: torch.Tensor,
-        labels: torch.Tensor,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        label_smoothing: float = 0.0,
-    ) -> torch.Tensor:
-        return agreeing_cross_entropy(logits, once(labels), num_items_in_batch, label_smoothing, r_drop)
-
-    def by_states(
-        hidden_states: torch.Tensor,
-        weight: torch.Tensor,
-        labels: torch.Tensor,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        label_smoothing: float = 0.0,
-    ) -> torch.Tensor:
-        return agreeing_linear_cross_entropy(
-            hidden_states, weight, once(labels), num_items_in_batch, label_smoothing, r_drop
-        )
-
-    return by_logits, by_states
+        return partial(cross_entropy, labels=labels), partial(linear_cross_entropy, labels=labels)
+    once = labels[: len(labels) // 2]
+    by_logits = partial(agreeing_cross_entropy, labels=once, alpha=r_drop)
+    return by_logits, partial(agreeing_linear_cross_entropy, labels=once, alpha=r_drop)
 
 
 def agreeing_cross_entropy(

@@ -162,11 +162,11 @@ def loss_of_logits(label_smoothing: float, r_drop: float = 0.0) -> Callable[...,
     that Trainer's sum over the micro-batches of a step is too large (transformers #47688). This is the sum over the
     targets divided by the number of targets of the whole step.
     """
-    by_logits, _ = loss_functions(r_drop)
 
     def loss(
         outputs: Mapping[str, Any], labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        return by_logits(outputs["logits"], labels, num_items_in_batch, label_smoothing)
+        by_logits, _ = loss_functions(labels, r_drop)
+        return by_logits(outputs["logits"], num_items_in_batch=num_items_in_batch, label_smoothing=label_smoothing)
 
     return loss
