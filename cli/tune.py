@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
         The recipe's [b]search[/b] says which fields, and what they may be. Every trial is a training run. The folder
         gets the winning recipe, for [b]crossmask train[/b], a table of the trials and a figure of what mattered. The
-        same command continues a search that was stopped; given twice at a time, both work on it.
+        same command continues a search that was stopped; run twice at the same time, both processes work on it.
         """
         from crossmask.utils.errors import MissingLibraryError
 

@@ -90,7 +90,7 @@ def special_token_fields(config_class: type[PreTrainedConfig], ids: Mapping[str,
 
 
 def check_saved_config(config: PreTrainedConfig) -> None:
-    """Refuse a saved model that is no encoder-decoder for texts, or that lacks what training needs.
+    """Refuse a saved model that is no encoder-decoder for texts.
 
     Raises:
         InputError: with what it is.
@@ -101,10 +101,14 @@ def check_saved_config(config: PreTrainedConfig) -> None:
         raise InputError(
             f"it is a {config.model_type} model; give an encoder-decoder that AutoModelForSeq2SeqLM loads"
         )
+
+
+def check_loss(config: PreTrainedConfig) -> None:
+    """Refuse a part of the loss that training would leave out. Raises InputError."""
     if getattr(config, "output_router_logits", False):
         raise InputError(
-            "output_router_logits must be false, got true: the loss is that of the targets alone, without the loss "
-            "that balances experts; set it in model"
+            "model.output_router_logits must be false, got true: the loss is that of the targets alone, without the "
+            "loss that balances experts"
         )
 
 

@@ -31,6 +31,7 @@ from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from .base import BatchResult, Example, LengthLimits, Sample, Scores, Task, sample_indices
 from .encoder_decoders import (
     ANY_TOKENS,
+    check_loss,
     check_new_fields,
     check_saved_config,
     check_special_ids,
@@ -88,6 +89,10 @@ class TextToText(Task):
 
     def check_config(self, config: PreTrainedConfig) -> None:
         check_saved_config(config)
+
+    def check_options(self, config: PreTrainedConfig) -> None:
+        super().check_options(config)
+        check_loss(config)
 
     def max_positions(self, config: PreTrainedConfig) -> dict[str, int | None]:
         if not is_bridge(config):

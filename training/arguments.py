@@ -269,7 +269,7 @@ class OptimizationArguments(RecipeGroup):
         default=None,
         metadata={
             "help": "Average the weights of this many checkpoints, the last; the mean is tested and saved if it is no "
-            "worse on validation than the best of them."
+            "worse on validation than the checkpoint that the run would keep."
         },
     )
     early_stopping_patience: int | None = field(

@@ -1,6 +1,7 @@
 """`train.py` with encoder-decoders of Transformers: new ones and saved ones, exact losses, runs that go on."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,19 @@ from language_tokenizers import FAMILIES as LANGUAGE_MODELS
 from language_tokenizers import LANGUAGES, tokenizer_of
 from new_process import run_code
 from training_jobs import assert_goes_on, job_of, recipe_file, tiny_tokenizer, trained
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartForConditionalGeneration
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BartConfig,
+    BartForConditionalGeneration,
+    NllbMoeConfig,
+)
 
 from crossmask.attached.attached_model import AttachedModel
 from crossmask.tasks import get_task
 from crossmask.tasks.base import LengthLimits
 from crossmask.training.arguments import ModelArguments
-from crossmask.training.build_model import build_model
+from crossmask.training.build_model import build_model, build_on_meta
 from crossmask.training.run import execute
 from crossmask.utils.errors import InputError
 
@@ -235,6 +242,22 @@ def test_a_saved_model_without_a_decoder_is_refused(tmp_path):
     LlamaConfig().save_pretrained(tmp_path / "saved")
     with pytest.raises(InputError, match="it is a llama model; give an encoder-decoder that AutoModelForSeq2SeqLM"):
         job_of(run_file(tmp_path, model=None, tokenizer=None, model_name_or_path=str(tmp_path / "saved")))
+
+
+@pytest.mark.parametrize("saved", [None, False, True], ids=["new", "saved without", "saved with"])
+@pytest.mark.parametrize("given", [{}, {"output_router_logits": False}, {"output_router_logits": True}], ids=str)
+def test_the_loss_that_balances_experts_is_refused_whoever_asks_for_it(tmp_path, saved, given):
+    fields = {**model_fields("bart"), "num_experts": 2, "vocab_size": 50}
+    del fields["model_type"]
+    if saved is None:
+        arguments = ModelArguments(model={"model_type": "nllb-moe", **fields, **given})
+    else:
+        NllbMoeConfig(**fields, output_router_logits=saved).save_pretrained(tmp_path)
+        arguments = ModelArguments(model_name_or_path=str(tmp_path), model=given)
+    asked = given.get("output_router_logits", bool(saved))
+    refused = pytest.raises(InputError, match="output_router_logits must be false, got true")
+    with refused if asked else nullcontext():
+        build_on_meta(arguments, LengthLimits(32, 32), get_task("translation"), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["pad_token_id", "eos_token_id", "vocab_size", "decoder_start_token_id"])
