@@ -1,7 +1,8 @@
-"""What all tests share: one thread, few garbage collections, kernels that no CPU has, and a Hub."""
+"""What all tests share: environment, one thread, few garbage collections, kernels that no CPU has, and a Hub."""
 
 import base64
 import gc
+import os
 
 import huggingface_hub
 import hypothesis
@@ -17,6 +18,9 @@ gc.disable()  # until all is imported, which then takes three quarters of the ti
 torch.set_num_threads(1)  # on tensors as small as the tests', threads mostly wait for each other
 hypothesis.settings.register_profile("busy machine", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("busy machine")
+for name in ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS"):  # by which commands colour what they print
+    os.environ.pop(name, None)
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
@@ -82,6 +86,5 @@ def hub(monkeypatch, tmp_path):
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)  # made once, with the endpoint of that moment
         monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield hub
         assert hub.unknown == []

@@ -1,16 +1,16 @@
 """Texts that are expensive or odd to read as masks, made at random, and what reading one costs."""
 
-import gc
 import random
-import time
 import tracemalloc
 import warnings
+
+from processor_time import loops
 
 from crossmask import masks
 from crossmask.masks import equivalence, parse
 
-MOST_LOOPS = 200
-"""The most time that reading may take, in times of `loop`: some 0.4 s on a core of 2024. It guards against hours."""
+MOST_LOOPS = 500
+"""The most time that reading may take, in loops. The longest takes 80; what this guards against takes hours."""
 MOST_BYTES = 50 * 2**20
 
 SEEDS = (
@@ -149,35 +149,9 @@ def read(text: str) -> tuple[masks.Mask | None, str]:
         return None, str(error)
 
 
-def loop() -> None:
-    """Plain work in Python, the unit that times are in: how fast a machine is, and how busy, changes both."""
-    held, total = {}, 0
-    for number in range(20_000):
-        held[number & 255] = (number, total)
-        total += len(held)
-
-
-def loops(call, *arguments) -> float:
-    """Processor time of a call in times of `loop`, each the best of three, taken in turns.
-
-    As in `timeit`, garbage is not collected meanwhile: what the tests before left would be looked through.
-    """
-    times = {loop: [], call: []}
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        for _ in range(3):
-            for timed, given in ((loop, ()), (call, arguments)):
-                forget()
-                start = time.process_time()
-                timed(*given)
-                times[timed].append(time.process_time() - start)
-            if times[call][-1] < MOST_LOOPS / 4 * times[loop][-1]:
-                break
-    finally:
-        if enabled:
-            gc.enable()
-    return min(times[call]) / min(times[loop])
+def cost(call, *arguments) -> float:
+    """Processor time of a call that reads texts for the first time, in loops (processor_time.py)."""
+    return loops(call, *arguments, before=forget, most=MOST_LOOPS)
 
 
 def peak(call, *arguments) -> int:
@@ -195,9 +169,9 @@ def check(text: str, memory: bool = True) -> tuple[float, int]:
     """Check a text: cheap to read, refused in one short line if at all, and equal to what its own text says.
 
     Returns:
-        what `loops` measures, and bytes.
+        loops and bytes.
     """
-    used = loops(read, text)
+    used = cost(read, text)
     assert used < MOST_LOOPS, (used, text[:200])
     held = peak(read, text) if memory else 0
     assert held < MOST_BYTES, (held, text[:200])

@@ -219,7 +219,7 @@ def run_jobs(jobs: dict[str, dict], folder: Path, processes: int) -> list[dict[s
         with (folder / f"log-{rank}").open("w") as log:
             started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
     try:
-        codes = [process.wait(timeout=500) for process in started]
+        codes = [process.wait(timeout=1500) for process in started]
     finally:
         for process in started:
             process.kill()

@@ -1,11 +1,11 @@
 import os
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from processor_time import loops
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from crossmask.data import packing
@@ -207,9 +207,8 @@ def test_multi30k_is_packed_tightly_and_fast():
     pairs = load_split({"format": "lines", "source": folder / "train.en.gz", "target": folder / "train.de.gz"})
     # Words and their punctuation stand in for tokens.
     lengths = [(len(a.split()) + 3, len(b.split()) + 4) for a, b in zip(pairs["source"], pairs["target"], strict=True)]
-    start = time.perf_counter()
+    assert loops(pack, lengths, (256, 256), 0, most=3000) < 3000  # it takes 250
     rows = pack(lengths, (256, 256), seed=0)
-    assert time.perf_counter() - start < 5
     statistics = packing_statistics(lengths, (256, 256), rows)
     assert max(statistics.source_efficiency, statistics.target_efficiency) > 0.97
     assert min(statistics.source_efficiency, statistics.target_efficiency) > 0.93

@@ -5,7 +5,7 @@ from functools import reduce
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
-from mask_texts import MOST_BYTES, MOST_LOOPS, check, loops, parity, peak
+from mask_texts import MOST_BYTES, MOST_LOOPS, check, cost, parity, peak
 from transformers import AutoConfig
 
 import crossmask
@@ -82,7 +82,7 @@ def test_no_config_is_expensive(fields, layers, tmp_path):
         except StrictDataclassError as error:
             return str(error)
 
-    assert loops(load) < MOST_LOOPS
+    assert cost(load) < MOST_LOOPS
     assert peak(load) < MOST_BYTES
     assert len(load()) < 1000
 

@@ -104,6 +104,7 @@ def exchange(address, data: bytes) -> bytes:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @example("POST", "/translate", JSON, 0, "right", json.dumps(asking("a small dog\0\x1b\u2028")).encode())
+@example("POST", "/translate", JSON, 0, "right", b'"%b"' % (b"a" * 2**16))
 @example("POST", "/translate", JSON, 0, "right", b'"%b"' % (b"a" * 2**20))
 @example("POST", "/translate", JSON, 0, "right", b"[" * 60_000)
 @example("POST", "/translate", JSON, 0, "right", b'{"q": ' + b"9" * 5000 + b"}")

@@ -56,7 +56,7 @@ def test_a_reader_of_events_that_goes_away_frees_the_place():
     with listening(translating()) as server:
         import httpx2 as httpx
 
-        with httpx.stream("POST", f"{server.url}/translate/stream", json=asking(TEXT)) as answer:
+        with httpx.stream("POST", f"{server.url}/translate/stream", json=asking(TEXT), timeout=60) as answer:
             next(answer.iter_lines())
         wait_for(lambda: server.service.streams.taken == 0)
         answer = httpx.post(f"{server.url}/translate", json=asking(TEXT), timeout=20)

@@ -70,7 +70,7 @@ def test_packed_rows_give_the_loss_and_gradient_of_examples(tmp_path, family):
 def test_accumulated_batches_of_unequal_length_give_the_loss_and_gradient_of_one(tmp_path, family, smoothing):
     expected, weights = steps_of(tmp_path, family, 4, 1, smoothing)
     logged, same = steps_of(tmp_path, family, 1, 4, smoothing)
-    assert logged == pytest.approx(expected, rel=1e-6)
+    assert logged == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(same, weights, rtol=0, atol=1e-6)
 
 

@@ -18,6 +18,7 @@ from training_jobs import run_main
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from crossmask.data.sources import load_split
+from crossmask.training.run_directory import is_whole
 
 NO_CHECKPOINTS = ["--save_strategy", "no", "--load_best_model_at_end", "false"]
 ROOT = Path(__file__).parents[2]
@@ -145,12 +146,12 @@ def run_until_killed(recipe: Path, cwd: Path) -> None:
         process = subprocess.Popen(command(recipe), cwd=cwd, stdout=log, stderr=log, env=environment)
         checkpoint = cwd / "runs" / "tiny" / "checkpoint-5"
         deadline = time.monotonic() + 300
-        while not (checkpoint / "trainer_state.json").exists() and time.monotonic() < deadline:
+        while not is_whole(checkpoint) and time.monotonic() < deadline:
             assert process.poll() is None, (cwd / "log").read_text()[-3000:]
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert (checkpoint / "trainer_state.json").exists(), "no checkpoint in 300 seconds"
+    assert is_whole(checkpoint), "no checkpoint in 300 seconds"
     for later in checkpoint.parent.glob("checkpoint-*"):
         if later != checkpoint:
             shutil.rmtree(later)

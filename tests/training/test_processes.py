@@ -12,6 +12,7 @@ import yaml
 from training_jobs import SIZES, corpus, final_weights, free_port, run_job, run_jobs, tiny_trainer
 from transformers import AutoModelForSeq2SeqLM
 
+pytestmark = pytest.mark.timeout(1800)  # all runs are made for the first test
 BATCHINGS = ("packed", "buckets", "examples", "stream")
 SAVING = {"save_strategy": "steps", "save_steps": 6, "save_total_limit": None}
 

@@ -1,7 +1,6 @@
 """A run that goes on from a checkpoint ends as one that nothing disturbed."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from crossmask.training.build_model import build_model
 from crossmask.training.continuation import settings_of
 from crossmask.training.parsing import parse_run
 from crossmask.training.run import PreparedRun, prepare_tokenizer
-from crossmask.training.timing import stopwatch_of
+from crossmask.training.timing import Stopwatch, stopwatch_of
 from crossmask.utils.errors import InputError
 
 
@@ -183,13 +182,19 @@ def test_an_optimizer_goes_on_with_the_settings_that_are_asked_for(tmp_path, cha
 
 
 def test_the_log_has_the_seconds_of_training_without_evaluations(tmp_path, monkeypatch):
+    clock = [0.0]
+
+    def now():
+        clock[0] += 0.001
+        return clock[0], clock[0]
+
+    monkeypatch.setattr(Stopwatch, "_now", staticmethod(now))
     recipe = recipe_file(tmp_path, eval_strategy="steps", eval_steps=2, logging_steps=1)
     job = job_of(recipe)
     evaluate = type(job.trainer).evaluation_loop
-    slow = 0.5
 
     def slowly(*args, **kwargs):
-        time.sleep(slow)
+        clock[0] += 1000
         return evaluate(*args, **kwargs)
 
     monkeypatch.setattr(type(job.trainer), "evaluation_loop", slowly)
@@ -201,8 +206,8 @@ def test_the_log_has_the_seconds_of_training_without_evaluations(tmp_path, monke
         assert times[0] > 0
     first = next(number for number, entry in enumerate(log) if "eval_loss" in entry)
     before, evaluation, after = log[first - 1 : first + 2]
-    assert evaluation["training_seconds"] == pytest.approx(before["training_seconds"], abs=slow / 2)
-    assert after["training_seconds"] < evaluation["training_seconds"] + slow
+    assert evaluation["training_seconds"] == pytest.approx(before["training_seconds"], abs=1)
+    assert after["training_seconds"] < evaluation["training_seconds"] + 1
     again = job_of(recipe, "--resume_from_checkpoint", str(job.folder / "checkpoint-2"))
     trained(again)
     resumed = again.trainer.state.log_history

@@ -107,9 +107,21 @@ def recipe(tmp_path):
     return tiny_recipe(tmp_path, search={"learning_rate": {"low": 0.01, "high": 0.1}})
 
 
-def run_tune(*arguments: str) -> subprocess.Popen:
+SLOW = """
+import time
+from crossmask.training import tuning_trials
+train, calls = tuning_trials.train, []
+def slow(*arguments):
+    calls.append(arguments)
+    time.sleep(600 * (len(calls) > 1))
+    return train(*arguments)
+tuning_trials.train = slow
+"""
+
+
+def run_tune(*arguments: str, before: str = "") -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-    code = "import sys; from crossmask.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    code = f"{before}\nimport sys; from crossmask.cli.main import main; sys.exit(main(sys.argv[1:]))"
     return subprocess.Popen([sys.executable, "-c", code, "tune", *arguments, "--quiet"], env=environment)
 
 
@@ -125,7 +137,7 @@ def test_a_search_that_was_killed_goes_on(recipe, tmp_path, capsys):
     pytest.importorskip("optuna")
     output = tmp_path / "study"
     arguments = [recipe, "--trials", "3", "--output", str(output)]
-    process = run_tune(*arguments)
+    process = run_tune(*arguments, before=SLOW)  # whose second trial does not end by itself
     try:
         wait_for(output / "trials" / "0001" / "output.txt", process)
     finally:
