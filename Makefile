@@ -83,19 +83,19 @@ multi30k: runs/multi30k-en-de-diversified/metrics.json  ## the best Multi30k mod
 TRANSLATED := runs/multi30k-translated
 LINES := runs/multi30k-lines
 
-runs/multi30k-en-de/metrics.json: | $(READY)
-	$(BIN)/python train.py recipes/multi30k-en-de.yaml
+runs/multi30k-en-de-r-drop/metrics.json: | $(READY)
+	$(BIN)/python train.py recipes/multi30k-en-de-r-drop.yaml
 
 runs/multi30k-de-en/metrics.json: | $(READY)
-	$(BIN)/python train.py recipes/multi30k-en-de.yaml --output_dir runs/multi30k-de-en \
+	$(BIN)/python train.py recipes/multi30k-en-de-r-drop.yaml --output_dir runs/multi30k-de-en \
 		--summary "Translates German image captions into English." --language de en \
 		--task_options '{"source_column": "target", "target_column": "source"}'
 
 $(LINES)/source.gz $(LINES)/target.gz: $(LINES)/%.gz: | $(READY)
-	$(BIN)/crossmask extract recipes/multi30k-en-de.yaml --column $* --output $@
+	$(BIN)/crossmask extract recipes/multi30k-en-de-r-drop.yaml --column $* --output $@
 
-$(TRANSLATED)/de-en.tsv.gz: runs/multi30k-en-de/metrics.json $(LINES)/source.gz
-	$(BIN)/crossmask translate runs/multi30k-en-de $(LINES)/source.gz --output $@ \
+$(TRANSLATED)/de-en.tsv.gz: runs/multi30k-en-de-r-drop/metrics.json $(LINES)/source.gz
+	$(BIN)/crossmask translate runs/multi30k-en-de-r-drop $(LINES)/source.gz --output $@ \
 		--num-beams 2 --pairs
 
 $(TRANSLATED)/en-de.tsv.gz: runs/multi30k-de-en/metrics.json $(LINES)/target.gz
