@@ -202,10 +202,7 @@ def free_port() -> str:
 
 def run_jobs(jobs: dict[str, dict], folder: Path, processes: int) -> list[dict[str, dict]]:
     """What `run_job` returns for every job, in each of several new processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(processes)}
     started = []
     for rank in range(processes):
         place = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(processes)}
