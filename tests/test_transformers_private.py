@@ -85,9 +85,13 @@ METHODS = {
     "PushToHubMixin._upload_modified_files": (
         "working_dir, repo_id, files_timestamps, commit_message, token, create_pr, revision, commit_description"
     ),
+    "Trainer._determine_best_metric": "metrics, trial",
     "Trainer._get_grad_norm": "model, grad_norm",
     "Trainer._get_learning_rate": "",
     "Trainer._get_num_items_in_batch": "batch_samples, device",
+    "Trainer._init_training_state": (
+        "max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial"
+    ),
     "Trainer._load_callback_state": "",
     "Trainer._load_optimizer_and_scheduler": "checkpoint",
     "Trainer._prepare_inputs": "inputs",
@@ -96,6 +100,7 @@ METHODS = {
         "ignore_keys_for_eval, start_time, resume_from_checkpoint, epochs_trained, "
         "steps_trained_in_current_epoch"
     ),
+    "Trainer._save_checkpoint": "model, trial",
 }
 """Methods that are overridden or called, and the names of their parameters."""
 
@@ -110,6 +115,9 @@ ATTRIBUTES = {
     "_fsdp_plan": "distributed.mixin",
     "_get_feat_extract_output_lengths": "models.whisper.modeling_whisper",  # the number of a speech encoder's states
     "_get_feature_vector_attention_mask": "models.speech_to_text.modeling_speech_to_text",  # their padding
+    "_globalstep_last_logged": "trainer",  # the step of the log's last entry
+    "_tr_loss": "trainer",  # the sum of losses since then
+    "_total_loss_scalar": "trainer",  # the sum of those before
     "_gen_kwargs": "trainer_seq2seq",  # what `evaluate` passes on to generation
     "_generation_defaults": "pipelines.base",  # what generates where neither the model nor the call says so
     "_is_user_defined": "generation.utils",  # of a cache that the caller gave

@@ -10,7 +10,7 @@ from ..utils.imports import import_all
 from ..utils.type_checks import check_type
 from .recipe_group import SOURCES, RecipeGroup, Settings, Sources
 from .search_space import parse_space
-from .validation import check_attention
+from .validation import LARGEST_RATE, check_attention
 
 
 @dataclass
@@ -274,7 +274,7 @@ class OptimizationArguments(RecipeGroup):
     )
     early_stopping_patience: int | None = field(
         default=None,
-        metadata={"help": "Stop after this many evaluations without a better metric; a resumed run keeps its number."},
+        metadata={"help": "Stop after this many evaluations without a better metric, counted on in a resumed run."},
     )
 
     def __post_init__(self) -> None:
@@ -283,6 +283,8 @@ class OptimizationArguments(RecipeGroup):
             check_type(f"learning_rates.{part}", rate, float)
             if rate <= 0:
                 raise InputError(f"learning_rates.{part} must be more than 0, got {rate}; name it in freeze instead")
+            if rate > LARGEST_RATE:
+                raise InputError(f"learning_rates.{part} must be at most {LARGEST_RATE:g}, got {rate:g}; lower it")
             if part in (self.freeze or ()) and self.lora is None:
                 raise InputError(f"{part} must be in freeze or in learning_rates, got both; leave one out")
 

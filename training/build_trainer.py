@@ -15,6 +15,7 @@ from .multi_path import Multipath
 from .precision import PrecisionRecord
 from .recipe import RecipeArguments
 from .run_arguments import RunArguments
+from .schedule import follow_metric
 from .streams import ExampleStream, packed_stream
 from .trainer import CrossMaskTrainer
 
@@ -55,6 +56,7 @@ def build_trainer(
     if arguments.metric_for_best_model is None:
         arguments.metric_for_best_model = f"eval_{task.primary_metric.name}"
         arguments.greater_is_better = task.primary_metric.greater_is_better
+    follow_metric(arguments)
     multipath = None
     if optimization.multipath_k is not None:
         multipath = Multipath.of(optimization.multipath_k, arguments.seed, data.max_source_length)

@@ -23,7 +23,7 @@ _REMEDY = "go on with --resume_from_checkpoint last and without average_checkpoi
 
 
 def check_averaging(arguments: TrainingArguments, number: int) -> None:
-    """Refuse, before training, a run that will have no `number` of checkpoints to average.
+    """Refuse, before training, a run that will have no checkpoints to average; one with fewer averages what it has.
 
     Raises:
         InputError: none will be saved or judged, or weights will be spread over processes.

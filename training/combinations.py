@@ -91,6 +91,10 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
             arguments.eval_strategy == "no" and not arguments.eval_on_start,
             "set eval_strategy: there is no validation; the test has the beams of generation: {num_beams: ...}",
         ),
+        "early_stopping_patience": (
+            arguments.eval_strategy == "no",
+            "set eval_strategy: without validation there is no metric to stop by",
+        ),
         "metric_for_best_model": (
             not compares_checkpoints(recipe, arguments),
             "no checkpoints are compared without load_best_model_at_end or early_stopping_patience",

@@ -16,6 +16,7 @@ from ..utils.errors import InputError
 from ..utils.secrets import Secrets
 from .combinations import all_fields
 from .run_directory import recorded, state_of_trainer
+from .schedule import BY_METRIC
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # The checkpoint's state belongs to these, and is of no use to others.
-KEPT = ("optim", "tokenizer", "freeze", "lora", "learning_rates")
+KEPT = ("optim", "tokenizer", "freeze", "lora", "learning_rates", "lr_scheduler_type")
 # The data's order follows from these, and with it which examples a run that goes on has seen.
 ORDER = (
-    "task", "task_options", "train", "source_prefix", "source_language", "target_language", "overlong",
+    "task", "task_options", "train", "temperature", "source_prefix", "source_language", "target_language", "overlong",
     "max_source_length", "max_target_length", "batching",
     "source_row_length", "target_row_length", "batch_tokens", "stream_buffer", "bpe_dropout", "bpe_dropout_copies",
-    "multipath_k", "seed", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "multipath_k", "seed", "per_device_train_batch_size", "gradient_accumulation_steps", "dataloader_drop_last",
 )  # fmt: skip
 # Sizes of weights follow from these fields of a config.
 SIZES = (
@@ -57,8 +58,14 @@ class SettingsRecord(TrainerCallback, ExportableState):
 
 
 def settings_of(recipe: RecipeArguments, arguments: RunArguments) -> dict[str, str]:
-    """Each setting that a run has to go on with, or a digest of it where it is not one word."""
+    """Each setting that a run has to go on with, or a digest of it where it is not one word.
+
+    Accumulation counts over all processes. Schedules of steps are all alike: their state is the number of the step.
+    """
     values = {item.name: value for item, value in all_fields(recipe, arguments)}
+    values["gradient_accumulation_steps"] *= arguments.world_size
+    if values["lr_scheduler_type"] not in BY_METRIC:
+        values["lr_scheduler_type"] = "one of steps"
     return {name: _digest(getattr(values[name], "value", values[name])) for name in (*KEPT, *ORDER)}
 
 
@@ -85,6 +92,20 @@ def check_settings_kept(checkpoint: Path, settings: dict[str, str]) -> None:
             "%s was trained with another %s: the run does not see every example as often as one without a break",
             checkpoint, ", ".join(changed),
         )  # fmt: skip
+
+
+def check_state_saved(checkpoint: Path) -> None:
+    """Refuse a checkpoint that has weights alone: the optimizer would begin anew, and the schedule at its first step.
+
+    Raises:
+        InputError: with what to do.
+    """
+    # Transformers and accelerate name them optimizer.pt, optimizer.bin or optimizer_0, DeepSpeed global_stepN.
+    if not any(path.name.startswith(("optimizer", "global_step")) for path in checkpoint.iterdir()):
+        raise InputError(
+            f"{checkpoint} must have the optimizer's state, got weights alone (save_only_model): begin another run "
+            f"with them, with --model_name_or_path {checkpoint} and another --output_dir"
+        )
 
 
 def check_steps_left(checkpoint: Path, max_steps: int) -> None:

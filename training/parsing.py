@@ -205,10 +205,10 @@ def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:
         if not (argument.startswith("--") and "." in argument.split("=")[0]):
             rest.append(argument)
             continue
-        path, _, given = argument[2:].partition("=")
-        value = given or next(pending, None)
-        if value is None:
-            raise InputError(f"{argument} needs a value")
+        path, is_given, given = argument[2:].partition("=")
+        value = given if is_given else next(pending, None)
+        if not value:
+            raise InputError(f"--{path} needs a value")
         merged[path.partition(".")[0]] = argument
         try:
             read = yaml.safe_load(value)

@@ -81,7 +81,8 @@ def freeze_parts(model: PreTrainedModel, arguments: OptimizationArguments) -> No
     """Exclude the frozen parts from training, except for adapters in them.
 
     Raises:
-        InputError: a part that the model does not have, or nothing that is left to train.
+        InputError: a part that the model does not have, nothing that is left to train, or a learning rate of what is
+            not trained.
     """
     freeze, parts = arguments.freeze or [], [*(arguments.freeze or ()), *(arguments.learning_rates or {})]
     if not parts:
@@ -93,6 +94,9 @@ def freeze_parts(model: PreTrainedModel, arguments: OptimizationArguments) -> No
             parameter.requires_grad_(id(parameter) in adapters)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(f"freeze must leave something to train, got {list(freeze)}; leave a part out")
+    for part, rate in (arguments.learning_rates or {}).items():
+        if not any(parameter.requires_grad for parameter in found[part]):
+            raise InputError(f"learning_rates.{part} must be of a part that is trained, got {rate:g}; leave it out")
 
 
 def frozen_modules(model: nn.Module) -> list[nn.Module]:

@@ -9,6 +9,7 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from ..utils.errors import InputError
 from ..utils.hardware import multiplies_bfloat16
 from .run_directory import recorded
 
@@ -39,8 +40,13 @@ def choose_precision(
     Args:
         bf16: true, false, or "auto": as the checkpoint was, or without one, as the machine does natively.
         checkpoint: that the run goes on from.
+
+    Raises:
+        InputError: float16 on a processor, where accelerate would train in float32 instead.
     """
     kind = torch.device(device).type
+    if fp16 and kind == "cpu":
+        raise InputError("fp16 must be false on a processor, got true; set bf16: auto")
     native = multiplies_bfloat16(kind)
     before = None if checkpoint is None else recorded_precision(checkpoint)
     if bf16 == AUTO and not fp16:

@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import Trainer
 from transformers.integrations import (
     INTEGRATION_TO_CALLBACK,
     get_available_reporting_integrations,
@@ -23,11 +22,10 @@ from transformers.utils import (
 
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
-from .muon import OwnOptimizer, check_matrices, options_of
 from .schedule import check_scheduler
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, TrainingArguments
+    from transformers import TrainingArguments
 
     from .run_arguments import RunArguments
 
@@ -55,7 +53,6 @@ def check_requirements(attn_implementation: str | None, arguments: RunArguments)
     check_loggers(arguments)
     check_attention_runs(attn_implementation)
     check_compiler(arguments)
-    check_optimizer(arguments)
     check_scheduler(arguments)
     if not arguments.skip_memory_metrics and not is_psutil_available():
         raise InputError(missing("skip_memory_metrics", "false", "psutil"))
@@ -128,47 +125,3 @@ def check_compiler(arguments: RunArguments) -> None:
             raise InputError(
                 "torch_compile must be false on a processor without a C++ compiler, got true; install g++"
             ) from error
-
-
-def check_optimizer(arguments: RunArguments, model: PreTrainedModel | None = None) -> None:
-    """Refuse an optimizer that is not installed, options that it does not take, and Adam's where it is another.
-
-    Args:
-        model: which some optimizers need; without one those are looked at no further than their package.
-    """
-    name = arguments.optim.value
-    if name == OwnOptimizer.MUON.value:
-        options_of(arguments.optim_args)
-        if (spread := spread_by(arguments)) is not None:
-            raise InputError(f"optim must not be {name} under {spread}, where no process has a whole matrix")
-        if model is not None:
-            check_matrices(model)
-        return
-
-    def build() -> dict[str, object]:
-        kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
-        own = {key: value for key, value in options.items() if key not in ("params", "optimizer_dict", "model")}
-        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and len(own) == len(options):
-            kind([torch.nn.Parameter(torch.zeros(2, 2, device=arguments.device))], **own)
-        return own
-
-    try:
-        options = build()
-    except (ImportError, ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, AttributeError) as error:
-        if model is None and "model" in str(error):
-            return  # only the model's own parameters can tell
-        given = f" with optim_args {arguments.optim_args!r}" if arguments.optim_args else ""
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"optim must be an optimizer that works here, got {name}{given} ({reason}); correct that, or set optim to "
-            "adamw_torch_fused"
-        ) from error
-    for field, option in {"adam_beta1": "betas", "adam_beta2": "betas", "adam_epsilon": "eps"}.items():
-        given = getattr(arguments, field)
-        if option not in options and given != getattr(type(arguments), field):
-            raise InputError(f"{field} must be left out with optim: {name}, which has none, got {given}")
-    for word in (arguments.optim_args or "").replace(" ", "").split(",") if arguments.optim_args else ():
-        option = word.partition("=")[0]
-        takes = option in options or (option in ("beta1", "beta2", "beta3") and "ademamix" in name)
-        if not takes and not name.startswith(("galore", "apollo", "stable", "adamw_anyprecision")):
-            raise InputError(f"optim_args must be options of optim: {name}, got {option!r}; set it to null")

@@ -1,18 +1,92 @@
 """A run that goes on from a checkpoint takes the same steps as one without a break."""
 
+import inspect
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
-from transformers import EarlyStoppingCallback, Seq2SeqTrainer
+from transformers import EarlyStoppingCallback, Seq2SeqTrainer, TrainerCallback
 from transformers.optimization import GreedyLR
 from transformers.trainer_callback import ExportableState
+from transformers.trainer_pt_utils import nested_gather
+
+from ..utils.errors import InputError
+from .run_directory import recorded, state_of_trainer
+
+# Attributes of schedules by the metric that their options do not name.
+_OF_OPTIONS = {"min_lr": "min_lrs", "max_lr": "max_lrs"}
+_CONDITION = ("mode", "optimizer")  # what a schedule has seen belongs to these
+
+
+class RunningLoss(TrainerCallback, ExportableState):
+    """Keeps in every checkpoint the losses since the last entry of the log, so that the next entry has all of them.
+
+    Args:
+        total: their sum, a mean over processes. logged_at: the step of the last entry.
+    """
+
+    def __init__(self, total: float = 0.0, logged_at: int = 0):
+        self.total, self.logged_at = total, logged_at
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {"total": self.total, "logged_at": self.logged_at}, "attributes": {}}
 
 
 class ResumingTrainer(Seq2SeqTrainer):
     """`Seq2SeqTrainer` that goes on exactly, with the settings that are asked for now."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.add_callback(RunningLoss())
+
+    def _init_training_state(
+        self, max_steps: int, steps_of_epoch: int, epochs: int, checkpoint: str | None, trial: Any
+    ) -> tuple[int, int]:
+        places = super()._init_training_state(max_steps, steps_of_epoch, epochs, checkpoint, trial)
+        if checkpoint is None:
+            return places
+        self.args.eval_on_start = False  # early stopping would count it as one without a better metric
+        self.state.compute_steps(self.args, max_steps)
+        done = self.state.global_step
+        if done > max_steps:
+            raise InputError(
+                f"a run that goes on from {checkpoint} must have at least its {done} steps, got {max_steps}; raise "
+                "num_train_epochs, or train anew with --overwrite or in another --output_dir"
+            )
+        best = (state_of_trainer(Path(checkpoint)) or {}).get("best_model_checkpoint")
+        if best is not None and self.state.best_model_checkpoint is None:
+            moved = Path(checkpoint).parent / Path(best).name
+            if moved.is_dir():
+                self.state.best_model_checkpoint = str(moved)
+            elif self.args.load_best_model_at_end and done == max_steps:
+                raise InputError(
+                    f"{best}, the best checkpoint of a run that is at its end, must be there: put it back, or set "
+                    "load_best_model_at_end to false for the last one"
+                )
+        return places
+
+    def _callbacks(self, kind: type) -> list[Any]:
+        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, kind)]
+
+    def _save_checkpoint(self, *args, **kwargs) -> None:
+        for record in self._callbacks(RunningLoss):
+            record.total = nested_gather(self._tr_loss, self.args.parallel_mode).mean().item()
+            record.logged_at = self._globalstep_last_logged
+        super()._save_checkpoint(*args, **kwargs)
+
+    def _determine_best_metric(self, *args, **kwargs) -> bool:
+        """Compare with the best; not a model that is evaluated without being saved, where the best is to be kept."""
+        by_steps = self.args.load_best_model_at_end and self.args.save_strategy in ("steps", "epoch")
+        if by_steps and not self.control.should_save:
+            return False
+        return super()._determine_best_metric(*args, **kwargs)
+
     def _load_callback_state(self) -> None:
+        patience = [callback.early_stopping_patience for callback in self._callbacks(EarlyStoppingCallback)]
         super()._load_callback_state()
+        for callback, asked in zip(self._callbacks(EarlyStoppingCallback), patience, strict=True):
+            callback.early_stopping_patience = asked
         # Trainer cannot save the state of a callback that the checkpoint does not know.
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, ExportableState):
@@ -20,10 +94,16 @@ class ResumingTrainer(Seq2SeqTrainer):
 
     def _run_epoch(self, *args, **kwargs) -> None:
         """Train for an epoch, unless a resumed run had come to its end: Trainer would take a step more."""
-        callbacks = self.callback_handler.callbacks
-        early = [callback for callback in callbacks if isinstance(callback, EarlyStoppingCallback)]
+        checkpoint = kwargs["resume_from_checkpoint"]
+        if checkpoint is not None and kwargs["epoch"] == kwargs["epochs_trained"]:
+            total = recorded(Path(checkpoint), RunningLoss, "total") or 0.0
+            self._tr_loss = torch.full_like(self._tr_loss, total)
+            self._total_loss_scalar = -total  # the mean loss at the end is that of the steps after the checkpoint
+            logged_at = recorded(Path(checkpoint), RunningLoss, "logged_at")
+            self._globalstep_last_logged = self.state.global_step if logged_at is None else logged_at
         stopped = any(
-            callback.early_stopping_patience_counter >= callback.early_stopping_patience for callback in early
+            callback.early_stopping_patience_counter >= callback.early_stopping_patience
+            for callback in self._callbacks(EarlyStoppingCallback)
         )
         if stopped or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
@@ -37,13 +117,15 @@ class ResumingTrainer(Seq2SeqTrainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Go on with the optimizer's settings that are asked for now: the checkpoint has its own."""
+        """Go on with the settings of optimizer and schedule that are asked for now: the checkpoint has its own."""
         groups = getattr(self.optimizer, "param_groups", ())
         _, asked = self.get_optimizer_cls_and_kwargs(self.args, self.model)
         names = {"weight_decay", *asked} - {"lr"}
         settings = [{name: group[name] for name in names & group.keys()} for group in groups]
         rates = [group.get("initial_lr", group["lr"]) for group in groups]
+        schedule = self._options_of_schedule()
         super()._load_optimizer_and_scheduler(checkpoint)
+        vars(self.lr_scheduler).update(schedule)
         groups = getattr(self.optimizer, "param_groups", ())
         if checkpoint is None:
             return
@@ -59,3 +141,11 @@ class ResumingTrainer(Seq2SeqTrainer):
                 self.lr_scheduler._last_lr[index] = group["lr"]
                 for name in {"base_lrs", "_init_lrs"} & vars(self.lr_scheduler).keys():
                     getattr(self.lr_scheduler, name)[index] = rate
+
+    def _options_of_schedule(self) -> dict[str, Any]:
+        """The options of a schedule by the metric, as its attributes; none of a schedule of steps."""
+        if not isinstance(self.lr_scheduler, (ReduceLROnPlateau, GreedyLR)):
+            return {}
+        options = inspect.signature(type(self.lr_scheduler)).parameters.keys() - set(_CONDITION)
+        names = {_OF_OPTIONS.get(name, name) for name in options}
+        return {name: value for name, value in vars(self.lr_scheduler).items() if name in names}

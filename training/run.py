@@ -24,17 +24,18 @@ from .build_tokenizer import build_tokenizer, check_tokenizer_settings, load_tok
 from .build_trainer import build_trainer
 from .checkpoint_averaging import check_averaging, load_average_if_better
 from .combinations import check_metric, check_task_fields
-from .continuation import check_settings_kept, check_steps_left, check_weights_fit, settings_of
+from .continuation import check_settings_kept, check_state_saved, check_steps_left, check_weights_fit, settings_of
 from .encoder_cache import check_encoder_cache
 from .generation import beams_of
 from .joining import joins, load_processor_of_parts, processor_of, writing_tokenizer
 from .multi_path import Multipath
+from .optimizers import check_optimizer
 from .parsing import RunSpec
 from .parts import freeze_parts, trained_parameters
 from .r_drop import check_r_drop
 from .recipe import RecipeArguments
 from .report import RunResult, write_report
-from .requirements import check_optimizer, check_requirements
+from .requirements import check_requirements
 from .run_arguments import RunArguments
 from .run_directory import full_disk_as_oserror, lock_folder, prepare_folder, remove_checkpoints, staged
 from .streams import ExampleStream, check_stream
@@ -84,6 +85,7 @@ def _prepare(run: RunSpec) -> PreparedRun:
     settings = settings_of(recipe, arguments)
     arguments.settings = settings
     if checkpoint is not None:
+        check_state_saved(checkpoint)
         check_settings_kept(checkpoint, settings)
         check_steps_left(checkpoint, arguments.max_steps)
     if is_stream:
@@ -132,6 +134,7 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     task.check_libraries()
     task_of_test(recipe)
     check_requirements(recipe.model.attn_implementation, arguments)
+    check_optimizer(arguments)
     check_task_fields(recipe, arguments, task)
     if (r_drop := recipe.optimization.r_drop) is not None:
         task.check_r_drop(r_drop)
@@ -190,8 +193,11 @@ def execute(job: PreparedRun) -> None:
         StreamFault: a record of a stream that cannot be trained on; likewise.
     """
     run, trainer, folder = job.run, job.trainer, job.folder
-    if run.recipe.report.overwrite and trainer.is_world_process_zero():
-        remove_checkpoints(folder)
+    if trainer.is_world_process_zero():
+        if run.recipe.report.overwrite:
+            remove_checkpoints(folder)
+        elif job.checkpoint is not None and job.checkpoint.resolve().parent == folder.resolve():
+            remove_checkpoints(folder, after=job.checkpoint)
     with full_disk_as_oserror(folder):
         trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
     if (number := run.recipe.optimization.average_checkpoints) is not None:

@@ -17,6 +17,7 @@ from ..utils.errors import InputError
 
 FINISHED = "metrics.json"  # written last
 RESULTS = (FINISHED, "model.safetensors", "config.json")  # by which a finished model is known
+STATE = "trainer_state.json"  # of a checkpoint, written last
 LOCK = ".lock"
 STAGED = ".staged-"
 # What a run may write under other names than the one before it.
@@ -114,18 +115,26 @@ def lock_folder(folder: Path) -> FileLock:
 
 def whole_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints whose writing was finished, oldest first."""
-    numbered = [(int(m[1]), path) for path in folder.iterdir() if (m := re.fullmatch(r"checkpoint-(\d+)", path.name))]
-    return [path for _, path in sorted(numbered) if is_whole(path)]
+    return [path for path in _checkpoints(folder) if is_whole(path)]
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints, oldest first."""
+    return sorted((path for path in folder.iterdir() if re.fullmatch(r"checkpoint-\d+", path.name)), key=_step_of)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def is_whole(checkpoint: Path) -> bool:
-    return state_of_trainer(checkpoint) is not None  # which is written after all other files
+    return state_of_trainer(checkpoint) is not None
 
 
 def state_of_trainer(checkpoint: Path) -> dict[str, Any] | None:
     """What Trainer wrote of its state into a checkpoint; None where that cannot be read."""
     try:
-        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return state if isinstance(state, dict) else None
@@ -175,7 +184,16 @@ def full_disk_as_oserror(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints of a run that is finished, or is replaced: they only serve to resume it."""
-    for path in folder.glob("checkpoint-*"):
-        shutil.rmtree(path)
+def remove_checkpoints(folder: Path, after: Path | None = None) -> None:
+    """Delete the checkpoints of a run that is finished, or is replaced: they only serve to resume it.
+
+    The last comes first, and is no checkpoint any more as soon as that begins: if the deletion is cut off, a run that
+    goes on from an earlier one comes to the same end.
+
+    Args:
+        after: the checkpoint in `folder` that the run goes on from: only later ones are deleted.
+    """
+    for path in reversed(_checkpoints(folder)):
+        if after is None or _step_of(path) > _step_of(after):
+            (path / STATE).unlink(missing_ok=True)
+            shutil.rmtree(path)

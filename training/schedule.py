@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from .run_arguments import RunArguments
 
+BY_METRIC = (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
 SAMPLES = 1000
 """Steps at most whose rate is computed."""
 EVALUATIONS = 50
@@ -44,6 +46,8 @@ def check_scheduler(arguments: RunArguments) -> None:
             f"warmup_steps must be left out with lr_scheduler_type: {name}, got {arguments.warmup_steps:g}; or "
             "set lr_scheduler_type to constant_with_warmup, for instance"
         )
+    if name in BY_METRIC:
+        _check_by_metric(arguments, name, options or {})
     for option, value in (options or {}).items():
         if option.endswith("_steps") and (type(value) is not int or value < 0):
             raise InputError(f"lr_scheduler_kwargs.{option} must be a whole number of steps, got {value!r}")
@@ -51,6 +55,57 @@ def check_scheduler(arguments: RunArguments) -> None:
         check_schedule_ends(arguments, arguments.max_steps)
     else:
         _build(arguments, warm_up=1, steps=10)  # how long the run is will be known with its data
+
+
+def follow_metric(arguments: TrainingArguments) -> None:
+    """Tell a schedule by the metric, in `lr_scheduler_kwargs`, whether a higher one is better.
+
+    Args:
+        arguments: with the metric and its direction.
+
+    Raises:
+        InputError: the options say otherwise.
+    """
+    if arguments.lr_scheduler_type not in BY_METRIC:
+        return
+    options, mode = _options(arguments), "max" if arguments.greater_is_better else "min"
+    if options.setdefault("mode", mode) != mode:
+        raise InputError(
+            f"lr_scheduler_kwargs.mode must be {mode} for {arguments.metric_for_best_model}, got {options['mode']}; "
+            "leave it out"
+        )
+    arguments.lr_scheduler_kwargs = options
+
+
+def _check_by_metric(arguments: TrainingArguments, name: str, options: dict[str, Any]) -> None:
+    """Refuse factors and bounds under which a schedule by the metric would do nothing, or raise the rate at random."""
+    greedy = name == SchedulerType.GREEDY
+    rate = arguments.learning_rate
+    lowest, highest = options.get("min_lr", 1e-3 if greedy else 0.0), options.get("max_lr", 1.0 if greedy else rate)
+    wanted: dict[str, tuple[Any, bool, str]] = {
+        "factor": (options.get("factor", 0.5), False, "more than 0 and less than 1"),
+        "patience": (options.get("patience", 0), True, "a whole number of evaluations"),
+        "cooldown": (options.get("cooldown", 0), True, "a whole number of evaluations"),
+    }
+    for option, (value, is_count, expected) in wanted.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = type(value) is int and value >= 0 if is_count else is_number and 0 < value < 1
+        if not fits:
+            raise InputError(f"lr_scheduler_kwargs.{option} must be {expected}, got {value!r}")
+    for option, value, fits, expected in (
+        ("min_lr", lowest, lambda one: 0 <= one < rate, "less than"),
+        ("max_lr", highest, lambda one: one >= rate, "at least"),
+    ):
+        if not all(isinstance(one, int | float) and fits(one) for one in _each(value)):
+            default = "" if option in options else f", the default of {name}"
+            raise InputError(
+                f"lr_scheduler_kwargs.{option} must be {expected} learning_rate ({rate:g}), got {value!r}{default}; "
+                "set it"
+            )
+
+
+def _each(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def check_schedule_ends(arguments: TrainingArguments, steps: int) -> None:

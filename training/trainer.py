@@ -1,6 +1,7 @@
 """The trainer of every task: `Seq2SeqTrainer` with batches, evaluation and loss of its own."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -141,12 +142,22 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
     def create_scheduler(self, num_training_steps: int, *args, **kwargs) -> Any:
         if self.lr_scheduler is None:
             check_schedule_ends(self.args, num_training_steps)
-            if self.args.eval_strategy == "steps" and (self.args.eval_steps or 0) > num_training_steps:
-                logger.warning(
-                    f"eval_steps is {self.args.eval_steps:g} and the run has {num_training_steps} steps: it is not "
-                    "evaluated while it trains"
-                )
+            self._say_if_never_evaluated(num_training_steps)
         return super().create_scheduler(num_training_steps, *args, **kwargs)
+
+    def _say_if_never_evaluated(self, steps: int) -> None:
+        args = self.args
+        if args.eval_strategy == "steps":
+            names, length, unit = ["eval_steps", "eval_delay"], steps, "steps"
+        elif args.eval_strategy == "epoch" and args.max_steps <= 0:
+            names, length, unit = ["eval_delay"], math.ceil(args.num_train_epochs), "epochs"
+        else:
+            return
+        for name in names:
+            if (value := getattr(args, name) or 0) > length:
+                logger.warning(
+                    f"{name} is {value:g} and the run has {length} {unit}: it is not evaluated while it trains"
+                )
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         for module in self.frozen_modules:

@@ -40,8 +40,11 @@ LOWEST = {
 }  # fmt: skip
 ABOVE_ZERO = (
     "learning_rate", "num_train_epochs", "logging_steps", "eval_steps", "save_steps", "adam_epsilon", "r_drop",
+    "bpe_dropout", "neftune_noise_alpha",
 )  # fmt: skip
-HIGHEST = {"bpe_dropout": 1, "seed": 2**32 - 1, "learning_rate": torch.finfo(torch.float32).max}
+LARGEST_RATE = torch.finfo(torch.float32).max
+HIGHEST = {"bpe_dropout": 1, "seed": 2**32 - 1, "learning_rate": LARGEST_RATE}
+WHOLE_ABOVE_ONE = ("warmup_steps", "logging_steps", "eval_steps", "save_steps")  # a share of the steps below 1
 BELOW = {"adam_beta1": 1, "adam_beta2": 1, "label_smoothing_factor": 1}
 _NO_BEAMS = "Transformers has it only as code on the Hub"
 _OF_TOKENIZER = "it is the tokenizer's"
@@ -94,6 +97,8 @@ def _check_bounds(name: str, value: float) -> None:
         raise InputError(f"{name} must be at most {highest}, got {given}")
     if name == "max_steps" and value == 0:
         raise InputError("max_steps must be at least 1, or -1 to train for num_train_epochs, got 0")
+    if name in WHOLE_ABOVE_ONE and value > 1 and not float(value).is_integer() and math.isfinite(value):
+        raise InputError(f"{name} must be a whole number, or a share of the steps below 1, got {value}")
     if name in BELOW and value >= BELOW[name]:
         raise InputError(f"{name} must be less than {BELOW[name]}, got {value}")
 

@@ -151,6 +151,7 @@ def test_text_in_quotes_of_its_own_is_text(recipe):
         (["RECIPE", "--no_such_field", "1"], "no field is named '--no_such_field'"),
         (["RECIPE", "--learning_rate.x", "1"], "'learning_rate' is not a mapping"),
         (["RECIPE", "--model.dropout"], "--model.dropout needs a value"),
+        (["RECIPE", "--model.dropout=", "--overwrite"], "--model.dropout needs a value"),
         (
             ["RECIPE", "--model", '{"hidden_size": 64}', "--model.dropout", "0.3"],
             "--model is given whole and --model.dropout beside it: put the one into the other",
@@ -202,7 +203,14 @@ def test_fields_that_do_not_exist_are_named(tmp_path):
         ({"bpe_dropout": True}, "bpe_dropout must be a number, got True"),
         ({"bpe_dropout": [0.1]}, "bpe_dropout must be a number, got [0.1]"),
         ({"bpe_dropout": 1.5}, "bpe_dropout must be at most 1, got 1.5"),
-        ({"bpe_dropout": float("nan")}, "bpe_dropout must be at least 0, got nan"),
+        ({"bpe_dropout": float("nan")}, "bpe_dropout must be more than 0, got nan"),
+        ({"bpe_dropout": 0.0}, "bpe_dropout must be more than 0, got 0.0"),
+        ({"neftune_noise_alpha": 0.0}, "neftune_noise_alpha must be more than 0, got 0.0"),
+        ({"warmup_steps": 1.5}, "warmup_steps must be a whole number, or a share of the steps below 1, got 1.5"),
+        (
+            {"learning_rates": {"encoder": 1e39}},
+            "learning_rates.encoder must be at most 3.40282e+38, got 1e+39",
+        ),
         ({"bpe_dropout": 0.1, "bpe_dropout_copies": 2.5}, "bpe_dropout_copies must be a whole number, got 2.5"),
         ({"bpe_dropout": 0.1, "bpe_dropout_copies": 0}, "bpe_dropout_copies must be at least 1, got 0"),
         (

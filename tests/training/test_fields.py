@@ -88,6 +88,7 @@ IDLE = [
     ({"run_name": "first"}, "no logger in report_to shows it"),
     ({"project": "mine"}, "set report_to to trackio"),
     ({"optim_target_modules": "all-linear"}, "optim: adamw_torch_fused trains all modules alike"),
+    ({"early_stopping_patience": 2, "eval_strategy": "no", "load_best_model_at_end": False}, "no metric to stop by"),
     ({"generation_num_beams": 2, "eval_strategy": "no", "load_best_model_at_end": False}, "there is no validation"),
     (
         {"metric_for_best_model": "loss", "load_best_model_at_end": False},

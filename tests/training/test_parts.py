@@ -70,6 +70,13 @@ def test_a_part_that_is_not_there_is_refused(given, message):
         freeze_parts(small_model(tie_word_embeddings=False), OptimizationArguments(**given))
 
 
+def test_a_learning_rate_of_what_is_not_trained_is_refused():
+    model = small_model(tie_word_embeddings=False)
+    model.model.encoder.requires_grad_(False)
+    with pytest.raises(InputError, match=r"learning_rates.encoder must be of a part that is trained, got 0.1; leave"):
+        freeze_parts(model, OptimizationArguments(learning_rates={"encoder": 0.1}))
+
+
 def test_a_part_that_holds_a_tied_weight_in_half_is_refused():
     with pytest.raises(
         InputError, match=r"a tied weight must be in one part, got .*embed_tokens.weight in .*; name sm"

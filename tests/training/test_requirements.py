@@ -23,6 +23,18 @@ CASES = [
     ({"optim": "sgd", "optim_args": "momentum"}, "got sgd with optim_args 'momentum'"),
     ({"optim": "sgd", "optim_args": "speed=3"}, "optim_args must be options of optim: sgd, got 'speed'"),
     ({"optim_args": "momentum=0.9"}, "optim_args must be options of optim: adamw_torch_fused, got 'momentum'"),
+    ({"optim_args": "eps=1e-6"}, "optim_args must be options of optim: adamw_torch_fused, got 'eps'"),
+    ({"optim": "adafactor", "optim_args": "relative_step=True"}, "must be options of optim: adafactor, got 'relative"),
+    ({"optim": "sgd", "optim_args": "lr=5"}, "optim_args must be without lr, got 5; set learning_rate instead"),
+    (
+        {"optim": "rmsprop", "optim_args": "weight_decay=0.1"},
+        "must be without weight_decay, got 0.1; set",
+    ),
+    ({"optim": "sgd", "optim_args": "momentum=0.9,momentum=0.8"}, "must name each option once, got momentum twice"),
+    ({"optim": "sgd", "optim_args": "dampening=nan"}, "optim_args dampening must be a finite number, got 'nan'"),
+    ({"optim": "sgd", "optim_args": "momentum=1.5"}, "optim_args momentum must be less than 1, got '1.5'"),
+    ({"optim": "sgd", "optim_args": "momentum=0.9,nesterov=banana"}, "nesterov must be true or false, got 'banana'"),
+    ({"fp16": True, "use_cpu": True}, "fp16 must be false on a processor, got true; set bf16: auto"),
     ({"optim": "sgd", "adam_beta2": 0.98}, "adam_beta2 must be left out with optim: sgd, which has none, got 0.98"),
     (
         {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"peaks": 3}},

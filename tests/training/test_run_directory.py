@@ -1,6 +1,7 @@
 """The output folder: nothing written before is lost, nothing half-written is used."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -194,3 +195,25 @@ def test_checkpoints_of_a_finished_run_go(tmp_path):
     checkpoint(tmp_path, 10)
     remove_checkpoints(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_later_ones_go_where_a_run_goes_on_from_an_earlier_one(tmp_path):
+    for step in (10, 20, 100):
+        checkpoint(tmp_path, step)
+    checkpoint(tmp_path, 30, state="half written")
+    remove_checkpoints(tmp_path, after=tmp_path / "checkpoint-20")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-20"]
+
+
+def test_the_last_checkpoint_goes_first(tmp_path, monkeypatch):
+    """A deletion that is cut off leaves what a run can go on from to the same end."""
+    for step in (10, 20, 100):
+        checkpoint(tmp_path, step)
+
+    def cut_off(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        remove_checkpoints(tmp_path)
+    assert [path.name for path in whole_checkpoints(tmp_path)] == ["checkpoint-10", "checkpoint-20"]

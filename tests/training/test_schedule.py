@@ -23,7 +23,14 @@ WRONG = [
     ("warmup_stable_decay", {"num_decay_steps": -20}, "num_decay_steps must be a whole number of steps, got -20"),
     ("warmup_stable_decay", {"num_decay_steps": 0.2}, "num_decay_steps must be a whole number of steps, got 0.2"),
     ("warmup_stable_decay", {"num_decay_steps": 4, "num_stable_steps": 2}, "the rate is 0 long before the end"),
-    ("reduce_lr_on_plateau", {"patience": "x"}, "'>' not supported"),
+    ("reduce_lr_on_plateau", {"patience": "x"}, "patience must be a whole number of evaluations, got 'x'"),
+    ("reduce_lr_on_plateau", {"patience": -5}, "patience must be a whole number of evaluations, got -5"),
+    ("reduce_lr_on_plateau", {"factor": -3.0}, "factor must be more than 0 and less than 1, got -3.0"),
+    ("reduce_lr_on_plateau", {"factor": 1}, "factor must be more than 0 and less than 1, got 1"),
+    ("reduce_lr_on_plateau", {"min_lr": 0.1}, "min_lr must be less than learning_rate .0.01., got 0.1; set it"),
+    ("greedy", {"min_lr": [0.1]}, r"min_lr must be less than learning_rate .0.01., got \[0.1\]; set it"),
+    ("greedy", {"max_lr": 0.001}, "max_lr must be at least learning_rate .0.01., got 0.001; set it"),
+    ("greedy", {"mode": "min"}, "mode must be max for eval_sacrebleu, got min; leave it out"),
     ("reduce_lr_on_plateau", {"threshold": "x"}, "unsupported operand"),
 ]
 RIGHT = [
@@ -82,8 +89,29 @@ def test_an_absolute_rate_is_one_of_learning_rate_by_every_optimizer(tmp_path, o
     assert 0.004 <= rates[-1] < 0.005
 
 
+def test_a_default_that_does_not_fit_the_rate_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"min_lr must be less than .* \(0.0001\), got 0.001, the default of greedy"):
+        job_of(_recipe(tmp_path, "greedy", {}, learning_rate=1e-4))
+
+
+@pytest.mark.parametrize("name", ["reduce_lr_on_plateau", "greedy"])
+@pytest.mark.parametrize(("metric", "mode"), [(None, "max"), ("loss", "min"), ("chrf", "max")])
+def test_a_schedule_by_the_metric_knows_which_is_better(tmp_path, name, metric, mode):
+    job = job_of(_recipe(tmp_path, name, {}, metric_for_best_model=metric))
+    job.trainer.create_optimizer_and_scheduler(12)
+    assert job.trainer.lr_scheduler.mode == mode
+
+
 def test_evaluations_that_never_come_are_said(tmp_path, caplog):
     changes = {"eval_strategy": "steps", "eval_steps": 50, "load_best_model_at_end": False}
     with caplog.at_level(logging.WARNING):
         trained(job_of(_recipe(tmp_path, "linear", {}, **changes)))
     assert "eval_steps is 50 and the run has 12 steps" in caplog.text
+
+
+def test_a_delay_as_long_as_the_run_is_said(tmp_path, caplog):
+    changes = {"eval_strategy": "epoch", "eval_delay": 9, "load_best_model_at_end": False}
+    job = job_of(_recipe(tmp_path, "linear", {}, max_steps=-1, num_train_epochs=3, **changes))
+    with caplog.at_level(logging.WARNING):
+        job.trainer.create_optimizer_and_scheduler(12)
+    assert "eval_delay is 9 and the run has 3 epochs" in caplog.text
