@@ -172,6 +172,7 @@ def card_facts(
     sources = data.train if isinstance(data.train, list) else [data.train]
     tested = data.test if isinstance(data.test, list) else [data.test]
     dataset = ", ".join(dict.fromkeys(str(source.get("name") or source["format"]) for source in tested))
+    split = ", ".join(dict.fromkeys(str(source.get("split") or "test") for source in tested))
     return CardFacts(
         name=name,
         location=name,
@@ -197,7 +198,7 @@ def card_facts(
         seconds=outcome.seconds,
         hardware=f"{hardware()}, in {run.arguments.precision.name}",
         versions=versions(),
-        results=results(outcome.scores, dataset),
+        results=results(outcome.scores, dataset, split),
         samples=[CardSample(source=s.source, reference=s.reference, output=s.output) for s in samples[:CARD_SAMPLES]],
         images=images,
         groups=[] if groups is None else group_rows(groups),
@@ -253,10 +254,13 @@ def architecture(config: PreTrainedConfig) -> dict[str, object]:
     return {name: size for name, size in sizes.items() if size is not None}
 
 
-def results(scores: Scores, dataset: str) -> list[Result]:
+def results(scores: Scores, dataset: str, split: str = "test") -> list[Result]:
     """The scores as the card's rows, each with its group's name behind it and its signature beside it.
 
     A score that is the mean of the groups' scores says so, because it is not comparable to one of all texts.
+
+    Args:
+        split: the name that the data's own page has for what the model was tested on.
     """
     rows = []
     for key, value in scores.items():
@@ -271,7 +275,7 @@ def results(scores: Scores, dataset: str) -> list[Result]:
         rows.append(
             Result(
                 dataset=dataset,
-                split="test",
+                split=split,
                 metric=metric.removesuffix("_lowercase"),
                 name=label,
                 value=float(value),

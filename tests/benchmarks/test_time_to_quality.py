@@ -9,7 +9,7 @@ from training_jobs import recipe_file
 
 from benchmarks import recipe_runs
 from benchmarks.recipe_runs import Finished, operations, train
-from benchmarks.time_to_quality import BART, CROSSMASK, WAYS, main, minutes, until
+from benchmarks.time_to_quality import BART, CROSSMASK, R_DROP, WAYS, main, minutes, until
 from crossmask.training.parsing import parse_run
 
 EVALUATIONS = [
@@ -39,7 +39,7 @@ def test_the_mean_of_checkpoints_is_left_out():
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_is_a_recipe_that_can_be_read(way):
     recipe, changed = WAYS[way]
-    assert recipe in (CROSSMASK, BART)
+    assert recipe in (CROSSMASK, R_DROP, BART)
     run = parse_run([recipe, *changed, "--average_checkpoints", "null"], command="c")
     assert run.recipe.optimization.average_checkpoints is None
 

@@ -134,6 +134,14 @@ def test_a_row_has_its_name_group_and_signature():
     assert (german.metric, german.name, german.signature) == ("sacrebleu", "sacreBLEU (de)", "case:mixed")
 
 
+def test_a_development_set_is_not_called_test(tmp_path):
+    run, outcome = run_and_outcome()
+    for split, shown in ((None, "test"), ("validation", "validation")):
+        run.recipe.data.test = {"format": "hub", "name": "a/b", **({"split": split} if split else {})}
+        facts = card_facts(run, outcome, list(samples_of(outcome, 1).values()), {}, "tiny")
+        assert {row.split for row in facts.results} == {shown}
+
+
 def test_a_mean_over_groups_is_called_one():
     task = get_task("translation")
     texts = {
