@@ -94,6 +94,9 @@ METHODS = {
     ),
     "Trainer._load_callback_state": "",
     "Trainer._load_optimizer_and_scheduler": "checkpoint",
+    "Trainer._maybe_log_save_evaluate": (
+        "tr_loss, grad_norm, model, trial, epoch, ignore_keys_for_eval, start_time, learning_rate"
+    ),
     "Trainer._prepare_inputs": "inputs",
     "Trainer._run_epoch": (
         "model, epoch, train_dataloader, steps_in_epoch, num_update_steps_per_epoch, trial, "

@@ -1,6 +1,5 @@
 """A run that goes on from a checkpoint takes the same steps as one without a break."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,11 @@ from transformers.trainer_pt_utils import nested_gather
 from ..utils.errors import InputError
 from .run_directory import recorded, state_of_trainer
 
-# Attributes of schedules by the metric that their options do not name.
-_OF_OPTIONS = {"min_lr": "min_lrs", "max_lr": "max_lrs"}
-_CONDITION = ("mode", "optimizer")  # what a schedule has seen belongs to these
+# Attributes of schedules by the metric that hold their options, except for those that what they have seen belongs to.
+OPTIONS_BY_METRIC = (
+    "factor", "patience", "threshold", "threshold_mode", "cooldown", "warmup", "min_lrs", "max_lrs", "eps",
+    "reset_start_original",
+)  # fmt: skip
 
 
 class RunningLoss(TrainerCallback, ExportableState):
@@ -94,13 +95,10 @@ class ResumingTrainer(Seq2SeqTrainer):
 
     def _run_epoch(self, *args, **kwargs) -> None:
         """Train for an epoch, unless a resumed run had come to its end: Trainer would take a step more."""
-        checkpoint = kwargs["resume_from_checkpoint"]
-        if checkpoint is not None and kwargs["epoch"] == kwargs["epochs_trained"]:
-            total = recorded(Path(checkpoint), RunningLoss, "total") or 0.0
-            self._tr_loss = torch.full_like(self._tr_loss, total)
-            self._total_loss_scalar = -total  # the mean loss at the end is that of the steps after the checkpoint
-            logged_at = recorded(Path(checkpoint), RunningLoss, "logged_at")
-            self._globalstep_last_logged = self.state.global_step if logged_at is None else logged_at
+        if kwargs["resume_from_checkpoint"] is not None and kwargs["epoch"] == kwargs["epochs_trained"]:
+            self._restore_loss(Path(kwargs["resume_from_checkpoint"]))
+            if self.args.save_strategy == "steps" and kwargs["steps_trained_in_current_epoch"] == 0:
+                self._end_epoch(**kwargs)
         stopped = any(
             callback.early_stopping_patience_counter >= callback.early_stopping_patience
             for callback in self._callbacks(EarlyStoppingCallback)
@@ -109,6 +107,21 @@ class ResumingTrainer(Seq2SeqTrainer):
             self.control.should_training_stop = True
         else:
             super()._run_epoch(*args, **kwargs)
+
+    def _restore_loss(self, checkpoint: Path) -> None:
+        total = recorded(checkpoint, RunningLoss, "total") or 0.0
+        self._tr_loss = torch.full_like(self._tr_loss, total)
+        self._total_loss_scalar = -total  # the mean loss at the end is that of the steps after the checkpoint
+        logged_at = recorded(checkpoint, RunningLoss, "logged_at")
+        self._globalstep_last_logged = self.state.global_step if logged_at is None else logged_at
+
+    def _end_epoch(
+        self, epoch: int, model: Any, trial: Any, ignore_keys_for_eval: Any, start_time: float, **_
+    ) -> None:
+        """What the end of an epoch brings, where the checkpoint is of its last step: that is saved before it."""
+        self.control.should_log = self.control.should_evaluate = self.control.should_save = False
+        self.control = self.callback_handler.on_epoch_end(self.args, self.state, self.control)
+        self._maybe_log_save_evaluate(self._tr_loss, None, model, trial, epoch, ignore_keys_for_eval, start_time)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         groups = getattr(optimizer or self.optimizer, "param_groups", ())
@@ -146,6 +159,4 @@ class ResumingTrainer(Seq2SeqTrainer):
         """The options of a schedule by the metric, as its attributes; none of a schedule of steps."""
         if not isinstance(self.lr_scheduler, (ReduceLROnPlateau, GreedyLR)):
             return {}
-        options = inspect.signature(type(self.lr_scheduler)).parameters.keys() - set(_CONDITION)
-        names = {_OF_OPTIONS.get(name, name) for name in options}
-        return {name: value for name, value in vars(self.lr_scheduler).items() if name in names}
+        return {name: value for name, value in vars(self.lr_scheduler).items() if name in OPTIONS_BY_METRIC}

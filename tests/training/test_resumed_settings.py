@@ -43,6 +43,21 @@ def test_the_log_is_that_of_a_run_without_a_break(tmp_path, step):
         assert len(log_of(whole, *names)) > 2
 
 
+@pytest.mark.parametrize("step", [7, 14, 21])
+def test_an_evaluation_at_the_end_of_an_epoch_is_not_lost(tmp_path, step):
+    """A checkpoint of an epoch's last step is saved before that epoch is evaluated."""
+    recipe = recipe_file(
+        tmp_path, max_steps=35, save_steps=7, eval_strategy="epoch", early_stopping_patience=9, logging_steps=5, **LOSS
+    )
+    whole = job_of(recipe)
+    trained(whole)
+    again = resumed(recipe, step)
+    trained(again)
+    assert log_of(again, "eval_loss") == log_of(whole, "eval_loss")
+    assert log_of(again, "loss") == log_of(whole, "loss")
+    assert [evaluated for evaluated, _ in log_of(whole, "eval_loss")] == [14, 28, 35]
+
+
 def test_the_mean_loss_at_the_end_is_that_of_the_steps_after_the_checkpoint(tmp_path):
     recipe = recipe_file(tmp_path, max_steps=6, logging_steps=1)
     whole = job_of(recipe)
@@ -88,6 +103,21 @@ def test_options_of_a_schedule_by_the_metric_are_those_that_are_asked_for_now(tm
     trained(again)
     schedule = again.trainer.lr_scheduler
     assert (schedule.factor, schedule.patience) == (0.25, 7)
+
+
+@pytest.mark.parametrize("name", ["reduce_lr_on_plateau", "greedy"])
+def test_a_schedule_by_the_metric_goes_on_where_it_was(tmp_path, name):
+    options = {"lr_scheduler_type": name, "lr_scheduler_kwargs": {"factor": 0.5, "patience": 0}, "max_steps": 8}
+    recipe = recipe_file(tmp_path, logging_steps=1, **options, **EVERY_TWO, **LOSS)
+    whole = job_of(recipe)
+    trained(whole)
+    again = resumed(recipe, 4)
+    trained(again)
+    assert log_of(again, "learning_rate", "loss") == log_of(whole, "learning_rate", "loss")
+    for job in (whole, again):
+        job.trainer.lr_scheduler.optimizer = job.trainer.lr_scheduler._streaming_avg = None
+    kept, expected = (vars(job.trainer.lr_scheduler) for job in (again, whole))
+    assert {name: kept[name] for name in expected} == expected
 
 
 def test_only_what_is_saved_can_be_the_best(tmp_path):
