@@ -170,7 +170,7 @@ def card_facts(
     declared = json.dumps(run.secrets.hide(data.train), ensure_ascii=False)
     size = "A stream of examples" if outcome.train_size is None else f"{outcome.train_size:,} examples"
     sources = data.train if isinstance(data.train, list) else [data.train]
-    tested = data.test if isinstance(data.test, list) else [data.test]
+    tested: list[Any] = data.test if isinstance(data.test, list) else [data.test]
     dataset = ", ".join(dict.fromkeys(str(source.get("name") or source["format"]) for source in tested))
     split = ", ".join(dict.fromkeys(str(source.get("split") or "test") for source in tested))
     return CardFacts(
