@@ -4,7 +4,6 @@ import io
 import json
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -32,18 +31,12 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=["ctranslate2", "onnx"])
-def folder(request, tmp_path_factory):
+def folder(request, tmp_path_factory, export_trained):
     """The trained model, exported."""
     pytest.importorskip({"onnx": "onnxscript"}.get(request.param, request.param))
     if request.param == "onnx":
         pytest.importorskip("onnxruntime")
-    place = tmp_path_factory.mktemp("exported") / request.param
-    return exported(trained_model(), request.param, place)
-
-
-def exported(model, engine: str, place: Path) -> Path:
-    tokenizer().backend_tokenizer.no_padding()  # which a call may have left, and which would be saved
-    return export(model, engine, place, tokenizer=tokenizer()).folder
+    return export_trained(request.param, tmp_path_factory.mktemp("exported") / request.param)
 
 
 @pytest.fixture
@@ -78,11 +71,13 @@ def test_a_file_is_what_pytorch_writes_and_a_stopped_run_goes_on(folder, saved, 
 
 def test_an_export_that_was_written_again_does_not_continue_a_run(folder, lines, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(files, "PORTION", 5)
+    engine = load_translator(folder).engine
     arguments = [str(folder), str(lines), *QUIET, "-o", str(tmp_path / "out")]
     with monkeypatch.context() as patch:
         patch.setattr(files.LineTranslator, "portion", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         assert translate(arguments) == 130
-    again = exported(trained_model(1), load_translator(folder).engine, tmp_path / "again")
+    tokenizer().backend_tokenizer.no_padding()  # which a call may have left, and which would be saved
+    again = export(trained_model(1), engine, tmp_path / "again", tokenizer=tokenizer()).folder
     capsys.readouterr()
     folder.rename(tmp_path / "kept")
     again.rename(folder)

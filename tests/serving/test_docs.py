@@ -9,7 +9,6 @@ import pytest
 from trained_models import TEXTS, tokenizer, trained_model
 
 from crossmask import translate_batch
-from crossmask.serving import export
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
 PACKAGES = {"ctranslate2": ("ctranslate2",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
@@ -22,10 +21,12 @@ PACKAGES = {"ctranslate2": ("ctranslate2",), "onnx": ("onnx", "onnxscript", "onn
         ("onnx", "onnxruntime.InferenceSession(", "multi30k-onnx", {"num_beams": 1}),
     ],
 )
-def test_the_code_of_the_page_runs_an_export_without_this_package(engine, call, folder, options, tmp_path):
+def test_the_code_of_the_page_runs_an_export_without_this_package(
+    engine, call, folder, options, tmp_path, export_trained
+):
     for package in PACKAGES[engine]:
         pytest.importorskip(package)
-    export(trained_model(), engine, tmp_path / folder, tokenizer=tokenizer())
+    export_trained(engine, tmp_path / folder)
     (block,) = (code for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.S) if call in code)
     assert "crossmask" not in block
     assert block.count(f'"{folder}') >= 1

@@ -121,13 +121,13 @@ REFUSED_BY_ONNX = {"use_mtp", "use_cache", "output_attentions", "output_hidden_s
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(tmp_path_factory, export_trained):
     place, made = tmp_path_factory.mktemp("engines"), {}
 
     def folder(engine: str):
         if engine not in made:
             pytest.importorskip(NEEDS[engine])
-            made[engine] = export(trained_model(), engine, place / engine, tokenizer=tokenizer()).folder
+            made[engine] = export_trained(engine, place / engine)
         return made[engine]
 
     return folder
@@ -325,7 +325,7 @@ def test_as_many_rows_of_the_target_as_of_the_source(folders):
         made.model(**batch(decoder_input_ids=torch.tensor([[1, 5]])))
 
 
-@pytest.mark.parametrize("engine", ["torch", "onnx"])
+@pytest.mark.parametrize("engine", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_stop_strings_find_the_tokenizer(engine, tmp_path):
     """In a call, and in the settings of a saved model, as a server has them."""
     (model, words), folder = tiny(), tmp_path / engine

@@ -198,7 +198,7 @@ def memory_folder(memory_model, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["", "memory_"])
+@pytest.mark.parametrize("kind", ["", pytest.param("memory_", marks=pytest.mark.slow)])
 def test_inputs_axes_and_outputs_are_those_of_the_page(kind, request):
     """Run by onnxruntime alone: all tokens at first, and then two more over the cache."""
     model, folder = (request.getfixturevalue(f"{kind}{name}") for name in ("model", "folder"))
@@ -246,6 +246,7 @@ def test_inputs_axes_and_outputs_are_those_of_the_page(kind, request):
     torch.testing.assert_close(torch.cat(logits, 1), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_memory_decodes_alike_in_every_mode(memory_model, memory_folder):
     graphs = OnnxModel(memory_folder, memory_model.config, memory_model.generation_config, threads=1)
     agree(memory_model, graphs, MODES[:3])

@@ -16,7 +16,7 @@ ENGINES = ["torch", *LIBRARIES]
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(tmp_path_factory, export_trained):
     """By engine, a folder with the trained model; each is written when it is asked for."""
     place, made = tmp_path_factory.mktemp("engines"), {}
 
@@ -27,7 +27,7 @@ def folders(tmp_path_factory):
                 tokenizer().save_pretrained(place / engine)
             else:
                 pytest.importorskip(LIBRARIES[engine])
-                export(trained_model(), engine, place / engine, tokenizer=tokenizer())
+                export_trained(engine, place / engine)
             made[engine] = place / engine
         return made[engine]
 

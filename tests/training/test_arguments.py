@@ -209,7 +209,7 @@ def test_fields_that_do_not_exist_are_named(tmp_path):
         ({"warmup_steps": 1.5}, "warmup_steps must be a whole number, or a share of the steps below 1, got 1.5"),
         (
             {"learning_rates": {"encoder": 1e39}},
-            "learning_rates.encoder must be at most 3.40282e+38, got 1e+39",
+            "learning_rates.encoder must be at most 3.40282e+38, got 1e+39; lower it",
         ),
         ({"bpe_dropout": 0.1, "bpe_dropout_copies": 2.5}, "bpe_dropout_copies must be a whole number, got 2.5"),
         ({"bpe_dropout": 0.1, "bpe_dropout_copies": 0}, "bpe_dropout_copies must be at least 1, got 0"),
