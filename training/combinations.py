@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
 from .fields import default_of, shown
+from .schedule import BY_METRIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -162,7 +163,7 @@ def compares_checkpoints(recipe: RecipeArguments, arguments: RunArguments) -> bo
         or recipe.optimization.early_stopping_patience
         or recipe.optimization.average_checkpoints
         or arguments.save_strategy == "best"
-        or arguments.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy")
+        or arguments.lr_scheduler_type in BY_METRIC
     )
 
 

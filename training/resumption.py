@@ -11,7 +11,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import nested_gather
 
 from ..utils.errors import InputError
-from .run_directory import recorded, state_of_trainer
+from .run_directory import state_of_trainer
 
 # Attributes of schedules by the metric that hold their options, except for those that what they have seen belongs to.
 OPTIONS_BY_METRIC = (
@@ -24,10 +24,10 @@ class RunningLoss(TrainerCallback, ExportableState):
     """Keeps in every checkpoint the losses since the last entry of the log, so that the next entry has all of them.
 
     Args:
-        total: their sum, a mean over processes. logged_at: the step of the last entry.
+        total: their sum, a mean over processes. logged_at: the step of the last entry; None where nothing was saved.
     """
 
-    def __init__(self, total: float = 0.0, logged_at: int = 0):
+    def __init__(self, total: float = 0.0, logged_at: int | None = None):
         self.total, self.logged_at = total, logged_at
 
     def state(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class ResumingTrainer(Seq2SeqTrainer):
     def _run_epoch(self, *args, **kwargs) -> None:
         """Train for an epoch, unless a resumed run had come to its end: Trainer would take a step more."""
         if kwargs["resume_from_checkpoint"] is not None and kwargs["epoch"] == kwargs["epochs_trained"]:
-            self._restore_loss(Path(kwargs["resume_from_checkpoint"]))
+            self._restore_loss()
             if self.args.save_strategy == "steps" and kwargs["steps_trained_in_current_epoch"] == 0:
                 self._end_epoch(**kwargs)
         stopped = any(
@@ -108,12 +108,13 @@ class ResumingTrainer(Seq2SeqTrainer):
         else:
             super()._run_epoch(*args, **kwargs)
 
-    def _restore_loss(self, checkpoint: Path) -> None:
-        total = recorded(checkpoint, RunningLoss, "total") or 0.0
-        self._tr_loss = torch.full_like(self._tr_loss, total)
-        self._total_loss_scalar = -total  # the mean loss at the end is that of the steps after the checkpoint
-        logged_at = recorded(checkpoint, RunningLoss, "logged_at")
-        self._globalstep_last_logged = self.state.global_step if logged_at is None else logged_at
+    def _restore_loss(self) -> None:
+        for record in self._callbacks(RunningLoss):
+            if record.logged_at is not None:
+                self._tr_loss = torch.full_like(self._tr_loss, record.total)
+                self._globalstep_last_logged = record.logged_at
+                # The mean loss at the end is that of the steps after the checkpoint.
+                self._total_loss_scalar = -record.total
 
     def _end_epoch(
         self, epoch: int, model: Any, trial: Any, ignore_keys_for_eval: Any, start_time: float, **_

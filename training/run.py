@@ -37,7 +37,7 @@ from .recipe import RecipeArguments
 from .report import RunResult, write_report
 from .requirements import check_requirements
 from .run_arguments import RunArguments
-from .run_directory import full_disk_as_oserror, lock_folder, prepare_folder, remove_checkpoints, staged
+from .run_directory import full_disk_as_oserror, lies_in, lock_folder, prepare_folder, remove_checkpoints, staged
 from .streams import ExampleStream, check_stream
 from .timing import stopwatch_of
 from .trainer import CrossMaskTrainer
@@ -196,7 +196,7 @@ def execute(job: PreparedRun) -> None:
     if trainer.is_world_process_zero():
         if run.recipe.report.overwrite:
             remove_checkpoints(folder)
-        elif job.checkpoint is not None and job.checkpoint.resolve().parent == folder.resolve():
+        elif lies_in(folder, job.checkpoint):
             remove_checkpoints(folder, after=job.checkpoint)
     with full_disk_as_oserror(folder):
         trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)

@@ -57,7 +57,7 @@ def prepare_folder(folder: Path, resume: str | None, overwrite: bool = False) ->
         if not _is_last(resume):
             raise InputError(f"{resume} is not a whole checkpoint: it lacks a readable trainer_state.json")
         raise InputError(f"{folder} holds no whole checkpoint to resume from; leave --resume_from_checkpoint out")
-    goes_on_here = checkpoint is not None and checkpoint.resolve().parent == folder.resolve()
+    goes_on_here = lies_in(folder, checkpoint)
     if overwrite and goes_on_here:
         raise InputError(
             f"overwrite starts anew and --resume_from_checkpoint {resume} goes on with what is in {folder}: leave one "
@@ -121,6 +121,11 @@ def whole_checkpoints(folder: Path) -> list[Path]:
 def _checkpoints(folder: Path) -> list[Path]:
     """All checkpoints, oldest first."""
     return sorted((path for path in folder.iterdir() if re.fullmatch(r"checkpoint-\d+", path.name)), key=_step_of)
+
+
+def lies_in(folder: Path, checkpoint: Path | None) -> bool:
+    """Whether a run in `folder` goes on from a checkpoint of its own."""
+    return checkpoint is not None and checkpoint.resolve().parent == folder.resolve()
 
 
 def _step_of(checkpoint: Path) -> int:

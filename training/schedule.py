@@ -49,8 +49,8 @@ def check_scheduler(arguments: RunArguments) -> None:
     if name in BY_METRIC:
         _check_by_metric(arguments, name, options or {})
     for option, value in (options or {}).items():
-        if option.endswith("_steps") and (type(value) is not int or value < 0):
-            raise InputError(f"lr_scheduler_kwargs.{option} must be a whole number of steps, got {value!r}")
+        if option.endswith("_steps"):
+            _check_count(option, value, "steps")
     if arguments.max_steps > 0:
         check_schedule_ends(arguments, arguments.max_steps)
     else:
@@ -78,30 +78,30 @@ def follow_metric(arguments: TrainingArguments) -> None:
 
 
 def _check_by_metric(arguments: TrainingArguments, name: str, options: dict[str, Any]) -> None:
-    """Refuse factors and bounds under which a schedule by the metric would do nothing, or raise the rate at random."""
-    greedy = name == SchedulerType.GREEDY
-    rate = arguments.learning_rate
+    """Refuse factors, numbers of evaluations and bounds that a schedule by the metric cannot work with."""
+    factor = options.get("factor", 0.5)
+    if not isinstance(factor, int | float) or not 0 < factor < 1:
+        raise InputError(f"lr_scheduler_kwargs.factor must be more than 0 and less than 1, got {factor!r}")
+    for option in ("patience", "cooldown"):
+        _check_count(option, options.get(option, 0), "evaluations")
+    greedy, rate = name == SchedulerType.GREEDY, arguments.learning_rate
     lowest, highest = options.get("min_lr", 1e-3 if greedy else 0.0), options.get("max_lr", 1.0 if greedy else rate)
-    wanted: dict[str, tuple[Any, bool, str]] = {
-        "factor": (options.get("factor", 0.5), False, "more than 0 and less than 1"),
-        "patience": (options.get("patience", 0), True, "a whole number of evaluations"),
-        "cooldown": (options.get("cooldown", 0), True, "a whole number of evaluations"),
-    }
-    for option, (value, is_count, expected) in wanted.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = type(value) is int and value >= 0 if is_count else is_number and 0 < value < 1
-        if not fits:
-            raise InputError(f"lr_scheduler_kwargs.{option} must be {expected}, got {value!r}")
-    for option, value, fits, expected in (
-        ("min_lr", lowest, lambda one: 0 <= one < rate, "less than"),
-        ("max_lr", highest, lambda one: one >= rate, "at least"),
-    ):
-        if not all(isinstance(one, int | float) and fits(one) for one in _each(value)):
-            default = "" if option in options else f", the default of {name}"
-            raise InputError(
-                f"lr_scheduler_kwargs.{option} must be {expected} learning_rate ({rate:g}), got {value!r}{default}; "
-                "set it"
-            )
+    if not all(isinstance(one, int | float) and 0 <= one < rate for one in _each(lowest)):
+        raise _unfit_bound("min_lr", lowest, "less than", arguments)
+    if not all(isinstance(one, int | float) and one >= rate for one in _each(highest)):
+        raise _unfit_bound("max_lr", highest, "at least", arguments)
+
+
+def _unfit_bound(option: str, value: Any, expected: str, arguments: TrainingArguments) -> InputError:
+    name = SchedulerType(arguments.lr_scheduler_type).value
+    default = "" if option in _options(arguments) else f", the default of {name}"
+    rate = f"learning_rate ({arguments.learning_rate:g})"
+    return InputError(f"lr_scheduler_kwargs.{option} must be {expected} {rate}, got {value!r}{default}; set it")
+
+
+def _check_count(option: str, value: Any, unit: str) -> None:
+    if type(value) is not int or value < 0:
+        raise InputError(f"lr_scheduler_kwargs.{option} must be a whole number of {unit}, got {value!r}")
 
 
 def _each(value: Any) -> Sequence[Any]:

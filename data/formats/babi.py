@@ -53,17 +53,10 @@ def read_babi_hub(*, name: str, archive: str, members: str, revision: str | None
 def _extracted(archive: Path, members: str) -> Iterator[list[Path]]:
     """The files of an archive whose names match a pattern, in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
-        files = []
         try:
             with tarfile.open(archive) as tar:
-                for number, item in enumerate(tar):
-                    if item.isfile() and fnmatch.fnmatchcase(item.name, members):
-                        # By itself: extractall is safe by its filter alone, which is new in Python 3.11.4.
-                        place = Path(folder, str(number), Path(item.name).name)
-                        place.parent.mkdir()
-                        with tar.extractfile(item) as source, place.open("wb") as target:  # type: ignore[union-attr]
-                            shutil.copyfileobj(source, target)
-                        files.append(place)
+                matching = [item for item in tar if item.isfile() and fnmatch.fnmatchcase(item.name, members)]
+                files = [_extract(tar, item, Path(folder, str(number))) for number, item in enumerate(matching)]
         except (tarfile.TarError, EOFError, zlib.error) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{archive} must be a readable tar archive: {reason}; fetch it again") from error
@@ -72,6 +65,15 @@ def _extracted(archive: Path, members: str) -> Iterator[list[Path]]:
                 f"members must match files of {archive}, got {members!r}; give a pattern such as en-10k/qa*_train.txt"
             )
         yield sorted(files, key=_task_number)
+
+
+def _extract(tar: tarfile.TarFile, item: tarfile.TarInfo, folder: Path) -> Path:
+    """A file of an archive, in a new folder: extractall is safe by its filter alone, which is new in Python 3.11.4."""
+    place = folder / Path(item.name).name
+    folder.mkdir()
+    with tar.extractfile(item) as source, place.open("wb") as target:  # type: ignore[union-attr]
+        shutil.copyfileobj(source, target)
+    return place
 
 
 def _task_number(file: Path) -> tuple[int, str]:

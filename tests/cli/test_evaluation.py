@@ -128,10 +128,11 @@ def test_classes_are_those_that_the_model_names(classified, tmp_path):
     named = ("--task-options", json.dumps({"labels": CLASSES}))
     wanted = classified(CLASSES, *named)
     assert wanted["loss"] > 0
-    for names, options in ((CLASSES, ()), (CLASSES[::-1], named), (["so so", "fine", "bad"], ())):
-        found = classified(names, *options, "--report-by", "place", "--output", str(tmp_path / "out"))
-        assert {name: found[name] for name in wanted} == pytest.approx(wanted)
-        assert set(found["groups"]["of"]) == {"a", "b"}
+    for names in (CLASSES, CLASSES[::-1], ["so so", "fine", "bad"]):
+        for options in ((), named):
+            found = classified(names, *options, "--report-by", "place", "--output", str(tmp_path / "out"))
+            assert {name: found[name] for name in wanted} == pytest.approx(wanted)
+            assert set(found["groups"]["of"]) == {"a", "b"}
     predictions = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     assert [one["source"] for one in predictions] == TEXTS
     assert all(one["prediction"].keys() == {"label", "score"} for one in predictions)
