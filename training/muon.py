@@ -188,6 +188,11 @@ def muon_options(arguments: Any) -> dict[str, Any]:
     return {**given, "dtype": torch.bfloat16 if arguments.precision.bf16 else torch.float32}
 
 
+def option_words(text: str | None) -> list[str]:
+    """The `name=value` words of `optim_args`, without spaces."""
+    return [word.replace(" ", "") for word in (text or "").split(",") if word.strip()]
+
+
 def options_of(text: str | None) -> dict[str, Any]:
     """`optim_args` as Muon's options: `momentum=0.95, nesterov=true, ns_steps=5, learning_rate=0.002`.
 
@@ -195,7 +200,7 @@ def options_of(text: str | None) -> dict[str, Any]:
         InputError: a name or a value that it does not have.
     """
     kinds = {"learning_rate": _rate, "momentum": _share, "nesterov": _switch, "ns_steps": _count}
-    words = [word.replace(" ", "") for word in (text or "").split(",") if word.strip()]
+    words = option_words(text)
     given = dict(word.partition("=")[::2] for word in words)
     if len(given) < len(words) or not all("=" in word for word in words):
         raise InputError(f"optim_args must be name=value, name=value, each name once, got {text!r}")

@@ -10,7 +10,7 @@ import torch
 from transformers import Trainer
 
 from ..utils.errors import InputError
-from .muon import OwnOptimizer, check_matrices, options_of
+from .muon import OwnOptimizer, check_matrices, option_words, options_of
 from .requirements import spread_by
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _build(arguments: RunArguments, model: PreTrainedModel | None) -> dict[str, 
 def _check_options(name: str, arguments: RunArguments, model: PreTrainedModel | None) -> None:
     """Refuse what `optim_args` give twice, what Transformers would not read, and values that train nothing."""
     given: dict[str, str] = {}
-    for word in filter(None, (arguments.optim_args or "").replace(" ", "").split(",")):
+    for word in option_words(arguments.optim_args):
         option, _, value = word.partition("=")
         if option in given:
             raise InputError(f"optim_args must name each option once, got {option} twice; leave one out")
