@@ -87,7 +87,7 @@ def write_report(folder: Path, run: RunSpec, outcome: RunResult, name: str) -> N
         **trained_only(outcome),
         "seed": run.arguments.seed,
         "command": run.command,
-        "hardware": hardware(),
+        "hardware": hardware(run.arguments.world_size),
         "dtype": run.arguments.precision.name,
         "dtype_reason": run.arguments.precision.reason,
         "versions": versions(),
@@ -196,7 +196,7 @@ def card_facts(
         command=run.command,
         seed=run.arguments.seed,
         seconds=outcome.seconds,
-        hardware=f"{hardware()}, in {run.arguments.precision.name}",
+        hardware=f"{hardware(run.arguments.world_size)}, in {run.arguments.precision.name}",
         versions=versions(),
         results=results(outcome.scores, dataset, split),
         samples=[CardSample(source=s.source, reference=s.reference, output=s.output) for s in samples[:CARD_SAMPLES]],
@@ -285,12 +285,12 @@ def results(scores: Scores, dataset: str, split: str = "test") -> list[Result]:
     return rows
 
 
-def hardware() -> str:
+def hardware(processes: int = 1) -> str:
     """What the run ran on, as a reader would name it."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
     count = torch.get_num_threads()
-    return f"{count} CPU thread{'s' * (count > 1)} ({platform.machine()})"
+    threads = f"{count} CPU thread{'s' * (count > 1)} ({platform.machine()})"
+    one = torch.cuda.get_device_name() if torch.cuda.is_available() else threads
+    return one if processes == 1 else f"{processes} processes, each on {one}"
 
 
 def versions() -> dict[str, Any]:

@@ -9,6 +9,8 @@ from training_jobs import SIZES, assert_goes_on, job_of, recipe_file, trained
 from transformers import BartConfig, BartForConditionalGeneration
 
 from crossmask.training.muon import Muon, build_muon, matrices_of, options_of, orthogonalize
+from crossmask.training.optimizers import check_optimizer
+from crossmask.training.parsing import parse_run
 from crossmask.utils.errors import InputError
 
 
@@ -128,6 +130,13 @@ def test_a_model_whose_matrices_are_all_frozen_is_refused(tmp_path):
     nowhere = {"format": "tsv", "path": "nowhere.tsv"}  # and so before data is read
     with pytest.raises(InputError, match="optim must not be muon where no weight of a linear layer"):
         job_of(recipe_file(tmp_path, optim="muon", freeze=["encoder.layers", "decoder.layers"], train=nowhere))
+
+
+def test_weights_spread_over_processes_are_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    arguments = parse_run([recipe_file(tmp_path, optim="muon")], command="c").arguments
+    with pytest.raises(InputError, match="optim must not be muon under fsdp, where no process has a whole matrix"):
+        check_optimizer(arguments)
 
 
 def test_options_are_read():

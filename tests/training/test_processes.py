@@ -89,8 +89,13 @@ def test_weights_spread_over_two_processes_train_as_whole_ones_do(tmp_path, r_dr
 
 
 @pytest.mark.slow
-def test_two_processes_train_two_passes_as_one_does(tmp_path):
-    settings = {"batching": "packed", "max_steps": 3, "r_drop": 2.0}
+@pytest.mark.parametrize(
+    "given",
+    [{"r_drop": 2.0}, {"optim": "muon", "optim_args": "learning_rate=0.02, momentum=0.9", "learning_rate": 0.01}],
+    ids=["r_drop", "muon"],
+)
+def test_two_processes_train_in_other_ways_as_one_does(tmp_path, given):
+    settings = {"batching": "packed", "max_steps": 3, **given}
     alone = run_job(str(tmp_path / "alone"), accumulation=2, **settings)
     for result in run_jobs({"both": {"folder": str(tmp_path / "both"), **settings}}, tmp_path, processes=2):
         assert result["both"]["losses"] == pytest.approx(alone["losses"], rel=1e-4)
@@ -123,7 +128,9 @@ def test_launchers_run_the_main_job(tmp_path):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home")}
         run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr[-3000:]
-        losses[name] = json.loads((tmp_path / name / "metrics.json").read_text())["loss"]
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        assert metrics["hardware"].startswith("2 processes, each on 1 CPU thread" if launcher else "1 CPU thread")
+        losses[name] = metrics["loss"]
         AutoModelForSeq2SeqLM.from_pretrained(tmp_path / name)
     assert losses["torchrun"] == pytest.approx(losses["alone"], rel=1e-4)
     assert losses["accelerate"] == pytest.approx(losses["alone"], rel=1e-4)
