@@ -34,93 +34,107 @@ def check_together(recipe: RecipeArguments, arguments: RunArguments) -> None:
     Raises:
         InputError: with both, and what to do.
     """
-    batching = recipe.batching.batching
-    chosen: Any = arguments  # whose choices are enums by now
-    optim = chosen.optim.value
-    named = set(arguments.report_to) - {"tensorboard", "codecarbon", "dvclive", "azure_ml"}
-    of_model = recipe.model
-    saved = (of_model.model_name_or_path, of_model.decoder_name_or_path, of_model.share_embeddings)
-    unfit = {
-        "dataloader_drop_last": (
-            batching in ("buckets", "stream"),
-            f"with batching: {batching} there is no last batch that is smaller",
-        ),
-        "per_device_train_batch_size": (
-            batching == "buckets",
-            "set batch_tokens, the tokens in a batch with batching: buckets",
-        ),
-        "dataloader_persistent_workers": (
-            batching == "packed",
-            "with batching: packed every epoch has other rows, which lasting workers would not see",
-        ),
-        "gradient_checkpointing_kwargs": (  # which mirrors activation_checkpointing_kwargs, new in Transformers 5.23
-            not arguments.gradient_checkpointing,
-            "(activation_checkpointing_kwargs) set gradient_checkpointing (activation_checkpointing) with it",
-        ),
-        "fsdp_config": (not arguments.fsdp, "set fsdp, to which it belongs"),
-        "torch_empty_cache_steps": (
-            arguments.device.type == "cpu",
-            "a processor has no cache to empty",
-        ),
-        "tf32": (
-            bool(arguments.tf32) and arguments.device.type == "cpu",
-            "it is a mode of a GPU's matrix units",
-        ),
-        **dict.fromkeys(
-            ("hub_token", "hub_private_repo", "hub_revision"),
-            (not arguments.push_to_hub, "set push_to_hub: nothing is uploaded without"),
-        ),
-        "tokenizer": (
-            any(saved),
-            "the pretrained model has a tokenizer of its own; train a new one, without its embeddings, to use another",
-        ),
-        "source_prefix": (
-            bool(recipe.tokenizer.source_language or recipe.tokenizer.target_language),
-            "a tokenizer with language codes says by them what is translated into what",
-        ),
-        "temperature": (batching == "stream", "a stream does not know how large its sources are; repeat the smaller"),
-        "run_name": (not named, "no logger in report_to shows it"),
-        "optim_target_modules": (
-            not optim.startswith(("galore", "apollo")),
-            f"optim: {optim} trains all modules alike",
-        ),
-        **dict.fromkeys(
-            ("project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
-            ("trackio" not in arguments.report_to, "set report_to to trackio, to which it belongs"),
-        ),
-        "generation_num_beams": (
-            arguments.eval_strategy == "no" and not arguments.eval_on_start,
-            "set eval_strategy: there is no validation; the test has the beams of generation: {num_beams: ...}",
-        ),
-        "early_stopping_patience": (
-            arguments.eval_strategy == "no",
-            "set eval_strategy: without validation there is no metric to stop by",
-        ),
-        "metric_for_best_model": (
-            not compares_checkpoints(recipe, arguments),
-            "no checkpoints are compared without load_best_model_at_end or early_stopping_patience",
-        ),
+    idle = {
+        **_idle_under_the_batching(recipe),
+        **_idle_with_a_saved_tokenizer(recipe),
+        **_idle_on_the_device(arguments),
+        **_idle_without_another_field(arguments),
+        **_idle_without_evaluation(recipe, arguments),
     }
-    for name in ("eval", "save", "logging"):
-        strategy = getattr(arguments, f"{name}_strategy").value
-        # A strategy of no switches off all that belongs to it.
-        unfit[f"{name}_steps"] = (strategy not in ("steps", "no"), f"set {name}_strategy to steps: it is {strategy}")
-    for name, kinds in OF_BATCHING.items():
-        unfit[name] = (
-            batching not in kinds,
-            f"with batching: {batching} nothing reads it; it belongs to {_listed(kinds)}",
-        )
-    if any(saved) or isinstance(recipe.tokenizer.tokenizer, str):
-        unfit["tokenizer_examples"] = (True, _SAVED_TOKENIZER)
     for item, value in all_fields(recipe, arguments):
-        idle, reason = unfit.get(item.name, (False, ""))
-        if idle and value not in (None, default_of(item)):
-            raise InputError(f"{item.name} must be left out, got {shown(value)}; {reason}")
+        if item.name in idle and value not in (None, default_of(item)):
+            raise InputError(f"{item.name} must be left out, got {shown(value)}; {idle[item.name]}")
     workers = arguments.dataloader_num_workers
     for name in ("dataloader_persistent_workers", "dataloader_multiprocessing_context"):
         if getattr(arguments, name) and workers == 0:
             value = shown(getattr(arguments, name))
             raise InputError(f"{name} must be left out without dataloader_num_workers, got {value}; set that")
+
+
+def _idle_under_the_batching(recipe: RecipeArguments) -> dict[str, str]:
+    """The reason of each field that nothing reads, as in all functions of this name."""
+    batching = recipe.batching.batching
+    idle = {
+        name: f"with batching: {batching} nothing reads it; it belongs to {_listed(kinds)}"
+        for name, kinds in OF_BATCHING.items()
+        if batching not in kinds
+    }
+    if batching in ("buckets", "stream"):
+        idle["dataloader_drop_last"] = f"with batching: {batching} there is no last batch that is smaller"
+    if batching == "buckets":
+        idle["per_device_train_batch_size"] = "set batch_tokens, the tokens in a batch with batching: buckets"
+    if batching == "packed":
+        idle["dataloader_persistent_workers"] = (
+            "with batching: packed every epoch has other rows, which lasting workers would not see"
+        )
+    if batching == "stream":
+        idle["temperature"] = "a stream does not know how large its sources are; repeat the smaller"
+    return idle
+
+
+def _idle_with_a_saved_tokenizer(recipe: RecipeArguments) -> dict[str, str]:
+    model, tokenizer = recipe.model, recipe.tokenizer
+    idle = {}
+    is_of_model = any((model.model_name_or_path, model.decoder_name_or_path, model.share_embeddings))
+    if is_of_model or isinstance(tokenizer.tokenizer, str):
+        idle["tokenizer_examples"] = _SAVED_TOKENIZER
+    if is_of_model:
+        idle["tokenizer"] = (
+            "the pretrained model has a tokenizer of its own; train a new one, without its embeddings, to use another"
+        )
+    if tokenizer.source_language or tokenizer.target_language:
+        idle["source_prefix"] = "a tokenizer with language codes says by them what is translated into what"
+    return idle
+
+
+def _idle_on_the_device(arguments: RunArguments) -> dict[str, str]:
+    if arguments.device.type != "cpu":
+        return {}
+    idle = {"torch_empty_cache_steps": "a processor has no cache to empty"}
+    return idle | ({"tf32": "it is a mode of a GPU's matrix units"} if arguments.tf32 else {})
+
+
+def _idle_without_another_field(arguments: RunArguments) -> dict[str, str]:
+    chosen: Any = arguments  # whose choices are enums by now
+    optim = chosen.optim.value
+    idle = {}
+    if not arguments.gradient_checkpointing:
+        # It mirrors activation_checkpointing_kwargs, new in Transformers 5.23.
+        idle["gradient_checkpointing_kwargs"] = (
+            "(activation_checkpointing_kwargs) set gradient_checkpointing (activation_checkpointing) with it"
+        )
+    if not arguments.fsdp:
+        idle["fsdp_config"] = "set fsdp, to which it belongs"
+    if not arguments.push_to_hub:
+        reason = "set push_to_hub: nothing is uploaded without"
+        idle |= dict.fromkeys(("hub_token", "hub_private_repo", "hub_revision"), reason)
+    if not optim.startswith(("galore", "apollo")):
+        idle["optim_target_modules"] = f"optim: {optim} trains all modules alike"
+    if not set(arguments.report_to) - {"tensorboard", "codecarbon", "dvclive", "azure_ml"}:
+        idle["run_name"] = "no logger in report_to shows it"
+    if "trackio" not in arguments.report_to:
+        of_trackio = ("project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id")
+        idle |= dict.fromkeys(of_trackio, "set report_to to trackio, to which it belongs")
+    for name in ("eval", "save", "logging"):
+        strategy = getattr(arguments, f"{name}_strategy").value
+        if strategy not in ("steps", "no"):  # which switches off all that belongs to it
+            idle[f"{name}_steps"] = f"set {name}_strategy to steps: it is {strategy}"
+    return idle
+
+
+def _idle_without_evaluation(recipe: RecipeArguments, arguments: RunArguments) -> dict[str, str]:
+    idle = {}
+    if arguments.eval_strategy == "no":
+        idle["early_stopping_patience"] = "set eval_strategy: without validation there is no metric to stop by"
+        if not arguments.eval_on_start:
+            idle["generation_num_beams"] = (
+                "set eval_strategy: there is no validation; the test has the beams of generation: {num_beams: ...}"
+            )
+    if not compares_checkpoints(recipe, arguments):
+        idle["metric_for_best_model"] = (
+            "no checkpoints are compared without load_best_model_at_end or early_stopping_patience"
+        )
+    return idle
 
 
 def _listed(names: Sequence[str]) -> str:
