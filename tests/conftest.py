@@ -14,6 +14,8 @@ from loopback_hub import TOKEN, LoopbackHub
 from torch.nn.attention import flex_attention as flex
 from transformers import modeling_flash_attention_utils as flash_utils
 
+from crossmask.tasks.group_scores import score_groups
+
 gc.disable()  # until all is imported, which then takes three quarters of the time
 torch.set_num_threads(1)  # on tensors as small as the tests', threads mostly wait for each other
 hypothesis.settings.register_profile("busy machine", hypothesis.settings(), deadline=None)
@@ -72,6 +74,12 @@ def without_kernels(monkeypatch):
 def without_drawing(monkeypatch):
     """Figures are made but not drawn, which would be most of a short run: their files are one pixel."""
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **options: file.write(PIXEL))
+
+
+@pytest.fixture
+def few_resamples(monkeypatch):
+    """The intervals of groups' scores come from 10 samples instead of 200."""
+    monkeypatch.setitem(score_groups.__kwdefaults__, "resamples", 10)
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ def test_an_evaluation_has_the_scores_of_the_task(folder, tmp_path, capsys):
     assert "difference  p-value" in capsys.readouterr().out
 
 
-def test_an_evaluation_by_a_column(folder, tmp_path, capsys):
+def test_an_evaluation_by_a_column(folder, tmp_path, capsys, few_resamples):
     path = tmp_path / "test.tsv"
     rows = [f"{s}\t{t}\t{'ab'[n % 2]}\n" for n, (s, t) in enumerate(zip(TEXTS, REFERENCES, strict=True))]
     path.write_text("".join(rows))

@@ -14,6 +14,7 @@ from crossmask.cli.main import main
 from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.tasks import get_task
 
+pytestmark = pytest.mark.usefixtures("few_resamples", "without_drawing")
 PLAIN = ["--device", "cpu", "--dtype", "float32", "--quiet"]
 OPTIONS = {"extractive-question-answering": {"stride": 8}}
 TEXTS = ["ann is in the garden", "bob sits near dora", "carl left", "dora is where ann is", "bob is not there"]

@@ -1,17 +1,17 @@
 """An exported folder starts and ends outputs as `generate()` of the model does: by its generation config alone."""
 
+import copy
 import json
 import shutil
 
 import pytest
 import torch
 from small_models import END, small_model
-from trained_models import TEXTS, tokenizer
+from trained_models import TEXTS, tokenizer, trained_model
 
 from crossmask import translate_batch
 from crossmask.serving import export, exports, load_translator, refusals, web
 from crossmask.serving.generation import end_tokens, exported_generation
-from crossmask.serving.onnx_export import save_onnx
 from crossmask.utils.errors import InputError
 
 NEEDS = {"ctranslate2": "ctranslate2", "onnx": "onnxscript", "web": "onnxscript"}
@@ -19,7 +19,7 @@ START, BOS = 7, 9  # words
 
 
 def network():
-    model = small_model(vocab_size=len(tokenizer()) + 2, tie_word_embeddings=False)
+    model = copy.deepcopy(trained_model())
     model.generation_config.max_new_tokens = 12
     return model
 
@@ -50,12 +50,11 @@ LACKS = {"several ends", "no end"}  # of CTranslate2
 
 
 @pytest.fixture(scope="module")
-def graphs(tmp_path_factory):
+def graphs(tmp_path_factory, export_trained):
     """The settings of generation are not in the graphs, so that all cases have the same."""
     pytest.importorskip("onnxscript")
-    folder = tmp_path_factory.mktemp("graphs")
-    save_onnx(network(), folder, {"float32": ""})
-    return folder
+    folder = export_trained("onnx", tmp_path_factory.mktemp("graphs") / "onnx")
+    return list(folder.glob("*.onnx*"))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -63,9 +62,9 @@ def graphs(tmp_path_factory):
 def test_outputs_start_and_end_as_those_of_the_model(engine, case, request, tmp_path, monkeypatch):
     pytest.importorskip(NEEDS[engine])
     if engine != "ctranslate2":
-        folder = request.getfixturevalue("graphs")
+        files = request.getfixturevalue("graphs")
         for module in (exports, web):
-            monkeypatch.setattr(module, "save_onnx", lambda m, to, s: shutil.copytree(folder, to, dirs_exist_ok=True))
+            monkeypatch.setattr(module, "save_onnx", lambda m, to, s: [shutil.copy(file, to) for file in files])
     model = network()
     model.generation_config.update(**CASES[case]())
     if engine == "ctranslate2" and case in LACKS:

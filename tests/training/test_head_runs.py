@@ -84,7 +84,7 @@ def test_a_finished_model_with_its_card(tmp_path, task):
     assert isinstance(kind.auto_class.from_pretrained(folder), kind.head_class)
 
 
-def test_a_report_by_a_column_of_the_test_records(tmp_path):
+def test_a_report_by_a_column_of_the_test_records(tmp_path, few_resamples, without_drawing):
     recipe = recipe_file(tmp_path, "text-classification", report_by="place", save_strategy="no")
     message = r"test: .*texts.tsv, record 1: the record must have a column 'place', got 'label', 'text'"
     with pytest.raises(InputError, match=message):

@@ -28,8 +28,8 @@ WAYS_TO_TRAIN = (
     {"bf16": True},
     {"gradient_checkpointing": True},
     {"lora": {"r": 2, "target_modules": ["q_proj"]}},
-    {"torch_compile": True, "torch_compile_backend": "eager"},
 )
+COMPILED = {"torch_compile": True, "torch_compile_backend": "eager"}
 NOWHERE = {"format": "tsv", "path": "nowhere.tsv"}
 
 
@@ -56,7 +56,11 @@ def test_passes_that_agree_train_as_one_does(tmp_path, model, batching):
 @pytest.mark.parametrize(
     ("model", "changes"),
     # Not Adam for BART, whose keys have biases without a gradient: that magnifies what is left of rounding.
-    [*product(("crossmask", "bart"), WAYS_TO_TRAIN), ("crossmask", {"optim": "muon"})],
+    [
+        *product(("crossmask", "bart"), WAYS_TO_TRAIN),
+        ("crossmask", {"optim": "muon"}),
+        *(pytest.param(model, COMPILED, marks=pytest.mark.slow) for model in ("crossmask", "bart")),
+    ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 def test_passes_that_agree_train_as_one_does_in_every_way(tmp_path, model, changes):

@@ -18,6 +18,7 @@ from crossmask.training.report import RunResult, card_facts, results, sample_pag
 from crossmask.training.run import _same, check_reload
 from crossmask.training.run_arguments import RunArguments
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
 LOGGED = [{"loss": 2.0, "step": 1}, {"train_runtime": 1.0, "step": 1}]
 
 

@@ -20,6 +20,7 @@ from crossmask.training.run import execute
 
 CONTEXTS = ("ann is in the garden. bob sits near carl.", "dora left the kitchen, and carl is there. ann and bob left.")
 PLAIN = ["--device", "cpu", "--dtype", "float32", "--quiet"]
+pytestmark = pytest.mark.usefixtures("without_drawing")
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
 MODELS = {
     "own": {
