@@ -8,6 +8,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -118,16 +119,30 @@ def peak(device: str = "cpu") -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 
 
-def in_own_processes(function: Callable[..., Result], calls: Sequence[tuple], module: str) -> list[Result]:
+def in_own_processes(
+    function: Callable[..., Result], calls: Sequence[tuple], module: str, *, killed: Any = BrokenProcessPool
+) -> list[Result]:
     """`function(*call)` for every call, one after the other, each in a process of its own.
 
     The processes are forked from one that has imported `module` and done nothing else. So none inherits this process's
     memory, which would hide a lower peak, and none waits for the imports.
+
+    Args:
+        killed: the result of a call that needs more memory than there is, for which its process is killed, or which
+            the GPU refuses; by default that is raised.
     """
     context = get_context("forkserver")
     context.set_forkserver_preload([module])
-    with ProcessPoolExecutor(max_workers=1, mp_context=context, max_tasks_per_child=1) as pool:
-        return [pool.submit(function, *call).result() for call in calls]
+    results = []
+    for call in calls:
+        with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+            try:
+                results.append(pool.submit(function, *call).result())
+            except (BrokenProcessPool, torch.OutOfMemoryError):
+                if killed is BrokenProcessPool:
+                    raise
+                results.append(killed)
+    return results
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], words: int = 1) -> str:

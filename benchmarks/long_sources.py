@@ -12,10 +12,11 @@ Medians of interleaved repeats, with the growth per doubling.
 With `--documents` that model beside LED and LongT5, with and without gradient checkpointing, in processes of their own
 that take turns: tokens a second, and how far the peak of memory rises above what the process had before. LED has the
 window, and global attention for the first tokens where the mask has a prefix; LongT5 has the window alone. Both read
-the whole source in cross-attention.
+the whole source in cross-attention. Where a step needs more memory than there is, the row says `none`.
 """
 
 import argparse
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -138,12 +139,13 @@ def documents(options: argparse.Namespace) -> str:
     """The table of `--documents`."""
     subjects = list(product(options.families, options.precisions, options.checkpointing, options.lengths))
     calls = [(*subject, options) for subject in subjects] * options.repeats
-    results = in_own_processes(measure, calls, module="benchmarks.long_sources")
+    results = in_own_processes(measure, calls, module="benchmarks.long_sources", killed=(math.inf, math.inf))
     rows = []
     for index, (*words, length) in enumerate(subjects):
         amounts, times = zip(*results[index :: len(subjects)], strict=True)
         speed, amount = length / statistics.median(times), statistics.median(amounts) / 2**20
-        rows.append([*words, f"{length:,}", f"{speed:,.0f}", f"{amount:,.0f}"])
+        fits = [f"{speed:,.0f}", f"{amount:,.0f}"]
+        rows.append([*words, f"{length:,}", *(fits if amount < math.inf else ["none", "too many"])])
     header = ["model", "precision", "gradient checkpointing", "source tokens", "source tokens/s"]
     return table([*header, "peak of a step, MiB"], rows, words=3)
 
