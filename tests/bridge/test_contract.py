@@ -104,7 +104,10 @@ def test_a_stream_writes_what_generate_does_where_the_encoder_does_not_look_ahea
     assert list(eager.stream(iter(SOURCE[0].tolist()), policy=AlignAtt(f=1), max_new_tokens=4))
 
 
-@pytest.mark.parametrize("scope", ["none", "encoder_mask", "decoder_mask", "cross_mask"])
+@pytest.mark.parametrize(
+    "scope",
+    ["none", "cross_mask", *(pytest.param(f"{part}_mask", marks=pytest.mark.slow) for part in ("encoder", "decoder"))],
+)
 @torch.no_grad()
 def test_it_compiles_as_one_graph(scope):
     torch.compiler.reset()
