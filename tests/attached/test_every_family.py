@@ -23,6 +23,7 @@ def test_no_family_is_wrong(kind):
     assert Counter(row.get("attached") for row in rows.values())["yes"] >= (23 if kind == "text" else 9)
 
 
+@pytest.mark.slow
 def test_an_encoder_that_convolves_between_its_layers_takes_no_masks():
     row = isolated(row_of, "speech", "speech-encoder-decoder (wav2vec2-conformer, bert)")
     assert row["encoder_mask"].startswith("refused: encoder_mask must be full() on this model"), row

@@ -17,6 +17,7 @@ def examples() -> corpus.Corpus:
     return corpus.draw(2000, vocab_size=300)
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_a_line_for_every_variant(tmp_path):
     page = tmp_path / "training.md"
     training.main(["--quick", "--threads", "1", "--output", str(page)])
