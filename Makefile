@@ -18,11 +18,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## train, evaluate, generate, plot, save and reload on the embedded corpus
 	$(BIN)/python train.py recipes/cldr-demo.yaml --overwrite
 
-# One more than there are cores: now and then one waits, for a server or a lock.
-WORKERS = $(shell $(BIN)/python -c "import os; print(os.cpu_count() + 1)")
-
 test: $(READY)  ## everything that runs in minutes on two cores
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-slow: $(READY)  ## slow and GPU tests, and tests on corpora outside the repository
 	$(BIN)/python -m pytest -q -m "slow or gpu"

@@ -122,9 +122,8 @@ def test_the_classifier_of_the_docs(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert main(["evaluate", "run", "--recipe", "paraphrase.yaml", "--json", *CPU]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["accuracy"] == trained["accuracy"]
-    Path("paraphrase.py").write_text(
-        section.replace("def class_names", "def names")
-    )  # bytecode goes by seconds and size
+    # Of another length: bytecode is made anew when the size or the second of the file changes.
+    Path("paraphrase.py").write_text(section.replace("def class_names", "def names"))
     sys.modules.pop("paraphrase")
     assert main(["evaluate", "run", "--recipe", "paraphrase.yaml", *CPU]) == 2
     assert "task 'paraphrase' must define class_names; add them to Paraphrase" in capsys.readouterr().err
