@@ -1,12 +1,14 @@
 """A tiny model that is trained: it ends its outputs, is sure of them, and ranks others close behind."""
 
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from small_models import small_config
 
 from crossmask import CrossMaskForConditionalGeneration
 from crossmask.data.tokenizer_training import train_tokenizer
+from crossmask.serving import export
 
 SENTENCE = "the old house has two small doors and a dog sees red birds near green trees at night"
 WORDS = SENTENCE.split(" ")
@@ -51,3 +53,9 @@ def trained_model(steps: int = 160) -> CrossMaskForConditionalGeneration:
             optimizer.zero_grad()
     model.generation_config.max_new_tokens = 16
     return model.eval()
+
+
+def exported(model: CrossMaskForConditionalGeneration, engine: str, folder: Path) -> Path:
+    """`folder`, with the model for an engine and the tokenizer."""
+    tokenizer().backend_tokenizer.no_padding()  # which a call may have left, and which would be saved
+    return export(model, engine, folder, tokenizer=tokenizer()).folder

@@ -285,7 +285,7 @@ def results(scores: Scores, dataset: str, split: str = "test") -> list[Result]:
     return rows
 
 
-def hardware(processes: int = 1) -> str:
+def hardware(processes: int) -> str:
     """What the run ran on, as a reader would name it."""
     count = torch.get_num_threads()
     threads = f"{count} CPU thread{'s' * (count > 1)} ({platform.machine()})"

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from trained_models import tokenizer, trained_model
-
-from crossmask.serving import export
+from trained_models import exported, trained_model
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +20,7 @@ def export_trained(tmp_path_factory) -> Callable[[str, Path], Path]:
         first = shared / f"exported-{engine}"
         with FileLock(f"{first}.lock"):
             if not first.exists():
-                tokenizer().backend_tokenizer.no_padding()  # which a call may have left, and which would be saved
-                export(trained_model(), engine, first, tokenizer=tokenizer())
+                exported(trained_model(), engine, first)
         return Path(shutil.copytree(first, folder))
 
     return write

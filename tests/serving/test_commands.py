@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import command
-from trained_models import TEXTS, tokenizer, trained_model
+from trained_models import TEXTS, exported, tokenizer, trained_model
 from transformers import pipeline
 
 from crossmask import translate_batch
@@ -93,11 +93,10 @@ def test_an_export_that_was_written_again_does_not_continue_a_run(folder, lines,
     with monkeypatch.context() as patch:
         patch.setattr(files.LineTranslator, "portion", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         assert translate(arguments) == 130
-    tokenizer().backend_tokenizer.no_padding()  # which a call may have left, and which would be saved
     if engine == "onnx":
         again = with_other_weights(folder, tmp_path / "again")
     else:
-        again = export(trained_model(1), engine, tmp_path / "again", tokenizer=tokenizer()).folder
+        again = exported(trained_model(1), engine, tmp_path / "again")
     capsys.readouterr()
     folder.rename(tmp_path / "kept")
     again.rename(folder)
