@@ -163,7 +163,7 @@ def step_memory(variant: Variant, checkpointing: bool, sizes: Sizes, device: str
 def memory_table(variants: Sequence[Variant], sizes: Sizes, device: str, threads: int) -> str:
     subjects = list(product(variants, (False, True)))
     calls = [(*subject, sizes, device, threads) for subject in subjects]
-    found = dict(zip(subjects, in_own_processes(step_memory, calls, module="benchmarks.bridge"), strict=True))
+    found = dict(zip(subjects, in_own_processes(step_memory, calls), strict=True))
     rows = []
     for variant in variants:
         cells = []

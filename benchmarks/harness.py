@@ -120,19 +120,19 @@ def peak(device: str = "cpu") -> int:
 
 
 def in_own_processes(
-    function: Callable[..., Result], calls: Sequence[tuple], module: str, *, killed: Any = BrokenProcessPool
+    function: Callable[..., Result], calls: Sequence[tuple], *, killed: Any = BrokenProcessPool
 ) -> list[Result]:
     """`function(*call)` for every call, one after the other, each in a process of its own.
 
-    The processes are forked from one that has imported `module` and done nothing else. So none inherits this process's
-    memory, which would hide a lower peak, and none waits for the imports.
+    The processes are forked from one that has imported what all benchmarks do and done nothing else. So none inherits
+    this process's memory, which would hide a lower peak, and none waits for the imports.
 
     Args:
         killed: the result of a call that needs more memory than there is, for which its process is killed, or which
             the GPU refuses; by default that is raised.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload([module])
+    context.set_forkserver_preload(["benchmarks.baselines"])  # by the first call in this process, for all
     results = []
     for call in calls:
         with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:

@@ -139,7 +139,7 @@ def documents(options: argparse.Namespace) -> str:
     """The table of `--documents`."""
     subjects = list(product(options.families, options.precisions, options.checkpointing, options.lengths))
     calls = [(*subject, options) for subject in subjects] * options.repeats
-    results = in_own_processes(measure, calls, module="benchmarks.long_sources", killed=(math.inf, math.inf))
+    results = in_own_processes(measure, calls, killed=(math.inf, math.inf))
     rows = []
     for index, (*words, length) in enumerate(subjects):
         amounts, times = zip(*results[index :: len(subjects)], strict=True)

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sizes = Sizes(vocabulary=1000, tokens=4096, hidden=16)
     subjects = list(product(PRECISIONS, VARIANTS))
     calls = [(variant, precision, sizes, options.device, options.threads) for precision, variant in subjects]
-    measured = dict(zip(subjects, in_own_processes(measure, calls, module="benchmarks.memory"), strict=True))
+    measured = dict(zip(subjects, in_own_processes(measure, calls), strict=True))
     rows = []
     for (precision, variant), (amount, loss, seconds) in measured.items():
         ratio = amount / measured[precision, "Transformers"][0]

@@ -88,7 +88,7 @@ def measure_memory(
         (variant, size, without_features, batches[:3], plan.row, plan.device, threads)
         for variant, batches in planned.items()
     ]
-    return dict(zip(planned, in_own_processes(step_memory, calls, module="benchmarks.variants"), strict=True))
+    return dict(zip(planned, in_own_processes(step_memory, calls), strict=True))
 
 
 def measure_speed(
