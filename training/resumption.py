@@ -6,17 +6,17 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from transformers import EarlyStoppingCallback, Seq2SeqTrainer, TrainerCallback
-from transformers.optimization import GreedyLR
+from transformers.optimization import GreedyLR, StreamingAverage
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import nested_gather
 
 from ..utils.errors import InputError
 from .run_directory import state_of_trainer
 
-# Attributes of schedules by the metric that hold their options, except for those that what they have seen belongs to.
+# Attributes of schedules by the metric that hold their options.
 OPTIONS_BY_METRIC = (
     "factor", "patience", "threshold", "threshold_mode", "cooldown", "warmup", "min_lrs", "max_lrs", "eps",
-    "reset_start_original",
+    "reset_start_original", "smooth", "window_size",
 )  # fmt: skip
 
 
@@ -140,6 +140,8 @@ class ResumingTrainer(Seq2SeqTrainer):
         schedule = self._options_of_schedule()
         super()._load_optimizer_and_scheduler(checkpoint)
         vars(self.lr_scheduler).update(schedule)
+        if isinstance(self.lr_scheduler, GreedyLR) and self.lr_scheduler.smooth:
+            self._set_window(self.lr_scheduler)
         groups = getattr(self.optimizer, "param_groups", ())
         if checkpoint is None:
             return
@@ -155,6 +157,14 @@ class ResumingTrainer(Seq2SeqTrainer):
                 self.lr_scheduler._last_lr[index] = group["lr"]
                 for name in {"base_lrs", "_init_lrs"} & vars(self.lr_scheduler).keys():
                     getattr(self.lr_scheduler, name)[index] = rate
+
+    @staticmethod
+    def _set_window(schedule: GreedyLR) -> None:
+        """Average the last values of the metric over the window that is asked for now."""
+        seen = schedule._streaming_avg.values if schedule._streaming_avg else []
+        schedule._streaming_avg = average = StreamingAverage(schedule.window_size)
+        for value in seen[-schedule.window_size :]:
+            average.streamavg(value)
 
     def _options_of_schedule(self) -> dict[str, Any]:
         """The options of a schedule by the metric, as its attributes; none of a schedule of steps."""

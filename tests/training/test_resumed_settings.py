@@ -105,6 +105,26 @@ def test_options_of_a_schedule_by_the_metric_are_those_that_are_asked_for_now(tm
     assert (schedule.factor, schedule.patience) == (0.25, 7)
 
 
+@pytest.mark.parametrize(("before", "now", "averaged"), [(4, 2, 2), (2, 4, 4), (None, 3, 2), (4, None, None)])
+def test_a_greedy_schedule_averages_the_metric_over_the_window_of_now(tmp_path, before, now, averaged):
+    """Two evaluations are before the checkpoint, and two after it."""
+
+    def recipe(window):
+        options = {} if window is None else {"smooth": True, "window_size": window}
+        kind = {"lr_scheduler_type": "greedy", "lr_scheduler_kwargs": options}
+        return recipe_file(tmp_path, max_steps=8, **kind, **EVERY_TWO, **LOSS)
+
+    trained(job_of(recipe(before)))
+    again = resumed(recipe(now), 4)
+    trained(again)
+    schedule = again.trainer.lr_scheduler
+    assert schedule.smooth == (now is not None)
+    if averaged is not None:
+        metrics = [value for _, value in log_of(again, "eval_loss")][-averaged:]
+        assert schedule._streaming_avg.values == pytest.approx(metrics)
+        assert schedule._streaming_avg.sum == pytest.approx(sum(metrics))
+
+
 @pytest.mark.parametrize("name", ["reduce_lr_on_plateau", "greedy"])
 def test_a_schedule_by_the_metric_goes_on_where_it_was(tmp_path, name):
     options = {"lr_scheduler_type": name, "lr_scheduler_kwargs": {"factor": 0.5, "patience": 0}, "max_steps": 8}
