@@ -139,12 +139,12 @@ class ResumingTrainer(Seq2SeqTrainer):
         rates = [group.get("initial_lr", group["lr"]) for group in groups]
         schedule = self._options_of_schedule()
         super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
         vars(self.lr_scheduler).update(schedule)
         if isinstance(self.lr_scheduler, GreedyLR) and self.lr_scheduler.smooth:
             self._set_window(self.lr_scheduler)
         groups = getattr(self.optimizer, "param_groups", ())
-        if checkpoint is None:
-            return
         for group, wanted in zip(groups, settings, strict=True):
             group.update(wanted)
         if not isinstance(self.lr_scheduler, (LambdaLR, ReduceLROnPlateau, GreedyLR)):
