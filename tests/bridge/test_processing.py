@@ -1,13 +1,10 @@
 """Two tokenizers as one processor: what it gives the model, how it is saved, and how Transformers uses it."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from bridge_families import bridge_of
 from datasets import Dataset
+from new_process import run_code
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -125,14 +122,6 @@ def test_both_are_saved_together(shared, tmp_path):
 
 
 STRANGER = """
-import sys
-
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "crossmask":
-            raise ModuleNotFoundError(f"no module named {name}: blocked")
-
-sys.meta_path.insert(0, Block())
 from transformers import AutoProcessor
 
 for folder in (sys.argv[1], sys.argv[1] + "/again"):
@@ -145,11 +134,7 @@ for folder in (sys.argv[1], sys.argv[1] + "/again"):
 
 def test_a_saved_processor_loads_where_crossmask_is_not_installed(tmp_path):
     processor_of().save_pretrained(tmp_path)
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    variables |= {"OMP_NUM_THREADS": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    command = [sys.executable, "-c", STRANGER, str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_code(STRANGER, tmp_path, cwd=tmp_path)
 
 
 def test_the_trainer_takes_it(tmp_path):
