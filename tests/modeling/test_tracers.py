@@ -76,8 +76,8 @@ class Logits(torch.nn.Module):
         return self.model(**given, use_cache=False, return_dict=False)[0]
 
 
-def agree(program, model: torch.nn.Module) -> None:
-    for size in SIZES:
+def agree(program, model: torch.nn.Module, sizes: list[tuple[int, int, int]] = SIZES) -> None:
+    for size in sizes:
         for side in (None, "left", "right"):
             inputs = batch(*size, side)
             with torch.no_grad():
@@ -177,10 +177,16 @@ def test_packed_rows(make, fields, attention):
             torch.testing.assert_close(program(*inputs)[kept], model(*inputs)[kept], rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize(("kind", "attention"), every_case([("memory and rules", "blockwise")]))
-def test_compiled_without_graph_breaks(kind, attention):
+@pytest.mark.parametrize(
+    ("kind", "attention", "sizes"),
+    [
+        ("memory and rules", "blockwise", SIZES[:2]),  # one token makes another graph
+        *(pytest.param(*case.values, SIZES, marks=pytest.mark.slow) for case in every_case([])),
+    ],
+)
+def test_compiled_without_graph_breaks(kind, attention, sizes):
     model = Logits(model_of(kind, attention))
-    agree(make_compiled(model, ()), model)
+    agree(make_compiled(model, ()), model, sizes)
 
 
 @pytest.mark.parametrize(
