@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) --no-compile torch
-	$(BIN)/python -m compileall -q $(VENV)/lib/*/site-packages/torch & $(INSTALL) --no-compile --editable ".[dev]" && wait
+	$(BIN)/python -m compileall -qq $(VENV)/lib/*/site-packages/torch & $(INSTALL) --no-compile --editable ".[dev]" && wait
 	touch $@
 
 demo: $(READY)  ## train, evaluate, generate, plot, save and reload on the embedded corpus

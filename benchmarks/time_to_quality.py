@@ -5,9 +5,10 @@
 Every run is `train.py` on a recipe with some of its fields changed, in a process of its own on one thread, and stops
 when its schedule ends. All have the same pairs, the same kind of tokenizer (8,000 entries) and about 8M parameters.
 Validation is greedy, of all 1,014 sentences. Time is that of training: seconds of the processor, which other work
-disturbs least, and by the clock; evaluations are left out. Runs that are finished are kept, others go on from their
-last checkpoint. The page has a table, and beside it is a picture of validation BLEU over time. `--profile` says
-instead on which operations a training step of each way spends its time.
+disturbs least, and by the clock; evaluations are left out. The seconds of a step say how fast the machine was for a
+run. Runs that are finished are kept, others go on from their last checkpoint. The page has a table, and beside it is a
+picture of validation BLEU over time. `--profile` says instead on which operations a training step of each way spends
+its time.
 
 A way takes 10 to 80 CPU minutes a seed, evaluations left out, so all of them take many hours: choose with `--ways`.
 """
@@ -96,26 +97,22 @@ def until(evaluations: Sequence[Mapping[str, float]], score: float, time: str) -
 
 
 def row_of(way: str, runs: Sequence[Finished], evaluations: Sequence[Sequence[Mapping[str, float]]]) -> list[str]:
-    """Of the table: the times until each score, the best score, and that of the test."""
-    row = [way]
+    """Of the table: seconds of a step, the times until each score, the best score, and that of the test."""
+    steps = [one[-1]["training_cpu_seconds"] / one[-1]["step"] for one in evaluations]
+    row = [way, mean_and_each(steps, digits=2)]
     for score in SCORES:
         for time in ("training_cpu_seconds", "training_seconds"):
-            row.append(minutes([until(one, score, time) for one in evaluations]))
+            row.append(mean_and_each([until(one, score, time) / 60 for one in evaluations]))
     best = [max(entry[METRIC] for entry in one) for one in evaluations]
     return [*row, mean_and_each(best), mean_and_each([one.metrics["sacrebleu"] for one in runs])]
 
 
-def minutes(times: Sequence[float]) -> str:
-    """The mean over seeds in minutes, and that of each seed."""
-    if math.inf in times:
-        return f"in {sum(map(math.isfinite, times))} of {len(times)} runs"
-    return mean_and_each([time / 60 for time in times])
-
-
-def mean_and_each(values: Sequence[float]) -> str:
-    """The mean, and where there are several, each of them."""
-    each = ", ".join(f"{value:.1f}" for value in values)
-    return f"{statistics.mean(values):.1f}" + (f" ({each})" if len(values) > 1 else "")
+def mean_and_each(values: Sequence[float], digits: int = 1) -> str:
+    """The mean, and where there are several, each of them; no mean where one is infinite."""
+    each = ", ".join("never" if math.isinf(value) else f"{value:.{digits}f}" for value in values)
+    if len(values) == 1 or math.inf in values:
+        return each
+    return f"{statistics.mean(values):.{digits}f} ({each})"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -139,16 +136,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.epochs, options.eval_steps, options.seeds = 1, 1, [1]
     rows, figure, axes = [], *plt.subplots(figsize=(7, 4.5), layout="constrained")
     axes.set(xlabel="CPU minutes of training, one thread", ylabel="sacreBLEU, greedy, validation")
-    header = ["", *(f"{score:.0f}, {kind}" for score in SCORES for kind in ("CPU min", "min")), "best", "test, beam 5"]
+    times = [f"{score:.0f}, {kind}" for score in SCORES for kind in ("CPU min", "min")]
+    header = ["", "CPU s a step", *times, "best", "test, beam 5"]
     options.output.parent.mkdir(parents=True, exist_ok=True)
     for number, way in enumerate(options.ways):
         runs = [run(way, seed, options) for seed in options.seeds]
         evaluations = [one.evaluations(METRIC) for one in runs]
         rows.append(row_of(way, runs, evaluations))
         for first, one in zip([True] + [False] * len(runs), evaluations, strict=False):
-            times = [entry["training_cpu_seconds"] / 60 for entry in one]
+            passed = [entry["training_cpu_seconds"] / 60 for entry in one]
             label = way if first else None
-            axes.plot(times, [entry[METRIC] for entry in one], color=f"C{number}", label=label)
+            axes.plot(passed, [entry[METRIC] for entry in one], color=f"C{number}", label=label)
         axes.legend()
         figure.savefig(options.output.with_suffix(".png"), dpi=150)
         publish(heading + table(header, rows), options.output)  # after every way: the next one takes an hour

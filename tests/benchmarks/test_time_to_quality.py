@@ -9,7 +9,7 @@ from training_jobs import recipe_file
 
 from benchmarks import recipe_runs
 from benchmarks.recipe_runs import Finished, operations, train
-from benchmarks.time_to_quality import BART, CROSSMASK, R_DROP, WAYS, main, minutes, until
+from benchmarks.time_to_quality import BART, CROSSMASK, R_DROP, WAYS, main, mean_and_each, row_of, until
 from crossmask.training.parsing import parse_run
 
 EVALUATIONS = [
@@ -24,10 +24,14 @@ def test_the_first_evaluation_that_has_the_score_counts():
     assert until(EVALUATIONS, 30.1, "training_seconds") == math.inf
 
 
-def test_times_are_in_minutes_of_all_seeds():
-    assert minutes([90.0]) == "1.5"
-    assert minutes([60.0, 120.0]) == "1.5 (1.0, 2.0)"
-    assert minutes([60.0, math.inf]) == "in 1 of 2 runs"
+def test_a_row_has_the_mean_and_each_seed():
+    assert mean_and_each([1.5]) == "1.5"
+    assert mean_and_each([1.0, 2.0]) == "1.5 (1.0, 2.0)"
+    assert mean_and_each([1.0, math.inf]) == "1.0, never"
+    assert mean_and_each([1.0, 2.0], digits=2) == "1.50 (1.00, 2.00)"
+    evaluations = [{**entry, "training_cpu_seconds": 60.0 * entry["step"] / 80} for entry in EVALUATIONS]
+    row = row_of("crossmask", [Finished([], {"sacrebleu": 31.25}, 1.0)], [evaluations])
+    assert row == ["crossmask", "0.75", "2.0", "2.5", *["never"] * 4, "30.0", "31.2"]
 
 
 def test_the_mean_of_checkpoints_is_left_out():
