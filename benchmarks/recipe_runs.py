@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from crossmask.utils.atomic_write import write_text
 
 RESULTS = "results.json"
 COMMAND = "command.json"
-WARM_UP_STEPS, PROFILED_STEPS = 3, 5
+WARM_UP_STEPS, TIMED_STEPS, PROFILED_STEPS = 3, 20, 5
 BY_ADAMW = (
     *("--optim", "adamw_torch_fused", "--optim_args", "null", "--learning_rate", "2e-3"),
     *("--lr_scheduler_type", "cosine", "--warmup_steps", "400", "--num_train_epochs", "13"),
@@ -81,36 +82,47 @@ def train(folder: Path, recipe: str, changed: Sequence[str]) -> Finished:
     return Finished(log, json.loads((folder / "metrics.json").read_text()), **json.loads(results.read_text()))
 
 
-class _ProfiledSteps(TrainerCallback):
-    """Records the operations of the last steps of a run of `WARM_UP_STEPS + PROFILED_STEPS`."""
+@dataclass(frozen=True)
+class Step:
+    """A training step of a recipe on the CPU."""
+
+    seconds: float  # of the processor, without a profiler
+    operations: Mapping[str, float]  # seconds of each, without those that it calls, the longest first
+
+
+class _MeasuredSteps(TrainerCallback):
+    """Times the steps after the first ones, and records the operations of those after them."""
 
     def __init__(self) -> None:
         self.profile = profile(activities=[ProfilerActivity.CPU])
+        self.seconds = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == WARM_UP_STEPS:
+            self.seconds = -time.process_time()
+        elif state.global_step == WARM_UP_STEPS + TIMED_STEPS:
+            self.seconds += time.process_time()
             self.profile.start()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.profile.stop()
 
 
-def operations(recipe: str, changed: Sequence[str]) -> dict[str, float]:
-    """The seconds of a training step on the CPU by operation, without those that it calls, the longest first.
+def measure_step(recipe: str, changed: Sequence[str]) -> Step:
+    """Train for a few steps, in this process.
 
     Args:
         recipe: a file. changed: options of `train.py`.
     """
-    steps = WARM_UP_STEPS + PROFILED_STEPS
     short = (
-        *("--max_steps", str(steps), "--warmup_steps", "0", "--report_to", "none"),
+        *("--max_steps", str(WARM_UP_STEPS + TIMED_STEPS + PROFILED_STEPS), "--warmup_steps", "0"),
         *("--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"),
-        *("--average_checkpoints", "null"),
+        *("--average_checkpoints", "null", "--report_to", "none"),
     )
-    recorder = _ProfiledSteps()
+    steps = _MeasuredSteps()
     with TemporaryDirectory() as folder:
         job = prepare(parse_run([recipe, *changed, *short, "--output_dir", folder], command="profile"))
-        job.trainer.add_callback(recorder)
+        job.trainer.add_callback(steps)
         job.trainer.train()
-    spent = {entry.key: entry.self_cpu_time_total / 1e6 / PROFILED_STEPS for entry in recorder.profile.key_averages()}
-    return dict(sorted(spent.items(), key=lambda item: -item[1]))
+    spent = {entry.key: entry.self_cpu_time_total / 1e6 / PROFILED_STEPS for entry in steps.profile.key_averages()}
+    return Step(steps.seconds / TIMED_STEPS, dict(sorted(spent.items(), key=lambda item: -item[1])))

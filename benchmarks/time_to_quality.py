@@ -7,8 +7,8 @@ when its schedule ends. All have the same pairs, the same kind of tokenizer (8,0
 Validation is greedy, of all 1,014 sentences. Time is that of training: seconds of the processor, which other work
 disturbs least, and by the clock; evaluations are left out. The seconds of a step say how fast the machine was for a
 run. Runs that are finished are kept, others go on from their last checkpoint. The page has a table, and beside it is a
-picture of validation BLEU over time. `--profile` says instead on which operations a training step of each way spends
-its time.
+picture of validation BLEU over time. `--profile` says instead how long a training step of each way takes, in one
+run, and on which operations.
 
 A way takes 10 to 80 CPU minutes a seed, evaluations left out, so all of them take many hours: choose with `--ways`.
 """
@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from benchmarks.harness import add_page_options, machine, publish, table
-from benchmarks.recipe_runs import BY_ADAMW, Finished, operations, train
+from benchmarks.recipe_runs import BY_ADAMW, Finished, measure_step, train
 
 CROSSMASK, BART = "recipes/multi30k-en-de.yaml", "recipes/multi30k-en-de-bart.yaml"
 R_DROP = "recipes/multi30k-en-de-r-drop.yaml"
@@ -79,16 +79,16 @@ def run(way: str, seed: int, options: argparse.Namespace) -> Finished:
 
 
 def profiles(options: argparse.Namespace) -> str:
-    """A table of the operations that take longest in a training step of each way."""
+    """A table of the seconds of a training step of each way, and of the operations that take longest."""
     rows = []
     for way in options.ways:
         recipe, changed = WAYS[way]
-        spent = operations(recipe, [*changed, *(QUICK if options.quick else ())])
-        step = sum(spent.values())
-        longest = list(spent.items())[:OPERATIONS]
-        named = ", ".join(f"{name.removeprefix('aten::')} {seconds / step:.0%}" for name, seconds in longest)
-        rows.append([way, f"{step:.2f}", named])
-    return table(["", "seconds of a step", "operations, without those that they call"], rows)
+        step = measure_step(recipe, [*changed, *(QUICK if options.quick else ())])
+        whole = sum(step.operations.values())
+        longest = list(step.operations.items())[:OPERATIONS]
+        named = ", ".join(f"{name.removeprefix('aten::')} {seconds / whole:.0%}" for name, seconds in longest)
+        rows.append([way, f"{step.seconds:.2f}", named])
+    return table(["", "CPU s a step", "operations, without those that they call"], rows)
 
 
 def until(evaluations: Sequence[Mapping[str, float]], score: float, time: str) -> float:

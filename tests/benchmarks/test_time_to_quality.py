@@ -3,12 +3,13 @@
 import gzip
 import json
 import math
+import time
 
 import pytest
 from training_jobs import recipe_file
 
 from benchmarks import recipe_runs
-from benchmarks.recipe_runs import Finished, operations, train
+from benchmarks.recipe_runs import TIMED_STEPS, Finished, measure_step, train
 from benchmarks.time_to_quality import BART, CROSSMASK, R_DROP, WAYS, main, mean_and_each, row_of, until
 from crossmask.training.parsing import parse_run
 
@@ -69,10 +70,12 @@ def test_a_finished_run_is_kept_and_an_interrupted_one_goes_on(tmp_path, monkeyp
         train(tmp_path, CROSSMASK, ["--seed", "3", "--train.limit", "128"])
 
 
-def test_a_profile_has_the_products_of_a_step(tmp_path):
-    spent = operations(recipe_file(tmp_path, average_checkpoints=2), [])
-    assert list(spent.values()) == sorted(spent.values(), reverse=True)
-    assert spent["aten::mm"] > 0
+def test_a_profile_has_the_time_and_the_products_of_a_step(tmp_path):
+    before = time.process_time()
+    step = measure_step(recipe_file(tmp_path, average_checkpoints=2), [])
+    assert 0 < step.seconds < (time.process_time() - before) / TIMED_STEPS
+    assert list(step.operations.values()) == sorted(step.operations.values(), reverse=True)
+    assert step.operations["aten::mm"] > 0
 
 
 @pytest.mark.slow
