@@ -140,8 +140,7 @@ def test_pushing_uploads_code_and_card(tmp_path, hub):
         assert json.loads(files["config.json"])["cross_mask"] == "wait_k(2)"
 
 
-def test_masks_that_do_not_fit_are_refused_when_such_a_model_is_loaded(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+def test_masks_that_do_not_fit_are_refused_when_such_a_model_is_loaded(tmp_path):
     attached("bart", **MASKS).save_pretrained(tmp_path / "model")
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "cross_mask": {"7": "wait_k(2)"}}))
@@ -149,9 +148,8 @@ def test_masks_that_do_not_fit_are_refused_when_such_a_model_is_loaded(tmp_path,
         AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model", trust_remote_code=True)
 
 
-def test_what_a_trainer_saves_is_loaded_with_masks_again(tmp_path, monkeypatch):
+def test_what_a_trainer_saves_is_loaded_with_masks_again(tmp_path):
     """The steps of Transformers' run_translation.py, which knows nothing of crossmask."""
-    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     attached("bart", **MASKS).save_pretrained(tmp_path / "model")
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model", trust_remote_code=True)
     model.resize_token_embeddings(70)
