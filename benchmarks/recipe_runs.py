@@ -116,6 +116,7 @@ def measure_step(recipe: str, changed: Sequence[str]) -> Step:
     """
     short = (
         *("--max_steps", str(WARM_UP_STEPS + TIMED_STEPS + PROFILED_STEPS), "--warmup_steps", "0"),
+        *("--lr_scheduler_type", "linear", "--lr_scheduler_kwargs", "null"),
         *("--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"),
         *("--average_checkpoints", "null", "--report_to", "none"),
     )

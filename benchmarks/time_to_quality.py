@@ -42,11 +42,21 @@ BY_MUON = (
     *("--optim", "muon", "--optim_args", "learning_rate=2.0e-3, momentum=0.9, ns_steps=4", "--learning_rate", "5e-3"),
     *("--lr_scheduler_type", "linear", "--warmup_steps", "100", "--batch_tokens", "3072", "--num_train_epochs", "8"),
 )
-SHORT = ("--max_steps", "960", "--model.dropout", "0.1")  # 3.1 epochs
+# Warm-up, constant rates, and decay in the last 320 steps.
+WSD = ("--lr_scheduler_type", "warmup_stable_decay", "--lr_scheduler_kwargs", '{"num_decay_steps": 320}')
+
+
+def _short(steps: int) -> Sequence[str]:
+    """The fewer the epochs, the less dropout: a short schedule ends before the network overfits."""
+    return ("--max_steps", str(steps), "--model.dropout", "0.1")
+
+
 WAYS: dict[str, tuple[str, Sequence[str]]] = {
     "crossmask": (CROSSMASK, []),
-    "crossmask, 960 steps": (CROSSMASK, SHORT),
-    "crossmask, 960 steps, no zero weights": (CROSSMASK, (*SHORT, "--model.residual_initializer_range", "null")),
+    "crossmask, 960 steps": (CROSSMASK, _short(960)),
+    "crossmask, 960 steps, WSD": (CROSSMASK, [*_short(960), *WSD]),
+    "crossmask, 720 steps, WSD": (CROSSMASK, [*_short(720), *WSD]),
+    "crossmask, 960 steps, no zero weights": (CROSSMASK, [*_short(960), "--model.residual_initializer_range", "null"]),
     "crossmask by R-Drop": (R_DROP, []),
     "crossmask by AdamW": (CROSSMASK, BY_ADAMW),
     "BART as people train it": (BART, AS_PEOPLE_DO),
@@ -56,12 +66,14 @@ WAYS: dict[str, tuple[str, Sequence[str]]] = {
 """What is compared: a recipe, and the fields that are changed in it.
 
 BART at its best has batches of similar length, eager attention, label smoothing, and the learning rate of the recipe.
-T5 has Muon because it was far behind with AdamW at all rates that were tried (LOG.md). The fewer the epochs, the less
-dropout: a short schedule ends before the network overfits.
+T5 has Muon because it was far behind with AdamW at all rates that were tried (LOG.md).
 """
 SCORES = (30.0, 35.0, 38.0)
 METRIC = "eval_sacrebleu"
-QUICK = ("--train.limit", "128", "--validation.limit", "16", "--test.limit", "16", "--warmup_steps", "0")
+QUICK = (
+    *("--train.limit", "128", "--validation.limit", "16", "--test.limit", "16"),
+    *("--warmup_steps", "0", "--lr_scheduler_type", "linear", "--lr_scheduler_kwargs", "null"),
+)
 OPERATIONS = 8  # of a profile, the longest
 
 
