@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-# Imports torch, which is most of what a new process does, and forks for each line: a process that has imported nothing
-# else. Without garbage collection torch and Transformers are imported in three quarters of the time.
+# Imports torch, which is most of what a new process does, and forks for each line, so that every process has imported
+# torch and no more. Without garbage collection torch and Transformers are imported in three quarters of the time.
 SERVER = """
 import gc, json, os, sys, types
 
@@ -64,7 +64,7 @@ with open("failed.json", "w") as file:
 def run_code(code: str, *arguments: object, cwd: Path, has_crossmask: bool = False, **environment: str) -> str:
     """What the code prints on standard output, run in `cwd` without a network; it must end without an error.
 
-    The code has `sys`, and torch is imported, but nothing else that is not of Python.
+    The code has `sys`; torch and what it needs are imported.
 
     Args:
         arguments: `sys.argv[1:]`.
