@@ -106,6 +106,7 @@ class EvaluatingTrainer(Seq2SeqTrainer):
         These stay in `predictions`, in the examples' order, and all scores, signatures included, in `scores`. Of
         sources alone there are predictions only, which `predict` returns.
         """
+        self.use_evaluated_weights()
         model = self.whole_model().eval()
         split: EvaluationSplit = dataloader.dataset
         # The argument is True wherever there is no `compute_metrics`.
@@ -136,6 +137,18 @@ class EvaluatingTrainer(Seq2SeqTrainer):
             numbers = {key: value for key, value in self.scores.items() if not isinstance(value, str)}
             metrics |= {f"{metric_key_prefix}_{key}": value for key, value in numbers.items()}
         return EvalLoopOutput(predictions=predictions, label_ids=None, metrics=metrics, num_samples=len(split))
+
+    def use_evaluated_weights(self) -> None:
+        """Let an optimizer that trains other weights than it evaluates, as schedule-free ones do, put these in place.
+
+        Every training step puts the others back.
+        """
+        if callable(switch := getattr(self.optimizer, "eval", None)):
+            switch()
+
+    def save_model(self, *args, **kwargs) -> None:
+        self.use_evaluated_weights()
+        super().save_model(*args, **kwargs)
 
     @torch.no_grad()
     def whole_model(self) -> PreTrainedModel:

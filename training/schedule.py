@@ -10,6 +10,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
 
 from ..utils.errors import InputError
 from .validation import check_finite, one_line
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from .run_arguments import RunArguments
 
 BY_METRIC = (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
+WITHOUT_WARMUP = (SchedulerType.CONSTANT, *BY_METRIC)
+WITH_OWN_WARMUP = (OptimizerNames.SCHEDULE_FREE_ADAMW, OptimizerNames.SCHEDULE_FREE_SGD)
 SAMPLES = 1000
 """Steps at most whose rate is computed."""
 EVALUATIONS = 50
@@ -41,7 +44,7 @@ def check_scheduler(arguments: RunArguments) -> None:
         raise InputError(
             f"lr_scheduler_kwargs must be left out with lr_scheduler_type: {name}, got {options}; it takes none"
         )
-    if arguments.warmup_steps and name in ("constant", "reduce_lr_on_plateau", "greedy"):
+    if arguments.warmup_steps and name in WITHOUT_WARMUP and arguments.optim not in WITH_OWN_WARMUP:
         raise InputError(
             f"warmup_steps must be left out with lr_scheduler_type: {name}, got {arguments.warmup_steps:g}; or "
             "set lr_scheduler_type to constant_with_warmup, for instance"
