@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 BY_METRIC = (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
 WITHOUT_WARMUP = (SchedulerType.CONSTANT, *BY_METRIC)
 WITH_OWN_WARMUP = (OptimizerNames.SCHEDULE_FREE_ADAMW, OptimizerNames.SCHEDULE_FREE_SGD)
+DECAY = "num_decay_steps"
 SAMPLES = 1000
 """Steps at most whose rate is computed."""
 EVALUATIONS = 50
@@ -52,8 +53,9 @@ def check_scheduler(arguments: RunArguments) -> None:
     if name in BY_METRIC:
         _check_by_metric(arguments, name, options or {})
     for option, value in (options or {}).items():
-        if option.endswith("_steps"):
-            _check_count(option, value, "steps")
+        is_share = option == DECAY and isinstance(value, float) and 0 < value < 1
+        if option.endswith("_steps") and not is_share:
+            _check_count(option, value, "steps, or a share of them below 1" if option == DECAY else "steps")
     if arguments.max_steps > 0:
         check_schedule_ends(arguments, arguments.max_steps)
     else:
@@ -122,8 +124,8 @@ def check_schedule_ends(arguments: TrainingArguments, steps: int) -> None:
         raise InputError(
             f"warmup_steps must be fewer than the run's {steps} steps, got {warm_up}; lower it, or train for longer"
         )
-    options = _options(arguments)
-    parts = [options.get(name) or 0 for name in ("num_stable_steps", "num_decay_steps")]
+    options = schedule_options(arguments, steps)
+    parts = [options.get(name) or 0 for name in ("num_stable_steps", DECAY)]
     if warm_up + sum(parts) > steps:
         raise InputError(
             f"lr_scheduler_kwargs must end within the run's {steps} steps, got {options} after {warm_up} of warm-up"
@@ -138,7 +140,8 @@ def _build(arguments: TrainingArguments, warm_up: int, steps: int) -> Any:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=arguments.learning_rate)
     name = SchedulerType(arguments.lr_scheduler_type)
     try:
-        schedule = get_scheduler(name, optimizer, warm_up, steps, scheduler_specific_kwargs=_options(arguments))
+        options = schedule_options(arguments, steps)
+        schedule = get_scheduler(name, optimizer, warm_up, steps, scheduler_specific_kwargs=options)
         if not isinstance(schedule, LambdaLR):
             optimizer.step()
             for _ in range(EVALUATIONS):
@@ -172,6 +175,14 @@ def _check_rates(arguments: TrainingArguments, schedule: LambdaLR, warm_up: int,
 def _refusal(arguments: TrainingArguments, reason: str) -> InputError:
     name, options = SchedulerType(arguments.lr_scheduler_type).value, _options(arguments)
     return InputError(f"lr_scheduler_kwargs must be options of lr_scheduler_type: {name}, got {options}; {reason}")
+
+
+def schedule_options(arguments: TrainingArguments, steps: int) -> dict[str, Any]:
+    """`lr_scheduler_kwargs` as Transformers reads them in a run of `steps`: a share of its steps as their number."""
+    options = _options(arguments)
+    if isinstance(share := options.get(DECAY), float):
+        options[DECAY] = math.ceil(share * steps)
+    return options
 
 
 def _options(arguments: TrainingArguments) -> dict[str, Any]:

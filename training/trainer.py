@@ -22,7 +22,7 @@ from .muon import Muon, OwnOptimizer, adamw_options, build_muon, muon_options
 from .parts import frozen_modules, keep_recomputing, split_groups
 from .r_drop import twice
 from .resumption import ResumingTrainer
-from .schedule import check_schedule_ends
+from .schedule import check_schedule_ends, schedule_options
 from .timing import Stopwatch, stopwatch_of
 
 logger = logging.get_logger(__name__)
@@ -140,10 +140,16 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, *args, **kwargs) -> Any:
-        if self.lr_scheduler is None:
-            check_schedule_ends(self.args, num_training_steps)
-            self._say_if_never_evaluated(num_training_steps)
-        return super().create_scheduler(num_training_steps, *args, **kwargs)
+        if self.lr_scheduler is not None:
+            return self.lr_scheduler
+        check_schedule_ends(self.args, num_training_steps)
+        self._say_if_never_evaluated(num_training_steps)
+        given = self.args.lr_scheduler_kwargs
+        self.args.lr_scheduler_kwargs = schedule_options(self.args, num_training_steps)
+        try:
+            return super().create_scheduler(num_training_steps, *args, **kwargs)
+        finally:
+            self.args.lr_scheduler_kwargs = given  # a share is one of the steps of another run as well
 
     def _say_if_never_evaluated(self, steps: int) -> None:
         args = self.args

@@ -20,8 +20,19 @@ WRONG = [
     ("cosine_with_min_lr", {"min_lr": 1000}, "where it must be from 0 to learning_rate"),
     ("cosine_with_min_lr", {"min_lr_rate": 5}, "where it must be from 0 to learning_rate"),
     ("cosine_with_min_lr", {"min_lr": -1}, "the rate is 0 long before the end, from step 3 of 12 on"),
-    ("warmup_stable_decay", {"num_decay_steps": -20}, "num_decay_steps must be a whole number of steps, got -20"),
-    ("warmup_stable_decay", {"num_decay_steps": 0.2}, "num_decay_steps must be a whole number of steps, got 0.2"),
+    (
+        "warmup_stable_decay",
+        {"num_decay_steps": -20},
+        "num_decay_steps must be a whole number of steps, or a share of",
+    ),
+    ("warmup_stable_decay", {"num_decay_steps": 1.5}, "or a share of them below 1, got 1.5"),
+    ("warmup_stable_decay", {"num_decay_steps": 0.0}, "or a share of them below 1, got 0.0"),
+    (
+        "warmup_stable_decay",
+        {"num_decay_steps": 0.9},
+        "must end within the run's 12 steps, got .*: 11} after 2 of warm",
+    ),
+    ("warmup_stable_decay", {"num_decay_steps": 4, "num_stable_steps": 0.2}, "whole number of steps, got 0.2"),
     ("warmup_stable_decay", {"num_decay_steps": 4, "num_stable_steps": 2}, "the rate is 0 long before the end"),
     ("reduce_lr_on_plateau", {"patience": "x"}, "patience must be a whole number of evaluations, got 'x'"),
     ("reduce_lr_on_plateau", {"patience": -5}, "patience must be a whole number of evaluations, got -5"),
@@ -43,6 +54,7 @@ RIGHT = [
     ("cosine_warmup_with_min_lr", {"min_lr_rate": 0.1, "warmup_lr_rate": 0.2}),
     ("warmup_stable_decay", {"num_decay_steps": 4}),
     ("warmup_stable_decay", {"num_decay_steps": 4, "num_stable_steps": 2, "min_lr_ratio": 0.1}),
+    ("warmup_stable_decay", {"num_decay_steps": 0.4}),
     ("reduce_lr_on_plateau", {"patience": 2}),
     ("greedy", {}),
 ]
@@ -78,6 +90,22 @@ def test_a_run_of_epochs_is_refused_before_its_first_step(tmp_path):
     with pytest.raises(InputError, match="at step 3 of 42, where it must be from 0 to learning_rate"):
         job.trainer.train()
     assert job.trainer.state.global_step == 0
+
+
+@pytest.mark.parametrize(("length", "steps"), [(12, 3), (14, 4)])
+def test_a_share_of_the_steps_is_one_of_each_run(tmp_path, length, steps):
+    def rates(value: float) -> list[float]:
+        options = {"num_decay_steps": value}
+        job = job_of(
+            _recipe(tmp_path, "warmup_stable_decay", options, max_steps=length, logging_steps=1), "--overwrite"
+        )
+        trained(job)
+        assert job.trainer.args.lr_scheduler_kwargs == options
+        return [entry["learning_rate"] for entry in job.trainer.state.log_history if "learning_rate" in entry]
+
+    by_share = rates(0.25)
+    assert by_share == rates(steps)
+    assert by_share[2] == 0.01 > by_share[-1]
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch_fused", "muon"])
