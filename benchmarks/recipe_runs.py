@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import yaml
 from torch.profiler import ProfilerActivity, profile
 from transformers import TrainerCallback
 
@@ -24,7 +25,8 @@ COMMAND = "command.json"
 WARM_UP_STEPS, TIMED_STEPS, PROFILED_STEPS = 3, 20, 5
 BY_ADAMW = (
     *("--optim", "adamw_torch_fused", "--optim_args", "null", "--learning_rate", "2e-3"),
-    *("--lr_scheduler_type", "cosine", "--warmup_steps", "400", "--num_train_epochs", "13"),
+    *("--lr_scheduler_type", "cosine", "--lr_scheduler_kwargs", "null", "--warmup_steps", "400"),
+    *("--num_train_epochs", "13"),
     *("--per_device_train_batch_size", "12", "--model.dropout", "0.3", "--model.residual_initializer_range", "null"),
 )
 """Fields that make `recipes/multi30k-en-de.yaml` what it was before Muon, which bridges are still compared with.
@@ -60,13 +62,13 @@ def train(folder: Path, recipe: str, changed: Sequence[str]) -> Finished:
         folder: of the run. recipe: a file. changed: options of `train.py`.
 
     Raises:
-        SystemExit: the folder has a run with other options.
+        SystemExit: the folder has a run with other options, or of the recipe as it was.
     """
     results, started = folder / RESULTS, folder / COMMAND
-    given = [recipe, *changed]
+    given = {"recipe": yaml.safe_load(Path(recipe).read_text()), "options": [*changed]}
     if started.exists() and json.loads(started.read_text()) != given:
         raise SystemExit(
-            f"{folder} must be of a run with the same options; delete it, or choose another folder of runs"
+            f"{folder} must be of a run with the same recipe and options; delete it, or choose another folder of runs"
         )
     if not results.exists():
         write_text(started, json.dumps(given))

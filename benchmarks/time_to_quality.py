@@ -42,6 +42,7 @@ BY_MUON = (
     *("--optim", "muon", "--optim_args", "learning_rate=2.0e-3, momentum=0.9, ns_steps=4", "--learning_rate", "5e-3"),
     *("--lr_scheduler_type", "linear", "--warmup_steps", "100", "--batch_tokens", "3072", "--num_train_epochs", "8"),
 )
+LINEAR = ("--lr_scheduler_type", "linear", "--lr_scheduler_kwargs", "null")
 # Warm-up, constant rates, and decay in the last 320 steps.
 WSD = ("--lr_scheduler_type", "warmup_stable_decay", "--lr_scheduler_kwargs", '{"num_decay_steps": 320}')
 
@@ -53,10 +54,14 @@ def _short(steps: int) -> Sequence[str]:
 
 WAYS: dict[str, tuple[str, Sequence[str]]] = {
     "crossmask": (CROSSMASK, []),
-    "crossmask, 960 steps": (CROSSMASK, _short(960)),
+    "crossmask, linear decay": (CROSSMASK, LINEAR),
+    "crossmask, 960 steps": (CROSSMASK, [*_short(960), *LINEAR]),
     "crossmask, 960 steps, WSD": (CROSSMASK, [*_short(960), *WSD]),
     "crossmask, 720 steps, WSD": (CROSSMASK, [*_short(720), *WSD]),
-    "crossmask, 960 steps, no zero weights": (CROSSMASK, [*_short(960), "--model.residual_initializer_range", "null"]),
+    "crossmask, 960 steps, no zero weights": (
+        CROSSMASK,
+        [*_short(960), *LINEAR, "--model.residual_initializer_range", "null"],
+    ),
     "crossmask by R-Drop": (R_DROP, []),
     "crossmask by AdamW": (CROSSMASK, BY_ADAMW),
     "BART as people train it": (BART, AS_PEOPLE_DO),
@@ -70,10 +75,7 @@ T5 has Muon because it was far behind with AdamW at all rates that were tried (L
 """
 SCORES = (30.0, 35.0, 38.0)
 METRIC = "eval_sacrebleu"
-QUICK = (
-    *("--train.limit", "128", "--validation.limit", "16", "--test.limit", "16"),
-    *("--warmup_steps", "0", "--lr_scheduler_type", "linear", "--lr_scheduler_kwargs", "null"),
-)
+QUICK = ("--train.limit", "128", "--validation.limit", "16", "--test.limit", "16", "--warmup_steps", "0", *LINEAR)
 OPERATIONS = 8  # of a profile, the longest
 
 

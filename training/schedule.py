@@ -181,7 +181,7 @@ def schedule_options(arguments: TrainingArguments, steps: int) -> dict[str, Any]
     """`lr_scheduler_kwargs` as Transformers reads them in a run of `steps`: a share of its steps as their number."""
     options = _options(arguments)
     if isinstance(share := options.get(DECAY), float):
-        options[DECAY] = math.ceil(share * steps)
+        options[DECAY] = round(share * steps)
     return options
 
 

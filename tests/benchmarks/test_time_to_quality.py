@@ -50,7 +50,8 @@ def test_every_way_is_a_recipe_that_can_be_read(way):
 
 
 def test_a_finished_run_is_kept_and_an_interrupted_one_goes_on(tmp_path, monkeypatch):
-    commands = []
+    commands, recipe = [], tmp_path / "recipe.yaml"
+    recipe.write_text("task: translation\n")
 
     def pretend(command, **options):
         commands.append(command)
@@ -60,14 +61,18 @@ def test_a_finished_run_is_kept_and_an_interrupted_one_goes_on(tmp_path, monkeyp
 
     monkeypatch.setattr(recipe_runs.subprocess, "run", pretend)
     (tmp_path / "checkpoint-80").mkdir()
-    first = train(tmp_path, CROSSMASK, ["--seed", "3"])
-    assert commands[0][1:3] == ["train.py", CROSSMASK]
+    first = train(tmp_path, str(recipe), ["--seed", "3"])
+    assert commands[0][1:3] == ["train.py", str(recipe)]
     assert commands[0][-4:] == ["--seed", "3", "--resume_from_checkpoint", "last"]
-    assert train(tmp_path, CROSSMASK, ["--seed", "3"]) == first
+    recipe.write_text("# a comment\ntask: translation\n")
+    assert train(tmp_path, str(recipe), ["--seed", "3"]) == first
     assert len(commands) == 1
     assert first.metrics["sacrebleu"] == 12.5
-    with pytest.raises(SystemExit, match="must be of a run with the same options"):
-        train(tmp_path, CROSSMASK, ["--seed", "3", "--train.limit", "128"])
+    with pytest.raises(SystemExit, match="must be of a run with the same recipe and options"):
+        train(tmp_path, str(recipe), ["--seed", "3", "--train.limit", "128"])
+    recipe.write_text("task: translation\nseed: 2\n")
+    with pytest.raises(SystemExit, match="must be of a run with the same recipe and options"):
+        train(tmp_path, str(recipe), ["--seed", "3"])
 
 
 def test_a_profile_has_the_time_and_the_products_of_a_step(tmp_path):
