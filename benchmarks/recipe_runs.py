@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -20,7 +19,6 @@ from crossmask.training.parsing import parse_run
 from crossmask.training.run import prepare
 from crossmask.utils.atomic_write import write_text
 
-RESULTS = "results.json"
 COMMAND = "command.json"
 WARM_UP_STEPS, TIMED_STEPS, PROFILED_STEPS = 3, 20, 5
 BY_ADAMW = (
@@ -41,7 +39,6 @@ class Finished:
 
     log: Sequence[Mapping[str, float]]
     metrics: Mapping[str, Any]
-    cpu_minutes: float  # of the whole process that ended it, evaluations included
 
     def evaluations(self, metric: str) -> list[Mapping[str, float]]:
         """The entries of the log that have this metric, one a step.
@@ -64,7 +61,7 @@ def train(folder: Path, recipe: str, changed: Sequence[str]) -> Finished:
     Raises:
         SystemExit: the folder has a run with other options, or of the recipe as it was.
     """
-    results, started = folder / RESULTS, folder / COMMAND
+    results, started = folder / "metrics.json", folder / COMMAND  # the last file of a run, and the first
     given = {"recipe": yaml.safe_load(Path(recipe).read_text()), "options": [*changed]}
     if started.exists() and json.loads(started.read_text()) != given:
         raise SystemExit(
@@ -75,13 +72,9 @@ def train(folder: Path, recipe: str, changed: Sequence[str]) -> Finished:
         command = [sys.executable, "train.py", recipe, "--output_dir", str(folder), *changed]
         if any(folder.glob("checkpoint-*")):
             command += ["--resume_from_checkpoint", "last"]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        write_text(results, json.dumps({"cpu_minutes": spent / 60}))
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return Finished(log, json.loads((folder / "metrics.json").read_text()), **json.loads(results.read_text()))
+    return Finished(log, json.loads(results.read_text()))
 
 
 @dataclass(frozen=True)

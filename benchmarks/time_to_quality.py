@@ -1,16 +1,17 @@
 """How long a translator takes to be good: Multi30k, English to German, until validation BLEU reaches 30, 35 and 38.
 
-    python -m benchmarks.time_to_quality --ways crossmask "BART at its best" --seeds 1 2
+    python -m benchmarks.time_to_quality --variants crossmask "BART at its best" --seeds 1 2
 
 Every run is `train.py` on a recipe with some of its fields changed, in a process of its own on one thread, and stops
 when its schedule ends. All have the same pairs, the same kind of tokenizer (8,000 entries) and about 8M parameters.
 Validation is greedy, of all 1,014 sentences. Time is that of training: seconds of the processor, which other work
 disturbs least, and by the clock; evaluations are left out. The seconds of a step say how fast the machine was for a
 run. Runs that are finished are kept, others go on from their last checkpoint. The page has a table, and beside it is a
-picture of validation BLEU over time. `--profile` says instead how long a training step of each way takes, in one
+picture of validation BLEU over time. `--profile` says instead how long a training step of each variant takes, in one
 run, and on which operations.
 
-A way takes 10 to 80 CPU minutes a seed, evaluations left out, so all of them take many hours: choose with `--ways`.
+A variant takes 10 to 80 CPU minutes a seed, evaluations left out, so all of them take many hours: choose with
+`--variants`.
 """
 
 import argparse
@@ -52,7 +53,7 @@ def _short(steps: int) -> Sequence[str]:
     return ("--max_steps", str(steps), "--model.dropout", "0.1")
 
 
-WAYS: dict[str, tuple[str, Sequence[str]]] = {
+VARIANTS: dict[str, tuple[str, Sequence[str]]] = {
     "crossmask": (CROSSMASK, []),
     "crossmask, linear decay": (CROSSMASK, LINEAR),
     "crossmask, 960 steps": (CROSSMASK, [*_short(960), *LINEAR]),
@@ -76,12 +77,13 @@ T5 has Muon because it was far behind with AdamW at all rates that were tried (L
 SCORES = (30.0, 35.0, 38.0)
 METRIC = "eval_sacrebleu"
 QUICK = ("--train.limit", "128", "--validation.limit", "16", "--test.limit", "16", "--warmup_steps", "0", *LINEAR)
+IDLE = {"quick": ("seeds", "epochs", "eval_steps"), "profile": ("seeds", "epochs", "eval_steps", "runs")}
 OPERATIONS = 8  # of a profile, the longest
 
 
-def run(way: str, seed: int, options: argparse.Namespace) -> Finished:
-    """Train in one way, unless that is done."""
-    recipe, changed = WAYS[way]
+def run(variant: str, seed: int, options: argparse.Namespace) -> Finished:
+    """Train one variant, unless that is done."""
+    recipe, changed = VARIANTS[variant]
     fields = [*changed, "--seed", str(seed), "--average_checkpoints", "null", "--save_total_limit", "2"]
     for kind in ("eval", "save"):
         fields += [f"--{kind}_strategy", "steps", f"--{kind}_steps", str(options.eval_steps)]
@@ -89,19 +91,19 @@ def run(way: str, seed: int, options: argparse.Namespace) -> Finished:
         fields += ["--num_train_epochs", str(options.epochs), "--max_steps", "-1"]
     if options.quick:
         fields += QUICK
-    return train(options.runs / f"{way.replace(' ', '-')}-{seed}", recipe, fields)
+    return train(options.runs / f"{variant.replace(' ', '-')}-{seed}", recipe, fields)
 
 
 def profiles(options: argparse.Namespace) -> str:
-    """A table of the seconds of a training step of each way, and of the operations that take longest."""
+    """A table of the seconds of a training step of each variant, and of the operations that take longest."""
     rows = []
-    for way in options.ways:
-        recipe, changed = WAYS[way]
+    for variant in options.variants:
+        recipe, changed = VARIANTS[variant]
         step = measure_step(recipe, [*changed, *(QUICK if options.quick else ())])
         whole = sum(step.operations.values())
         longest = list(step.operations.items())[:OPERATIONS]
         named = ", ".join(f"{name.removeprefix('aten::')} {seconds / whole:.0%}" for name, seconds in longest)
-        rows.append([way, f"{step.seconds:.2f}", named])
+        rows.append([variant, f"{step.seconds:.2f}", named])
     return table(["", "CPU s a step", "operations, without those that they call"], rows)
 
 
@@ -110,10 +112,10 @@ def until(evaluations: Sequence[Mapping[str, float]], score: float, time: str) -
     return next((entry[time] for entry in evaluations if entry[METRIC] >= score), math.inf)
 
 
-def row_of(way: str, runs: Sequence[Finished], evaluations: Sequence[Sequence[Mapping[str, float]]]) -> list[str]:
+def row_of(variant: str, runs: Sequence[Finished], evaluations: Sequence[Sequence[Mapping[str, float]]]) -> list[str]:
     """Of the table: seconds of a step, the times until each score, the best score, and that of the test."""
     steps = [one[-1]["training_cpu_seconds"] / one[-1]["step"] for one in evaluations]
-    row = [way, mean_and_each(steps, digits=2)]
+    row = [variant, mean_and_each(steps, digits=2)]
     for score in SCORES:
         for time in ("training_cpu_seconds", "training_seconds"):
             row.append(mean_and_each([until(one, score, time) / 60 for one in evaluations]))
@@ -131,20 +133,28 @@ def mean_and_each(values: Sequence[float], digits: int = 1) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), metavar="WAY")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--epochs", type=float, help="by default those of the recipe or of the way")
+    parser.add_argument("--epochs", type=float, help="by default those of the recipe or of the variant")
     parser.add_argument("--eval_steps", type=int, default=80, help="training steps from one evaluation to the next")
     parser.add_argument("--runs", type=Path, default=Path("runs/time-to-quality"), help="where the runs are kept")
-    parser.add_argument("--profile", action="store_true", help="profile a few steps of each way, and train no further")
+    parser.add_argument(
+        "--profile", action="store_true", help="profile a few steps of each variant, and train no further"
+    )
     add_page_options(parser, "time_to_quality")
     options = parser.parse_args(argv)
     if options.eval_steps < 1 or not 0 < (1 if options.epochs is None else options.epochs) < math.inf:
         parser.error("--eval_steps and --epochs must be more than 0")
+    for mode, idle in IDLE.items():
+        for name in idle:
+            if getattr(options, mode) and getattr(options, name) != parser.get_default(name):
+                parser.error(f"--{name} must be left out with --{mode}, which has its own")
     heading = f"# Time to quality: Multi30k, English to German\n\n{machine()}\n\n"
     if options.profile:
         torch.set_num_threads(1)
-        publish(heading + profiles(options), options.output)
+        is_default = options.output == parser.get_default("output")
+        page = options.output.with_stem(f"{options.output.stem}_profile") if is_default else options.output
+        publish(heading + profiles(options), page)
         return
     if options.quick:
         options.epochs, options.eval_steps, options.seeds = 1, 1, [1]
@@ -153,17 +163,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     times = [f"{score:.0f}, {kind}" for score in SCORES for kind in ("CPU min", "min")]
     header = ["", "CPU s a step", *times, "best", "test, beam 5"]
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    for number, way in enumerate(options.ways):
-        runs = [run(way, seed, options) for seed in options.seeds]
+    for number, variant in enumerate(options.variants):
+        runs = [run(variant, seed, options) for seed in options.seeds]
         evaluations = [one.evaluations(METRIC) for one in runs]
-        rows.append(row_of(way, runs, evaluations))
+        rows.append(row_of(variant, runs, evaluations))
         for first, one in zip([True] + [False] * len(runs), evaluations, strict=False):
             passed = [entry["training_cpu_seconds"] / 60 for entry in one]
-            label = way if first else None
+            label = variant if first else None
             axes.plot(passed, [entry[METRIC] for entry in one], color=f"C{number}", label=label)
         axes.legend()
         figure.savefig(options.output.with_suffix(".png"), dpi=150)
-        publish(heading + table(header, rows), options.output)  # after every way: the next one takes an hour
+        publish(heading + table(header, rows), options.output)  # after every variant: the next one takes an hour
 
 
 if __name__ == "__main__":

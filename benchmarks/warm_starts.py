@@ -1,4 +1,4 @@
-"""What a warm start gives: bridges on Multi30k, trained in several ways, and the network that starts from scratch.
+"""What a warm start gives: bridges on Multi30k, in several variants, and the network that starts from scratch.
 
     python -m benchmarks.warm_starts --encoder all-MiniLM-L6-v2 --decoder runs/gpt-de --pairs 2900
 
@@ -29,7 +29,7 @@ def rates(**of_parts: float) -> list[str]:
     return ["--learning_rates", json.dumps(of_parts)]
 
 
-WAYS: dict[str, tuple[str, list[str]]] = {
+VARIANTS: dict[str, tuple[str, list[str]]] = {
     "from scratch": (SCRATCH, [*BY_ADAMW, "--average_checkpoints", "4", "--save_total_limit", "5"]),
     "bridge": (BRIDGE, []),
     "bridge, encoder frozen": (BRIDGE, ["--freeze", "encoder", *rates(decoder=5e-4, bridge=2e-3)]),
@@ -50,8 +50,8 @@ WAYS: dict[str, tuple[str, list[str]]] = {
 
 
 def run(name: str, options: argparse.Namespace) -> Finished:
-    """Train in one way, unless that is done."""
-    recipe, changed = WAYS[name]
+    """Train one variant, unless that is done."""
+    recipe, changed = VARIANTS[name]
     folder = options.runs / f"{options.pairs}-{name.replace(', ', '-').replace(' ', '-')}"
     fields = ["--seed", str(options.seed), "--train.limit", str(options.pairs), "--validation.limit", str(VALIDATION)]
     fields += [*changed, "--num_train_epochs", str(options.epochs if recipe == BRIDGE else options.scratch_epochs)]
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=2900, help="how many of the 29,000 are trained on")
     parser.add_argument("--epochs", type=int, default=10, help="of the bridges")
     parser.add_argument("--scratch_epochs", type=int, default=30, help="of the network from scratch")
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), metavar="WAY")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=Path, default=Path("runs/warm-starts"), help="where the runs are kept")
     add_page_options(parser, "warm_starts")
@@ -77,16 +77,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.quick:
         options.pairs, options.epochs, options.scratch_epochs = 64, 1, 1
     rows, figure, axes = [], *plt.subplots(figsize=(7, 5.5), layout="constrained")
-    for name in options.ways:
+    for name in options.variants:
         finished = run(name, options)
-        scores = finished.metrics["sacrebleu"], finished.metrics["chrf"], finished.cpu_minutes
-        rows.append([name, *(f"{score:.1f}" for score in scores)])
         evaluations = finished.evaluations("eval_sacrebleu")
-        last = evaluations[-1]["epoch"]
-        minutes = [entry["epoch"] / last * finished.cpu_minutes for entry in evaluations]
+        minutes = [entry["training_cpu_seconds"] / 60 for entry in evaluations]
+        scores = finished.metrics["sacrebleu"], finished.metrics["chrf"], minutes[-1]
+        rows.append([name, *(f"{score:.1f}" for score in scores)])
         axes.plot(minutes, [entry["eval_sacrebleu"] for entry in evaluations], marker=".", label=name)
     axes.set(
-        xlabel="CPU minutes, validation and test included",
+        xlabel="CPU minutes of training",
         ylabel=f"sacreBLEU, greedy, the first {VALIDATION} of validation",
     )
     axes.set_title(f"{options.pairs:,} pairs of Multi30k")
@@ -94,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     plt.savefig(options.output.with_suffix(".png"), dpi=150)
     heading = f"# Warm starts with {options.pairs:,} pairs\n\n{machine()}\n\n"
-    publish(heading + table(["", "sacreBLEU", "chrF", "CPU minutes"], rows), options.output)
+    publish(heading + table(["", "sacreBLEU", "chrF", "CPU minutes of training"], rows), options.output)
 
 
 if __name__ == "__main__":

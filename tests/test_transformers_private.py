@@ -87,7 +87,6 @@ METHODS = {
     ),
     "Trainer._determine_best_metric": "metrics, trial",
     "Trainer._get_grad_norm": "model, grad_norm",
-    "Trainer._get_learning_rate": "",
     "Trainer._get_num_items_in_batch": "batch_samples, device",
     "Trainer._init_training_state": (
         "max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..utils.errors import InputError
+from .muon import OwnOptimizer, options_of
 from .run_directory import whole_checkpoints
 
 if TYPE_CHECKING:
@@ -53,8 +54,11 @@ def check_evaluation(trainer: Trainer, name: str, loss: float) -> None:
 
 
 def place_of(trainer: Trainer, step: int) -> str:
-    rate = f" at learning rate {trainer._get_learning_rate():.3g}" if trainer.lr_scheduler is not None else ""
-    return f"in step {step}{rate}"
+    if trainer.lr_scheduler is None:
+        return f"in step {step}"
+    optimizer: Any = trainer.optimizer
+    rates = sorted({f"{group['lr']:.3g}" for group in optimizer.param_groups}, key=float)
+    return f"in step {step} at learning rate{'s' if len(rates) > 1 else ''} {', '.join(rates)}"
 
 
 def advice(trainer: Trainer) -> str:
@@ -63,10 +67,10 @@ def advice(trainer: Trainer) -> str:
     clip = (
         f"lower max_grad_norm ({arguments.max_grad_norm:g})" if arguments.max_grad_norm else "set max_grad_norm to 1"
     )
-    change = (
-        f"lower learning_rate ({arguments.learning_rate:.3g}), {clip}, or raise warmup_steps "
-        f"({arguments.warmup_steps:g})"
-    )
+    rate = f"learning_rate ({arguments.learning_rate:.3g})"
+    if arguments.optim == OwnOptimizer.MUON and (other := options_of(arguments.optim_args).get("learning_rate")):
+        rate += f" and that in optim_args ({other:.3g})"
+    change = f"lower {rate}, {clip}, or raise warmup_steps ({arguments.warmup_steps:g})"
     checkpoints = whole_checkpoints(folder) if folder.is_dir() else []
     if not checkpoints:
         return f"{change}; no checkpoint was saved before"

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -93,10 +94,14 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         groups = self.param_groups
         self.param_groups = [group for group in groups if not group["matrices"]]
         try:
-            loss = super().step(closure)
+            super().step()
         finally:
             self.param_groups = groups
         for group in groups:
@@ -136,8 +141,13 @@ def matrices_of(model: PreTrainedModel) -> set[int]:
 
 
 def check_matrices(model: PreTrainedModel) -> None:
-    """Refuse a model of which Muon would train nothing. Raises InputError."""
+    """Refuse a model of which Muon would train nothing, or has pieces of matrices. Raises InputError."""
     matrices = matrices_of(model)
+    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        raise InputError(
+            "optim must not be muon where the model is spread over processes, of which none has a whole matrix; set "
+            "it to adamw_torch_fused"
+        )
     if not any(parameter.requires_grad and id(parameter) in matrices for parameter in model.parameters()):
         raise InputError(
             "optim must not be muon where no weight of a linear layer inside the model's layers is trained; set it to "
@@ -174,6 +184,21 @@ def build_muon(model: PreTrainedModel, arguments: Any, decayed: Container[str]) 
     # Schedules take their absolute rates, such as `min_lr`, as shares of `lr`.
     options = {**muon_options(arguments), **adamw_options(arguments), "lr": arguments.learning_rate, "fused": fused}
     return Muon(groups, **options)
+
+
+def check_rate_is_read(optimizer: torch.optim.Optimizer, arguments: Any) -> None:
+    """Refuse a learning rate in `optim_args` if every matrix is in a part of the model that has its own.
+
+    Raises:
+        InputError: with the rate.
+    """
+    if arguments.optim != OwnOptimizer.MUON or (rate := options_of(arguments.optim_args).get("learning_rate")) is None:
+        return
+    if not any(group["matrices"] and group["lr"] == rate for group in optimizer.param_groups):
+        raise InputError(
+            f"optim_args must be without learning_rate if learning_rates has those of all matrices, got {rate:g}; "
+            "leave one of them out"
+        )
 
 
 def adamw_options(arguments: Any) -> dict[str, Any]:

@@ -200,6 +200,7 @@ def execute(job: PreparedRun) -> None:
             remove_checkpoints(folder, after=job.checkpoint)
     with full_disk_as_oserror(folder):
         trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    trainer.use_evaluated_weights()
     if (number := run.recipe.optimization.average_checkpoints) is not None:
         load_average_if_better(trainer, folder, number)
     tuned: Any = trainer.model

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 BY_METRIC = (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
 WITHOUT_WARMUP = (SchedulerType.CONSTANT, *BY_METRIC)
-WITH_OWN_WARMUP = (OptimizerNames.SCHEDULE_FREE_ADAMW, OptimizerNames.SCHEDULE_FREE_SGD)
+SCHEDULE_FREE = {
+    OptimizerNames.SCHEDULE_FREE_ADAMW: True,
+    OptimizerNames.SCHEDULE_FREE_SGD: True,
+    OptimizerNames.SCHEDULE_FREE_RADAM: False,
+}
+"""Optimizers whose averages stand in for a schedule, and whether they read `warmup_steps`."""
 DECAY = "num_decay_steps"
 SAMPLES = 1000
 """Steps at most whose rate is computed."""
@@ -45,7 +50,9 @@ def check_scheduler(arguments: RunArguments) -> None:
         raise InputError(
             f"lr_scheduler_kwargs must be left out with lr_scheduler_type: {name}, got {options}; it takes none"
         )
-    if arguments.warmup_steps and name in WITHOUT_WARMUP and arguments.optim not in WITH_OWN_WARMUP:
+    if arguments.optim in SCHEDULE_FREE:
+        _check_schedule_free(arguments, name)
+    elif arguments.warmup_steps and name in WITHOUT_WARMUP:
         raise InputError(
             f"warmup_steps must be left out with lr_scheduler_type: {name}, got {arguments.warmup_steps:g}; or "
             "set lr_scheduler_type to constant_with_warmup, for instance"
@@ -60,6 +67,18 @@ def check_scheduler(arguments: RunArguments) -> None:
         check_schedule_ends(arguments, arguments.max_steps)
     else:
         _build(arguments, warm_up=1, steps=10)  # how long the run is will be known with its data
+
+
+def _check_schedule_free(arguments: RunArguments, name: str) -> None:
+    """Refuse a schedule of the rate, and a warm-up that is not read."""
+    optimizer: Any = arguments.optim
+    if name != SchedulerType.CONSTANT:
+        raise InputError(f"lr_scheduler_type must be constant with optim: {optimizer.value}, got {name}; set it")
+    if arguments.warmup_steps and not SCHEDULE_FREE[optimizer]:
+        raise InputError(
+            f"warmup_steps must be left out with optim: {optimizer.value}, which needs none, got "
+            f"{arguments.warmup_steps:g}"
+        )
 
 
 def follow_metric(arguments: TrainingArguments) -> None:
@@ -181,7 +200,7 @@ def schedule_options(arguments: TrainingArguments, steps: int) -> dict[str, Any]
     """`lr_scheduler_kwargs` as Transformers reads them in a run of `steps`: a share of its steps as their number."""
     options = _options(arguments)
     if isinstance(share := options.get(DECAY), float):
-        options[DECAY] = round(share * steps)
+        options[DECAY] = max(int(share * steps), 1)  # a share as warm-up is rounded up, so both fit
     return options
 
 

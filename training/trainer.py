@@ -18,7 +18,7 @@ from ..utils.errors import InputError
 from .divergence import check_step
 from .evaluation import EvaluatingTrainer
 from .multi_path import Multipath
-from .muon import Muon, OwnOptimizer, adamw_options, build_muon, muon_options
+from .muon import Muon, OwnOptimizer, adamw_options, build_muon, check_rate_is_read, muon_options
 from .parts import frozen_modules, keep_recomputing, split_groups
 from .r_drop import twice
 from .resumption import ResumingTrainer
@@ -137,6 +137,7 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         optimizer = super().create_optimizer(*args, **kwargs)
         if is_new and self.learning_rates:
             optimizer.param_groups[:] = split_groups(optimizer.param_groups, model, self.learning_rates)
+            check_rate_is_read(optimizer, self.args)
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, *args, **kwargs) -> Any:
@@ -144,6 +145,10 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
             return self.lr_scheduler
         check_schedule_ends(self.args, num_training_steps)
         self._say_if_never_evaluated(num_training_steps)
+        optimizer: Any = self.optimizer
+        for group in optimizer.param_groups:
+            if "warmup_steps" in group:  # of a schedule-free optimizer, which would take a share as a number of steps
+                group["warmup_steps"] = self.args.get_warmup_steps(num_training_steps)
         given = self.args.lr_scheduler_kwargs
         self.args.lr_scheduler_kwargs = schedule_options(self.args, num_training_steps)
         try:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import re
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from training_jobs import recipe_file
 
 from benchmarks import recipe_runs
 from benchmarks.recipe_runs import TIMED_STEPS, Finished, measure_step, train
-from benchmarks.time_to_quality import BART, CROSSMASK, R_DROP, WAYS, main, mean_and_each, row_of, until
+from benchmarks.time_to_quality import BART, CROSSMASK, R_DROP, VARIANTS, main, mean_and_each, row_of, until
 from crossmask.training.parsing import parse_run
 
 EVALUATIONS = [
@@ -31,19 +32,19 @@ def test_a_row_has_the_mean_and_each_seed():
     assert mean_and_each([1.0, math.inf]) == "1.0, never"
     assert mean_and_each([1.0, 2.0], digits=2) == "1.50 (1.00, 2.00)"
     evaluations = [{**entry, "training_cpu_seconds": 60.0 * entry["step"] / 80} for entry in EVALUATIONS]
-    row = row_of("crossmask", [Finished([], {"sacrebleu": 31.25}, 1.0)], [evaluations])
+    row = row_of("crossmask", [Finished([], {"sacrebleu": 31.25})], [evaluations])
     assert row == ["crossmask", "0.75", "2.0", "2.5", *["never"] * 4, "30.0", "31.2"]
 
 
 def test_the_mean_of_checkpoints_is_left_out():
     mean = {"step": 240, "eval_sacrebleu": 31.0}
-    finished = Finished([{"step": 80, "loss": 2.0}, *EVALUATIONS, mean], {}, 1.0)
+    finished = Finished([{"step": 80, "loss": 2.0}, *EVALUATIONS, mean], {})
     assert finished.evaluations("eval_sacrebleu") == EVALUATIONS
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_is_a_recipe_that_can_be_read(way):
-    recipe, changed = WAYS[way]
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_a_recipe_that_can_be_read(variant):
+    recipe, changed = VARIANTS[variant]
     assert recipe in (CROSSMASK, R_DROP, BART)
     run = parse_run([recipe, *changed, "--average_checkpoints", "null"], command="c")
     assert run.recipe.optimization.average_checkpoints is None
@@ -83,8 +84,15 @@ def test_a_profile_has_the_time_and_the_products_of_a_step(tmp_path):
     assert step.operations["aten::mm"] > 0
 
 
+@pytest.mark.parametrize("words", [["--profile", "--seeds", "3"], ["--quick", "--epochs", "2"]], ids=str)
+def test_an_option_that_would_not_count_is_refused(words, capsys):
+    with pytest.raises(SystemExit):
+        main(words)
+    assert f"{words[1]} must be left out with {words[0]}" in capsys.readouterr().err
+
+
 @pytest.mark.slow
-def test_a_quick_run_trains_every_way_and_writes_table_and_picture(tmp_path, monkeypatch):
+def test_a_quick_run_trains_every_variant_and_writes_table_and_picture(tmp_path, monkeypatch):
     for part in ("train", "val", "test_2016_flickr"):
         for language, words in (("en", "a dog runs by the lake"), ("de", "ein Hund läuft am See vorbei")):
             path = tmp_path / "data" / "multi30k" / f"{part}.{language}.gz"
@@ -93,6 +101,8 @@ def test_a_quick_run_trains_every_way_and_writes_table_and_picture(tmp_path, mon
     monkeypatch.setenv("CROSSMASK_DATA", str(tmp_path / "data"))
     page = tmp_path / "page.md"
     main(["--quick", "--runs", str(tmp_path / "runs"), "--output", str(page)])
-    for way in WAYS:
-        assert f"| {way} | in 0 of 1 runs |" in page.read_text()
+    for variant in VARIANTS:
+        assert re.search(rf"^\| {re.escape(variant)} \| [\d.]+ \|( never \|){{6}}", page.read_text(), re.MULTILINE), (
+            variant
+        )
     assert page.with_suffix(".png").exists()

@@ -14,7 +14,7 @@ WIDER = {**SIZES, "hidden_size": 32, "dropout": 0.1, "cross_mask": "wait_k(2)", 
 PACKED = {
     "batching": "packed", "source_row_length": 128, "target_row_length": 128, "per_device_train_batch_size": 1
 }  # fmt: skip
-WAYS = {
+VARIANTS = {
     "bfloat16": {"bf16": True},
     "float16": {"fp16": True},
     "tf32": {"tf32": True, "bf16": False},
@@ -27,6 +27,7 @@ WAYS = {
     "compiled": {"bf16": True, "torch_compile": True},
     "checkpointed": {"bf16": True, "gradient_checkpointing": True},
     "muon": {"bf16": True, "optim": "muon"},
+    "muon, float16": {"fp16": True, "optim": "muon"},
     "fused AdamW": {"bf16": True, "optim": "adamw_torch_fused"},
     "averaged": {
         "bf16": True, "average_checkpoints": 2, "eval_strategy": "steps", "eval_steps": 2,
@@ -36,7 +37,7 @@ WAYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("changes", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_a_run_learns(tmp_path, changes):
     common = {"model": WIDER, "optim": "adamw_torch", "learning_rate": 0.01, "max_steps": 40, "logging_steps": 1}
     common |= {"save_steps": 20, "per_device_train_batch_size": 8}
@@ -50,9 +51,9 @@ def test_a_run_learns(tmp_path, changes):
     assert facts["parameters"] > 0
 
 
-@pytest.mark.parametrize("name", [name for name in WAYS if name not in ("averaged", "tf32")])
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ("averaged", "tf32")])
 def test_a_run_goes_on_to_the_bit(tmp_path, name):
-    changes = {"model": WIDER, "optim": "adamw_torch", "learning_rate": 0.01, **WAYS[name]}
+    changes = {"model": WIDER, "optim": "adamw_torch", "learning_rate": 0.01, **VARIANTS[name]}
     assert assert_goes_on(recipe_file(tmp_path, **changes), 2) == 4
 
 

@@ -49,6 +49,16 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, monkeypatch, value, se
     assert all(torch.isfinite(one).all() for one in job.trainer.model.parameters())
 
 
+def test_both_rates_of_muon_are_named(tmp_path, monkeypatch):
+    job = job_of(recipe_file(tmp_path, **EVERY_TWO, optim="muon", optim_args="learning_rate=0.2", learning_rate=0.1))
+    spoil(job, 3, NAN, monkeypatch)
+    expected = (
+        r"in step 3 at learning rates 0.1, 0.2; lower learning_rate \(0.1\) and that in optim_args \(0.2\), lower"
+    )
+    with pytest.raises(DivergedError, match=expected):
+        job.trainer.train()
+
+
 def test_the_run_goes_on_from_the_checkpoint_at_another_rate(tmp_path, monkeypatch):
     recipe = recipe_file(tmp_path, **{**EVERY_TWO, "load_best_model_at_end": False})
     job = job_of(recipe)
@@ -109,7 +119,9 @@ def test_an_evaluation_loss_that_is_not_finite_ends_the_run(tmp_path, monkeypatc
 def test_steps_that_the_gradient_scaler_skips_are_not_divergence():
     """In float16 a gradient is scaled by too much at first; the scaler skips such steps and lowers its factor."""
     state = SimpleNamespace(global_step=3, best_model_checkpoint=None)
-    arguments = SimpleNamespace(output_dir="nowhere", learning_rate=0.1, max_grad_norm=1.0, warmup_steps=0)
+    arguments = SimpleNamespace(
+        output_dir="nowhere", learning_rate=0.1, max_grad_norm=1.0, warmup_steps=0, optim="sgd"
+    )
     trainer = SimpleNamespace(
         accelerator=SimpleNamespace(scaler=object()), state=state, args=arguments, lr_scheduler=None
     )

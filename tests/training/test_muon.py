@@ -87,11 +87,27 @@ def test_matrices_inside_layers_are_trained_by_muon_and_all_else_by_adamw(family
     assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("fields", [{}, {"learning_rates": {"decoder": 0.01}, "freeze": ["encoder"]}], ids=str)
+@pytest.mark.parametrize("fields", [{}, {"learning_rates": {"decoder": 0.01}, "freeze": ["encoder.norm"]}], ids=str)
 def test_a_run_goes_on_to_the_bit(tmp_path, fields):
     model = {**SIZES, "dropout": 0.2, "tie_word_embeddings": False}
     changes = {"optim": "muon", "optim_args": "momentum=0.9, ns_steps=4, learning_rate=0.02", "weight_decay": 0.1}
     assert assert_goes_on(recipe_file(tmp_path, model=model, lr_scheduler_type="linear", **changes, **fields), 2) == 4
+
+
+def test_a_closure_sees_the_matrices_too():
+    matrix = torch.nn.Parameter(torch.eye(2))
+    optimizer = Muon([{"params": [matrix], "matrices": True}], lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = matrix.square().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        before = matrix.detach().clone()
+        assert optimizer.step(closure) == before.square().sum()
+        torch.testing.assert_close(matrix.grad, 2 * before)
 
 
 def test_both_learning_rates_are_obeyed(tmp_path):
@@ -130,6 +146,14 @@ def test_a_model_whose_matrices_are_all_frozen_is_refused(tmp_path):
     nowhere = {"format": "tsv", "path": "nowhere.tsv"}  # and so before data is read
     with pytest.raises(InputError, match="optim must not be muon where no weight of a linear layer"):
         job_of(recipe_file(tmp_path, optim="muon", freeze=["encoder.layers", "decoder.layers"], train=nowhere))
+
+
+def test_a_rate_that_no_matrix_has_is_refused(tmp_path):
+    rates = {"encoder.layers": 0.01, "decoder.layers": 0.02}
+    job = job_of(recipe_file(tmp_path, optim="muon", optim_args="learning_rate=0.03", learning_rates=rates))
+    with pytest.raises(InputError, match=r"optim_args must be without learning_rate if .* of all matrices, got 0.03"):
+        job.trainer.train()
+    assert job.trainer.state.global_step == 0
 
 
 def test_weights_spread_over_processes_are_refused_before_training(tmp_path, monkeypatch):

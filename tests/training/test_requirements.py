@@ -45,6 +45,14 @@ CASES = [
         {"lr_scheduler_type": "constant", "warmup_steps": 3},
         "warmup_steps must be left out with lr_scheduler_type: constant, got 3",
     ),
+    (
+        {"optim": "schedule_free_adamw", "lr_scheduler_type": "linear"},
+        "lr_scheduler_type must be constant with optim: schedule_free_adamw, got linear; set it",
+    ),
+    (
+        {"optim": "schedule_free_radam", "lr_scheduler_type": "constant", "warmup_steps": 3},
+        "warmup_steps must be left out with optim: schedule_free_radam, which needs none, got 3",
+    ),
     ({"max_steps": 30, "warmup_steps": 30}, "warmup_steps must be fewer than the run's 30 steps, got 30; lower it"),
     (
         {

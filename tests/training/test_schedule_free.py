@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from training_jobs import assert_goes_on, job_of, recipe_file, trained
 
-from crossmask.training.run import execute
+from crossmask.training import run
 
 FIELDS = {"optim": "schedule_free_adamw", "learning_rate": 0.02, "warmup_steps": 2, "max_steps": 5}
 
@@ -15,8 +16,9 @@ def averages(groups: list[dict]) -> bool:
     return not any(group["train_mode"] for group in groups)
 
 
-def test_the_optimizer_has_the_warm_up_itself(tmp_path):
-    job = job_of(recipe_file(tmp_path, **FIELDS))
+@pytest.mark.parametrize("warm_up", [2, 0.3])
+def test_the_optimizer_has_the_warm_up_itself(tmp_path, warm_up):
+    job = job_of(recipe_file(tmp_path, **{**FIELDS, "warmup_steps": warm_up}))
     trained(job)
     (group, *_) = job.trainer.optimizer.param_groups
     assert (group["warmup_steps"], group["lr"]) == (2, 0.02)
@@ -43,7 +45,7 @@ def test_its_averages_are_evaluated_tested_and_saved(tmp_path, monkeypatch):
         return evaluate(task, model, *args, **kwargs)
 
     monkeypatch.setattr(kind, "evaluate_batch", record)
-    execute(job)
+    run.execute(job)
     assert len(averaged) > 2
     assert all(averaged)
     assert Path(job.trainer.state.best_model_checkpoint).name == "checkpoint-2"
@@ -54,3 +56,17 @@ def test_a_checkpoint_without_an_evaluation_has_them_too(tmp_path):
     job = job_of(recipe_file(tmp_path, **FIELDS))
     trained(job)
     assert averages(torch.load(job.folder / "checkpoint-2" / "optimizer.pt", weights_only=True)["param_groups"])
+
+
+def test_adapters_are_merged_with_them(tmp_path, monkeypatch):
+    adapters = {"r": 2, "target_modules": ["q_proj"]}
+    job = job_of(recipe_file(tmp_path, **{**FIELDS, "save_strategy": "no", "lora": adapters}))
+    merge, merged = run.merge_adapters, []
+
+    def record(model):
+        merged.append(averages(job.trainer.optimizer.param_groups))
+        merge(model)
+
+    monkeypatch.setattr(run, "merge_adapters", record)
+    run.execute(job)
+    assert merged == [True]

@@ -14,6 +14,7 @@ from training_jobs import corpus, tiny_trainer
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from crossmask.tasks.examples import EvaluationSplit
+from crossmask.training.muon import check_matrices
 from crossmask.training.trainer import refuse_uneven_ties
 from crossmask.utils.errors import InputError
 
@@ -38,6 +39,14 @@ def test_tied_weights_that_do_not_divide_evenly_are_refused(pair, vocab_size, re
             refuse_uneven_ties(model)
     else:
         refuse_uneven_ties(model)
+
+
+def test_muon_refuses_a_matrix_of_which_it_has_a_piece(pair):
+    model = small_model()
+    projection = model.get_decoder().layers[0].self_attn.q_proj
+    projection.weight = torch.nn.Parameter(distribute_tensor(projection.weight.detach(), pair, [Shard(0)]))
+    with pytest.raises(InputError, match="optim must not be muon where the model is spread over processes"):
+        check_matrices(model)
 
 
 def trained_on_nothing(folder, **options):
