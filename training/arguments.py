@@ -206,8 +206,8 @@ class BatchingArguments(RecipeGroup):
         default="examples",
         metadata={
             "help": "examples: `per_device_train_batch_size` examples a batch, padded; packed: that many rows "
-            "of whole examples; buckets: examples of like length, `batch_tokens` a batch; stream: as packed, of data "
-            "that is read as it is needed, for what is larger than memory (needs `max_steps`).",
+            "of whole examples; buckets: examples of similar length, `batch_tokens` a batch; stream: as packed, of "
+            "data that is read as it is needed, for what is larger than memory (needs `max_steps`).",
             "choices": ["examples", "packed", "buckets", "stream"],
         },
     )

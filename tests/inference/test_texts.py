@@ -1,4 +1,4 @@
-"""Lists of texts in batches of like length."""
+"""Lists of texts in batches of similar length."""
 
 import pytest
 import torch
