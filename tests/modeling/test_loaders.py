@@ -10,6 +10,7 @@ import pickle
 import pytest
 import torch
 from accelerate import Accelerator, init_empty_weights, load_checkpoint_and_dispatch
+from new_process import run_code
 from safetensors.torch import load_file, load_model, save_model
 from small_models import TIES, small_config, small_model, tokens
 from transformers import AutoModelForSeq2SeqLM, Trainer, TrainingArguments
@@ -288,16 +289,20 @@ def test_copies_pickles_and_processes(fields, tmp_path):
     check_same(copy.deepcopy(model).share_memory(), model)
 
 
-def _logits(rank, model, folder):
-    torch.set_num_threads(1)
-    with torch.no_grad():
-        torch.save(model(input_ids=SOURCE, labels=LABELS).logits, f"{folder}/{rank}.pt")
-
-
 def test_a_model_goes_to_another_process(tmp_path):
-    model = small_model()
-    torch.multiprocessing.spawn(_logits, (model, str(tmp_path)), nprocs=1)
-    torch.testing.assert_close(torch.load(tmp_path / "0.pt"), model(input_ids=SOURCE, labels=LABELS).logits.detach())
+    model, inputs = small_model(), {"input_ids": SOURCE, "labels": LABELS}
+    (tmp_path / "call").write_bytes(pickle.dumps((model, inputs)))
+    code = """
+        import pickle
+        import torch
+        with open("call", "rb") as file, torch.no_grad():
+            model, inputs = pickle.load(file)
+            torch.save(model(**inputs).logits, "logits.pt")
+    """
+    run_code(code, cwd=tmp_path, has_crossmask=True)
+    torch.testing.assert_close(
+        torch.load(tmp_path / "logits.pt"), model(input_ids=SOURCE, labels=LABELS).logits.detach()
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

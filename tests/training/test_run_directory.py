@@ -1,11 +1,15 @@
 """The output folder: nothing written before is lost, nothing half-written is used."""
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from crossmask.training.run_directory import (
     FINISHED,
@@ -160,26 +164,24 @@ def test_files_are_replaced_only_when_all_are_written(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [FINISHED, "model"]
 
 
-def test_a_full_disk_is_an_oserror_that_names_the_folder(tmp_path):
-    """Limiting the size of files stands in for a full disk; it must not end the test process, so a child runs."""
-    script = (
-        "import resource, signal, sys, torch\n"
-        "from pathlib import Path\n"
-        "from safetensors.torch import save_file\n"
-        "from crossmask.training.run_directory import full_disk_as_oserror\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
-        "for save in (lambda p: save_file({'w': torch.ones(9000)}, p), lambda p: torch.save(torch.ones(9000), p)):\n"
-        "    try:\n"
-        "        with full_disk_as_oserror(Path('here')):\n"
-        "            save('file')\n"
-        "    except OSError as error:\n"
-        "        print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2
-    assert all(line.startswith("here could not be written") and "--resume_from_checkpoint" in line for line in lines)
+@pytest.fixture
+def small_files():
+    """Files of at most 10,000 bytes, which stand in for a full disk; Python ignores the signal of larger ones."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    "save", [lambda path: save_file({"w": torch.ones(9000)}, path), lambda path: torch.save(torch.ones(9000), path)]
+)
+def test_a_full_disk_is_an_oserror_that_names_the_folder(save, small_files, tmp_path):
+    with (
+        pytest.raises(OSError, match=r"^here could not be written.*--resume_from_checkpoint"),
+        full_disk_as_oserror(Path("here")),
+    ):
+        save(tmp_path / "file")
 
 
 def test_other_errors_pass(tmp_path):
