@@ -44,8 +44,12 @@ BY_MUON = (
     *("--lr_scheduler_type", "linear", "--warmup_steps", "100", "--batch_tokens", "3072", "--num_train_epochs", "8"),
 )
 LINEAR = ("--lr_scheduler_type", "linear", "--lr_scheduler_kwargs", "null")
-# Warm-up, constant rates, and decay in the last 320 steps.
-WSD = ("--lr_scheduler_type", "warmup_stable_decay", "--lr_scheduler_kwargs", '{"num_decay_steps": 320}')
+
+
+def _wsd(decay_steps: float) -> Sequence[str]:
+    """Warm-up, constant rates, and decay in the last steps: their number, or below 1 their share."""
+    options = json.dumps({"num_decay_steps": decay_steps})
+    return ("--lr_scheduler_type", "warmup_stable_decay", "--lr_scheduler_kwargs", options)
 
 
 def _short(steps: int) -> Sequence[str]:
@@ -57,8 +61,8 @@ VARIANTS: dict[str, tuple[str, Sequence[str]]] = {
     "crossmask": (CROSSMASK, []),
     "crossmask, linear decay": (CROSSMASK, LINEAR),
     "crossmask, 960 steps": (CROSSMASK, [*_short(960), *LINEAR]),
-    "crossmask, 960 steps, WSD": (CROSSMASK, [*_short(960), *WSD]),
-    "crossmask, 720 steps, WSD": (CROSSMASK, [*_short(720), *WSD]),
+    "crossmask, 960 steps, WSD": (CROSSMASK, [*_short(960), *_wsd(320)]),
+    "crossmask, 720 steps, WSD": (CROSSMASK, [*_short(720), *_wsd(320)]),
     "crossmask, 960 steps, no zero weights": (
         CROSSMASK,
         [*_short(960), *LINEAR, "--model.residual_initializer_range", "null"],
@@ -67,6 +71,7 @@ VARIANTS: dict[str, tuple[str, Sequence[str]]] = {
     "crossmask by AdamW": (CROSSMASK, BY_ADAMW),
     "BART as people train it": (BART, AS_PEOPLE_DO),
     "BART at its best": (BART, []),
+    "BART at its best, WSD": (BART, _wsd(0.328)),
     "T5 by Muon": (BART, ["--model", json.dumps(T5), *BY_MUON]),
 }
 """What is compared: a recipe, and the fields that are changed in it.
