@@ -5,7 +5,7 @@ import platform
 import resource
 import statistics
 import time
-from argparse import ArgumentParser
+from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,9 +25,21 @@ Subject = TypeVar("Subject", bound=Hashable)  # what is measured
 Result = TypeVar("Result")
 
 
+class _Quick(Action):
+    """`--quick`, which writes to folders `quick` by default: what was measured is kept."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, *_: Any) -> None:
+        namespace.quick = True
+        for name in ("output", "runs"):
+            path = parser.get_default(name)
+            if path is not None and getattr(namespace, name) == path:
+                setattr(namespace, name, path.parent / "quick" / path.name)
+
+
 def add_page_options(parser: ArgumentParser, page: str) -> None:
     """What every benchmark takes: `--quick`, and where its page goes."""
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see in seconds that it runs")
+    help = "tiny sizes, to see in seconds that it runs"
+    parser.add_argument("--quick", action=_Quick, nargs=0, default=False, help=help)
     parser.add_argument("--output", type=Path, default=RESULTS / f"{page}.md", help="where the page is written")
 
 

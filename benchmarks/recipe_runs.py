@@ -59,11 +59,12 @@ def train(folder: Path, recipe: str, changed: Sequence[str]) -> Finished:
         folder: of the run. recipe: a file. changed: options of `train.py`.
 
     Raises:
-        SystemExit: the folder has a run with other options, or of the recipe as it was.
+        SystemExit: the folder has a run with other options, of the recipe as it was, or by another command.
     """
     results, started = folder / "metrics.json", folder / COMMAND  # the last file of a run, and the first
     given = {"recipe": yaml.safe_load(Path(recipe).read_text()), "options": [*changed]}
-    if started.exists() and json.loads(started.read_text()) != given:
+    is_other = json.loads(started.read_text()) != given if started.exists() else results.exists()
+    if is_other:
         raise SystemExit(
             f"{folder} must be of a run with the same recipe and options; delete it, or choose another folder of runs"
         )

@@ -154,9 +154,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name in idle:
             if getattr(options, mode) and getattr(options, name) != parser.get_default(name):
                 parser.error(f"--{name} must be left out with --{mode}, which has its own")
+    torch.set_num_threads(1)  # as the runs have, of which the page speaks
     heading = f"# Time to quality: Multi30k, English to German\n\n{machine()}\n\n"
     if options.profile:
-        torch.set_num_threads(1)
         is_default = options.output == parser.get_default("output")
         page = options.output.with_stem(f"{options.output.stem}_profile") if is_default else options.output
         publish(heading + profiles(options), page)
@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for first, one in zip([True] + [False] * len(runs), evaluations, strict=False):
             passed = [entry["training_cpu_seconds"] / 60 for entry in one]
             label = variant if first else None
-            axes.plot(passed, [entry[METRIC] for entry in one], color=f"C{number}", label=label)
+            axes.plot(passed, [entry[METRIC] for entry in one], color=plt.get_cmap("tab20")(number), label=label)
         axes.legend()
         figure.savefig(options.output.with_suffix(".png"), dpi=150)
         publish(heading + table(header, rows), options.output)  # after every variant: the next one takes an hour

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import torch
 
 from benchmarks.harness import add_page_options, machine, publish, table
 from benchmarks.recipe_runs import BY_ADAMW, Finished, train
 
 SCRATCH, BRIDGE = "recipes/multi30k-en-de.yaml", "recipes/multi30k-en-de-bridge.yaml"
 VALIDATION = 300  # sentences, enough to choose a checkpoint by
+QUICK = ("--test.limit", "16", "--warmup_steps", "0", "--max_source_length", "32", "--max_target_length", "32")
 NEW_DECODER = {  # of the size of gpt-de
     "model_type": "llama", "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 8,
     "num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": True, "initializer_range": 0.04,
@@ -59,7 +61,7 @@ def run(name: str, options: argparse.Namespace) -> Finished:
         fields += ["--encoder_name_or_path", options.encoder]
         if "--decoder_name_or_path" not in changed:
             fields += ["--decoder_name_or_path", options.decoder]
-    return train(folder, recipe, fields)
+    return train(folder, recipe, [*fields, *(QUICK if options.quick else ())])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -74,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/warm-starts"), help="where the runs are kept")
     add_page_options(parser, "warm_starts")
     options = parser.parse_args(argv)
+    torch.set_num_threads(1)  # as the runs have, of which the page speaks
     if options.quick:
         options.pairs, options.epochs, options.scratch_epochs = 64, 1, 1
     rows, figure, axes = [], *plt.subplots(figsize=(7, 5.5), layout="constrained")

@@ -58,7 +58,7 @@ def check_scheduler(arguments: RunArguments) -> None:
             "set lr_scheduler_type to constant_with_warmup, for instance"
         )
     if name in BY_METRIC:
-        _check_by_metric(arguments, name, options or {})
+        _check_by_metric(arguments, options or {})
     for option, value in (options or {}).items():
         is_share = option == DECAY and isinstance(value, float) and 0 < value < 1
         if option.endswith("_steps") and not is_share:
@@ -101,35 +101,47 @@ def follow_metric(arguments: TrainingArguments) -> None:
     arguments.lr_scheduler_kwargs = options
 
 
-def _check_by_metric(arguments: TrainingArguments, name: str, options: dict[str, Any]) -> None:
+def _check_by_metric(arguments: TrainingArguments, options: dict[str, Any]) -> None:
     """Refuse factors, numbers of evaluations and bounds that a schedule by the metric cannot work with."""
     factor = options.get("factor", 0.5)
     if not isinstance(factor, int | float) or not 0 < factor < 1:
         raise InputError(f"lr_scheduler_kwargs.factor must be more than 0 and less than 1, got {factor!r}")
     for option in ("patience", "cooldown"):
         _check_count(option, options.get(option, 0), "evaluations")
-    greedy, rate = name == SchedulerType.GREEDY, arguments.learning_rate
-    lowest, highest = options.get("min_lr", 1e-3 if greedy else 0.0), options.get("max_lr", 1.0 if greedy else rate)
-    if not all(isinstance(one, int | float) and 0 <= one < rate for one in _each(lowest)):
-        raise _unfit_bound("min_lr", lowest, "less than", arguments)
-    if not all(isinstance(one, int | float) and one >= rate for one in _each(highest)):
-        raise _unfit_bound("max_lr", highest, "at least", arguments)
+    check_bounds(arguments, [arguments.learning_rate])
 
 
-def _unfit_bound(option: str, value: Any, expected: str, arguments: TrainingArguments) -> InputError:
+def check_bounds(arguments: TrainingArguments, rates: Sequence[float]) -> None:
+    """Refuse bounds of a schedule by the metric, which holds all weights to them, that a rate is not between.
+
+    Args:
+        rates: with which the groups of parameters begin.
+
+    Raises:
+        InputError: with the bound.
+    """
+    name, options = SchedulerType(arguments.lr_scheduler_type), _options(arguments)
+    if name not in BY_METRIC:
+        return
+    lowest, highest = (1e-3, 1.0) if name == SchedulerType.GREEDY else (0.0, math.inf)
+    lowest, highest = options.get("min_lr", lowest), options.get("max_lr", highest)
+    if not isinstance(lowest, int | float) or not 0 <= lowest < min(rates):
+        raise _unfit_bound("min_lr", lowest, "less than", arguments, min(rates))
+    if not isinstance(highest, int | float) or highest < max(rates):
+        raise _unfit_bound("max_lr", highest, "at least", arguments, max(rates))
+
+
+def _unfit_bound(option: str, value: Any, expected: str, arguments: TrainingArguments, rate: float) -> InputError:
     name = SchedulerType(arguments.lr_scheduler_type).value
     default = "" if option in _options(arguments) else f", the default of {name}"
-    rate = f"learning_rate ({arguments.learning_rate:g})"
-    return InputError(f"lr_scheduler_kwargs.{option} must be {expected} {rate}, got {value!r}{default}; set it")
+    which = "learning_rate" if rate == arguments.learning_rate else "a learning rate of the run"
+    message = f"must be one number, {expected} {which} ({rate:g}), got {value!r}{default}; set it"
+    return InputError(f"lr_scheduler_kwargs.{option} {message}")
 
 
 def _check_count(option: str, value: Any, unit: str) -> None:
     if type(value) is not int or value < 0:
         raise InputError(f"lr_scheduler_kwargs.{option} must be a whole number of {unit}, got {value!r}")
-
-
-def _each(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else [value]
 
 
 def check_schedule_ends(arguments: TrainingArguments, steps: int) -> None:

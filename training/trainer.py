@@ -22,7 +22,7 @@ from .muon import Muon, OwnOptimizer, adamw_options, build_muon, check_rate_is_r
 from .parts import frozen_modules, keep_recomputing, split_groups
 from .r_drop import twice
 from .resumption import ResumingTrainer
-from .schedule import check_schedule_ends, schedule_options
+from .schedule import check_bounds, check_schedule_ends, schedule_options
 from .timing import Stopwatch, stopwatch_of
 
 logger = logging.get_logger(__name__)
@@ -146,6 +146,7 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         check_schedule_ends(self.args, num_training_steps)
         self._say_if_never_evaluated(num_training_steps)
         optimizer: Any = self.optimizer
+        check_bounds(self.args, [group["lr"] for group in optimizer.param_groups])
         for group in optimizer.param_groups:
             if "warmup_steps" in group:  # of a schedule-free optimizer, which would take a share as a number of steps
                 group["warmup_steps"] = self.args.get_warmup_steps(num_training_steps)

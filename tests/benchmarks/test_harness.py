@@ -1,11 +1,13 @@
-"""Measurements in processes of their own."""
+"""Measurements in processes of their own, and where pages are written."""
 
 import signal
+from argparse import ArgumentParser
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import pytest
 
-from benchmarks.harness import in_own_processes
+from benchmarks.harness import RESULTS, add_page_options, in_own_processes
 
 CALLS = [(0,), (signal.SIGKILL,), (0,)]  # 0 is no signal
 
@@ -18,3 +20,15 @@ def test_a_call_that_is_killed_leaves_the_others_theirs():
 def test_a_killed_call_is_an_error_where_no_result_stands_for_it():
     with pytest.raises(BrokenProcessPool):
         in_own_processes(signal.raise_signal, CALLS)
+
+
+def test_a_quick_run_overwrites_nothing_by_default():
+    parser = ArgumentParser()
+    parser.add_argument("--runs", type=Path, default=Path("runs/many"))
+    add_page_options(parser, "page")
+    given = parser.parse_args([])
+    assert (given.quick, given.output, given.runs) == (False, RESULTS / "page.md", Path("runs/many"))
+    given = parser.parse_args(["--quick"])
+    assert (given.quick, given.output, given.runs) == (True, RESULTS / "quick" / "page.md", Path("runs/quick/many"))
+    for words in (["--quick", "--output", "here.md"], ["--output", "here.md", "--quick"]):
+        assert parser.parse_args(words).output == Path("here.md")
