@@ -26,20 +26,22 @@ Result = TypeVar("Result")
 
 
 class _Quick(Action):
-    """`--quick`, which writes to folders `quick` by default: what was measured is kept."""
+    """`--quick`, which makes folders `quick` the parser's defaults: what was measured is kept."""
 
     def __call__(self, parser: ArgumentParser, namespace: Namespace, *_: Any) -> None:
         namespace.quick = True
         for name in ("output", "runs"):
             path = parser.get_default(name)
             if path is not None and getattr(namespace, name) == path:
-                setattr(namespace, name, path.parent / "quick" / path.name)
+                parser.set_defaults(**{name: path.parent / "quick" / path.name})
+                setattr(namespace, name, parser.get_default(name))
 
 
 def add_page_options(parser: ArgumentParser, page: str) -> None:
     """What every benchmark takes: `--quick`, and where its page goes."""
-    help = "tiny sizes, to see in seconds that it runs"
-    parser.add_argument("--quick", action=_Quick, nargs=0, default=False, help=help)
+    parser.add_argument(
+        "--quick", action=_Quick, nargs=0, default=False, help="tiny sizes, to see in seconds that it runs"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS / f"{page}.md", help="where the page is written")
 
 

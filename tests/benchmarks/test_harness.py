@@ -23,12 +23,15 @@ def test_a_killed_call_is_an_error_where_no_result_stands_for_it():
 
 
 def test_a_quick_run_overwrites_nothing_by_default():
-    parser = ArgumentParser()
-    parser.add_argument("--runs", type=Path, default=Path("runs/many"))
-    add_page_options(parser, "page")
-    given = parser.parse_args([])
+    def parse(*words):
+        parser = ArgumentParser()
+        parser.add_argument("--runs", type=Path, default=Path("runs/many"))
+        add_page_options(parser, "page")
+        return parser.parse_args(words)
+
+    given = parse()
     assert (given.quick, given.output, given.runs) == (False, RESULTS / "page.md", Path("runs/many"))
-    given = parser.parse_args(["--quick"])
+    given = parse("--quick")
     assert (given.quick, given.output, given.runs) == (True, RESULTS / "quick" / "page.md", Path("runs/quick/many"))
     for words in (["--quick", "--output", "here.md"], ["--output", "here.md", "--quick"]):
-        assert parser.parse_args(words).output == Path("here.md")
+        assert parse(*words).output == Path("here.md")

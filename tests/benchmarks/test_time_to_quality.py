@@ -93,6 +93,13 @@ def test_an_option_that_would_not_count_is_refused(words, capsys):
     assert f"{words[1]} must be left out with {words[0]}" in capsys.readouterr().err
 
 
+def test_a_quick_profile_has_a_page_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.time_to_quality.profiles", lambda options: "a table")
+    monkeypatch.chdir(tmp_path)
+    main(["--quick", "--profile"])
+    assert "a table" in (tmp_path / "runs" / "benchmarks" / "quick" / "time_to_quality_profile.md").read_text()
+
+
 @pytest.mark.slow
 def test_a_quick_run_trains_every_variant_and_writes_table_and_picture(tmp_path, tiny_multi30k):
     page = tmp_path / "page.md"

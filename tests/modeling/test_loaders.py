@@ -300,9 +300,7 @@ def test_a_model_goes_to_another_process(tmp_path):
             torch.save(model(**inputs).logits, "logits.pt")
     """
     run_code(code, cwd=tmp_path, has_crossmask=True)
-    torch.testing.assert_close(
-        torch.load(tmp_path / "logits.pt"), model(input_ids=SOURCE, labels=LABELS).logits.detach()
-    )
+    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), model(**inputs).logits.detach())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
