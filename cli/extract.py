@@ -31,8 +31,12 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option(help="A folder with local copies, instead of the recipe's or CROSSMASK_DATA.")
         ] = None,
     ) -> None:
-        """Write one column of a recipe's records to a file of lines, for tools that read files."""
+        """Write one column of a recipe's records to a file of lines, for tools that read files.
+
+        Records that a source gives again (`repeat`) are written once.
+        """
         import sys
+        from dataclasses import replace
 
         from crossmask.data.recipes import find_recipe, read_recipe
         from crossmask.data.sources import load_split, name_sources
@@ -42,7 +46,7 @@ def register(app: typer.Typer) -> None:
         found = read_recipe(find_recipe(recipe), part)
         lines: list[str] = []
         for place, spec in name_sources(part, found[part], data_dir or found.get("data_dir")).items():
-            records = load_split(spec)
+            records = load_split(replace(spec, repeat=1))
             if column not in records.column_names:
                 raise InputError(
                     f"--column must be one of {', '.join(records.column_names)}, the columns of {place}, got "

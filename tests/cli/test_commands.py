@@ -285,6 +285,6 @@ def test_options_of_one_kind_of_model(folder, tmp_path, monkeypatch, capsys):
 def test_a_column_of_a_recipe(tmp_path, capsys):
     recipe = tmp_path / "r.yaml"
     (tmp_path / "t.tsv").write_text("a\tb\nc\td\n")
-    recipe.write_text(f"train: {{format: tsv, path: {tmp_path / 't.tsv'}}}\n")
+    recipe.write_text(f"train: {{format: tsv, path: {tmp_path / 't.tsv'}, repeat: 3}}\n")
     assert main(["extract", str(recipe), "--column", "target"]) == 0
-    assert capsys.readouterr().out == "b\nd\n"
+    assert capsys.readouterr().out == "b\nd\n"  # each record once, whatever its repeat
