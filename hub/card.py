@@ -89,7 +89,7 @@ class CardFacts:
     languages: Sequence[str] = ()
     datasets: Sequence[str] = ()
     tags: Sequence[str] = ()
-    license: str = "apache-2.0"
+    license: str | None = None
     example_output: str | None = None
     max_new_tokens: int = 64
     usage: str | None = None

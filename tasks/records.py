@@ -21,6 +21,16 @@ def text_column(record: Mapping[str, Any], name: str, fix: str) -> str:
     return check_text(column(record, name, fix), name, record)
 
 
+def check_columns(source_column: str, target_column: str) -> None:
+    """Refuse one column for both sides, as when one of two swapped names is forgotten.
+
+    Raises:
+        InputError: they are the same.
+    """
+    if source_column == target_column:
+        raise InputError(f"source_column and target_column must differ, got {source_column!r} for both")
+
+
 def check_text(value: Any, name: str, record: Mapping[str, Any]) -> str:
     """`value`, from column `name` of `record`, if it is text with more in it than whitespace; ValueError if not."""
     if not isinstance(value, str):

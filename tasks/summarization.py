@@ -10,7 +10,7 @@ from ..seq2seq.sentences import sentence_spans
 from ..utils.errors import InputError
 from .base import Example, PrimaryMetric, Scores
 from .metrics import load_metric
-from .records import check_text, column, excerpt, group_of
+from .records import check_columns, check_text, column, excerpt, group_of
 from .registry import register_task
 from .text_to_text import TextToText
 
@@ -52,6 +52,7 @@ class Summarization(TextToText):
     group_column: str | None = None
 
     def __post_init__(self) -> None:
+        check_columns(self.source_column, self.target_column)
         if self.lead < 1:
             raise InputError(f"lead must be at least 1 sentence, got {self.lead}")
 

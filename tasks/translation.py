@@ -14,7 +14,7 @@ from ..utils.errors import InputError
 from .base import Example, PrimaryMetric, Scores, members_of_groups
 from .bleu import mean_over_groups, tokenizer_for
 from .metrics import load_metric
-from .records import check_text, column, excerpt, group_of, text_column
+from .records import check_columns, check_text, column, excerpt, group_of, text_column
 from .registry import register_task
 from .text_to_text import TextToText
 
@@ -50,6 +50,7 @@ class Translation(TextToText):
     lowercase: bool = False
 
     def __post_init__(self) -> None:
+        check_columns(self.source_column, self.target_column)
         # Without sacrebleu a task still makes examples; only its metrics need the library, and say so.
         if find_spec("sacrebleu") is None:
             return

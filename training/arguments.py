@@ -294,6 +294,12 @@ class ReportArguments(RecipeGroup):
     """What the output folder says of the model, and whether it may replace another."""
 
     language: list[str] | None = field(default=None, metadata={"help": "Language codes for the model card."})
+    license: str | None = field(
+        default=None,
+        metadata={
+            "help": "Of the model, for its card, as the Hub writes it: mit, cc-by-4.0. Without one the card has none."
+        },
+    )
     summary: str | None = field(default=None, metadata={"help": "What the model does, for the model card."})
     report_by: str | None = field(
         default=None,

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from argparse import ArgumentTypeError
 from collections.abc import Container
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -191,7 +192,12 @@ def _mappings_in(argv: list[str]) -> list[Any]:
 
 
 def _true_false_or_auto(text: str) -> bool | str:
-    return text if text == AUTO else string_to_bool(text)
+    if text == AUTO:
+        return text
+    try:
+        return string_to_bool(text)
+    except ArgumentTypeError as error:
+        raise ValueError(text) from error  # argparse then names this function, of which `KINDS` has the values
 
 
 def _merge_dotted(values: dict[str, Any], argv: list[str]) -> list[str]:

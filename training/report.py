@@ -204,6 +204,7 @@ def card_facts(
         groups=[] if groups is None else group_rows(groups),
         groups_by="" if groups is None else str(report.report_by),
         languages=report.language or (),
+        license=report.license,
         datasets=[source["name"] for source in sources if source["format"] == "hub"],
     )
 

@@ -76,12 +76,18 @@ class ResumingTrainer(Seq2SeqTrainer):
             record.logged_at = self._globalstep_last_logged
         super()._save_checkpoint(*args, **kwargs)
 
-    def _determine_best_metric(self, *args, **kwargs) -> bool:
-        """Compare with the best; not a model that is evaluated without being saved, where the best is to be kept."""
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Compare with the best; not a model that is evaluated without being saved, where the best is to be kept.
+
+        Of equal ones the last is the best: at first sacreBLEU may stay at 0 while the loss falls.
+        """
         by_steps = self.args.load_best_model_at_end and self.args.save_strategy in ("steps", "epoch")
         if by_steps and not self.control.should_save:
             return False
-        return super()._determine_best_metric(*args, **kwargs)
+        name = self.args.metric_for_best_model
+        if name is not None and metrics.get(f"eval_{name.removeprefix('eval_')}") == self.state.best_metric:
+            self.state.best_metric = None
+        return super()._determine_best_metric(metrics, trial)
 
     def _load_callback_state(self) -> None:
         patience = [callback.early_stopping_patience for callback in self._callbacks(EarlyStoppingCallback)]

@@ -1,5 +1,6 @@
 """Transformers' training arguments, with the defaults, checks and additions of this project."""
 
+import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from .requirements import check_deepspeed
 from .run_directory import checkpoint_to_resume
 from .validation import check_fields, one_line
 
+BEST = "load_best_model_at_end"
 LOGGING_CHOICES = {
     "log_level": trainer_log_levels,
     "log_level_replica": trainer_log_levels,
@@ -87,7 +89,8 @@ class RunArguments(Seq2SeqTrainingArguments):
         try:
             super().__post_init__()
         except (ValueError, TypeError, ImportError, RuntimeError, NotImplementedError) as error:
-            raise InputError(f"these training arguments cannot be used: {one_line(error)}") from error
+            hint = "" if BEST not in str(error) else f"; {BEST} is true here unless it is set to false"
+            raise InputError(f"these training arguments cannot be used: {one_line(error)}{hint}") from error
         if own_optimizer is not None:
             self.optim = own_optimizer
         for name in ("gradient_checkpointing_kwargs", "lr_scheduler_kwargs"):
@@ -113,6 +116,11 @@ class RunArguments(Seq2SeqTrainingArguments):
             value = getattr(self, item.name)
             if isinstance(item.default, float) and isinstance(value, int) and not isinstance(value, bool):
                 setattr(self, item.name, float(value))  # Adam takes beta1=0.0, and refuses 0
+            if isinstance(value, str) and value.startswith("{"):
+                try:
+                    json.loads(value)
+                except json.JSONDecodeError as error:
+                    raise InputError(f"{item.name} must be JSON, got {value!r}: {error}") from error
         if isinstance(self.debug, list):
             for name in self.debug:
                 check_choice("debug", name, [one.value for one in DebugOption])

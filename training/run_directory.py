@@ -56,6 +56,11 @@ def prepare_folder(folder: Path, resume: str | None, overwrite: bool = False) ->
     if resume and checkpoint is None:
         if not _is_last(resume):
             raise InputError(f"{resume} is not a whole checkpoint: it lacks a readable trainer_state.json")
+        if found := _result_in(folder):
+            raise InputError(
+                f"{folder} holds a finished model ({found}) and no checkpoint to resume from: train on with "
+                f"model_name_or_path: {folder} in another --output_dir, or replace it with --overwrite alone"
+            )
         raise InputError(f"{folder} holds no whole checkpoint to resume from; leave --resume_from_checkpoint out")
     goes_on_here = lies_in(folder, checkpoint)
     if overwrite and goes_on_here:
@@ -70,7 +75,7 @@ def prepare_folder(folder: Path, resume: str | None, overwrite: bool = False) ->
             f"{folder} holds {checkpoints[-1].name} of an unfinished run: go on with --resume_from_checkpoint last, "
             "start anew with --overwrite, or choose another --output_dir"
         )
-    if found := next((name for name in RESULTS if (folder / name).exists()), None):
+    if found := _result_in(folder):
         raise InputError(
             f"{folder} holds a finished model ({found}): replace it with --overwrite, or choose another --output_dir"
         )
@@ -85,6 +90,11 @@ def checkpoint_to_resume(folder: Path, resume: str | None) -> Path | None:
         return Path(resume) if is_whole(Path(resume)) else None
     checkpoints = whole_checkpoints(folder) if folder.is_dir() else []
     return checkpoints[-1] if checkpoints else None
+
+
+def _result_in(folder: Path) -> str | None:
+    """The name of what a finished run left, if one did."""
+    return next((name for name in RESULTS if (folder / name).exists()), None)
 
 
 def _is_last(resume: str) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BY_METRIC = (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
 WITHOUT_WARMUP = (SchedulerType.CONSTANT, *BY_METRIC)
+CONSTANT = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP)
 SCHEDULE_FREE = {
     OptimizerNames.SCHEDULE_FREE_ADAMW: True,
     OptimizerNames.SCHEDULE_FREE_SGD: True,
@@ -46,7 +47,7 @@ def check_scheduler(arguments: RunArguments) -> None:
     if options is not None and not isinstance(options, dict):
         raise InputError(f"lr_scheduler_kwargs must be a mapping from names to values, got {options!r}")
     check_finite("lr_scheduler_kwargs", options)
-    if options and name in ("constant", "constant_with_warmup"):
+    if options and name in CONSTANT:
         raise InputError(
             f"lr_scheduler_kwargs must be left out with lr_scheduler_type: {name}, got {options}; it takes none"
         )
@@ -140,8 +141,10 @@ def _unfit_bound(option: str, value: Any, expected: str, arguments: TrainingArgu
 
 
 def _check_count(option: str, value: Any, unit: str) -> None:
-    if type(value) is not int or value < 0:
-        raise InputError(f"lr_scheduler_kwargs.{option} must be a whole number of {unit}, got {value!r}")
+    least = 1 if option == DECAY else 0
+    if type(value) is not int or value < least:
+        number = "a positive whole number" if least else "a whole number"
+        raise InputError(f"lr_scheduler_kwargs.{option} must be {number} of {unit}, got {value!r}")
 
 
 def check_schedule_ends(arguments: TrainingArguments, steps: int) -> None:
@@ -159,7 +162,8 @@ def check_schedule_ends(arguments: TrainingArguments, steps: int) -> None:
     parts = [options.get(name) or 0 for name in ("num_stable_steps", DECAY)]
     if warm_up + sum(parts) > steps:
         raise InputError(
-            f"lr_scheduler_kwargs must end within the run's {steps} steps, got {options} after {warm_up} of warm-up"
+            f"warmup_steps ({warm_up}) and lr_scheduler_kwargs ({_options(arguments)}, {sum(parts)} steps) must be at "
+            f"most the run's {steps} steps together; lower one, or train for longer"
         )
     schedule = _build(arguments, warm_up, steps)
     if isinstance(schedule, LambdaLR):
@@ -183,9 +187,10 @@ def _build(arguments: TrainingArguments, warm_up: int, steps: int) -> Any:
 
 
 def _check_rates(arguments: TrainingArguments, schedule: LambdaLR, warm_up: int, steps: int) -> None:
-    """Refuse shares of `learning_rate` outside of 0 to 1, and a rate of 0 for longer than a step after the warm-up."""
+    """Refuse shares of `learning_rate` outside of 0 to 1, and after the warm-up a rate of 0 for longer than a step, or
+    one that stays what it is."""
     stride = max(steps // SAMPLES, 1)
-    before = 1.0
+    before, shares = 1.0, set()
     for step in [*range(0, steps, stride), steps]:  # the schedule is asked once more after the last step
         try:
             share = float(schedule.lr_lambdas[0](step))
@@ -195,12 +200,16 @@ def _check_rates(arguments: TrainingArguments, schedule: LambdaLR, warm_up: int,
             rate = share * arguments.learning_rate
             what = f"the rate is {rate:g} at step {step} of {steps}, where it must be from 0 to learning_rate"
             raise _refusal(arguments, what)
+        if step >= warm_up:
+            shares.add(round(share, 9))
         if warm_up < step < steps:
             if share == before == 0:
                 raise _refusal(
                     arguments, f"the rate is 0 long before the end, from step {step - stride} of {steps} on"
                 )
             before = share
+    if len(shares) == 1 and arguments.lr_scheduler_type not in CONSTANT:
+        raise _refusal(arguments, "the rate stays what it is: set lr_scheduler_type to constant_with_warmup for that")
 
 
 def _refusal(arguments: TrainingArguments, reason: str) -> InputError:

@@ -91,11 +91,15 @@ def test_the_card_holds_every_fact_in_its_place(tmp_path):
     assert "\n\n\n" not in text
 
 
+def test_the_license_is_the_one_that_is_given():
+    assert ModelCard(str(render_card(facts(license="cc-by-4.0")))).data.license == "cc-by-4.0"
+
+
 def test_the_metadata_is_what_the_hub_reads(tmp_path):
     (tmp_path / "curve.png").write_bytes(b"png")
     data = ModelCard.load(write_card(tmp_path, facts())).data
     assert data.library_name == "transformers"
-    assert data.license == "apache-2.0"
+    assert data.license is None
     assert data.pipeline_tag == "translation"
     assert data.language == ["en", "de"]
     assert data.datasets == ["tester/tiny"]

@@ -82,3 +82,5 @@ def test_records_that_cannot_be_used(task, record, message):
         task.example(record)
     with pytest.raises(ValueError, match="lead must be at least 1 sentence, got 0"):
         get_task("summarization", lead=0)
+    with pytest.raises(ValueError, match="source_column and target_column must differ, got 'source' for both"):
+        get_task("summarization", target_column="source")

@@ -172,6 +172,7 @@ def test_tokenizer_of_a_group(group, tokenize, texts, used):
         ({"tokenize": 13}, "task option tokenize must be text, got 13"),
         ({"lowercase": "yes"}, "task option lowercase must be true or false, got 'yes'"),
         ({"group_column": ["a"]}, r"task option group_column must be text, got \['a'\]"),
+        ({"source_column": "target"}, "source_column and target_column must differ, got 'target' for both"),
     ],
 )
 def test_options_that_cannot_act_are_refused_before_training(options, message):

@@ -8,6 +8,7 @@ import yaml
 from crossmask.training.arguments import BatchingArguments
 from crossmask.training.parsing import parse_run
 from crossmask.training.run_arguments import RunArguments
+from crossmask.utils.errors import InputError
 
 RECIPE = {
     "train": {"format": "cldr", "split": "train"},
@@ -259,6 +260,33 @@ def test_values_of_a_recipe_are_held_against_their_fields(tmp_path, values, mess
     with pytest.raises(ValueError) as error:
         parse_run([str(path)], command="c")
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--bf16", "maybe"], "bf16 must be true, false or auto, got 'maybe'"),
+        (["--bf16", "AUTO"], "bf16 must be true, false or auto, got 'AUTO'"),
+        (
+            ["--lr_scheduler_kwargs", '{"a": 8'],
+            """lr_scheduler_kwargs must be JSON, got '{"a": 8': Expecting ',' delimiter: line 1 column 8 (char 7)""",
+        ),
+    ],
+    ids=str,
+)
+def test_flags_are_held_against_their_fields(tmp_path, flags, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(RECIPE))
+    with pytest.raises(InputError) as error:
+        parse_run([str(path), *flags], command="c")
+    assert str(error.value) == message
+
+
+def test_what_a_default_refuses_says_that_it_is_the_default(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**RECIPE, "eval_strategy": "no"}))
+    with pytest.raises(InputError, match="; load_best_model_at_end is true here unless it is set to false"):
+        parse_run([str(path)], command="c")
 
 
 def test_numbers_that_fit_are_taken(tmp_path):

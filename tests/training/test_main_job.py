@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 CORPUS = {"format": "cldr", "size": 600, "held_out_size": 30, "seed": 3}
 RECIPE = {
     "summary": "A tiny model for the tests.",
+    "license": "cc-by-4.0",
     "train": {**CORPUS, "split": "train"},
     "validation": {**CORPUS, "split": "validation"},
     "test": {**CORPUS, "split": "test"},
@@ -120,6 +121,7 @@ def test_card_and_samples_show_the_run(finished):
     card = (finished / "README.md").read_text()
     for part in (
         "A tiny model for the tests.",
+        "license: cc-by-4.0\n",
         "full() | wait_k(3)",
         "sacreBLEU",
         "learning_curve.png",

@@ -156,6 +156,17 @@ def test_only_what_is_saved_can_be_the_best(tmp_path):
     assert Path(job.trainer.state.best_model_checkpoint).name == "checkpoint-4"
 
 
+def test_of_equal_metrics_the_last_is_the_best(tmp_path):
+    """sacreBLEU stays at 0 while the loss falls."""
+    settings = {"eval_strategy": "steps", "eval_steps": 1, "save_steps": 1, "load_best_model_at_end": True}
+    job = job_of(recipe_file(tmp_path, save_total_limit=None, **settings))
+    scores, evaluate = iter([0.0, 0.0, 0.0, -1.0]), job.trainer._evaluate
+    job.trainer._evaluate = lambda *args, **kwargs: {**evaluate(*args, **kwargs), "eval_sacrebleu": next(scores)}
+    trained(job)
+    assert job.trainer.state.best_metric == 0.0
+    assert Path(job.trainer.state.best_model_checkpoint).name == "checkpoint-3"
+
+
 def test_weights_alone_are_no_checkpoint_to_go_on_from(tmp_path):
     recipe = recipe_file(tmp_path, save_only_model=True)
     trained(job_of(recipe))

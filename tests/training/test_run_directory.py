@@ -68,6 +68,8 @@ def test_a_finished_model_is_not_overwritten_unless_that_is_asked_for(tmp_path, 
     other.mkdir()
     with pytest.raises(InputError, match="holds a finished model"):
         prepare_folder(tmp_path, resume=str(checkpoint(other, 3)))
+    with pytest.raises(InputError, match=rf"\({name}\) and no checkpoint to resume from: .* model_name_or_path"):
+        prepare_folder(tmp_path, resume="last")
     assert prepare_folder(tmp_path, resume=None, overwrite=True) is None
     assert (tmp_path / name).exists()
 
