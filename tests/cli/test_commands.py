@@ -288,3 +288,21 @@ def test_a_column_of_a_recipe(tmp_path, capsys):
     recipe.write_text(f"train: {{format: tsv, path: {tmp_path / 't.tsv'}, repeat: 3}}\n")
     assert main(["extract", str(recipe), "--column", "target"]) == 0
     assert capsys.readouterr().out == "b\nd\n"  # each record once, whatever its repeat
+
+
+def test_a_column_of_some_sources_of_a_recipe(tmp_path, capsys):
+    for name in "abc":
+        (tmp_path / f"{name}.tsv").write_text(f"{name}\t{name.upper()}\n")
+    recipe = tmp_path / "r.yaml"
+    specs = [f"{{format: tsv, path: {tmp_path / name}.tsv}}" for name in "abc"]
+    recipe.write_text(f"train: [{specs[0]}, {specs[1]}]\ntest: {specs[2]}\n")
+    asked = ["extract", str(recipe), "--column", "target"]
+    assert main([*asked, "--part", "train[1]", "--part", "test"]) == 0
+    assert capsys.readouterr().out == "B\nC\n"
+    for part, message in (
+        ("train[2]", "--part must be one of train, train[0], train[1], got 'train[2]'"),
+        ("test[0]", "--part must be one of test, got 'test[0]'"),
+        ("dev", "--part must be train, validation, test, or such as train[1], got 'dev'"),
+    ):
+        assert main([*asked, "--part", part]) == 2
+        assert message in capsys.readouterr().err
