@@ -21,6 +21,11 @@ from .run_directory import checkpoint_to_resume
 from .validation import check_fields, one_line
 
 BEST = "load_best_model_at_end"
+JSON_FIELDS = (
+    "lr_scheduler_kwargs", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs", "fsdp_config",
+    "deepspeed",
+)  # fmt: skip
+"""Fields that Transformers reads as JSON where a text begins with a brace."""
 LOGGING_CHOICES = {
     "log_level": trainer_log_levels,
     "log_level_replica": trainer_log_levels,
@@ -116,7 +121,7 @@ class RunArguments(Seq2SeqTrainingArguments):
             value = getattr(self, item.name)
             if isinstance(item.default, float) and isinstance(value, int) and not isinstance(value, bool):
                 setattr(self, item.name, float(value))  # Adam takes beta1=0.0, and refuses 0
-            if isinstance(value, str) and value.startswith("{"):
+            if item.name in JSON_FIELDS and isinstance(value, str) and value.startswith("{"):
                 try:
                     json.loads(value)
                 except json.JSONDecodeError as error:
