@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo explorer test test-slow test-browser test-oldest check lint types imports docs bench multi30k clean
+.PHONY: demo explorer test test-slow test-browser test-oldest check lint types imports docs bench multi30k news clean
 
 # Python compiles what it imports, once: pip would compile eighteen thousand files, for a quarter of the set-up's time.
 # Without files of bytecode every process compiles all of it anew: `import crossmask` takes twice as long.
@@ -83,32 +83,35 @@ runs/cldr-demo/metrics.json: | $(READY)
 bench: $(READY)  ## every benchmark in one run; its pages are in runs/benchmarks
 	$(BIN)/python -m benchmarks
 
+# Data diversification (docs/training.md): a model of each direction, both sides of the training data as lines, their translations by
+# them, and a third model. diversified(NAME, recipe of the first model, options of the reverse one, what is extracted, of translate)
+define diversified
+runs/$(2)/metrics.json: | $$(READY)
+	$$(BIN)/python train.py recipes/$(2).yaml
+
+runs/$(1)-de-en/metrics.json: | $$(READY)
+	$$(BIN)/python train.py recipes/$(2).yaml --output_dir runs/$(1)-de-en $(3) \
+		--language de en --task_options '{"source_column": "target", "target_column": "source"}'
+
+runs/$(1)-lines/source.gz runs/$(1)-lines/target.gz: runs/$(1)-lines/%.gz: | $$(READY)
+	$$(BIN)/crossmask extract recipes/$(2).yaml --column $$* --output $$@ $(4)
+
+runs/$(1)-translated/de-en.tsv.gz: runs/$(2)/metrics.json runs/$(1)-lines/source.gz
+	$$(BIN)/crossmask translate runs/$(2) runs/$(1)-lines/source.gz --output $$@ --num-beams 2 --pairs $(5)
+
+runs/$(1)-translated/en-de.tsv.gz: runs/$(1)-de-en/metrics.json runs/$(1)-lines/target.gz
+	$$(BIN)/crossmask translate runs/$(1)-de-en runs/$(1)-lines/target.gz --output $$@ --num-beams 2 --pairs $(5)
+
+runs/$(1)-en-de-diversified/metrics.json: runs/$(1)-translated/de-en.tsv.gz runs/$(1)-translated/en-de.tsv.gz
+	$$(BIN)/python train.py recipes/$(1)-en-de-diversified.yaml
+endef
+
 multi30k: runs/multi30k-en-de-diversified/metrics.json  ## the best Multi30k model, in five steps (docs/training.md)
+$(eval $(call diversified,multi30k,multi30k-en-de-r-drop,--summary "Translates German image captions into English."))
 
-TRANSLATED := runs/multi30k-translated
-LINES := runs/multi30k-lines
-
-runs/multi30k-en-de-r-drop/metrics.json: | $(READY)
-	$(BIN)/python train.py recipes/multi30k-en-de-r-drop.yaml
-
-runs/multi30k-de-en/metrics.json: | $(READY)
-	$(BIN)/python train.py recipes/multi30k-en-de-r-drop.yaml --output_dir runs/multi30k-de-en \
-		--summary "Translates German image captions into English." --language de en \
-		--task_options '{"source_column": "target", "target_column": "source"}'
-
-$(LINES)/source.gz $(LINES)/target.gz: $(LINES)/%.gz: | $(READY)
-	$(BIN)/crossmask extract recipes/multi30k-en-de-r-drop.yaml --column $* --output $@
-
-$(TRANSLATED)/de-en.tsv.gz: runs/multi30k-en-de-r-drop/metrics.json $(LINES)/source.gz
-	$(BIN)/crossmask translate runs/multi30k-en-de-r-drop $(LINES)/source.gz --output $@ \
-		--num-beams 2 --pairs
-
-$(TRANSLATED)/en-de.tsv.gz: runs/multi30k-de-en/metrics.json $(LINES)/target.gz
-	$(BIN)/crossmask translate runs/multi30k-de-en $(LINES)/target.gz --output $@ \
-		--num-beams 2 --pairs
-
-runs/multi30k-en-de-diversified/metrics.json: $(TRANSLATED)/de-en.tsv.gz $(TRANSLATED)/en-de.tsv.gz
-	$(BIN)/python train.py recipes/multi30k-en-de-diversified.yaml
+news: runs/news-en-de-diversified/metrics.json  ## the best news model, likewise
+$(eval $(call diversified,news,news-en-de,--num_train_epochs 1.4 --summary "Translates German news into English.",\
+	--part 'train[1]' --part 'train[2]',--overlong drop))
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info

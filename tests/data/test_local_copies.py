@@ -124,6 +124,7 @@ def test_where_neither_is_there_the_error_says_both_ways(source, read, monkeypat
 
 
 NOT_LOCAL = ("cldr", "hub", "babi_hub")
+TRANSLATED = ("runs/multi30k-translated", "runs/news-translated")  # by the models of other recipes
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -135,7 +136,7 @@ def test_a_recipe_needs_no_file_that_a_clone_lacks(recipe):
             assert spec.format in (*NOT_LOCAL, "propbank") or path.startswith("runs/"), (
                 spec
             )  # PropBank is not on the Hub
-            assert spec.format == "cldr" or spec.local or path.startswith("runs/multi30k-translated")
+            assert spec.format == "cldr" or spec.local or path.startswith(TRANSLATED)
 
 
 @pytest.mark.skipif(not CORPORA.is_dir(), reason=f"no corpora at {CORPORA}: set CROSSMASK_DATA")
@@ -163,8 +164,9 @@ def test_every_record_of_a_recipe_is_an_example(recipe):
                 assert list(make_examples(place, spec, task, load_split))
 
 
-def test_checkpoints_of_the_news_recipe_are_not_chosen_on_its_test():
-    recipe = yaml.safe_load(next(path for path in RECIPES if path.stem == "news-en-de").read_text())
+@pytest.mark.parametrize("name", ["news-en-de", "news-en-de-diversified"])
+def test_checkpoints_of_the_news_recipe_are_not_chosen_on_its_test(name):
+    recipe = yaml.safe_load(next(path for path in RECIPES if path.stem == name).read_text())
     news = {name: str(recipe[name]["local"]["source"]) for name in ("validation", "test")}
     assert "newstest2016" in news["validation"]
     assert "newstest2017" in news["test"]
