@@ -61,7 +61,8 @@ CASES = [
             "lr_scheduler_type": "warmup_stable_decay",
             "lr_scheduler_kwargs": {"num_decay_steps": 25},
         },
-        r"warmup_steps \(6\) and lr_scheduler_kwargs \({'num_decay_steps': 25}, 25 steps\) must be at most the",
+        r"warmup_steps \(6\) and lr_scheduler_kwargs \({'num_decay_steps': 25}, 25 steps\) must be at most "
+        "the run's 30 steps together; lower one, or train for longer",
     ),
     (
         {"torch_compile_backend": "inducter"},

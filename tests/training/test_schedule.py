@@ -31,7 +31,8 @@ WRONG = [
     (
         "warmup_stable_decay",
         {"num_decay_steps": 0.95},
-        r"warmup_steps \(2\) and lr_scheduler_kwargs \({'num_decay_steps': 0.95}, 11 steps\) must be at most",
+        r"warmup_steps \(2\) and lr_scheduler_kwargs \({'num_decay_steps': 0.95}, 11 steps\) must be at most "
+        "the run's 12 steps together; lower one, or train for longer",
     ),
     ("warmup_stable_decay", {"num_decay_steps": 0}, "num_decay_steps must be a positive whole number of steps, or a"),
     ("warmup_stable_decay", {"num_decay_steps": 4, "min_lr_ratio": 1}, "the rate stays what it is: set lr_scheduler_"),
