@@ -190,8 +190,9 @@ def _check_rates(arguments: TrainingArguments, schedule: LambdaLR, warm_up: int,
     """Refuse shares of `learning_rate` outside of 0 to 1, and after the warm-up a rate of 0 for longer than a step, or
     one that stays what it is."""
     stride = max(steps // SAMPLES, 1)
+    last = steps - 1 if schedule_options(arguments, steps).get(DECAY, 1) > 1 else steps  # one step decays to its end
     before, shares = 1.0, set()
-    for step in [*range(0, steps, stride), steps]:  # the schedule is asked once more after the last step
+    for step in sorted({*range(0, steps, stride), steps - 1, steps}):  # it is asked once more after the last step
         try:
             share = float(schedule.lr_lambdas[0](step))
         except _ERRORS as error:
@@ -200,7 +201,7 @@ def _check_rates(arguments: TrainingArguments, schedule: LambdaLR, warm_up: int,
             rate = share * arguments.learning_rate
             what = f"the rate is {rate:g} at step {step} of {steps}, where it must be from 0 to learning_rate"
             raise _refusal(arguments, what)
-        if step >= warm_up:
+        if warm_up <= step <= last:
             shares.add(round(share, 9))
         if warm_up < step < steps:
             if share == before == 0:

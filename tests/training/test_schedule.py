@@ -36,6 +36,7 @@ WRONG = [
     ),
     ("warmup_stable_decay", {"num_decay_steps": 0}, "num_decay_steps must be a positive whole number of steps, or a"),
     ("warmup_stable_decay", {"num_decay_steps": 4, "min_lr_ratio": 1}, "the rate stays what it is: set lr_scheduler_"),
+    ("warmup_stable_decay", {"num_decay_steps": 4, "num_cycles": 0}, "the rate stays what it is: set lr_scheduler_"),
     ("warmup_stable_decay", {"num_decay_steps": 4, "num_stable_steps": 0.2}, "whole number of steps, got 0.2"),
     ("warmup_stable_decay", {"num_decay_steps": 4, "num_stable_steps": 2}, "the rate is 0 long before the end"),
     ("reduce_lr_on_plateau", {"patience": "x"}, "patience must be a whole number of evaluations, got 'x'"),
@@ -83,6 +84,10 @@ def test_a_schedule_that_fails_or_makes_no_sense_is_refused(tmp_path, name, opti
 @pytest.mark.parametrize(("name", "options"), RIGHT, ids=str)
 def test_others_are_taken(tmp_path, name, options):
     job_of(_recipe(tmp_path, name, options))
+
+
+def test_a_decay_of_a_few_steps_is_found_in_a_run_of_thousands(tmp_path):
+    job_of(_recipe(tmp_path, "warmup_stable_decay", {"num_decay_steps": 3}, max_steps=5000))
 
 
 def test_json_of_the_command_line_is_held_to_the_same(tmp_path):
