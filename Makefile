@@ -78,19 +78,22 @@ explorer: docs runs/cldr-demo/metrics.json  ## the explorer with the demonstrati
 	$(BIN)/crossmask explore runs/cldr-demo --write-static site/explorer/demo
 
 runs/cldr-demo/metrics.json: | $(READY)
-	$(BIN)/python train.py recipes/cldr-demo.yaml
+	$(BIN)/python train.py recipes/cldr-demo.yaml $(call begin,$(@D))
 
 bench: $(READY)  ## every benchmark in one run; its pages are in runs/benchmarks
 	$(BIN)/python -m benchmarks
+
+# How a run begins where there was one: from its last checkpoint if it was interrupted, in its place if its input is newer.
+begin = $(if $(wildcard $(1)/checkpoint-*/trainer_state.json),--resume_from_checkpoint last,$(if $(wildcard $(1)/metrics.json),--overwrite))
 
 # Data diversification (docs/training.md): a model of each direction, both sides of the training data as lines, their translations by
 # them, and a third model. diversified(NAME, recipe of the first model, options of the reverse one, what is extracted, of translate)
 define diversified
 runs/$(2)/metrics.json: | $$(READY)
-	$$(BIN)/python train.py recipes/$(2).yaml
+	$$(BIN)/python train.py recipes/$(2).yaml $$(call begin,$$(@D))
 
 runs/$(1)-de-en/metrics.json: | $$(READY)
-	$$(BIN)/python train.py recipes/$(2).yaml --output_dir runs/$(1)-de-en $(3) \
+	$$(BIN)/python train.py recipes/$(2).yaml --output_dir $$(@D) $$(call begin,$$(@D)) $(3) \
 		--language de en --task_options '{"source_column": "target", "target_column": "source"}'
 
 runs/$(1)-lines/source.gz runs/$(1)-lines/target.gz: runs/$(1)-lines/%.gz: | $$(READY)
@@ -103,7 +106,7 @@ runs/$(1)-translated/en-de.tsv.gz: runs/$(1)-de-en/metrics.json runs/$(1)-lines/
 	$$(BIN)/crossmask translate runs/$(1)-de-en runs/$(1)-lines/target.gz --output $$@ --num-beams 2 --pairs $(5)
 
 runs/$(1)-en-de-diversified/metrics.json: runs/$(1)-translated/de-en.tsv.gz runs/$(1)-translated/en-de.tsv.gz
-	$$(BIN)/python train.py recipes/$(1)-en-de-diversified.yaml
+	$$(BIN)/python train.py recipes/$(1)-en-de-diversified.yaml $$(call begin,$$(@D))
 endef
 
 multi30k: runs/multi30k-en-de-diversified/metrics.json  ## the best Multi30k model, in five steps (docs/training.md)

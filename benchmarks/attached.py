@@ -22,7 +22,7 @@ import crossmask
 from benchmarks import corpus as corpora
 from benchmarks.baselines import SIZES, Size, build
 from benchmarks.batching import BATCHINGS, ROW, Batch, collate, groups
-from benchmarks.harness import add_run_options, clock, interleave, machine, medians, publish, table
+from benchmarks.harness import add_run_options, clock, interleave, machine, medians, parse_options, publish, table
 from benchmarks.variants import make_step
 
 FAMILIES = ("BART", "T5")
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 64])
     add_run_options(parser, "attached", threads=1)
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv, quick=("repeats", "batch_sizes"))
     torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)

@@ -32,8 +32,10 @@ from benchmarks.harness import (
     interleave,
     machine,
     medians,
+    parse_options,
     peak,
     publish,
+    start_peak,
     table,
 )
 from crossmask import CrossMaskBridgeForConditionalGeneration
@@ -155,7 +157,7 @@ def step_memory(variant: Variant, checkpointing: bool, sizes: Sizes, device: str
 
     training_step(model, *inputs(1))  # loads kernels
     given = inputs(4 * sizes.batch)
-    before = peak(device)
+    before = start_peak(device)
     training_step(model, *given)
     return peak(device) - before
 
@@ -195,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     add_run_options(parser, "bridge", threads=1)
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv, quick=("repeats",))
     sizes, repeats = (QUICK, 1) if options.quick else (FULL, options.repeats)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

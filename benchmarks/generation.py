@@ -23,7 +23,7 @@ from transformers import CompileConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.baselines import FAMILIES, SIZES, Size, build
 from benchmarks.corpus import MULTI30K
-from benchmarks.harness import add_run_options, clock, interleave, machine, medians, publish, table
+from benchmarks.harness import add_run_options, clock, interleave, machine, medians, parse_options, publish, table
 from crossmask.data.cldr import cldr_split
 from crossmask.data.text_files import read_lines
 from crossmask.data.tokenizer_training import train_tokenizer
@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--compiled", action="store_true", help="static caches under torch.compile too, greedy")
     add_run_options(parser, "generation", threads=torch.get_num_threads())
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv, quick=("data", "repeats", "batch_sizes", "beams"))
     torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()
     if options.quick:

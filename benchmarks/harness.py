@@ -1,5 +1,6 @@
 """What the benchmarks share: the machine in words, interleaved timing, peak memory, tables, and writing a page."""
 
+import gc
 import os
 import platform
 import resource
@@ -50,6 +51,26 @@ def add_run_options(parser: ArgumentParser, page: str, threads: int) -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=threads, help=f"of the processor ({threads})")
     add_page_options(parser, page)
+
+
+def parse_options(parser: ArgumentParser, argv: Sequence[str] | None, **idle: Sequence[str]) -> Namespace:
+    """The options of a benchmark.
+
+    Args:
+        idle: of a switch, such as `quick`, the options that it has values of its own for. They are refused beside it.
+    """
+    options = parser.parse_args(argv)
+    for switch, names in idle.items():
+        if getattr(options, switch):
+            refuse_idle(parser, options, names, f"with --{switch.replace('_', '-')}, which has its own")
+    return options
+
+
+def refuse_idle(parser: ArgumentParser, options: Namespace, names: Sequence[str], why: str) -> None:
+    """End the program where an option that nothing would read is not the default; `why` ends the message."""
+    for name in names:
+        if getattr(options, name) != parser.get_default(name):
+            parser.error(f"--{name.replace('_', '-')} must be left out {why}")
 
 
 def machine(device: str = "cpu") -> str:
@@ -125,8 +146,20 @@ def medians(times: Mapping[Subject, Sequence[float]]) -> dict[Subject, float]:
     return {subject: statistics.median(values) for subject, values in times.items()}
 
 
+def start_peak(device: str = "cpu") -> int:
+    """Forget the peak of memory so far: from here on `peak` is that of what follows. Returns the bytes held now."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        gc.collect()
+        if platform.system() == "Linux":  # others cannot forget it, so a rise above it is what is measured there
+            Path("/proc/self/clear_refs").write_text("5")
+    return peak(device)
+
+
 def peak(device: str = "cpu") -> int:
-    """Peak bytes since the process began: of torch's allocations on a GPU, else of the resident set."""
+    """Peak bytes since `start_peak`, or since the process began: of torch's allocations on a GPU, else resident."""
     if device == "cuda":
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()

@@ -36,9 +36,12 @@ from benchmarks.harness import (
     interleave,
     machine,
     medians,
+    parse_options,
     peak,
     publish,
+    refuse_idle,
     seconds,
+    start_peak,
     table,
 )
 from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration
@@ -130,7 +133,7 @@ def measure(
         loss.backward()
 
     step(min(length, WARM_UP))
-    before = peak(options.device)
+    before = start_peak(options.device)
     elapsed = seconds(partial(step, length), options.device)
     return peak(options.device) - before, elapsed
 
@@ -156,17 +159,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--targets", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--mask", default="window(64)")
-    parser.add_argument("--encoder-layer", action="store_true", help="blocks against a mask of all pairs")
-    parser.add_argument("--documents", action="store_true", help="beside LED and LongT5, with the peak of memory")
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--encoder-layer", action="store_true", help="blocks against a mask of all pairs")
+    modes.add_argument("--documents", action="store_true", help="beside LED and LongT5, with the peak of memory")
     parser.add_argument("--families", nargs="+", default=DOCUMENTS, choices=DOCUMENTS, help="of --documents")
     parser.add_argument(
         "--checkpointing", nargs="+", default=["no", "yes"], choices=["no", "yes"], help="of --documents"
     )
     parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS, help="of --documents")
     parser.add_argument("--dropout", type=float, default=0.0, help="of --documents")
-    parser.add_argument("--flex", action="store_true", help="FlexAttention too; its kernel takes minutes to build")
+    parser.add_argument(
+        "--flex", action="store_true", help="of --encoder-layer: FlexAttention too; its kernel takes minutes to build"
+    )
     add_run_options(parser, "long_sources", threads=1)
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv, quick=("lengths", "targets", "repeats", "precisions"))
+    if options.encoder_layer:
+        refuse_idle(parser, options, ["targets"], "with --encoder-layer, which decodes nothing")
+    else:
+        refuse_idle(parser, options, ["flex"], "without --encoder-layer")
+    if not options.documents:
+        refuse_idle(parser, options, ["families", "checkpointing", "precisions", "dropout"], "without --documents")
     if options.quick:
         options.lengths, options.targets, options.repeats = [128, 256], 16, 1
         options.precisions = ["bfloat16"]

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import torch
 
-from benchmarks.harness import add_run_options, clock, interleave, machine, medians, publish, table
+from benchmarks.harness import add_run_options, clock, interleave, machine, medians, parse_options, publish, table
 from crossmask import masks
 from crossmask.attention.backends import attend, compile_masks
 from crossmask.attention.base import MaskRequest
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--length", type=int, default=4096, help="source tokens, a multiple of 8")
     parser.add_argument("--repeats", type=int, default=5)
     add_run_options(parser, "masks", threads=1)
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv, quick=("length", "repeats"))
     if options.quick:
         options.length, options.repeats = 256, 1
     torch.set_num_threads(options.threads)

@@ -17,7 +17,16 @@ from itertools import product
 import torch
 from torch import nn
 
-from benchmarks.harness import add_run_options, in_own_processes, machine, peak, publish, table
+from benchmarks.harness import (
+    add_run_options,
+    in_own_processes,
+    machine,
+    parse_options,
+    peak,
+    publish,
+    start_peak,
+    table,
+)
 from crossmask.seq2seq.loss import linear_cross_entropy
 
 VARIANTS = ("Transformers", "crossmask")
@@ -52,7 +61,7 @@ def measure(variant: str, precision: str, sizes: Sizes, device: str, threads: in
     labels = torch.randint(sizes.vocabulary, (1, sizes.tokens), device=device)
     small = nn.Linear(sizes.hidden, 16, bias=False, device=device)
     step(variant, hidden[:, :8].clone().requires_grad_(), small, labels[:, :8] % 16, precision)  # loads kernels
-    before, start = peak(device), time.process_time()
+    before, start = start_peak(device), time.process_time()
     loss = step(variant, hidden.requires_grad_(), head, labels, precision)
     return peak(device) - before, loss.item(), time.process_time() - start
 
@@ -63,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tokens", type=int, default=8192, help="target tokens in a batch")
     parser.add_argument("--hidden-size", type=int, default=256)
     add_run_options(parser, "memory", threads=torch.get_num_threads())
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv, quick=("vocabulary", "tokens", "hidden_size"))
     torch.set_num_threads(options.threads)
     sizes = Sizes(options.vocabulary, options.tokens, options.hidden_size)
     if options.quick:

@@ -18,7 +18,16 @@ import torch
 from benchmarks import corpus as corpora
 from benchmarks.baselines import SIZES, build
 from benchmarks.batching import ROW, Batch, collate, groups
-from benchmarks.harness import add_run_options, clock, growth_table, interleave, machine, medians, publish
+from benchmarks.harness import (
+    add_run_options,
+    clock,
+    growth_table,
+    interleave,
+    machine,
+    medians,
+    parse_options,
+    publish,
+)
 from benchmarks.variants import ATTENTION
 
 PACKED = "packed rows"
@@ -39,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--row", type=int, default=ROW, help="tokens of a packed row, on either side")
     parser.add_argument("--repeats", type=int, default=9)
     add_run_options(parser, "packed_rows", threads=1)
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv, quick=("data", "rows", "row", "repeats"))
     if options.quick:
         options.rows, options.row, options.repeats = [1, 2], 64, 1
     torch.set_num_threads(options.threads)

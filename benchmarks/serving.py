@@ -23,7 +23,7 @@ import transformers
 from benchmarks.baselines import SIZES, Size, build
 from benchmarks.corpus import MULTI30K
 from benchmarks.generation import BATCHES, Generate, make_batches, measure, of_transformers, sentences
-from benchmarks.harness import add_page_options, clock, machine, publish, table
+from benchmarks.harness import add_page_options, clock, machine, parse_options, publish, table
 from crossmask.data.cldr import cldr_split
 from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.inference.loading import load_model_and_tokenizer
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--threads", type=int, default=1, help="of the processor (1)")
     add_page_options(parser, "serving")
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv, quick=("data", "repeats", "beams"))
     if options.quality and options.model is None:
         parser.error("--quality must come with --model: random weights have none")
     torch.set_num_threads(options.threads)

@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx2 as httpx
 import torch
 
-from benchmarks.harness import add_page_options, machine, publish, table
+from benchmarks.harness import add_page_options, machine, parse_options, publish, table
 from crossmask import CrossMaskConfig, CrossMaskForConditionalGeneration
 from crossmask.data.tokenizer_training import train_tokenizer
 from crossmask.inference.texts import translate_batch
@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--new-tokens", type=int, default=20, help="of each output of random weights")
     parser.add_argument("--threads", type=int, default=1, help="of the processor (1)")
     add_page_options(parser, "serving_load")
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv, quick=("requests", "new_tokens"))
     size, clients = 256, (1, 8, 64)
     if options.quick:
         size, clients, options.requests, options.new_tokens = 16, (1, 8), 16, 4

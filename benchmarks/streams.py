@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 from datasets import IterableDataset
 
-from benchmarks.harness import add_page_options, machine, publish, table
+from benchmarks.harness import add_page_options, machine, parse_options, publish, table
 from crossmask.data.packed_stream import PackedStream
 from crossmask.data.packing import PackedCollator
 from crossmask.data.tokenizer_training import train_tokenizer
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--row-length", type=int, default=256)
     parser.add_argument("--text", action="store_true", help="read a file, as train.py does")
     add_page_options(parser, "streams")
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv, quick=("pairs", "lines", "row_length"))
     if options.quick:
         options.pairs, options.lines, options.row_length = 5000, 1, 128
     with tempfile.TemporaryDirectory() as folder:

@@ -24,7 +24,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from benchmarks.harness import add_page_options, machine, publish, table
+from benchmarks.harness import add_page_options, machine, parse_options, publish, table
 from benchmarks.recipe_runs import BY_ADAMW, Finished, measure_step, train
 
 CROSSMASK, BART = "recipes/multi30k-en-de.yaml", "recipes/multi30k-en-de-bart.yaml"
@@ -142,19 +142,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--epochs", type=float, help="by default those of the recipe or of the variant")
-    parser.add_argument("--eval_steps", type=int, default=80, help="training steps from one evaluation to the next")
+    parser.add_argument("--eval-steps", type=int, default=80, help="training steps from one evaluation to the next")
     parser.add_argument("--runs", type=Path, default=Path("runs/time-to-quality"), help="where the runs are kept")
     parser.add_argument(
         "--profile", action="store_true", help="profile a few steps of each variant, and train no further"
     )
     add_page_options(parser, "time_to_quality")
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv, **IDLE)
     if options.eval_steps < 1 or not 0 < (1 if options.epochs is None else options.epochs) < math.inf:
-        parser.error("--eval_steps and --epochs must be more than 0")
-    for mode, idle in IDLE.items():
-        for name in idle:
-            if getattr(options, mode) and getattr(options, name) != parser.get_default(name):
-                parser.error(f"--{name} must be left out with --{mode}, which has its own")
+        parser.error("--eval-steps and --epochs must be more than 0")
     torch.set_num_threads(1)  # as the runs have, of which the page speaks
     heading = f"# Time to quality: Multi30k, English to German\n\n{machine()}\n\n"
     if options.profile:

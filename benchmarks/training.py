@@ -26,7 +26,17 @@ from benchmarks.baselines import DROPOUT, FAMILIES, SIZES, Size, build, check_si
 from benchmarks.batching import ROW, Batch, collate, groups
 from benchmarks.corpus import Corpus
 from benchmarks.flops import products, step_flops
-from benchmarks.harness import add_run_options, clock, in_own_processes, interleave, machine, medians, publish, table
+from benchmarks.harness import (
+    add_run_options,
+    clock,
+    in_own_processes,
+    interleave,
+    machine,
+    medians,
+    parse_options,
+    publish,
+    table,
+)
 from benchmarks.variants import VARIANTS, Variant, make_step, step_memory
 
 WARM_UP = 2  # steps
@@ -172,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tokens", type=int, default=4096, help="real tokens a step, about")
     parser.add_argument("--row", type=int, default=ROW, help="tokens of a packed row, on either side")
     add_run_options(parser, "training", threads=torch.get_num_threads())
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv, quick=("data", "sizes", "steps", "tokens", "row"))
     torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()
     plan = Plan(options.steps, options.tokens, options.row, options.device, PRODUCTS[options.device])

@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from benchmarks.harness import add_page_options, machine, publish, table
+from benchmarks.harness import add_page_options, machine, parse_options, publish, table
 from benchmarks.recipe_runs import BY_ADAMW, Finished, train
 
 SCRATCH, BRIDGE = "recipes/multi30k-en-de.yaml", "recipes/multi30k-en-de-bridge.yaml"
@@ -70,12 +70,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--decoder", default="runs/gpt-de", help="a folder or a Hub id")
     parser.add_argument("--pairs", type=int, default=2900, help="how many of the 29,000 are trained on")
     parser.add_argument("--epochs", type=int, default=10, help="of the bridges")
-    parser.add_argument("--scratch_epochs", type=int, default=30, help="of the network from scratch")
+    parser.add_argument("--scratch-epochs", type=int, default=30, help="of the network from scratch")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=Path, default=Path("runs/warm-starts"), help="where the runs are kept")
     add_page_options(parser, "warm_starts")
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv, quick=("pairs", "epochs", "scratch_epochs"))
     torch.set_num_threads(1)  # as the runs have, of which the page speaks
     if options.quick:
         options.pairs, options.epochs, options.scratch_epochs = 64, 1, 1

@@ -134,15 +134,17 @@ def load_average_if_better(trainer: CrossMaskTrainer, folder: Path, number: int)
     sign = 1 if trainer.args.greater_is_better else -1
     model = trainer.accelerator.unwrap_model(trainer.model)
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    before = trainer.state.best_metric if has_best_metric(trainer) else trainer.evaluate()[metric]
+    is_best = has_best_metric(trainer)
+    before = trainer.state.best_metric if is_best else trainer.evaluate()[metric]
     load_average(model, checkpoints)
     after = trainer.evaluate()[metric]
     better = sign * after >= sign * before
     if not better:
         model.load_state_dict(own)
     logger.warning(
-        "the mean of %d checkpoints has %s %.4f, the best single one %.4f: %s is kept",
-        len(checkpoints), metric, after, before, "the mean" if better else "the single one",
+        "the mean of %d checkpoints has %s %.4f, the %s single one %.4f: %s is kept",
+        len(checkpoints), metric, after, "best" if is_best else "last", before,
+        "the mean" if better else "the single one",
     )  # fmt: skip
     return better
 

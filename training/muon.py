@@ -47,7 +47,8 @@ def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
         matrices: (N, rows, columns), in the dtype to compute in.
 
     Returns:
-        The same shape; singular values are near 1, except for those below a thousandth of the largest.
+        The same shape. Singular values from a thousandth of the matrix's Frobenius norm on come to 0.87 to 1.13 in 5
+        steps, and 0.43 to 1.57 in 4; smaller ones to less.
     """
     is_tall = matrices.shape[-2] > matrices.shape[-1]
     result = matrices.mT if is_tall else matrices
@@ -165,8 +166,8 @@ def build_muon(model: PreTrainedModel, arguments: Any, decayed: Container[str]) 
     Raises:
         InputError: `optim_args` that it does not have, or a model without a matrix for it.
     """
-    rate, matrices = options_of(arguments.optim_args).get("learning_rate", arguments.learning_rate), matrices_of(model)
     check_matrices(model)
+    rate, matrices = options_of(arguments.optim_args).get("learning_rate", arguments.learning_rate), matrices_of(model)
     members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

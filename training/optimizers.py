@@ -36,7 +36,10 @@ def check_optimizer(arguments: RunArguments, model: PreTrainedModel | None = Non
     if name == OwnOptimizer.MUON.value:
         options_of(arguments.optim_args)
         if (spread := spread_by(arguments)) is not None:
-            raise InputError(f"optim must not be {name} under {spread}, where no process has a whole matrix")
+            raise InputError(
+                f"optim must not be {name} under {spread}, where no process has a whole matrix; set it to "
+                "adamw_torch_fused"
+            )
         if model is not None:
             check_matrices(model)
         return

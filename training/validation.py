@@ -92,9 +92,10 @@ def _check_bounds(name: str, value: float) -> None:
         raise InputError(f"{name} must be more than 0, got {value}")
     if not value >= lowest:
         raise InputError(f"{name} must be at least {lowest}, got {value}")
-    if value > highest:
+    if highest < value != math.inf:  # which is said to be no finite number
         given = value if abs(value) < 10**20 else "larger"
-        raise InputError(f"{name} must be at most {highest}, got {given}")
+        limit = f"{highest:g}" if isinstance(highest, float) else highest
+        raise InputError(f"{name} must be at most {limit}, got {given}")
     if name == "max_steps" and value == 0:
         raise InputError("max_steps must be at least 1, or -1 to train for num_train_epochs, got 0")
     if name in WHOLE_ABOVE_ONE and value > 1 and not float(value).is_integer() and math.isfinite(value):

@@ -1,5 +1,6 @@
 """Measurements in processes of their own, and where pages are written."""
 
+import platform
 import signal
 from argparse import ArgumentParser
 from concurrent.futures.process import BrokenProcessPool
@@ -7,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness import RESULTS, add_page_options, in_own_processes
+from benchmarks.harness import RESULTS, add_page_options, in_own_processes, peak, start_peak
 
+MIB = 2**20
 CALLS = [(0,), (signal.SIGKILL,), (0,)]  # 0 is no signal
 
 
@@ -35,3 +37,19 @@ def test_a_quick_run_overwrites_nothing_by_default():
     assert (given.quick, given.output, given.runs) == (True, RESULTS / "quick" / "page.md", Path("runs/quick/many"))
     for words in (["--quick", "--output", "here.md"], ["--output", "here.md", "--quick"]):
         assert parse(*words).output == Path("here.md")
+
+
+def _rises() -> tuple[int, int]:
+    rises = []
+    for size in (256, 64):
+        before = start_peak()
+        bytearray(b"1") * (size * MIB)
+        rises.append(peak() - before)
+    return rises[0], rises[1]
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="other systems cannot forget a peak")
+def test_a_rise_of_the_peak_is_told_after_a_higher_one():
+    ((first, second),) = in_own_processes(_rises, [()])
+    assert first == pytest.approx(256 * MIB, rel=0.1)
+    assert second == pytest.approx(64 * MIB, rel=0.1)

@@ -48,6 +48,24 @@ def test_a_quick_run_prints_its_page_and_writes_it(name, tmp_path, capfd):
     assert re.search(line, text), text
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("long_sources", ["--flex"], "--flex must be left out without --encoder-layer"),
+        ("long_sources", ["--dropout", "0.3"], "--dropout must be left out without --documents"),
+        ("long_sources", ["--encoder-layer", "--targets", "7"], "--targets must be left out with --encoder-layer"),
+        ("long_sources", ["--encoder-layer", "--documents"], "not allowed with argument --encoder-layer"),
+        ("attached", ["--quick", "--batch-sizes", "3"], "--batch-sizes must be left out with --quick"),
+        ("memory", ["--quick", "--tokens", "5"], "--tokens must be left out with --quick"),
+    ],
+    ids=str,
+)
+def test_an_option_that_nothing_would_read_is_refused(name, words, message, capsys):
+    with pytest.raises(SystemExit):
+        import_module(f"benchmarks.{name}").main(words)
+    assert message in capsys.readouterr().err
+
+
 def test_every_benchmark_has_a_quick_run_here_and_most_run_together():
     scripts = {path.stem for path in FOLDER.glob("*.py") if "def main(" in path.read_text()} - {"__main__"}
     # Those of warm starts train whole models, on models that somebody has; engines are extras.

@@ -205,6 +205,7 @@ def test_fields_that_do_not_exist_are_named(tmp_path):
         ({"bpe_dropout": [0.1]}, "bpe_dropout must be a number, got [0.1]"),
         ({"bpe_dropout": 1.5}, "bpe_dropout must be at most 1, got 1.5"),
         ({"bpe_dropout": float("nan")}, "bpe_dropout must be more than 0, got nan"),
+        ({"bpe_dropout": float("inf")}, "bpe_dropout must be a finite number, got inf"),
         ({"bpe_dropout": 0.0}, "bpe_dropout must be more than 0, got 0.0"),
         ({"neftune_noise_alpha": 0.0}, "neftune_noise_alpha must be more than 0, got 0.0"),
         ({"warmup_steps": 1.5}, "warmup_steps must be a whole number, or a share of the steps below 1, got 1.5"),

@@ -44,6 +44,18 @@ def test_singular_values_become_one(shape):
     torch.testing.assert_close(orthogonalize(matrices), alone)
 
 
+@pytest.mark.parametrize(("steps", "lowest", "highest"), [(5, 0.87, 1.13), (4, 0.43, 1.57)])
+def test_singular_values_from_a_thousandth_of_the_norm_on_come_close_to_one(steps, lowest, highest):
+    torch.manual_seed(0)
+    basis = nearest_orthogonal(torch.randn(32, 32)), nearest_orthogonal(torch.randn(32, 32))
+    values = torch.logspace(-2, 0, 32, dtype=torch.float64)
+    values[0] = 1e-3 * torch.linalg.vector_norm(values)
+    matrix = basis[0] * values @ basis[1]
+    found = torch.linalg.svdvals(orthogonalize(matrix[None], steps))
+    assert lowest < found.min()
+    assert found.max() < highest
+
+
 def test_a_gradient_of_zero_changes_nothing_but_the_decay():
     parameter = nn.Parameter(torch.ones(3, 4))
     parameter.grad = torch.zeros(3, 4)
@@ -159,7 +171,8 @@ def test_a_rate_that_no_matrix_has_is_refused(tmp_path):
 def test_weights_spread_over_processes_are_refused_before_training(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     arguments = parse_run([recipe_file(tmp_path, optim="muon")], command="c").arguments
-    with pytest.raises(InputError, match="optim must not be muon under fsdp, where no process has a whole matrix"):
+    message = "optim must not be muon under fsdp, where no process has a whole matrix; set it to adamw_torch_fused"
+    with pytest.raises(InputError, match=message):
         check_optimizer(arguments)
 
 
