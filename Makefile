@@ -86,7 +86,7 @@ bench: $(READY)  ## every benchmark in one run; its pages are in runs/benchmarks
 # How a run begins where there was one: from its last checkpoint if it was interrupted, in its place if its input is newer.
 begin = $(if $(wildcard $(1)/checkpoint-*/trainer_state.json),--resume_from_checkpoint last,$(if $(wildcard $(1)/metrics.json),--overwrite))
 
-# Data diversification (docs/training.md): a model of each direction, both sides of the training data as lines, their translations by
+# Data diversification (docs/optimization.md): a model of each direction, both sides of the training data as lines, their translations by
 # them, and a third model. diversified(NAME, recipe of the first model, options of the reverse one, what is extracted, of translate)
 define diversified
 runs/$(2)/metrics.json: | $$(READY)
@@ -109,7 +109,7 @@ runs/$(1)-en-de-diversified/metrics.json: runs/$(1)-translated/de-en.tsv.gz runs
 	$$(BIN)/python train.py recipes/$(1)-en-de-diversified.yaml $$(call begin,$$(@D))
 endef
 
-multi30k: runs/multi30k-en-de-diversified/metrics.json  ## the best Multi30k model, in five steps (docs/training.md)
+multi30k: runs/multi30k-en-de-diversified/metrics.json  ## the best Multi30k model, in five steps (docs/optimization.md)
 $(eval $(call diversified,multi30k,multi30k-en-de-r-drop,--summary "Translates German image captions into English."))
 
 news: runs/news-en-de-diversified/metrics.json  ## the best news model, likewise

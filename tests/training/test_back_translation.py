@@ -1,4 +1,4 @@
-"""Back-translation from end to end, as docs/training.md has it: a reverse model, its pairs, a model of both."""
+"""Back-translation from end to end, as docs/optimization.md has it: a reverse model, its pairs, a model of both."""
 
 import random
 from pathlib import Path
