@@ -100,9 +100,11 @@ runs/$(1)-lines/source.gz runs/$(1)-lines/target.gz: runs/$(1)-lines/%.gz: | $$(
 	$$(BIN)/crossmask extract recipes/$(2).yaml --column $$* --output $$@ $(4)
 
 runs/$(1)-translated/de-en.tsv.gz: runs/$(2)/metrics.json runs/$(1)-lines/source.gz
+	rm -f $$@
 	$$(BIN)/crossmask translate runs/$(2) runs/$(1)-lines/source.gz --output $$@ --num-beams 2 --pairs $(5)
 
 runs/$(1)-translated/en-de.tsv.gz: runs/$(1)-de-en/metrics.json runs/$(1)-lines/target.gz
+	rm -f $$@
 	$$(BIN)/crossmask translate runs/$(1)-de-en runs/$(1)-lines/target.gz --output $$@ --num-beams 2 --pairs $(5)
 
 runs/$(1)-en-de-diversified/metrics.json: runs/$(1)-translated/de-en.tsv.gz runs/$(1)-translated/en-de.tsv.gz

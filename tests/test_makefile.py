@@ -13,12 +13,16 @@ FIRST, THIRD = "runs/news-en-de", "runs/news-en-de-diversified"
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
 
-def _runs(folder: Path) -> dict[str, str]:
-    """The trainings of `make news` by recipe and folder, and how each begins."""
+def _dry_run(folder: Path) -> str:
     for name in ("pyproject.toml", "constraints.txt"):
         (folder / name).touch()
     command = ["make", "--dry-run", "-f", str(ROOT / "Makefile"), "news"]
-    text = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def _runs(folder: Path) -> dict[str, str]:
+    """The trainings of `make news` by recipe and folder, and how each begins."""
+    text = _dry_run(folder)
     lines = [line.split("train.py ", 1)[1] for line in text.splitlines() if "train.py" in line]
     beginnings = ("--resume_from_checkpoint last", "--overwrite")
     return {line.split()[0].removeprefix("recipes/") if "--output_dir" not in line else "reverse":
@@ -51,3 +55,13 @@ def test_a_model_takes_the_place_of_one_that_is_older_than_what_it_is_made_of(tm
     assert _runs(tmp_path) == {"reverse": "anew", "news-en-de-diversified.yaml": "--overwrite"}
     _file(tmp_path / THIRD / "checkpoint-500" / "trainer_state.json")
     assert _runs(tmp_path)["news-en-de-diversified.yaml"] == "--resume_from_checkpoint last"
+
+
+def test_translations_by_a_model_that_is_older_give_way(tmp_path):
+    translated = "runs/news-translated/de-en.tsv.gz"
+    _file(tmp_path / translated, seconds=1)
+    _file(tmp_path / FIRST / "metrics.json", seconds=2)
+    lines = _dry_run(tmp_path).splitlines()
+    after = lines[lines.index(f"rm -f {translated}") + 1]
+    assert "crossmask translate runs/news-en-de " in after
+    assert f"--output {translated}" in after
