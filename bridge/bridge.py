@@ -26,6 +26,7 @@ from ..seq2seq.call_masks import read_call_masks
 from ..seq2seq.cpu_ops import Dropout
 from ..seq2seq.current_call import CurrentCall
 from ..seq2seq.decoder_inputs import shift_right
+from ..seq2seq.distillation import Distillation
 from ..seq2seq.interactive_attention import InteractiveAttention
 from ..seq2seq.labels import check_labels, inputs_from_labels
 from ..seq2seq.mask_compiler import LayerMasks
@@ -279,6 +280,7 @@ class CrossMaskBridgeForConditionalGeneration(
         smoothing: float = 0.0,
         skip_logits: bool = False,
         r_drop: float = 0.0,
+        distillation: Distillation | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqLMOutput:
         """Encode the source, unless `encoder_outputs` has it, decode, and compute the loss where there are labels.
@@ -294,7 +296,7 @@ class CrossMaskBridgeForConditionalGeneration(
             example_ids: (B,) int64, ascending, which row of the encoder's batch each row of the decoder's belongs to.
             token_type_ids: (B, S) int64, for encoders that have them.
             inputs_embeds, decoder_inputs_embeds: instead of ids.
-            labels, logits_to_keep, num_items_in_batch, smoothing, r_drop: as in
+            labels, logits_to_keep, num_items_in_batch, smoothing, r_drop, distillation: as in
                 `CrossMaskForConditionalGeneration.forward`.
             skip_logits: leave the logits out of the output, where only the loss is wanted.
 
@@ -372,7 +374,7 @@ class CrossMaskBridgeForConditionalGeneration(
         logits = decoded["logits"]
         loss = None
         if labels is not None:
-            by_logits, _ = loss_functions(labels, r_drop)
+            by_logits, _ = loss_functions(labels, r_drop, distillation)
             loss = by_logits(logits, num_items_in_batch=num_items_in_batch, label_smoothing=smoothing)
         return Seq2SeqLMOutput(
             loss=loss,

@@ -30,6 +30,7 @@ from ..seq2seq.agreement import loss_functions
 from ..seq2seq.call_checks import checked_call
 from ..seq2seq.call_masks import read_call_masks
 from ..seq2seq.decoder_inputs import shift_right
+from ..seq2seq.distillation import Distillation
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from ..seq2seq.interactive_attention import InteractiveAttention
 from ..seq2seq.labels import check_labels, inputs_from_labels
@@ -244,6 +245,7 @@ class CrossMaskForConditionalGeneration(
         smoothing: float = 0.0,
         skip_logits: bool = False,
         r_drop: float = 0.0,
+        distillation: Distillation | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqLMOutput:
         """As [`CrossMaskModel.forward`], with logits and a loss.
@@ -261,6 +263,7 @@ class CrossMaskForConditionalGeneration(
             r_drop: the weight of how far two passes over the same batch are apart (R-Drop, Liang et al. 2021;
                 `seq2seq/agreement.py`). All inputs and labels are then those of the batch twice, one behind the other.
                 With 0 there is one pass.
+            distillation: what a teacher predicts, for a share of the target (`seq2seq/distillation.py`).
 
         Returns:
             `loss`: the mean over labels that count, or their sum over `num_items_in_batch` where that is given, which
@@ -300,7 +303,7 @@ class CrossMaskForConditionalGeneration(
         if labels is None:
             logits = output_logits(self.lm_head, hidden_states)
         else:
-            by_logits, by_states = loss_functions(labels, r_drop)
+            by_logits, by_states = loss_functions(labels, r_drop, distillation)
             options = {"num_items_in_batch": num_items_in_batch, "label_smoothing": smoothing}
             if skip_logits and not is_observed() and is_plain_linear(self.lm_head):
                 loss = by_states(hidden_states, self.lm_head.weight, **options)

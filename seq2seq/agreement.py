@@ -12,22 +12,24 @@ from torch import nn
 
 from ..masks.fast_paths import fast_path_allowed
 from .decoder_inputs import IGNORED
+from .distillation import Distillation, Targets
 from .linear_loss import SummedLoss, cached_parts, full_dtype, linear_loss
 from .loss import check_targets, count_targets, cross_entropy, linear_cross_entropy
 
 
 def loss_functions(
-    labels: torch.Tensor, r_drop: float
+    labels: torch.Tensor, r_drop: float, distillation: Distillation | None = None
 ) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
     """`cross_entropy` and `linear_cross_entropy` for these labels, or with an `r_drop` what takes their place.
 
-    The labels are then (2B, T), the second half the same as the first, as are the logits or hidden states.
+    The labels are then (2B, T), the second half the same as the first, as are the logits or hidden states. A
+    `distillation` is that of the first half.
     """
+    options: dict[str, Any] = {"labels": labels, "distillation": distillation}
     if not r_drop:
-        return partial(cross_entropy, labels=labels), partial(linear_cross_entropy, labels=labels)
-    once = labels[: len(labels) // 2]
-    by_logits = partial(agreeing_cross_entropy, labels=once, alpha=r_drop)
-    return by_logits, partial(agreeing_linear_cross_entropy, labels=once, alpha=r_drop)
+        return partial(cross_entropy, **options), partial(linear_cross_entropy, **options)
+    options |= {"labels": labels[: len(labels) // 2], "alpha": r_drop}
+    return partial(agreeing_cross_entropy, **options), partial(agreeing_linear_cross_entropy, **options)
 
 
 def agreeing_cross_entropy(
@@ -36,6 +38,7 @@ def agreeing_cross_entropy(
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
     alpha: float = 1.0,
+    distillation: Distillation | None = None,
 ) -> torch.Tensor:
     """The loss of a batch of B examples that stands twice in the logits, each time under another dropout.
 
@@ -46,6 +49,7 @@ def agreeing_cross_entropy(
     Args:
         logits: (2B, T, vocabulary). labels: (B, T) int64, aligned with the logits; -100 is ignored.
         alpha: the weight of the paper, which has 1 to 5.
+        distillation: what a teacher predicts for the B examples, for a share of both targets.
 
     Raises:
         ValueError, TypeError: as in `check_targets`, and for logits of another number of rows.
@@ -53,10 +57,10 @@ def agreeing_cross_entropy(
     _check_rows("logits", logits, labels)
     check_targets(labels, logits.shape[-1], label_smoothing)
     if fast_path_allowed(logits, labels, devices=None):
-        loss, rows = _loss_of(labels, label_smoothing, alpha)
+        loss, rows = _loss_of(labels, label_smoothing, alpha, distillation)
         total = _OfLogits.apply(logits.flatten(0, -2), rows, loss, torch.is_grad_enabled())
     else:  # in shapes that do not depend on the labels, for tracers
-        loss = _Agreement(labels.flatten().clamp(min=0), label_smoothing, alpha)
+        loss = _Agreement(Targets(labels.flatten().clamp(min=0), label_smoothing, distillation), alpha)
         each = loss.of_rows(logits.unflatten(0, (2, -1)).flatten(1, 2))
         total = each.where(labels.flatten() != IGNORED, 0).sum()
     return total / (2 * count_targets(labels, num_items_in_batch))
@@ -69,6 +73,7 @@ def agreeing_linear_cross_entropy(
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
     alpha: float = 1.0,
+    distillation: Distillation | None = None,
 ) -> torch.Tensor:
     """`agreeing_cross_entropy(hidden_states @ weight.T, ...)`, on the labels that count alone, some rows at a time.
 
@@ -80,10 +85,10 @@ def agreeing_linear_cross_entropy(
     """
     if not fast_path_allowed(hidden_states, weight, labels, devices=None):
         logits = nn.functional.linear(hidden_states, weight)
-        return agreeing_cross_entropy(logits, labels, num_items_in_batch, label_smoothing, alpha)
+        return agreeing_cross_entropy(logits, labels, num_items_in_batch, label_smoothing, alpha, distillation)
     _check_rows("hidden_states", hidden_states, labels)
     check_targets(labels, weight.shape[0], label_smoothing)
-    loss, rows = _loss_of(labels, label_smoothing, alpha)
+    loss, rows = _loss_of(labels, label_smoothing, alpha, distillation)
     total = linear_loss(hidden_states.flatten(0, -2)[rows], weight, loss)
     return total / (2 * count_targets(labels, num_items_in_batch))
 
@@ -96,18 +101,21 @@ def _check_rows(name: str, states: torch.Tensor, labels: torch.Tensor) -> None:
         )
 
 
-def _loss_of(labels: torch.Tensor, smoothing: float, alpha: float) -> tuple[SummedLoss, torch.Tensor]:
+def _loss_of(
+    labels: torch.Tensor, smoothing: float, alpha: float, distillation: Distillation | None
+) -> tuple[SummedLoss, torch.Tensor]:
     """The loss of the N labels that count, and where both passes have them among 2B * T rows: (2, N) int64."""
     counts = labels.flatten() != IGNORED
     first = counts.nonzero()[:, 0]
-    return _Agreement(labels.flatten()[counts], smoothing, alpha), torch.stack([first, first + len(counts)])
+    targets = Targets(labels.flatten()[counts], smoothing, distillation, first)
+    return _Agreement(targets, alpha), torch.stack([first, first + len(counts)])
 
 
 class _Agreement(SummedLoss):
-    """The paper's loss of two passes. labels: (N,) int64."""
+    """The paper's loss of two passes."""
 
-    def __init__(self, labels: torch.Tensor, smoothing: float, alpha: float) -> None:
-        self.labels, self.smoothing, self.alpha = labels, smoothing, alpha
+    def __init__(self, targets: Targets, alpha: float) -> None:
+        self.targets, self.alpha = targets, alpha
 
     def plain(self, logits: torch.Tensor) -> torch.Tensor:
         return self.of_rows(logits).sum()
@@ -117,32 +125,27 @@ class _Agreement(SummedLoss):
         first, second = logits.to(full_dtype(logits.dtype)).log_softmax(-1)
         # Both divergences at once: sum of p (log p - log q) and of q (log q - log p)
         apart = ((first.exp() - second.exp()) * (first - second)).sum(-1)
-        target = self.labels[:, None]
-        return self.alpha / 2 * apart - self._expected(first, target) - self._expected(second, target)
+        targets = self.targets.of(first)
+        return self.alpha / 2 * apart - targets.expected(first) - targets.expected(second)
 
     def in_place(self, logits: torch.Tensor, part: slice, differentiable: bool) -> torch.Tensor:
-        target, weight = self.labels[part, None], self.alpha / 2
+        weight = self.alpha / 2
         first, second = logits.to(full_dtype(logits.dtype)).log_softmax(-1)
+        targets = self.targets.of(first, part)
         gap = first - second
         both = first.exp(), second.exp()
         apart = both[0] - both[1]
         total = weight * (apart * gap).sum()
         for one in (first, second):
-            total -= self._expected(one, target).sum()
+            total -= targets.expected(one).sum()
         if differentiable:
             # d/d scores of sum (p - q) (log p - log q) = p (gap - p . gap) + p - q for p, and the like for q
             for grad, own, sign in zip(logits, both, (1, -1), strict=True):
                 to_other = (own * gap).sum(-1, keepdim=True)
                 own_grad = gap.sub(to_other).mul_(sign * weight).add_(1).mul_(own)
-                own_grad.add_(apart, alpha=sign * weight).sub_(self.smoothing / gap.shape[-1])
-                own_grad.scatter_add_(-1, target, torch.full_like(target, self.smoothing - 1, dtype=own_grad.dtype))
+                targets.subtract_from(own_grad.add_(apart, alpha=sign * weight))
                 grad.copy_(own_grad)
         return total
-
-    def _expected(self, log_probabilities: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The log-probability of each smoothed target, (N,). target: (N, 1)."""
-        expected = (1 - self.smoothing) * log_probabilities.gather(-1, target)[:, 0]
-        return expected + self.smoothing * log_probabilities.mean(-1) if self.smoothing else expected
 
 
 class _OfLogits(torch.autograd.Function):

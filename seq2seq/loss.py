@@ -5,6 +5,7 @@ from torch import nn
 
 from ..masks.fast_paths import fast_path_allowed
 from .decoder_inputs import IGNORED
+from .distillation import Distillation, Targets
 from .linear_loss import SummedLoss, full_dtype, linear_loss
 
 
@@ -37,18 +38,25 @@ def cross_entropy(
     labels: torch.Tensor,
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
+    distillation: Distillation | None = None,
 ) -> torch.Tensor:
     """The mean over labels that count, or the sum over `num_items_in_batch` where that is given; 0 where none counts.
 
     Args:
         logits: (B, T, vocabulary). labels: (B, T) int64, aligned with the logits; -100 is ignored.
         label_smoothing: the weight of the uniform distribution in the target (Szegedy et al. 2016), from 0 to 1.
+        distillation: what a teacher predicts, for a share of the target.
 
     Raises:
         ValueError, TypeError: as in `check_targets`.
     """
     check_targets(labels, logits.shape[-1], label_smoothing)
-    return _plain_sum(logits, labels, label_smoothing) / count_targets(labels, num_items_in_batch)
+    if distillation is None:
+        total = _plain_sum(logits, labels, label_smoothing)
+    else:  # in shapes that do not depend on the labels, for tracers
+        targets = Targets(labels.flatten().clamp(min=0), label_smoothing, distillation)
+        total = _of_targets(logits.flatten(0, -2), targets).where(labels.flatten() != IGNORED, 0).sum()
+    return total / count_targets(labels, num_items_in_batch)
 
 
 def linear_cross_entropy(
@@ -57,6 +65,7 @@ def linear_cross_entropy(
     labels: torch.Tensor,
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
+    distillation: Distillation | None = None,
 ) -> torch.Tensor:
     """`cross_entropy(hidden_states @ weight.T, ...)`, on the labels that count alone and a few rows at a time.
 
@@ -70,10 +79,11 @@ def linear_cross_entropy(
     """
     if not fast_path_allowed(hidden_states, weight, labels, devices=None):
         logits = nn.functional.linear(hidden_states, weight)
-        return cross_entropy(logits, labels, num_items_in_batch, label_smoothing)
+        return cross_entropy(logits, labels, num_items_in_batch, label_smoothing, distillation)
     check_targets(labels, weight.shape[0], label_smoothing)
     counts = labels != IGNORED
-    total = linear_loss(hidden_states[counts][None], weight, _CrossEntropy(labels[counts], label_smoothing))
+    targets = Targets(labels[counts], label_smoothing, distillation, counts.flatten().nonzero()[:, 0])
+    total = linear_loss(hidden_states[counts][None], weight, _CrossEntropy(targets))
     return total / count_targets(labels, num_items_in_batch)
 
 
@@ -96,28 +106,32 @@ def count_targets(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int |
     return num_items_in_batch.to(labels.device).clamp(min=1)
 
 
-class _CrossEntropy(SummedLoss):
-    """That of one pass. labels: (N,) int64."""
+def _of_targets(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """The loss of each of N labels, (N,). logits: (N, vocabulary)."""
+    log_probabilities = logits.to(full_dtype(logits.dtype)).log_softmax(-1)
+    return -targets.of(log_probabilities).expected(log_probabilities)
 
-    def __init__(self, labels: torch.Tensor, smoothing: float) -> None:
-        self.labels, self.smoothing = labels, smoothing
+
+class _CrossEntropy(SummedLoss):
+    """That of one pass."""
+
+    def __init__(self, targets: Targets) -> None:
+        self.targets = targets
 
     def plain(self, logits: torch.Tensor) -> torch.Tensor:
-        return _plain_sum(logits, self.labels, self.smoothing)
+        if self.targets.distillation is None:
+            return _plain_sum(logits, self.targets.labels, self.targets.smoothing)
+        return _of_targets(logits[0], self.targets).sum()
 
     def in_place(self, logits: torch.Tensor, part: slice, differentiable: bool) -> torch.Tensor:
-        target, smoothing = self.labels[part, None], self.smoothing
         scores = logits[0].to(full_dtype(logits.dtype))
+        targets = self.targets.of(scores, part)
         # d loss / d scores = softmax(scores) - target distribution
         grad = torch.softmax(scores, -1)
         # The highest score says what was subtracted. (logsumexp takes five times as long as softmax on CPU.)
-        log_sum = scores.amax(-1, keepdim=True) - grad.amax(-1, keepdim=True).log()
-        expected = (1 - smoothing) * scores.gather(-1, target)
-        if smoothing:
-            expected = expected + smoothing * scores.mean(-1, keepdim=True)
+        log_sum = scores.amax(-1) - grad.amax(-1).log()
+        total = (log_sum - targets.expected(scores)).sum()
         if differentiable:
-            if smoothing:
-                grad -= smoothing / scores.shape[-1]
-            grad.scatter_add_(-1, target, torch.full_like(target, smoothing - 1, dtype=grad.dtype))
+            targets.subtract_from(grad)
             logits[0].copy_(grad)
-        return (log_sum - expected).sum()
+        return total

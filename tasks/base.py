@@ -294,16 +294,17 @@ class Task(ABC):
         Called with `(outputs, labels, num_items_in_batch=...)`. None: the model computes it, or Trainer.
 
         Args:
-            r_drop: not 0 only where `check_r_drop` allows it. Batch and labels then stand there twice, one behind the
-                other.
+            r_drop: not 0 only where `check_loss_field` allows it. Batch and labels then stand there twice, one behind
+                the other. Where it allows a teacher, the function is called with `distillation=...` too.
         """
         return None
 
-    def check_r_drop(self, r_drop: float) -> None:
-        """Refuse the loss of two passes, where the task has none. Raises InputError."""
+    def check_loss_field(self, field: str, given: float | str) -> None:
+        """Refuse a field of the usual loss of written targets, where the task has another. Raises InputError."""
+        shown = given if isinstance(given, str) else f"{given:g}"
         raise InputError(
-            f"r_drop must be left out for task {self.name}, got {r_drop:g}; it is for models that write a target for "
-            "a source, by the usual loss"
+            f"{field} must be left out for task {self.name}, got {shown}; it is for models that write a target for a "
+            "source, by the usual loss"
         )
 
     def targets(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:

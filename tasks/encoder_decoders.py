@@ -16,6 +16,7 @@ from ..bridge import CrossMaskBridgeConfig
 from ..configuration.crossmask import CrossMaskConfig
 from ..data.language_codes import vocabulary_size
 from ..seq2seq.agreement import loss_functions
+from ..seq2seq.distillation import Distillation
 from ..utils.errors import InputError
 from ..utils.type_checks import check_choice
 
@@ -155,8 +156,8 @@ def check_special_ids(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConf
 
 
 def computes_own_loss(model: PreTrainedModel) -> bool:
-    """Whether a model's own loss is exact under accumulation, smooths labels and has R-Drop, as crossmask's has."""
-    return {"smoothing", "skip_logits", "r_drop"} <= inspect.signature(model.forward).parameters.keys()
+    """Whether a model's own loss is exact under accumulation, smooths labels, and takes R-Drop and teachers."""
+    return {"smoothing", "skip_logits", "r_drop", "distillation"} <= inspect.signature(model.forward).parameters.keys()
 
 
 def loss_of_logits(label_smoothing: float, r_drop: float = 0.0) -> Callable[..., torch.Tensor]:
@@ -168,9 +169,12 @@ def loss_of_logits(label_smoothing: float, r_drop: float = 0.0) -> Callable[...,
     """
 
     def loss(
-        outputs: Mapping[str, Any], labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+        outputs: Mapping[str, Any],
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        distillation: Distillation | None = None,
     ) -> torch.Tensor:
-        by_logits, _ = loss_functions(labels, r_drop)
+        by_logits, _ = loss_functions(labels, r_drop, distillation)
         return by_logits(outputs["logits"], num_items_in_batch=num_items_in_batch, label_smoothing=label_smoothing)
 
     return loss

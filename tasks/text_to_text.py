@@ -156,9 +156,9 @@ class TextToText(Task):
     ) -> Callable[..., torch.Tensor] | None:
         return None if computes_own_loss(model) else loss_of_logits(label_smoothing, r_drop)
 
-    def check_r_drop(self, r_drop: float) -> None:
+    def check_loss_field(self, field: str, given: float | str) -> None:
         if type(self).loss_function is not TextToText.loss_function:
-            super().check_r_drop(r_drop)
+            super().check_loss_field(field, given)
 
     def evaluate_batch(
         self,

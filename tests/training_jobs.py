@@ -117,6 +117,7 @@ def tiny_trainer(
     accumulation: int = 1,
     start: str | None = None,
     r_drop: float | None = None,
+    teacher: str | None = None,
     **options,
 ) -> CrossMaskTrainer:
     """Batches as the recipe has them, or those of a stream.
@@ -128,7 +129,7 @@ def tiny_trainer(
     recipe = RecipeArguments.of(
         train=SOMEWHERE, validation=SOMEWHERE, test=SOMEWHERE, model=SIZES, batching=batching, stream_buffer=20,
         max_source_length=64, max_target_length=64, source_row_length=24, target_row_length=24, batch_tokens=30 * size,
-        eval_tokens=90, r_drop=r_drop,
+        eval_tokens=90, r_drop=r_drop, teacher=teacher,
     )  # fmt: skip
     settings = {
         **({"max_steps": 10} if batching == "stream" else {"num_train_epochs": 2}),

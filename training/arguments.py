@@ -262,8 +262,18 @@ class OptimizationArguments(RecipeGroup):
         default=None,
         metadata={
             "help": "Read every batch twice under different dropout, and have both outputs agree (R-Drop): alpha of "
-            "the paper, 1 to 5 there. A step takes 1.6 to 1.8 times as long."
+            "the paper, 1 to 5 there. A step takes 1.5 to 1.8 times as long."
         },
+    )
+    teacher: str | None = field(
+        default=None,
+        metadata={
+            "help": "A finished encoder-decoder with the tokenizer of the run, a folder or a Hub id, whose "
+            "predictions are a share of every target (distillation). It reads each batch before the model does."
+        },
+    )
+    teacher_weight: float | None = field(
+        default=None, metadata={"help": "The share of the teacher in the target, 0.5 by default."}
     )
     average_checkpoints: int | None = field(
         default=None,
@@ -279,6 +289,14 @@ class OptimizationArguments(RecipeGroup):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.teacher is None and self.teacher_weight is not None:
+            raise InputError(
+                f"teacher_weight must be left out without teacher, got {self.teacher_weight:g}; name the model"
+            )
+        if self.teacher is not None and self.cache_encoder:
+            raise InputError(
+                f"teacher must be left out with cache_encoder, got {self.teacher}; it reads the sources themselves"
+            )
         for part, rate in (self.learning_rates or {}).items():
             check_type(f"learning_rates.{part}", rate, float)
             if rate <= 0:

@@ -17,6 +17,7 @@ from .recipe import RecipeArguments
 from .run_arguments import RunArguments
 from .schedule import follow_metric
 from .streams import ExampleStream, packed_stream
+from .teacher import WEIGHT, load_teacher
 from .trainer import CrossMaskTrainer
 
 
@@ -60,6 +61,10 @@ def build_trainer(
     multipath = None
     if optimization.multipath_k is not None:
         multipath = Multipath.of(optimization.multipath_k, arguments.seed, data.max_source_length)
+    teacher = None
+    if optimization.teacher is not None:
+        packed, weight = recipe.batching.batching in ("packed", "stream"), optimization.teacher_weight
+        teacher = load_teacher(optimization.teacher, weight or WEIGHT, model, tokenizer, packed)
     trainer = CrossMaskTrainer(
         model=model,
         args=arguments,
@@ -75,6 +80,7 @@ def build_trainer(
         multipath=multipath,
         learning_rates=optimization.learning_rates,
         r_drop=optimization.r_drop or 0.0,
+        teacher=teacher,
     )
     if cache is not None:
         cache.trainer = trainer

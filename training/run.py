@@ -39,6 +39,7 @@ from .requirements import check_requirements
 from .run_arguments import RunArguments
 from .run_directory import full_disk_as_oserror, lies_in, lock_folder, prepare_folder, remove_checkpoints, staged
 from .streams import ExampleStream, check_stream
+from .teacher import check_teacher
 from .timing import stopwatch_of
 from .trainer import CrossMaskTrainer
 
@@ -137,7 +138,10 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     check_optimizer(arguments)
     check_task_fields(recipe, arguments, task)
     if (r_drop := recipe.optimization.r_drop) is not None:
-        task.check_r_drop(r_drop)
+        task.check_loss_field("r_drop", r_drop)
+    if (teacher := recipe.optimization.teacher) is not None:
+        task.check_loss_field("teacher", teacher)
+        check_teacher(teacher, recipe.data.limits, task)
     check_tokenizer_settings(recipe.tokenizer)
     if recipe.optimization.average_checkpoints is not None:
         check_averaging(arguments, recipe.optimization.average_checkpoints)

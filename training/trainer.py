@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from .parts import frozen_modules, keep_recomputing, split_groups
 from .r_drop import twice
 from .resumption import ResumingTrainer
 from .schedule import check_bounds, check_schedule_ends, schedule_options
+from .teacher import Teacher
 from .timing import Stopwatch, stopwatch_of
 
 logger = logging.get_logger(__name__)
@@ -57,6 +59,7 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
             a `PackedStream`, which deals out its own (make it with `epochs=None`, so that a run resumes exactly).
         multipath: chooses every step's wait; by default training has the masks of the config only.
         r_drop: the weight of the divergence of two passes (`r_drop.py`); by default there is one pass.
+        teacher: a model whose predictions are a share of the target, for tasks whose `check_loss_field` allows it.
         learning_rates: of parts of the model (`parts.py`) that have one of their own. Modules whose parameters are all
             frozen stay in evaluation mode, so that they compute in training what they compute afterwards.
     """
@@ -68,6 +71,7 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         multipath: Multipath | None = None,
         learning_rates: Mapping[str, float] | None = None,
         r_drop: float = 0.0,
+        teacher: Teacher | None = None,
         **kwargs,
     ):
         given = kwargs["model"]
@@ -84,12 +88,13 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         self.train_batches = train_batches
         self.multipath = multipath
         self.learning_rates = learning_rates or {}
-        self.r_drop = r_drop
+        self.r_drop, self.teacher = r_drop, teacher
         self.frozen_modules = frozen_modules(given)
         self.recomputing = keep_recomputing(self.frozen_modules) if self.args.gradient_checkpointing else []
         # Such a model smooths labels itself, without the logits of the whole batch that Trainer's smoother needs.
         self.computes_own_loss = computes_own_loss(given)
-        self.compute_loss_func = self.task.loss_function(given, self.args.label_smoothing_factor, r_drop)
+        self.loss_of_outputs = self.task.loss_function(given, self.args.label_smoothing_factor, r_drop)
+        self.compute_loss_func = self.loss_of_outputs
         if self.compute_loss_func is not None:
             self.model_accepts_loss_kwargs = False
         if self.computes_own_loss or self.compute_loss_func is not None:
@@ -176,8 +181,13 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
             module.eval()  # Trainer puts the whole model into training mode before every step
         for layer in self.recomputing:
             layer.training = True
+        distillation = self.teacher.predictions(inputs) if self.teacher is not None else None
         if self.r_drop:
             inputs = twice(inputs)
+        if distillation is not None and self.loss_of_outputs is not None:
+            self.compute_loss_func = partial(self.loss_of_outputs, distillation=distillation)
+        elif distillation is not None:
+            inputs = {**inputs, "distillation": distillation}
         if self.computes_own_loss:
             inputs = {**inputs, "smoothing": self.args.label_smoothing_factor, "skip_logits": True}
             inputs["r_drop"] = self.r_drop

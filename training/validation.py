@@ -40,10 +40,10 @@ LOWEST = {
 }  # fmt: skip
 ABOVE_ZERO = (
     "learning_rate", "num_train_epochs", "logging_steps", "eval_steps", "save_steps", "adam_epsilon", "r_drop",
-    "bpe_dropout", "neftune_noise_alpha",
+    "bpe_dropout", "neftune_noise_alpha", "teacher_weight",
 )  # fmt: skip
 LARGEST_RATE = torch.finfo(torch.float32).max
-HIGHEST = {"bpe_dropout": 1, "seed": 2**32 - 1, "learning_rate": LARGEST_RATE}
+HIGHEST = {"bpe_dropout": 1, "teacher_weight": 1, "seed": 2**32 - 1, "learning_rate": LARGEST_RATE}
 WHOLE_ABOVE_ONE = ("warmup_steps", "logging_steps", "eval_steps", "save_steps")  # a share of the steps below 1
 BELOW = {"adam_beta1": 1, "adam_beta2": 1, "label_smoothing_factor": 1}
 _NO_BEAMS = "Transformers has it only as code on the Hub"

@@ -74,10 +74,11 @@ def test_a_run_goes_on_with_another_number_of_processes(runs, batching, resumed)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("r_drop", [None, 2.0])
-def test_weights_spread_over_two_processes_train_as_whole_ones_do(tmp_path, r_drop):
-    settings = {"batching": "packed", "max_steps": 3, "evaluate": True, "r_drop": r_drop}
+@pytest.mark.parametrize(("r_drop", "is_taught"), [(None, False), (2.0, False), (2.0, True)])
+def test_weights_spread_over_two_processes_train_as_whole_ones_do(tmp_path, r_drop, is_taught):
     tiny_trainer(tmp_path, "packed").save_model(str(tmp_path / "start"))
+    teacher = teacher_in(tmp_path / "teacher") if is_taught else None
+    settings = {"batching": "packed", "max_steps": 3, "evaluate": True, "r_drop": r_drop, "teacher": teacher}
     alone = run_job(str(tmp_path / "alone"), accumulation=2, **settings)
     job = {"folder": str(tmp_path / "spread"), "start": str(tmp_path / "start"), **settings}
     for result in run_jobs({"spread": job}, tmp_path, processes=2):
@@ -91,15 +92,31 @@ def test_weights_spread_over_two_processes_train_as_whole_ones_do(tmp_path, r_dr
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
-    [{"r_drop": 2.0}, {"optim": "muon", "optim_args": "learning_rate=0.02, momentum=0.9", "learning_rate": 0.01}],
-    ids=["r_drop", "muon"],
+    [
+        {"r_drop": 2.0},
+        {"optim": "muon", "optim_args": "learning_rate=0.02, momentum=0.9", "learning_rate": 0.01},
+        {"teacher": "teacher"},
+    ],
+    ids=lambda given: next(iter(given)),
 )
 def test_two_processes_train_in_other_ways_as_one_does(tmp_path, given):
     settings = {"batching": "packed", "max_steps": 3, **given}
+    if "teacher" in given:
+        settings["teacher"] = teacher_in(tmp_path / "teacher")
     alone = run_job(str(tmp_path / "alone"), accumulation=2, **settings)
     for result in run_jobs({"both": {"folder": str(tmp_path / "both"), **settings}}, tmp_path, processes=2):
         assert result["both"]["losses"] == pytest.approx(alone["losses"], rel=1e-4)
     same_weights(tmp_path, "alone", "both")
+
+
+def teacher_in(folder: Path) -> str:
+    """A folder with a model of other weights than those that are trained."""
+    trainer = tiny_trainer(folder, "packed")
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.mul_(1.5)
+    trainer.save_model(str(folder))
+    return str(folder)
 
 
 LAUNCHERS = {

@@ -172,4 +172,4 @@ def test_a_task_with_a_loss_of_its_own_has_none_of_two_passes():
             return None
 
     with pytest.raises(InputError, match="r_drop must be left out for task translation"):
-        Own().check_r_drop(1.0)
+        Own().check_loss_field("r_drop", 1.0)

@@ -1,0 +1,120 @@
+"""A teacher: a finished model whose predictions are a share of every target (`seq2seq/distillation.py`)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, ProcessorMixin
+
+from ..configuration.base import MASK_FIELDS, MaskedConfig
+from ..inference.loading import check_kind, load_config, load_model
+from ..modeling.crossmask import CrossMaskForConditionalGeneration
+from ..modeling.layers import is_plain_linear
+from ..seq2seq.attention_weights import plain_name
+from ..seq2seq.distillation import Distillation
+from ..tasks.encoder_decoders import special_id
+from ..utils.errors import InputError
+from .attaching import attach_masks
+from .build_model import check_lengths
+from .build_tokenizer import load_tokenizer
+from .validation import one_line
+
+if TYPE_CHECKING:
+    from ..tasks.base import LengthLimits, Task
+
+WEIGHT = 0.5  # where a recipe does not say another
+# What training gives to a model beside a batch's ids: the student's own masks, and what the loss is made with.
+NOT_OF_THE_TEACHER = ("labels", *MASK_FIELDS)
+
+
+class Teacher:
+    """A model that predicts what another one should, for the batches that this one is trained on.
+
+    Args:
+        model: an encoder-decoder; it is put into evaluation mode, and nothing of it is trained.
+        weight: the share of its predictions in the target, from 0 to 1.
+        start_token_id: with which the targets of the batches begin; the teacher reads its own in that place.
+    """
+
+    def __init__(self, model: PreTrainedModel, weight: float, start_token_id: int) -> None:
+        self.model, self.weight = model.eval().requires_grad_(False), weight
+        self.start_token_ids = (start_token_id, special_id(model.config, "decoder_start_token_id"))
+        taken = inspect.signature(model.forward).parameters
+        self._options = {"use_cache": False} if "use_cache" in taken else {}
+
+    @torch.no_grad()
+    def predictions(self, batch: Mapping[str, Any]) -> Distillation:
+        """What it predicts for the inputs of a batch, which it reads under its own masks alone."""
+        given = {name: value for name, value in batch.items() if name not in NOT_OF_THE_TEACHER}
+        before, own = self.start_token_ids
+        given["decoder_input_ids"] = given["decoder_input_ids"].masked_fill(given["decoder_input_ids"] == before, own)
+        model: Any = self.model
+        if isinstance(model, CrossMaskForConditionalGeneration) and is_plain_linear(model.lm_head):
+            states = model.head_proj(model.model(**given, **self._options).last_hidden_state)
+            return Distillation(_logits_of(states.flatten(0, 1), model.lm_head.weight), self.weight)
+        logits = model(**given, **self._options).logits.flatten(0, 1)
+        return Distillation(logits.__getitem__, self.weight)
+
+
+def _logits_of(states: torch.Tensor, weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The logits of some rows, in the precision of this moment: the loss is computed outside of autocast too."""
+    device = states.device.type
+    kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+    states, weight = states.to(kind), weight.to(kind)
+
+    def logits(rows: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device, enabled=False):
+            return nn.functional.linear(states[rows], weight)
+
+    return logits
+
+
+def check_teacher(name: str, limits: LengthLimits, task: Task) -> None:
+    """Refuse a teacher that cannot read the task's texts, by its config.
+
+    Raises:
+        InputError: with what it is. OSError: it cannot be loaded.
+    """
+    try:
+        config = load_config(name)
+        check_kind(name, config, AutoModelForSeq2SeqLM)
+        check_lengths(limits, task, config)
+    except (InputError, ImportError) as error:
+        raise InputError(f"teacher: {one_line(error)}") from error
+    except OSError as error:
+        raise OSError(f"teacher: {one_line(error)}") from error
+
+
+def load_teacher(name: str, weight: float, model: PreTrainedModel, tokenizer: Any, packed: bool) -> Teacher:
+    """The teacher of a model that is trained with a tokenizer.
+
+    Args:
+        name: a folder or a Hub id. packed: whether it will read packed rows.
+
+    Raises:
+        InputError: it has another vocabulary, or cannot read packed rows. OSError: it cannot be loaded.
+    """
+    own = load_tokenizer("teacher", name, of_model=True)
+    if isinstance(tokenizer, ProcessorMixin) or isinstance(own, ProcessorMixin):
+        raise InputError(f"teacher must be left out for a bridge, whose sides have a tokenizer each, got {name}")
+    if own.get_vocab() != tokenizer.get_vocab():
+        raise InputError(
+            f"teacher must have the tokenizer of the run, got {name} with another; set tokenizer to {name}, or begin "
+            "with model_name_or_path that has it"
+        )
+    try:
+        config = load_config(name)
+        if (size := config.vocab_size) != model.config.vocab_size:
+            raise InputError(f"{name} must have the vocab_size of the model, {model.config.vocab_size}, got {size}")
+        options: dict[str, Any] = {"dtype": torch.float32}
+        if isinstance(config, MaskedConfig):  # under the model's backend, which others may not have
+            options["attn_implementation"] = plain_name(model.config._attn_implementation)
+        loaded: Any = attach_masks(load_model(name, config, **options), {}, packed=packed)
+    except (InputError, ImportError) as error:
+        raise InputError(f"teacher: {one_line(error)}") from error
+    start = special_id(model.config, "decoder_start_token_id")
+    return Teacher(loaded.to(next(model.parameters()).device), weight, start)
