@@ -1,5 +1,6 @@
 """The fields of a recipe, in groups: each builder takes its own."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -289,6 +290,7 @@ class OptimizationArguments(RecipeGroup):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.teacher = None if self.teacher is None else os.path.expanduser(self.teacher)
         if self.teacher is None and self.teacher_weight is not None:
             raise InputError(
                 f"teacher_weight must be left out without teacher, got {self.teacher_weight:g}; name the model"

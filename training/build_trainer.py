@@ -36,6 +36,10 @@ def build_trainer(
         InputError: texts that are too long, settings that do not fit.
     """
     data, optimization = recipe.data, recipe.optimization
+    teacher = None
+    if optimization.teacher is not None:
+        packed, weight = recipe.batching.batching in ("packed", "stream"), optimization.teacher_weight
+        teacher = load_teacher(optimization.teacher, weight or WEIGHT, model, tokenizer, packed)
     if isinstance(train, ExampleStream):
         features = packed_stream(data, recipe.batching, arguments, train, tokenizer)
     else:
@@ -61,10 +65,6 @@ def build_trainer(
     multipath = None
     if optimization.multipath_k is not None:
         multipath = Multipath.of(optimization.multipath_k, arguments.seed, data.max_source_length)
-    teacher = None
-    if optimization.teacher is not None:
-        packed, weight = recipe.batching.batching in ("packed", "stream"), optimization.teacher_weight
-        teacher = load_teacher(optimization.teacher, weight or WEIGHT, model, tokenizer, packed)
     trainer = CrossMaskTrainer(
         model=model,
         args=arguments,

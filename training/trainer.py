@@ -89,6 +89,8 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
         self.multipath = multipath
         self.learning_rates = learning_rates or {}
         self.r_drop, self.teacher = r_drop, teacher
+        if teacher is not None:
+            teacher.model.to(self.args.device)
         self.frozen_modules = frozen_modules(given)
         self.recomputing = keep_recomputing(self.frozen_modules) if self.args.gradient_checkpointing else []
         # Such a model smooths labels itself, without the logits of the whole batch that Trainer's smoother needs.
@@ -181,19 +183,26 @@ class CrossMaskTrainer(ResumingTrainer, EvaluatingTrainer):
             module.eval()  # Trainer puts the whole model into training mode before every step
         for layer in self.recomputing:
             layer.training = True
-        distillation = self.teacher.predictions(inputs) if self.teacher is not None else None
+        distillation = None
+        if self.teacher is not None:
+            with self.accelerator.autocast():
+                distillation = self.teacher.predictions(inputs)
         if self.r_drop:
             inputs = twice(inputs)
-        if distillation is not None and self.loss_of_outputs is not None:
-            self.compute_loss_func = partial(self.loss_of_outputs, distillation=distillation)
-        elif distillation is not None:
+        if distillation is not None and self.loss_of_outputs is None:
             inputs = {**inputs, "distillation": distillation}
         if self.computes_own_loss:
             inputs = {**inputs, "smoothing": self.args.label_smoothing_factor, "skip_logits": True}
             inputs["r_drop"] = self.r_drop
         elif self.takes_use_cache:
             inputs = {**inputs, "use_cache": False}
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        if distillation is None or self.loss_of_outputs is None:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        self.compute_loss_func = partial(self.loss_of_outputs, distillation=distillation)
+        try:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        finally:
+            self.compute_loss_func = self.loss_of_outputs  # the logits that it held are large
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         with stopwatch_of(self).paused():

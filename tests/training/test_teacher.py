@@ -1,6 +1,9 @@
 """A teacher: runs of every kind of encoder-decoder, and what is refused. seq2seq/test_distillation.py has its loss."""
 
+import json
+import shutil
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -176,7 +179,7 @@ def test_a_teacher_that_does_not_fit_is_refused(tmp_path, teachers):
         ),
         (
             {"teacher": teachers["bart"], "max_source_length": 10**6, "train": NOWHERE},
-            "teacher: max_source_length",
+            "teacher .* is too short: max_source_length .* or give another teacher",
         ),
         (
             {"teacher": teachers["bart"], "tokenizer": {"vocab_size": 270}},
@@ -191,6 +194,61 @@ def test_a_teacher_that_does_not_fit_is_refused(tmp_path, teachers):
         with pytest.raises(InputError, match=message) as error:
             job_of(recipe_file(tmp_path, **fields))
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"decoder_start_token_id": None},
+            "decoder_start_token_id of its vocabulary, got None; set",
+        ),
+        (
+            {"decoder_start_token_id": 10**6},
+            "decoder_start_token_id of its vocabulary, got 1000000",
+        ),
+        ({"model_type": "crossmask-bridge"}, "teacher"),
+    ],
+    ids=str,
+)
+def test_a_teacher_whose_config_does_not_fit_is_refused_before_data_is_read(tmp_path, teachers, change, message):
+    folder = shutil.copytree(teachers["bart"], tmp_path / "teacher")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=message) as error:
+        job_of(recipe_file(tmp_path, teacher=str(folder), train=NOWHERE))
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=r"teacher must be a folder that holds a finished model, .* got the file"):
+        job_of(recipe_file(tmp_path, teacher=str(path), train=NOWHERE))
+
+
+def test_the_teacher_predicts_in_the_precision_of_the_run(tmp_path, teachers):
+    for bf16, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        job = job_of(recipe_file(tmp_path, teacher=teachers["crossmask"], bf16=bf16), "--overwrite")
+        seen = []
+        teacher = job.trainer.teacher
+        predictions = teacher.predictions
+        teacher.predictions = lambda batch, own=predictions, seen=seen: seen.append(own(batch)) or seen[-1]
+        batch = next(iter(job.trainer.get_train_dataloader()))
+        job.trainer.compute_loss(job.trainer.model.train(), batch)
+        assert seen[0].logits(torch.tensor([0])).dtype == dtype
+
+
+def test_nothing_that_it_predicted_is_kept(tmp_path, teachers):
+    trainer = job_of(recipe_file(tmp_path, teacher=teachers["bart"], model=MODELS["bart"])).trainer
+    before = trainer.compute_loss_func
+    trainer.train()
+    assert trainer.compute_loss_func is before
+
+
+def test_home_folders_are_found(tmp_path, teachers, monkeypatch):
+    monkeypatch.setenv("HOME", str(Path(teachers["bart"]).parent))
+    trained(job_of(recipe_file(tmp_path, teacher="~/teacher", **ONCE)))
+
+
+@pytest.mark.gpu
+def test_the_teacher_is_on_the_device_of_the_run(tmp_path, teachers):
+    trained(job_of(recipe_file(tmp_path, teacher=teachers["crossmask"], **ONCE)))
 
 
 def test_a_task_with_a_loss_of_its_own_has_no_teacher():
