@@ -10,7 +10,7 @@ import torch
 from encoder_decoders import model_fields
 from saved_parts import save_parts
 from training_jobs import SIZES, assert_goes_on, job_of, recipe_file, trained
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BertConfig, EncoderDecoderConfig, ProphetNetConfig
 
 from crossmask.seq2seq.loss import cross_entropy
 from crossmask.tasks import get_task
@@ -244,6 +244,33 @@ def test_nothing_that_it_predicted_is_kept(tmp_path, teachers):
 def test_home_folders_are_found(tmp_path, teachers, monkeypatch):
     monkeypatch.setenv("HOME", str(Path(teachers["bart"]).parent))
     trained(job_of(recipe_file(tmp_path, teacher="~/teacher", **ONCE)))
+
+
+def _saved(place: Path, config, tokenizer) -> str:
+    """The folder of a model of Transformers, of this config, with the tokenizer of a run."""
+    torch.manual_seed(0)
+    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    return str(place)
+
+
+def test_families_in_which_padding_changes_predictions_are_refused(tmp_path, teachers):
+    tokenizer = AutoTokenizer.from_pretrained(teachers["bart"])
+    sizes = {"hidden_size": 32, "num_encoder_layers": 1, "num_decoder_layers": 1}
+    sizes |= {f"num_{side}_attention_heads": 2 for side in ("encoder", "decoder")}
+    config = ProphetNetConfig(vocab_size=len(tokenizer), decoder_start_token_id=tokenizer.bos_token_id, **sizes)
+    recipe = recipe_file(tmp_path, teacher=_saved(tmp_path / "teacher", config, tokenizer))
+    with pytest.raises(InputError, match="must not be a prophetnet model"):
+        job_of(recipe)
+
+
+def test_an_encoder_and_a_decoder_of_bert_may_be_a_teacher(tmp_path, teachers):
+    tokenizer = AutoTokenizer.from_pretrained(teachers["bart"])
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    side = BertConfig(vocab_size=len(tokenizer), **sizes)
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(side, side)
+    config.decoder_start_token_id, config.pad_token_id = tokenizer.bos_token_id, tokenizer.pad_token_id
+    trained(job_of(recipe_file(tmp_path, teacher=_saved(tmp_path / "teacher", config, tokenizer), **ONCE)))
 
 
 @pytest.mark.gpu
