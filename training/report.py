@@ -20,6 +20,7 @@ from ..tasks.bleu import AGGREGATE
 from ..tasks.group_scores import GroupScores, score_groups
 from .parsing import RunSpec
 from .predictions import write_predictions
+from .teacher import WEIGHT
 
 METRIC_NAMES = {
     "sacrebleu_lowercase": "sacreBLEU, lowercase",  # before its prefix
@@ -168,6 +169,10 @@ def card_facts(
     data, report = run.recipe.data, run.recipe.report
     config, generation = outcome.model.config, outcome.model.generation_config
     declared = json.dumps(run.secrets.hide(data.train), ensure_ascii=False)
+    optimization, taught = run.recipe.optimization, ""
+    if optimization.teacher is not None:
+        share = optimization.teacher_weight or WEIGHT
+        taught = f" {share:.0%} of every target is what `{optimization.teacher}` predicts there (distillation)."
     size = "A stream of examples" if outcome.train_size is None else f"{outcome.train_size:,} examples"
     sources = data.train if isinstance(data.train, list) else [data.train]
     tested: list[Any] = data.test if isinstance(data.test, list) else [data.test]
@@ -186,7 +191,7 @@ def card_facts(
         example_output=samples[0].output,
         usage=outcome.task.usage(outcome.test[sample_indices(outcome.test, 1)[0]]),
         max_new_tokens=generation.max_new_tokens or (generation.max_length or 21) - 1,  # 20 is Transformers' own
-        training_data=f"{size}, declared in the recipe as `{declared}`.",
+        training_data=f"{size}, declared in the recipe as `{declared}`.{taught}",
         masks={scope: getattr(config, f"{scope}_mask") for scope in SCOPES if hasattr(config, f"{scope}_mask")},
         attached=isinstance(outcome.model, AttachedModel) and outcome.model.attachment.has_masks(outcome.model.config),
         architecture=architecture(config) | {k.replace("_", " "): v for k, v in trained_only(outcome).items()},

@@ -14,6 +14,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BertConfig, Encod
 
 from crossmask.seq2seq.loss import cross_entropy
 from crossmask.tasks import get_task
+from crossmask.training.run import execute
 from crossmask.training.run_arguments import RunArguments
 from crossmask.utils.errors import InputError
 
@@ -239,6 +240,12 @@ def test_nothing_that_it_predicted_is_kept(tmp_path, teachers):
     before = trainer.compute_loss_func
     trainer.train()
     assert trainer.compute_loss_func is before
+
+
+def test_the_card_names_the_teacher(tmp_path, teachers):
+    execute(job_of(recipe_file(tmp_path, teacher=teachers["bart"], **ONCE)))
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert f"50% of every target is what `{teachers['bart']}` predicts there (distillation)." in card
 
 
 def test_home_folders_are_found(tmp_path, teachers, monkeypatch):
