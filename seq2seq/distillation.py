@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .linear_loss import CHUNK_ELEMENTS
+from .linear_loss import chunk_rows
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Targets:
         start, stop, _ = part.indices(len(self.labels))
         with torch.no_grad():
             if not self._start <= start < stop <= self._start + len(self._logits):  # products of few rows take longer
-                end = max(stop, start + CHUNK_ELEMENTS // scores.shape[-1])
+                end = max(stop, start + chunk_rows(scores.shape[-1]))
                 self._start, self._logits = start, self.distillation.logits(self.places[start:end])
             taught = self._logits[start - self._start : stop - self._start].to(scores.dtype).softmax(-1)
         return PartOfTargets(self.labels[part, None], self.smoothing, taught, self.distillation.weight)

@@ -36,6 +36,11 @@ def cached_parts(labels: int, elements: int, device: torch.device) -> Iterator[s
     return _parts(labels, (CACHED_ELEMENTS if device.type == "cpu" else CHUNK_ELEMENTS) // elements)
 
 
+def chunk_rows(vocabulary: int) -> int:
+    """How many rows of logits are made by one product."""
+    return max(CHUNK_ELEMENTS // vocabulary, 1)
+
+
 def _parts(labels: int, size: int) -> Iterator[slice]:
     size = max(size, 1)
     return (slice(start, min(start + size, labels)) for start in range(0, labels, size))
@@ -97,7 +102,7 @@ def _in_chunks(
         hidden: (P, N, hidden). weight: (vocabulary, hidden), of the same dtype.
     """
     (passes, labels, _), vocabulary = hidden.shape, weight.shape[0]
-    rows = CHUNK_ELEMENTS // vocabulary
+    rows = chunk_rows(vocabulary)
     if hidden.dtype == torch.float16:
         rows = min(rows, FP16_ROWS)
     total = torch.zeros((), dtype=full_dtype(hidden.dtype), device=hidden.device)

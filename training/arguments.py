@@ -222,6 +222,11 @@ class BatchingArguments(RecipeGroup):
         default=4096, metadata={"help": "Tokens in an evaluation batch at most, padding included."}
     )
 
+    @property
+    def packs(self) -> bool:
+        """Whether a row of a training batch has several examples."""
+        return self.batching in ("packed", "stream")
+
 
 @dataclass
 class OptimizationArguments(RecipeGroup):
@@ -295,6 +300,8 @@ class OptimizationArguments(RecipeGroup):
             raise InputError(
                 f"teacher_weight must be left out without teacher, got {self.teacher_weight:g}; name the model"
             )
+        if self.teacher is not None and self.teacher_weight is None:
+            self.teacher_weight = 0.5
         if self.teacher is not None and self.cache_encoder:
             raise InputError(
                 f"teacher must be left out with cache_encoder, got {self.teacher}; it reads the sources themselves"

@@ -1,6 +1,7 @@
 """The trainer of a run, with its data tokenised and batched as the recipe says."""
 
 from itertools import chain
+from typing import cast
 
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
@@ -17,7 +18,7 @@ from .recipe import RecipeArguments
 from .run_arguments import RunArguments
 from .schedule import follow_metric
 from .streams import ExampleStream, packed_stream
-from .teacher import WEIGHT, load_teacher
+from .teacher import load_teacher
 from .trainer import CrossMaskTrainer
 
 
@@ -38,8 +39,8 @@ def build_trainer(
     data, optimization = recipe.data, recipe.optimization
     teacher = None
     if optimization.teacher is not None:
-        packed, weight = recipe.batching.batching in ("packed", "stream"), optimization.teacher_weight
-        teacher = load_teacher(optimization.teacher, weight or WEIGHT, model, tokenizer, packed)
+        weight = cast(float, optimization.teacher_weight)  # which has a default beside a teacher
+        teacher = load_teacher(optimization.teacher, weight, model, tokenizer, recipe.batching.packs)
     if isinstance(train, ExampleStream):
         features = packed_stream(data, recipe.batching, arguments, train, tokenizer)
     else:

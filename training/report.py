@@ -20,7 +20,6 @@ from ..tasks.bleu import AGGREGATE
 from ..tasks.group_scores import GroupScores, score_groups
 from .parsing import RunSpec
 from .predictions import write_predictions
-from .teacher import WEIGHT
 
 METRIC_NAMES = {
     "sacrebleu_lowercase": "sacreBLEU, lowercase",  # before its prefix
@@ -171,8 +170,8 @@ def card_facts(
     declared = json.dumps(run.secrets.hide(data.train), ensure_ascii=False)
     optimization, taught = run.recipe.optimization, ""
     if optimization.teacher is not None:
-        share = optimization.teacher_weight or WEIGHT
-        taught = f" {share:.0%} of every target is what `{optimization.teacher}` predicts there (distillation)."
+        share = f"{optimization.teacher_weight:.0%}"
+        taught = f" {share} of every target is what `{optimization.teacher}` predicts there (distillation)."
     size = "A stream of examples" if outcome.train_size is None else f"{outcome.train_size:,} examples"
     sources = data.train if isinstance(data.train, list) else [data.train]
     tested: list[Any] = data.test if isinstance(data.test, list) else [data.test]

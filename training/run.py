@@ -101,7 +101,7 @@ def _prepare(run: RunSpec) -> PreparedRun:
     tokenizer = prepare_tokenizer(recipe, task, train, checkpoint)
     if not isinstance(tokenizer, ProcessorMixin):
         set_languages(tokenizer, recipe.tokenizer.source_language, recipe.tokenizer.target_language)
-    packed = recipe.batching.batching in ("packed", "stream")
+    packed = recipe.batching.packs
     call_masks = recipe.optimization.multipath_k is not None
     model = build_model(recipe.model, data.limits, task, tokenizer, packed, call_masks)
     if checkpoint is not None:
@@ -148,7 +148,7 @@ def check_recipe(recipe: RecipeArguments, task: Task, arguments: RunArguments) -
     check_adapters(recipe.optimization.lora, arguments)
     if recipe.optimization.multipath_k is not None:
         Multipath.of(recipe.optimization.multipath_k, arguments.seed, recipe.data.max_source_length)
-    packed = recipe.batching.batching in ("packed", "stream")
+    packed = recipe.batching.packs
     call_masks = recipe.optimization.multipath_k is not None
     model = build_on_meta(recipe.model, recipe.data.limits, task, arguments.device, packed, call_masks)
     add_adapters(model, recipe.optimization.lora)

@@ -29,8 +29,6 @@ from .validation import one_line
 if TYPE_CHECKING:
     from ..tasks.base import LengthLimits, Task
 
-WEIGHT = 0.5  # where a recipe does not say another
-
 
 class Teacher:
     """A model that predicts what another one should, for the batches that this one is trained on.
@@ -40,7 +38,7 @@ class Teacher:
         weight: the share of its predictions in the target, from 0 to 1.
     """
 
-    def __init__(self, model: PreTrainedModel, weight: float = WEIGHT) -> None:
+    def __init__(self, model: PreTrainedModel, weight: float = 0.5) -> None:
         self.model, self.weight = model.eval().requires_grad_(False), weight
         taken = inspect.signature(model.forward).parameters
         self._options = {"use_cache": False} if "use_cache" in taken else {}
