@@ -24,7 +24,7 @@ WARM_UP_STEPS, TIMED_STEPS, PROFILED_STEPS = 3, 20, 5
 BY_ADAMW = (
     *("--optim", "adamw_torch_fused", "--optim_args", "null", "--learning_rate", "2e-3"),
     *("--lr_scheduler_type", "cosine", "--lr_scheduler_kwargs", "null", "--warmup_steps", "400"),
-    *("--num_train_epochs", "13"),
+    *("--num_train_epochs", "13", "--weight_decay", "0"),
     *("--per_device_train_batch_size", "12", "--model.dropout", "0.3", "--model.residual_initializer_range", "null"),
 )
 """Fields that make `recipes/multi30k-en-de.yaml` what it was before Muon, which bridges are still compared with.
