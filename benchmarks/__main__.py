@@ -1,7 +1,7 @@
 """Benchmarks that need no engine, server or whole training, one after the other: `python -m benchmarks`.
 
 Each runs in a process of its own. Each page is printed as soon as it is there, and runs/benchmarks/all.md has those
-that are there so far.
+that are there so far (of `--quick` runs/benchmarks/quick/all.md).
 """
 
 import argparse
@@ -21,13 +21,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see in seconds that they run")
     options = parser.parse_args(argv)
     arguments = ["--device", options.device, *(["--quick"] if options.quick else [])]
+    folder = RESULTS / "quick" if options.quick else RESULTS
     pages: list[str] = []
     for name in NAMES:
         command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         pages.append(done.stdout.strip())
         print(f"{pages[-1]}\n", flush=True)
-        write_text(RESULTS / "all.md", "\n\n".join(pages) + "\n")
+        write_text(folder / "all.md", "\n\n".join(pages) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ run. Runs that are finished are kept, others go on from their last checkpoint. T
 picture of validation BLEU over time. `--profile` says instead how long a training step of each variant takes, in one
 run, and on which operations.
 
-A variant takes 10 to 80 CPU minutes a seed, evaluations left out, so all of them take many hours: choose with
+A variant takes 6 to 80 CPU minutes a seed, evaluations left out, so all of them take many hours: choose with
 `--variants`.
 """
 
