@@ -38,7 +38,7 @@ class Teacher:
         weight: the share of its predictions in the target, from 0 to 1.
     """
 
-    def __init__(self, model: PreTrainedModel, weight: float = 0.5) -> None:
+    def __init__(self, model: PreTrainedModel, weight: float) -> None:
         self.model, self.weight = model.eval().requires_grad_(False), weight
         taken = inspect.signature(model.forward).parameters
         self._options = {"use_cache": False} if "use_cache" in taken else {}
@@ -123,14 +123,16 @@ def load_teacher(name: str, weight: float, model: PreTrainedModel, tokenizer: An
     """The teacher of a model that is trained with a tokenizer.
 
     Args:
-        name: a folder or a Hub id. packed: whether it will read packed rows.
+        name: a folder or a Hub id.
+        weight: the share of its predictions in the target.
+        packed: whether it will read packed rows.
 
     Raises:
         InputError: it has another vocabulary, or cannot read packed rows. OSError: it cannot be loaded.
     """
-    own = load_tokenizer("teacher", name, of_model=True)
     if isinstance(tokenizer, ProcessorMixin):
         raise InputError(f"teacher must be left out for a bridge, whose sides have a tokenizer each, got {name}")
+    own = load_tokenizer("teacher", name, of_model=True)
     if own.get_vocab() != tokenizer.get_vocab():
         raise InputError(
             f"teacher must have the tokenizer of the run, got {name} with another; set tokenizer to {name}, or begin "
