@@ -3,6 +3,7 @@
 import re
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,6 +72,16 @@ def test_every_benchmark_has_a_quick_run_here_and_most_run_together():
     # Those of warm starts train whole models, on models that somebody has; engines are extras.
     assert {name.split(",")[0] for name in RUNS} | {"time_to_quality", "training", "warm_starts"} == scripts
     assert {*all_benchmarks.NAMES, "serving", "serving_load", "streams", "time_to_quality", "warm_starts"} == scripts
+
+
+def test_a_quick_run_of_all_keeps_the_page_of_a_whole_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(all_benchmarks, "NAMES", ("masks",))
+    monkeypatch.setattr(all_benchmarks.subprocess, "run", lambda command, **_: SimpleNamespace(stdout=command[-1]))
+    all_benchmarks.main([])
+    all_benchmarks.main(["--quick"])
+    assert Path("runs/benchmarks/all.md").read_text() == "cpu\n"
+    assert Path("runs/benchmarks/quick/all.md").read_text() == "--quick\n"
 
 
 def test_subjects_take_turns_and_the_first_turns_are_not_counted():
