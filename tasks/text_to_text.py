@@ -186,7 +186,9 @@ class TextToText(Task):
                 summed = loss_of(model(encoder_outputs=encoded, use_cache=False, **target), labels, 1)
             loss = torch.stack([summed.double(), (labels != IGNORED).sum().double()])
         if generation is not None:
-            inputs: dict[str, Any] = {"encoder_outputs": encoded, "attention_mask": batch["attention_mask"]}
+            # The ids too: some options of `generate` look for tokens in the source.
+            inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "attention_mask") if name in batch}
+            inputs["encoder_outputs"] = encoded
             texts = generate_texts(model, tokenizer, **inputs, **generation)
         return BatchResult(loss, texts)
 

@@ -1,8 +1,11 @@
 import importlib.util
 
 import pytest
+import torch
 from sacrebleu.metrics import BLEU, CHRF
+from streaming_cases import TEXTS, tiny
 
+from crossmask import translate_batch
 from crossmask.tasks import Example, get_task
 from crossmask.tasks.bleu import tokenizer_for
 from crossmask.utils.errors import InputError
@@ -286,3 +289,15 @@ def test_without_sacrebleu_examples_are_made_and_metrics_say_how_to_fix_it(monke
         task.metrics(["eins"], examples)
     message = "the metric seq2seq_translation needs sacrebleu, which is not installed; pip install sacrebleu"
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "options", [{"encoder_repetition_penalty": 50.0}, {"encoder_no_repeat_ngram_size": 1}, {"num_beams": 3}]
+)
+def test_options_that_look_into_the_source_act_in_an_evaluation(options):
+    task, (model, tokenizer) = get_task("translation"), tiny(encoder_mask="full()")
+    rows = [{"input_ids": ids, "labels": ids} for ids in tokenizer(list(TEXTS))["input_ids"]]
+    with torch.no_grad():
+        found = task.evaluate_batch(model, tokenizer, task.collator(model.config)(rows), options).predictions
+    assert found == translate_batch(model, tokenizer, TEXTS, progress=False, **options)
+    assert found != translate_batch(model, tokenizer, TEXTS, progress=False)
