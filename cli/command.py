@@ -106,8 +106,26 @@ Threads = Annotated[int | None, whole_number("Of the processor (the library's ch
 Port = Annotated[int, whole_number("To listen at.", highest=65535)]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+ReverseModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Of the other direction: chooses among the hypotheses of beam search the one that gives the source back.",
+    ),
+]
+ReverseWeight = Annotated[
+    float | None, typer.Option(parser=above_0, metavar="X", help="Of --reverse-model beside the model itself (0.5).")
+]
 BatchSize = Annotated[int, whole_number("Inputs in a batch.")]
 Mask = Annotated[str | None, typer.Option(metavar="RULE", help="And-ed with the config's, such as wait_k(3).")]
+
+
+def check_reverse_weight(reverse_model: str | None, reverse_weight: float | None) -> None:
+    """Refuse a weight without a model that has it. Raises InputError."""
+    from crossmask.utils.errors import InputError
+
+    if reverse_model is None and reverse_weight is not None:
+        raise InputError("--reverse-weight must come with --reverse-model, without which it does nothing; give both")
 
 
 class Progress:

@@ -5,7 +5,20 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .command import AsJson, Device, Dtype, Model, Quiet, add, quieten, whole_number, write_json
+from .command import (
+    AsJson,
+    Device,
+    Dtype,
+    Model,
+    Quiet,
+    ReverseModel,
+    ReverseWeight,
+    add,
+    check_reverse_weight,
+    quieten,
+    whole_number,
+    write_json,
+)
 from .recipes import complete
 
 
@@ -35,6 +48,8 @@ def register(app: typer.Typer) -> None:
             Literal["error", "truncate", "split"] | None, typer.Option(help="What is done with longer texts.")
         ] = None,
         num_beams: Annotated[int | None, whole_number("(The model's.)")] = None,
+        reverse_model: ReverseModel = None,
+        reverse_weight: ReverseWeight = None,
         output: Annotated[
             Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="For metrics and predictions.")
         ] = None,
@@ -62,6 +77,7 @@ def register(app: typer.Typer) -> None:
         from crossmask.training.report import group_rows
         from crossmask.utils.hardware import device_named
 
+        check_reverse_weight(reverse_model, reverse_weight)
         quieten()
         options = None if task_options is None else parse_yaml(task_options, Path("--task-options"))
         found, column = saved_evaluation.data_arguments(
@@ -83,6 +99,8 @@ def register(app: typer.Typer) -> None:
             device=on,
             batch_tokens=batch_tokens,
             generation={} if num_beams is None else {"num_beams": num_beams},
+            reverse_model=reverse_model,
+            reverse_weight=reverse_weight,
             quiet=quiet,
         )
         if output is not None:

@@ -14,9 +14,12 @@ from .command import (
     Mask,
     Model,
     Quiet,
+    ReverseModel,
+    ReverseWeight,
     Threads,
     above_0,
     add,
+    check_reverse_weight,
     finite,
     progress,
     quieten,
@@ -86,6 +89,8 @@ def _register(app: typer.Typer, name: str, what: str) -> None:
         max_new_tokens: MaxNew = None,
         min_new_tokens: MinNew = None,
         length_penalty: LengthPenalty = None,
+        reverse_model: ReverseModel = None,
+        reverse_weight: ReverseWeight = None,
         sample: Sample = False,
         temperature: Temperature = None,
         top_k: TopK = None,
@@ -132,6 +137,10 @@ def _check(given: dict[str, Any]) -> None:
         raise InputError(f"{flag} must come with --sample, without which it does nothing; give both or neither")
     if given["json"] and given["pairs"]:
         raise InputError("--json must be left out beside --pairs, whose lines are not JSON; give one of them")
+    check_reverse_weight(given["reverse_model"], given["reverse_weight"])
+    for name in ("sample", "ray"):
+        if given["reverse_model"] is not None and given[name]:
+            raise InputError(f"--reverse-model must be left out with --{name}; give one of them")
     if given["ray_actors"] is not None and not given["ray"]:
         raise InputError("--ray-actors must come with --ray, without which it does nothing; give both or neither")
     if given["language"] is not None and given["overlong"] != "split":
@@ -163,6 +172,8 @@ def _generate(name: str, given: dict[str, Any], generation: dict[str, Any]) -> N
     with load_translator(**loading) as translator:
         if given["source_prefix"] is None:
             given["source_prefix"] = saved_prefix(translator.model.config, _TASKS[name])
+        if given["reverse_model"] is not None:
+            generation = {**generation, "custom_generate": _reranker(translator, given)}
         one = LineTranslator(
             translator,
             max_source_length=given["max_source_length"]
@@ -192,6 +203,22 @@ def _generate(name: str, given: dict[str, Any], generation: dict[str, Any]) -> N
                 for text in translate(lines, bar):
                     sys.stdout.write(text)
                     sys.stdout.flush()
+
+
+def _reranker(translator: Any, given: dict[str, Any]) -> Any:
+    from crossmask.inference.reranking import NoisyChannelReranker
+    from crossmask.utils.errors import InputError
+
+    if translator.engine != "torch":
+        raise InputError(f"--reverse-model must be used on PyTorch, got a folder for {translator.engine}")
+    return NoisyChannelReranker.load(
+        given["reverse_model"],
+        translator.tokenizer,
+        weight=given["reverse_weight"],
+        prefix=given["source_prefix"],
+        device=translator.model.device,
+        dtype=translator.model.dtype,
+    )
 
 
 def _splitter(language: str | None) -> Any:

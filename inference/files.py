@@ -23,6 +23,7 @@ from ..utils.disk import naming_full_disks
 from ..utils.errors import InputError
 from ..utils.text import is_blank
 from .digests import digest
+from .reranking import NoisyChannelReranker
 from .texts import Bar, encode
 from .translator import Translator
 
@@ -87,8 +88,10 @@ class LineTranslator:
             yield number, self.portion(lines, number, bar)
 
     def digests(self) -> dict[str, str]:
-        """Of the model: a run continues only with the same ones."""
-        return self.translator.digests()
+        """Of the model, and of one that reranks: a run continues only with the same ones."""
+        reranker = self.options.get("custom_generate")
+        reverse = {"reverse model": reranker.digest()} if isinstance(reranker, NoisyChannelReranker) else {}
+        return self.translator.digests() | reverse
 
     def portion(self, lines: tuple[str, ...], number: int, bar: Bar) -> str:
         """The output of the portion with this number, every line with its line end.

@@ -16,11 +16,13 @@ from transformers import PrinterCallback, Seq2SeqTrainingArguments
 from ..data.recipes import find_recipe, read_recipe
 from ..data.text_files import parse_yaml, read_json
 from ..inference.loading import load_config, load_model, load_tokenizer_or_processor
+from ..inference.reranking import NoisyChannelReranker
 from ..pipelines.saved_options import saved_prefix
 from ..tasks import Translation
 from ..tasks.base import Example, Scores, Task
 from ..tasks.examples import read_examples
 from ..tasks.group_scores import GroupScores, score_groups, task_by_column
+from ..tasks.text_to_text import TextToText
 from ..utils.atomic_write import write_text
 from ..utils.errors import InputError
 from ..utils.type_checks import check_type
@@ -110,6 +112,8 @@ def evaluate_saved(
     device: torch.device,
     batch_tokens: int = 4096,
     generation: Mapping[str, Any] | None = None,
+    reverse_model: str | None = None,
+    reverse_weight: float | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Load a model and its tokenizer, and evaluate them as `train.py` evaluates its test data.
@@ -119,6 +123,8 @@ def evaluate_saved(
         report_by: a column of the test records, each of whose values is also scored by itself.
         limit: how many examples, the first.
         generation: options of `generate` instead of the model's.
+        reverse_model: a folder or a Hub id of a model of the other direction, by which hypotheses of beam search are
+            ranked again (`inference/reranking.py`), with this weight.
 
     Raises:
         InputError, OSError: the model is not for the task, or something cannot be read.
@@ -127,6 +133,8 @@ def evaluate_saved(
     given = data.task_options or {}
     task = task_by_column(data.task, given, report_by)  # before anything is loaded
     task.check_libraries()
+    if reverse_model is not None and not isinstance(task, TextToText):
+        raise InputError(f"reverse_model must be left out with task {task.name}, which generates no text to rerank")
     config = load_config(name)
     if saved := task.options_of_saved(config):
         task = task_by_column(data.task, {**saved, **given}, report_by)
@@ -148,6 +156,11 @@ def evaluate_saved(
     model = attach_masks(load_model(name, config, dtype, auto_class=task.auto_class), {})
     with _naming_task(name, task):
         task.check_model(model, packed=False)
+    generation = {"num_beams": beams_of(model), **(generation or {})}
+    if reverse_model is not None:
+        prefix = data.source_prefix or ""
+        how: dict[str, Any] = {"weight": reverse_weight, "prefix": prefix, "device": device, "dtype": dtype}
+        generation["custom_generate"] = NoisyChannelReranker.load(reverse_model, tokenizer, **how)
     with tempfile.TemporaryDirectory() as folder:
         arguments = Seq2SeqTrainingArguments(
             output_dir=folder, report_to=[], use_cpu=device.type == "cpu", disable_tqdm=quiet
@@ -161,7 +174,6 @@ def evaluate_saved(
             eval_tokens=batch_tokens,
         )
         trainer.remove_callback(PrinterCallback)  # which prints the numbers to standard output
-        generation = {"num_beams": beams_of(model), **(generation or {})}
         metrics = trainer.evaluate(split, metric_key_prefix="test", **generation)
     groups = None if report_by is None else score_groups(task, trainer.predictions, examples)
     scores = {**trainer.scores, "loss": metrics["test_loss"]}

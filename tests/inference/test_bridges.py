@@ -3,10 +3,12 @@
 import pytest
 import torch
 from command_line import command
+from small_models import small_model
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, GPT2Config
 
 from crossmask import CrossMaskBridgeForConditionalGeneration, CrossMaskBridgeProcessor, translate_batch
 from crossmask.data.tokenizer_training import train_tokenizer
+from crossmask.inference.reranking import NoisyChannelReranker
 from crossmask.streaming.text import translate
 
 main = command("translate")
@@ -49,6 +51,16 @@ def test_each_text_comes_out_as_it_does_alone(bridge):
     outputs = translate_batch(*bridge, SOURCES, progress=False, **LENGTHS)
     assert outputs == [alone(*bridge, text) for text in SOURCES]
     assert len(set(outputs)) == len(SOURCES)
+
+
+def test_a_reverse_model_reranks_what_a_bridge_writes(bridge):
+    model, processor = bridge
+    words = processor.encoder_tokenizer
+    reranker = NoisyChannelReranker(small_model(vocab_size=len(words)), words, processor, weight=5.0)
+    how = {"num_beams": 4, "progress": False, **LENGTHS}
+    outputs = translate_batch(model, processor, SOURCES, custom_generate=reranker, **how)
+    assert outputs == translate_batch(model, processor, SOURCES, custom_generate=reranker, batch_tokens=1, **how)
+    assert outputs != translate_batch(model, processor, SOURCES, **how)
 
 
 def test_a_text_is_refused_at_the_length_that_the_encoder_takes(bridge):
