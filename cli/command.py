@@ -120,14 +120,6 @@ BatchSize = Annotated[int, whole_number("Inputs in a batch.")]
 Mask = Annotated[str | None, typer.Option(metavar="RULE", help="And-ed with the config's, such as wait_k(3).")]
 
 
-def check_reverse_weight(reverse_model: str | None, reverse_weight: float | None) -> None:
-    """Refuse a weight without a model that has it. Raises InputError."""
-    from crossmask.utils.errors import InputError
-
-    if reverse_model is None and reverse_weight is not None:
-        raise InputError("--reverse-weight must come with --reverse-model, without which it does nothing; give both")
-
-
 class Progress:
     """A progress bar on standard error. `update(n)` is what functions of the package call."""
 

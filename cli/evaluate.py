@@ -14,7 +14,6 @@ from .command import (
     ReverseModel,
     ReverseWeight,
     add,
-    check_reverse_weight,
     quieten,
     whole_number,
     write_json,
@@ -77,7 +76,6 @@ def register(app: typer.Typer) -> None:
         from crossmask.training.report import group_rows
         from crossmask.utils.hardware import device_named
 
-        check_reverse_weight(reverse_model, reverse_weight)
         quieten()
         options = None if task_options is None else parse_yaml(task_options, Path("--task-options"))
         found, column = saved_evaluation.data_arguments(

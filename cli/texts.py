@@ -1,7 +1,8 @@
 """`crossmask translate` and `crossmask summarize`: lines in, lines out, from a file that may be long."""
 
+from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -19,7 +20,6 @@ from .command import (
     Threads,
     above_0,
     add,
-    check_reverse_weight,
     finite,
     progress,
     quieten,
@@ -117,6 +117,10 @@ def _register(app: typer.Typer, name: str, what: str) -> None:
         f"{what} texts, a line at a time.\n\n"
         "With --output, the same command continues a run that was stopped, and the file appears when it is complete."
     )
+    if name == "summarize":  # a summary does not give its source back
+        shown = signature(command)
+        kept = [item for item in shown.parameters.values() if not item.name.startswith("reverse_")]
+        cast(Any, command).__signature__ = shown.replace(parameters=kept)
     add(app, name, "Use a model")(command)
 
 
@@ -137,10 +141,11 @@ def _check(given: dict[str, Any]) -> None:
         raise InputError(f"{flag} must come with --sample, without which it does nothing; give both or neither")
     if given["json"] and given["pairs"]:
         raise InputError("--json must be left out beside --pairs, whose lines are not JSON; give one of them")
-    check_reverse_weight(given["reverse_model"], given["reverse_weight"])
+    if given["reverse_weight"] is not None and given["reverse_model"] is None:
+        raise InputError("--reverse-weight must come with --reverse-model, without which it does nothing; give both")
     for name in ("sample", "ray"):
         if given["reverse_model"] is not None and given[name]:
-            raise InputError(f"--reverse-model must be left out with --{name}; give one of them")
+            raise InputError(f"--reverse-model must be left out beside --{name}, with which it does not work")
     if given["ray_actors"] is not None and not given["ray"]:
         raise InputError("--ray-actors must come with --ray, without which it does nothing; give both or neither")
     if given["language"] is not None and given["overlong"] != "split":
@@ -210,7 +215,9 @@ def _reranker(translator: Any, given: dict[str, Any]) -> Any:
     from crossmask.utils.errors import InputError
 
     if translator.engine != "torch":
-        raise InputError(f"--reverse-model must be used on PyTorch, got a folder for {translator.engine}")
+        raise InputError(
+            f"--reverse-model must be left out with engine {translator.engine}; give a model that PyTorch runs"
+        )
     return NoisyChannelReranker.load(
         given["reverse_model"],
         translator.tokenizer,

@@ -88,8 +88,11 @@ def check_options(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
             raise InputError(
                 f"{whose} must be left out, got {chosen[name]}: one text is written for each; call model.generate"
             )
-    if "custom_generate" not in chosen:  # which may take any
+    custom = chosen.get("custom_generate")
+    if custom is None:  # which may take any
         _check_by_model(model, options)
+    elif (check := getattr(custom, "check_settings", None)) is not None:
+        check(chosen)
 
 
 def check_mask(name: str, value: MaskLike | None) -> None:

@@ -22,7 +22,6 @@ from ..tasks import Translation
 from ..tasks.base import Example, Scores, Task
 from ..tasks.examples import read_examples
 from ..tasks.group_scores import GroupScores, score_groups, task_by_column
-from ..tasks.text_to_text import TextToText
 from ..utils.atomic_write import write_text
 from ..utils.errors import InputError
 from ..utils.type_checks import check_type
@@ -133,8 +132,13 @@ def evaluate_saved(
     given = data.task_options or {}
     task = task_by_column(data.task, given, report_by)  # before anything is loaded
     task.check_libraries()
-    if reverse_model is not None and not isinstance(task, TextToText):
-        raise InputError(f"reverse_model must be left out with task {task.name}, which generates no text to rerank")
+    if reverse_model is not None and not isinstance(task, Translation):
+        raise InputError(f"reverse_model must be left out with task {task.name}: it is for translation")
+    if reverse_model is None and reverse_weight is not None:
+        raise InputError(
+            f"reverse_weight must come with reverse_model, without which it does nothing, got {reverse_weight}; give "
+            "both or neither"
+        )
     config = load_config(name)
     if saved := task.options_of_saved(config):
         task = task_by_column(data.task, {**saved, **given}, report_by)
@@ -158,6 +162,7 @@ def evaluate_saved(
         task.check_model(model, packed=False)
     generation = {"num_beams": beams_of(model), **(generation or {})}
     if reverse_model is not None:
+        NoisyChannelReranker.check_settings({**vars(model.generation_config), **generation})
         prefix = data.source_prefix or ""
         how: dict[str, Any] = {"weight": reverse_weight, "prefix": prefix, "device": device, "dtype": dtype}
         generation["custom_generate"] = NoisyChannelReranker.load(reverse_model, tokenizer, **how)

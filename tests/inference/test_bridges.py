@@ -63,6 +63,17 @@ def test_a_reverse_model_reranks_what_a_bridge_writes(bridge):
     assert outputs != translate_batch(model, processor, SOURCES, **how)
 
 
+def test_a_bridge_that_reranks_is_given_targets_as_it_is_trained_on_them(bridge, monkeypatch):
+    reverse, processor = bridge
+    words, labels, forward = processor.encoder_tokenizer, [], reverse.forward
+    monkeypatch.setattr(reverse, "forward", lambda **inputs: (labels.append(inputs["labels"]), forward(**inputs))[1])
+    reranker = NoisyChannelReranker(reverse, processor, words)
+    how = {"num_beams": 2, "progress": False, **LENGTHS}
+    translate_batch(small_model(vocab_size=len(words)), words, ["two men"], custom_generate=reranker, **how)
+    text = processor.decoder_tokenizer("two men", add_special_tokens=False)["input_ids"]
+    assert labels[0].tolist() == [[*text, processor.decoder_tokenizer.eos_token_id]] * 2
+
+
 def test_a_text_is_refused_at_the_length_that_the_encoder_takes(bridge):
     with pytest.raises(ValueError, match=r"texts\[0\] must have at most 40 tokens, which is what the model takes"):
         translate_batch(*bridge, ["a dog " * 40], progress=False)

@@ -10,7 +10,7 @@ from encoder_decoders import model_fields
 from small_models import small_model
 from streaming_cases import REFERENCES, tiny
 from streaming_cases import TEXTS as SOURCES
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, StoppingCriteria, StoppingCriteriaList
 
 from crossmask import attach, translate_batch
 from crossmask.inference import files
@@ -125,9 +125,20 @@ def test_prefixes_belong_to_their_models(tokenizer):
 def test_what_the_reverse_model_cannot_take_is_cut_off(tokenizer):
     model = MODELS["own"](tokenizer, 0)
     reverse = small_model(1, vocab_size=len(tokenizer), max_position_embeddings=6)
+    seen = []
+    forward = reverse.forward
+    reverse.forward = lambda **inputs: (seen.append(inputs), forward(**inputs))[1]
     reranker = NoisyChannelReranker(reverse, tokenizer, tokenizer)
-    outputs = translate_batch(model, tokenizer, TEXTS, progress=False, custom_generate=reranker, **OPTIONS)
-    assert [bool(text) for text in outputs] == [bool(text) for text in TEXTS]
+    translate_batch(model, tokenizer, TEXTS[:1], progress=False, custom_generate=reranker, **OPTIONS)
+    (inputs,) = seen
+    whole = tokenizer(TEXTS[0])["input_ids"]
+    assert inputs["labels"].tolist() == [[*whole[:5], whole[-1]]] * BEAMS
+    assert inputs["input_ids"].shape[1] == 6
+
+
+class AfterToken(StoppingCriteria):
+    def __call__(self, input_ids, scores, **kwargs):
+        return input_ids[:, -1] % 3 == 0
 
 
 @pytest.mark.parametrize(
@@ -135,7 +146,7 @@ def test_what_the_reverse_model_cannot_take_is_cut_off(tokenizer):
     [
         ({"num_beams": 1}, "num_beams must be at least 2 with a reranker"),
         ({"return_dict_in_generate": True}, "return_dict_in_generate must be left out with a reranker"),
-        ({"cross_mask": torch.ones(1, 4, dtype=torch.bool)}, "cross_mask must be a rule that holds for every text"),
+        ({"stopping_criteria": StoppingCriteriaList([AfterToken()])}, "stopping_criteria must be left out"),
         ({"input_ids": None}, "input_ids must be given with a reranker"),
     ],
 )
@@ -147,6 +158,17 @@ def test_what_a_reranker_cannot_use_is_refused(options, message, tokenizer):
         given["encoder_outputs"] = model.get_encoder()(ids)
     with pytest.raises(InputError, match=message):
         model.generate(**given, custom_generate=NoisyChannelReranker(model, tokenizer, tokenizer))
+
+
+def test_options_are_checked_before_a_list_is_read(tokenizer):
+    model, reverse = (MODELS["own"](tokenizer, seed) for seed in (0, 1))
+    reranker = NoisyChannelReranker(reverse, tokenizer, tokenizer)
+    for options, message in (
+        ({"stop_strings": ["dog"]}, "stop_strings must be"),
+        ({"num_beams": 1}, "num_beams must"),
+    ):
+        with pytest.raises(InputError, match=message):
+            translate_batch(model, tokenizer, [1], **{**OPTIONS, **options}, custom_generate=reranker)
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
@@ -194,7 +216,10 @@ def test_a_saved_model_is_evaluated_with_it(folders, tmp_path, capsys):
     assert [json.loads(line)["prediction"] for line in lines] == reranked(folders)
     capsys.readouterr()
     assert command("evaluate")([folders[0], "--task", "text-classification", *data[2:], *QUIET, *HOW, folders[1]]) == 2
-    assert "reverse_model must be left out with task text-classification" in capsys.readouterr().err
+    assert (
+        "reverse_model must be left out with task text-classification: it is for translation"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_file_is_continued_with_the_same_reverse_model_only(folders, tmp_path, capsys, monkeypatch):
@@ -222,12 +247,27 @@ def test_a_file_is_continued_with_the_same_reverse_model_only(folders, tmp_path,
     assert output.read_text().splitlines() == reranked(folders)
 
 
+def test_beams_that_were_forgotten_leave_nothing_behind(folders, tmp_path, capsys):
+    lines, output = tmp_path / "lines.txt", tmp_path / "out.txt"
+    lines.write_text("dogs")
+    arguments = [folders[0], str(lines), "--output", str(output), "--reverse-model", folders[1], *QUIET]
+    assert command("translate")(arguments) == 2
+    assert "num_beams must be at least 2 with a reranker" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [lines]
+    assert command("translate")([*arguments, "--num-beams", "2"]) == 0
+
+
+def test_a_summary_does_not_give_its_source_back(folders, capsys):
+    assert command("summarize")([folders[0], "--reverse-model", folders[1], *QUIET]) == 2
+    assert "No such option" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         (["--reverse-weight", "2"], "--reverse-weight must come with --reverse-model"),
-        (["--reverse-model", "MODEL", "--sample"], "--reverse-model must be left out with --sample"),
-        (["--reverse-model", "MODEL", "--ray"], "--reverse-model must be left out with --ray"),
+        (["--reverse-model", "MODEL", "--sample"], "--reverse-model must be left out beside --sample"),
+        (["--reverse-model", "MODEL", "--ray"], "--reverse-model must be left out beside --ray"),
         (["--reverse-model", "MODEL", "--num-beams", "1"], "num_beams must be at least 2"),
         (["--reverse-model", "nowhere/at/all"], "nowhere/at/all"),
         (["--reverse-model", "MODEL", "--reverse-weight", "-1"], "--reverse-weight"),
