@@ -115,7 +115,7 @@ multi30k: runs/multi30k-en-de-diversified/metrics.json  ## the best Multi30k mod
 $(eval $(call diversified,multi30k,multi30k-en-de-r-drop,--summary "Translates German image captions into English."))
 
 news: runs/news-en-de-diversified/metrics.json  ## the best news model, likewise
-$(eval $(call diversified,news,news-en-de,--num_train_epochs 1.4 --summary "Translates German news into English.",\
+$(eval $(call diversified,news,news-en-de,--summary "Translates German news into English.",\
 	--part 'train[1]' --part 'train[2]',--overlong drop))
 
 clean:
