@@ -40,7 +40,7 @@ class NoisyChannelReranker:
     any encoder-decoder of Transformers:
 
     ```python
-    >>> reranker = NoisyChannelReranker.load("multi30k-de-en", tokenizer)
+    >>> reranker = NoisyChannelReranker.load("runs/news-de-en", tokenizer)
     >>> translate_batch(model, tokenizer, ["A dog barks."], num_beams=10, custom_generate=reranker)
     ['Ein Hund bellt.']
     ```
