@@ -89,9 +89,9 @@ def check_options(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
                 f"{whose} must be left out, got {chosen[name]}: one text is written for each; call model.generate"
             )
     custom = chosen.get("custom_generate")
-    if custom is None:  # which may take any
+    if custom is None:
         _check_by_model(model, options)
-    elif (check := getattr(custom, "check_settings", None)) is not None:
+    elif (check := getattr(custom, "check_settings", None)) is not None:  # another one may take any
         check(chosen)
 
 

@@ -11,7 +11,6 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
-from ..data.tokenization import Encoder
 from ..pipelines.registration import attach_saved_masks
 from ..pipelines.saved_options import saved_prefix
 from ..seq2seq.decoder_inputs import IGNORED
@@ -24,7 +23,7 @@ from ..utils.type_checks import check_type
 from .digests import digest
 from .generate_translator import GenerateTranslator
 from .loading import load_model_and_tokenizer
-from .texts import pad, tokenizers_of
+from .texts import pad, pair_encoder, tokenizers_of
 
 WEIGHT = 0.5
 """Of the reverse model. Between 0.4 and 0.8 development sets of captions and news hardly differ."""
@@ -187,14 +186,8 @@ class NoisyChannelReranker:
         if not with_text:
             return scores
         model: Any = self.reverse_model
-        reverse_source, reverse_target = tokenizers_of(self.reverse_tokenizer)
-        encode = Encoder(
-            reverse_source,
-            longest_source(model) or sys.maxsize,
-            longest_target(model) or sys.maxsize,
-            "truncate",
-            None if reverse_source is reverse_target else reverse_target,
-        )
+        longest = (longest_source(model) or sys.maxsize, longest_target(model) or sys.maxsize)
+        encode = pair_encoder(self.reverse_tokenizer, *longest, "truncate")
         rows = encode(
             [f"hypothesis {index}" for index in with_text],
             [self.reverse_prefix + written[index] for index in with_text],

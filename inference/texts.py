@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..data.length_buckets import bucket_batches
+from ..data.tokenization import Encoder, Overlong
 from ..seq2seq.lengths import longest_source
 from ..utils.errors import InputError
 from ..utils.text import check_texts, is_blank
@@ -139,6 +140,18 @@ def tokenizers_of(
         processor: Any = tokenizer
         return processor.encoder_tokenizer, processor.decoder_tokenizer
     return tokenizer, tokenizer
+
+
+def pair_encoder(
+    tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
+    max_source_length: int,
+    max_target_length: int,
+    overlong: Overlong,
+) -> Encoder:
+    """What makes token ids of sources with their targets, as models are trained on them. Raises as `Encoder`."""
+    source, target = tokenizers_of(tokenizer)
+    of_bridge = target if isinstance(tokenizer, ProcessorMixin) else None
+    return Encoder(source, max_source_length, max_target_length, overlong, target_tokenizer=of_bridge)
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], limit: int | None) -> list[list[int]]:

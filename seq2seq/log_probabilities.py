@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from .decoder_inputs import IGNORED
@@ -33,8 +34,7 @@ def mean_log_probabilities(
     for index, part in enumerate(labels.split(rows)):
         given = {name: values[index] for name, values in parts.items()}
         logits = model(**given, labels=part, use_cache=False).logits
-        found = logits.to(full_dtype(logits.dtype)).log_softmax(-1)
-        counts = part != IGNORED
-        chosen = found.gather(-1, part.masked_fill(~counts, 0)[..., None])[..., 0]
-        means.append(chosen.where(counts, 0).sum(-1) / counts.sum(-1).clamp(min=1))
+        scores = logits.flatten(0, 1).to(full_dtype(logits.dtype))
+        losses = nn.functional.cross_entropy(scores, part.flatten(), ignore_index=IGNORED, reduction="none")
+        means.append(-losses.view_as(part).sum(-1) / (part != IGNORED).sum(-1).clamp(min=1))
     return torch.cat(means)

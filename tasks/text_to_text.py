@@ -23,9 +23,8 @@ from ..configuration.crossmask import CrossMaskConfig
 from ..data.collator import Seq2SeqCollator
 from ..data.language_codes import vocabulary_size
 from ..data.packing import PackedCollator
-from ..data.tokenization import Encoder
 from ..data.tokenizer_training import check_special_tokens
-from ..inference.texts import generate_texts, tokenizers_of
+from ..inference.texts import generate_texts, pair_encoder, tokenizers_of
 from ..seq2seq.decoder_inputs import IGNORED
 from ..seq2seq.encoder_output import CrossMaskEncoderOutput
 from .base import BatchResult, Example, LengthLimits, Sample, Scores, Task, sample_indices
@@ -133,14 +132,7 @@ class TextToText(Task):
         tokenizer: PreTrainedTokenizerBase,
         limits: LengthLimits,
     ) -> dict[str, list[Any]]:
-        source, target = tokenizers_of(tokenizer)
-        encode = Encoder(
-            source,
-            limits.max_source_length,
-            limits.max_target_length,
-            limits.overlong,
-            target_tokenizer=target if isinstance(tokenizer, ProcessorMixin) else None,
-        )
+        encode = pair_encoder(tokenizer, limits.max_source_length, limits.max_target_length, limits.overlong)
         return encode(names, [example.source for example in examples], [example.target for example in examples])
 
     def collator(self, config: PreTrainedConfig) -> Seq2SeqCollator:

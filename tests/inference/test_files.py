@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from command_line import command
+from stopped_runs import stopped_at
 from streaming_cases import TEXTS, tiny
 
 from crossmask import translate_batch
@@ -88,18 +89,13 @@ def test_a_run_that_was_stopped_goes_on(model, lines, tmp_path, monkeypatch, cap
     assert main([*arguments, str(tmp_path / f"whole-{name}")]) == 0
     portion, done = files.LineTranslator.portion, []
 
-    def stop_at_the_third(self, lines, number, bar):
-        if number == 2:
-            raise KeyboardInterrupt
-        return portion(self, lines, number, bar)
-
     def note(self, lines, number, bar):
         done.append(number)
         return portion(self, lines, number, bar)
 
     output = tmp_path / name
-    monkeypatch.setattr(files.LineTranslator, "portion", stop_at_the_third)
-    assert main([*arguments, str(output)]) == 130
+    with stopped_at(2, monkeypatch):
+        assert main([*arguments, str(output)]) == 130
     assert not output.exists()
     capsys.readouterr()
     assert main([*arguments, str(output), "--seed", "3"]) == 2
@@ -114,15 +110,7 @@ def test_a_run_that_was_stopped_goes_on(model, lines, tmp_path, monkeypatch, cap
 
 
 def stopped_after_a_portion(monkeypatch, arguments):
-    portion = files.LineTranslator.portion
-
-    def stop_at_the_second(self, lines, number, bar):
-        if number == 1:
-            raise KeyboardInterrupt
-        return portion(self, lines, number, bar)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files.LineTranslator, "portion", stop_at_the_second)
+    with stopped_at(1, monkeypatch):
         assert main(arguments) == 130
 
 

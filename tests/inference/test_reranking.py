@@ -8,6 +8,7 @@ import torch
 from command_line import command
 from encoder_decoders import model_fields
 from small_models import small_model
+from stopped_runs import stopped_at
 from streaming_cases import REFERENCES, tiny
 from streaming_cases import TEXTS as SOURCES
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, StoppingCriteria, StoppingCriteriaList
@@ -228,15 +229,7 @@ def test_a_file_is_continued_with_the_same_reverse_model_only(folders, tmp_path,
     lines.write_text("\n".join(SOURCES))
     shutil.copytree(folders[1], place)
     arguments = [folders[0], str(lines), "--output", str(output), *QUIET, *HOW, str(place)]
-    portion = files.LineTranslator.portion
-
-    def stop_at_the_second(self, lines, number, bar):
-        if number == 1:
-            raise KeyboardInterrupt
-        return portion(self, lines, number, bar)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files.LineTranslator, "portion", stop_at_the_second)
+    with stopped_at(1, monkeypatch):
         assert command("translate")(arguments) == 130
     shutil.copytree(folders[2], place, dirs_exist_ok=True)
     capsys.readouterr()

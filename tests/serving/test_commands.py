@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import command
+from stopped_runs import stopped_at
 from trained_models import TEXTS, exported, tokenizer, trained_model
 from transformers import pipeline
 
@@ -54,13 +55,7 @@ def test_a_file_is_what_pytorch_writes_and_a_stopped_run_goes_on(folder, saved, 
     arguments = [str(folder), str(lines), *QUIET, "-o", str(tmp_path / "engine")]
     portion, done = files.LineTranslator.portion, []
 
-    def stop_at_the_third(self, lines, number, bar):
-        if number == 2:
-            raise KeyboardInterrupt
-        return portion(self, lines, number, bar)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files.LineTranslator, "portion", stop_at_the_third)
+    with stopped_at(2, monkeypatch):
         assert translate(arguments) == 130
     other = [str(saved), *arguments[1:]]
     assert translate(other) == 2
